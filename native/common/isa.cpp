@@ -1,0 +1,87 @@
+#include "common/isa.h"
+
+#include "common/error.h"
+
+namespace activsparse {
+namespace {
+
+bool compiled(Isa isa) {
+#if defined(__x86_64__)
+  return isa == Isa::kScalar || isa == Isa::kAvx2 || isa == Isa::kAvx512;
+#elif defined(__aarch64__)
+  return isa == Isa::kScalar || isa == Isa::kNeon;
+#else
+  return isa == Isa::kScalar;
+#endif
+}
+
+// The compiler's probe reads CPUID and XGETBV, so a set the operating system does not save is reported as missing.
+bool present(Isa isa) {
+  switch (isa) {
+    case Isa::kScalar:
+      return true;
+    case Isa::kNeon:
+#if defined(__aarch64__)
+      return true;
+#else
+      return false;
+#endif
+    case Isa::kAvx2:
+#if defined(__x86_64__)
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#else
+      return false;
+#endif
+    case Isa::kAvx512:
+#if defined(__x86_64__)
+      return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+#else
+      return false;
+#endif
+  }
+  return false;
+}
+
+constexpr Isa kAll[] = {Isa::kScalar, Isa::kNeon, Isa::kAvx2, Isa::kAvx512};
+
+}  // namespace
+
+const char* isa_name(Isa isa) {
+  switch (isa) {
+    case Isa::kScalar:
+      return "scalar";
+    case Isa::kNeon:
+      return "neon";
+    case Isa::kAvx2:
+      return "avx2";
+    case Isa::kAvx512:
+      return "avx512";
+  }
+  return "unknown";
+}
+
+std::vector<Isa> available_isas() {
+  std::vector<Isa> found;
+  for (Isa isa : kAll)
+    if (compiled(isa) && present(isa)) found.push_back(isa);
+  return found;
+}
+
+Isa best_isa() { return available_isas().back(); }
+
+Isa isa_from_name(const std::string& name) {
+  std::string available;
+  for (Isa isa : available_isas()) {
+    if (name == isa_name(isa)) return isa;
+    available += std::string(available.empty() ? "" : ", ") + isa_name(isa);
+  }
+  for (Isa isa : kAll) {
+    if (name != isa_name(isa)) continue;
+    throw Error("instruction set '" + name + "' is not available on this machine; use one of: " +
+                available);
+  }
+  throw Error("unknown instruction set '" + name + "'; use one of: " + available);
+}
+
+}  // namespace activsparse

@@ -1,0 +1,22 @@
+// Instruction sets: what was compiled in, what this CPU has, and which one to use.
+#pragma once
+#include <string>
+#include <vector>
+
+namespace activsparse {
+
+// In rising order of preference on a machine that has several of them.
+enum class Isa : int { kScalar = 0, kNeon = 1, kAvx2 = 2, kAvx512 = 3 };
+
+const char* isa_name(Isa isa);  // "scalar", "neon", "avx2", "avx512"
+
+// Throws Error when `name` is unknown, was not compiled in, or is missing on this CPU.
+Isa isa_from_name(const std::string& name);
+
+// Compiled in and present on this CPU (operating system support of the registers included), best last.
+// Never executes an instruction the CPU may lack.
+std::vector<Isa> available_isas();
+
+Isa best_isa();
+
+}  // namespace activsparse

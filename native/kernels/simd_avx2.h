@@ -1,0 +1,30 @@
+// AVX2 + FMA vector type; see simd_scalar.h for the interface.
+#pragma once
+#include <immintrin.h>
+
+namespace activsparse {
+
+struct VecAvx2 {
+  static constexpr int kWidth = 8;
+  static constexpr int kRegisters = 16;
+  __m256 v;
+  static __m256i lanes(int n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  }
+  static VecAvx2 load(const float* p) { return {_mm256_loadu_ps(p)}; }
+  static VecAvx2 load_partial(const float* p, int n) { return {_mm256_maskload_ps(p, lanes(n))}; }
+  static VecAvx2 broadcast(const float* p) { return {_mm256_broadcast_ss(p)}; }
+  static VecAvx2 set1(float x) { return {_mm256_set1_ps(x)}; }
+  static VecAvx2 zero() { return {_mm256_setzero_ps()}; }
+  void store(float* p) const { _mm256_storeu_ps(p, v); }
+  void store_partial(float* p, int n) const { _mm256_maskstore_ps(p, lanes(n), v); }
+  friend VecAvx2 operator+(VecAvx2 a, VecAvx2 b) { return {_mm256_add_ps(a.v, b.v)}; }
+  friend VecAvx2 operator-(VecAvx2 a, VecAvx2 b) { return {_mm256_sub_ps(a.v, b.v)}; }
+  friend VecAvx2 operator*(VecAvx2 a, VecAvx2 b) { return {_mm256_mul_ps(a.v, b.v)}; }
+  friend VecAvx2 operator/(VecAvx2 a, VecAvx2 b) { return {_mm256_div_ps(a.v, b.v)}; }
+  friend VecAvx2 fma(VecAvx2 a, VecAvx2 b, VecAvx2 c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+  friend VecAvx2 max(VecAvx2 a, VecAvx2 b) { return {_mm256_max_ps(a.v, b.v)}; }
+  friend VecAvx2 min(VecAvx2 a, VecAvx2 b) { return {_mm256_min_ps(a.v, b.v)}; }
+};
+
+}  // namespace activsparse

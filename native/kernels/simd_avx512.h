@@ -1,0 +1,28 @@
+// AVX-512 (F, BW, DQ, VL) vector type; see simd_scalar.h for the interface.
+#pragma once
+#include <immintrin.h>
+
+namespace activsparse {
+
+struct VecAvx512 {
+  static constexpr int kWidth = 16;
+  static constexpr int kRegisters = 32;
+  __m512 v;
+  static __mmask16 lanes(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
+  static VecAvx512 load(const float* p) { return {_mm512_loadu_ps(p)}; }
+  static VecAvx512 load_partial(const float* p, int n) { return {_mm512_maskz_loadu_ps(lanes(n), p)}; }
+  static VecAvx512 broadcast(const float* p) { return {_mm512_set1_ps(*p)}; }
+  static VecAvx512 set1(float x) { return {_mm512_set1_ps(x)}; }
+  static VecAvx512 zero() { return {_mm512_setzero_ps()}; }
+  void store(float* p) const { _mm512_storeu_ps(p, v); }
+  void store_partial(float* p, int n) const { _mm512_mask_storeu_ps(p, lanes(n), v); }
+  friend VecAvx512 operator+(VecAvx512 a, VecAvx512 b) { return {_mm512_add_ps(a.v, b.v)}; }
+  friend VecAvx512 operator-(VecAvx512 a, VecAvx512 b) { return {_mm512_sub_ps(a.v, b.v)}; }
+  friend VecAvx512 operator*(VecAvx512 a, VecAvx512 b) { return {_mm512_mul_ps(a.v, b.v)}; }
+  friend VecAvx512 operator/(VecAvx512 a, VecAvx512 b) { return {_mm512_div_ps(a.v, b.v)}; }
+  friend VecAvx512 fma(VecAvx512 a, VecAvx512 b, VecAvx512 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+  friend VecAvx512 max(VecAvx512 a, VecAvx512 b) { return {_mm512_max_ps(a.v, b.v)}; }
+  friend VecAvx512 min(VecAvx512 a, VecAvx512 b) { return {_mm512_min_ps(a.v, b.v)}; }
+};
+
+}  // namespace activsparse

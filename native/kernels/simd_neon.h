@@ -1,0 +1,35 @@
+// AArch64 Advanced SIMD vector type; see simd_scalar.h for the interface.
+#pragma once
+#include <arm_neon.h>
+
+namespace activsparse {
+
+struct VecNeon {
+  static constexpr int kWidth = 4;
+  static constexpr int kRegisters = 32;
+  float32x4_t v;
+  static VecNeon load(const float* p) { return {vld1q_f32(p)}; }
+  static VecNeon load_partial(const float* p, int n) {
+    float lanes[4] = {0, 0, 0, 0};
+    for (int i = 0; i < n; ++i) lanes[i] = p[i];
+    return load(lanes);
+  }
+  static VecNeon broadcast(const float* p) { return {vld1q_dup_f32(p)}; }
+  static VecNeon set1(float x) { return {vdupq_n_f32(x)}; }
+  static VecNeon zero() { return {vdupq_n_f32(0.0f)}; }
+  void store(float* p) const { vst1q_f32(p, v); }
+  void store_partial(float* p, int n) const {
+    float lanes[4];
+    store(lanes);
+    for (int i = 0; i < n; ++i) p[i] = lanes[i];
+  }
+  friend VecNeon operator+(VecNeon a, VecNeon b) { return {vaddq_f32(a.v, b.v)}; }
+  friend VecNeon operator-(VecNeon a, VecNeon b) { return {vsubq_f32(a.v, b.v)}; }
+  friend VecNeon operator*(VecNeon a, VecNeon b) { return {vmulq_f32(a.v, b.v)}; }
+  friend VecNeon operator/(VecNeon a, VecNeon b) { return {vdivq_f32(a.v, b.v)}; }
+  friend VecNeon fma(VecNeon a, VecNeon b, VecNeon c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
+  friend VecNeon max(VecNeon a, VecNeon b) { return {vmaxq_f32(a.v, b.v)}; }
+  friend VecNeon min(VecNeon a, VecNeon b) { return {vminq_f32(a.v, b.v)}; }
+};
+
+}  // namespace activsparse

@@ -1,0 +1,36 @@
+// The thin vector type every kernel template is written over. All simd_*.h define the same interface:
+//
+//   V::kWidth                      lanes of float32
+//   V::load / store                unaligned, kWidth floats
+//   V::load_partial / store_partial  the first n lanes, 0 <= n <= kWidth; other lanes read as 0 / are not touched
+//   V::broadcast(p), V::set1(x), V::zero()
+//   + - *, fma(a, b, c) = a*b + c, max(a, b), min(a, b)  (a NaN in either operand may give either operand)
+//
+// A type of another instruction set is only ever named in the target_*.cpp compiled for that set.
+#pragma once
+
+namespace activsparse {
+
+struct VecScalar {
+  static constexpr int kWidth = 1;
+  static constexpr int kRegisters = 16;
+  float v;
+  static VecScalar load(const float* p) { return {*p}; }
+  static VecScalar load_partial(const float* p, int n) { return {n > 0 ? *p : 0.0f}; }
+  static VecScalar broadcast(const float* p) { return {*p}; }
+  static VecScalar set1(float x) { return {x}; }
+  static VecScalar zero() { return {0.0f}; }
+  void store(float* p) const { *p = v; }
+  void store_partial(float* p, int n) const {
+    if (n > 0) *p = v;
+  }
+  friend VecScalar operator+(VecScalar a, VecScalar b) { return {a.v + b.v}; }
+  friend VecScalar operator-(VecScalar a, VecScalar b) { return {a.v - b.v}; }
+  friend VecScalar operator*(VecScalar a, VecScalar b) { return {a.v * b.v}; }
+  friend VecScalar operator/(VecScalar a, VecScalar b) { return {a.v / b.v}; }
+  friend VecScalar fma(VecScalar a, VecScalar b, VecScalar c) { return {a.v * b.v + c.v}; }
+  friend VecScalar max(VecScalar a, VecScalar b) { return {a.v > b.v ? a.v : b.v}; }
+  friend VecScalar min(VecScalar a, VecScalar b) { return {a.v < b.v ? a.v : b.v}; }
+};
+
+}  // namespace activsparse

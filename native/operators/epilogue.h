@@ -1,0 +1,64 @@
+// The attributes every operator ends with: an activation applied to the finished value.
+#pragma once
+#include <cmath>
+#include <cstdint>
+
+#include "operators/operator.h"
+
+namespace activsparse {
+
+enum class Activation : int32_t { kNone, kClip, kHardSwish, kSilu, kSigmoid, kHardSigmoid };
+
+// Trivially copyable, so that it can stand in a blob's header. relu is a clip to [0, inf).
+struct Epilogue {
+  Activation activation = Activation::kNone;
+  float lo = -INFINITY;
+  float hi = INFINITY;
+};
+
+inline Epilogue epilogue_of(const OpSpec& spec) {
+  const std::string name = spec.string_or("activation", "none");
+  Epilogue e;
+  if (name == "none") return e;
+  if (name == "relu") {
+    e.activation = Activation::kClip;
+    e.lo = 0.0f;
+  } else if (name == "clip") {
+    e.activation = Activation::kClip;
+    e.lo = static_cast<float>(spec.float_or("lo", -INFINITY));
+    e.hi = static_cast<float>(spec.float_or("hi", INFINITY));
+  } else if (name == "hardswish") {
+    e.activation = Activation::kHardSwish;
+  } else if (name == "silu") {
+    e.activation = Activation::kSilu;
+  } else if (name == "sigmoid") {
+    e.activation = Activation::kSigmoid;
+  } else if (name == "hardsigmoid") {
+    e.activation = Activation::kHardSigmoid;
+  } else {
+    throw Error("unknown activation '" + name + "'");
+  }
+  return e;
+}
+
+// The definition of each activation; vectorised versions are tested against it. hardswish and hardsigmoid as in ONNX
+// HardSwish and HardSigmoid with alpha = 1/6, beta = 1/2.
+inline float activate(float x, const Epilogue& e) {
+  switch (e.activation) {
+    case Activation::kNone:
+      return x;
+    case Activation::kClip:
+      return std::fmin(std::fmax(x, e.lo), e.hi);
+    case Activation::kHardSwish:
+      return x * std::fmin(std::fmax(x / 6.0f + 0.5f, 0.0f), 1.0f);
+    case Activation::kSilu:
+      return x / (1.0f + std::exp(-x));
+    case Activation::kSigmoid:
+      return 1.0f / (1.0f + std::exp(-x));
+    case Activation::kHardSigmoid:
+      return std::fmin(std::fmax(x / 6.0f + 0.5f, 0.0f), 1.0f);
+  }
+  return x;
+}
+
+}  // namespace activsparse

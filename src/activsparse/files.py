@@ -1,0 +1,56 @@
+"""Writing files so that a failure leaves nothing half-written."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from activsparse.errors import ActivsparseError
+
+__all__ = ["atomic_path", "require_file"]
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path in the target's folder; rename it to `path` when the block succeeds.
+
+    Raises:
+        ActivsparseError: the folder does not exist or cannot be written to.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise ActivsparseError(f"{target}: is a folder; name a file to write")
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    except OSError as error:
+        raise ActivsparseError(
+            f"{target}: cannot be written ({error.strerror}); choose an existing, writable folder"
+        ) from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes private files; give the result the permissions a plain open() would have.
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def require_file(path: str | os.PathLike[str]) -> Path:
+    """Return `path` as a Path.
+
+    Raises:
+        ActivsparseError: there is no such file, or it is a folder.
+    """
+    file = Path(path)
+    if file.is_dir():
+        raise ActivsparseError(f"{file}: is a folder; name a file")
+    if not file.is_file():
+        raise ActivsparseError(f"{file}: no such file; check the path")
+    return file
