@@ -8,6 +8,6 @@ __all__ = ["ActivsparseError"]
 class ActivsparseError(Exception):
     """Bad input or an unmet requirement.
 
-    The message is one line that names the file, node or layer, the cause, and the remedy. The command line prints
-    it without a traceback and exits with status 2.
+    The message is one line that names the file, node or layer, the cause, and the remedy. The
+    command line prints it without a traceback and exits with status 2.
     """

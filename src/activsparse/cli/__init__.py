@@ -1,0 +1,153 @@
+"""The `activsparse` command.
+
+Every sub-command lives in a module of its own, `cli/<name>.py`, with `add_parser(subparsers)` and
+`run(args) -> int`. Only the module of the sub-command that was asked for is imported, so
+`activsparse --help` stays quick and a missing optional package is noticed by the sub-command that
+needs it and by no other.
+
+Exit status: 0 done, 1 a check failed, 2 bad input or usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from rich_argparse import RichHelpFormatter
+
+from activsparse import __version__
+from activsparse.errors import ActivsparseError
+
+__all__ = ["build_parser", "main"]
+
+COMMANDS = {
+    "train": "train a sparse network from a recipe",
+    "export": "write a trained run as an ONNX file, a dense twin and a C header of masks",
+    "mask": "put masks into an existing dense ONNX model, without training",
+    "verify": "compare this engine with ONNX Runtime on random inputs",
+    "bench": "time dense and sparse models on several engines, interleaved",
+    "explain": "say per layer what is skipped, how, and what it saves",
+    "run": "run a model on a .npy input",
+}
+"""Sub-command to the line `activsparse --help` shows for it."""
+
+EXTRAS = {
+    "torch": "train",
+    "torchvision": "train",
+    "pytorch_lightning": "train",
+    "torchmetrics": "train",
+    "timm": "train",
+    "sklearn": "train",
+    "pydantic": "train",
+    "yaml": "train",
+    "onnxscript": "train",
+    "onnxruntime": "bench",
+    "jinja2": "bench",
+    "matplotlib": "bench",
+    "openvino": "engines",
+    "ncnn": "engines",
+}
+"""Optional package to the extra of pyproject.toml that brings it."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser with coloured help and one-line errors; sub-parsers inherit the class."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", RichHelpFormatter)
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(*args, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """One line instead of argparse's usage and error."""
+        self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
+
+
+class _Version(argparse.Action):
+    """Print the version and the usable instruction sets; the engine is loaded only when asked."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from activsparse import _native
+
+        isas = ", ".join(_native.available_isas())
+        print(f"activsparse {__version__} (instruction sets: {isas})")
+        parser.exit()
+
+
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Build the parser: all options of `command`, one line of help for every other sub-command."""
+    parser = _Parser(
+        prog="activsparse",
+        description="Train convolutional networks that skip output positions, export them to plain "
+        "ONNX, and run them faster on CPUs.",
+        epilog="`activsparse COMMAND --help` explains a command.",
+    )
+    parser.add_argument(
+        "--version",
+        action=_Version,
+        nargs=0,
+        help="print the version and the instruction sets found here",
+    )
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, summary in COMMANDS.items():
+        if name == command:
+            importlib.import_module(f"activsparse.cli.{name}").add_parser(subparsers)
+        else:
+            subparsers.add_parser(name, help=summary)
+    return parser
+
+
+def _requested_command(argv: Sequence[str]) -> str | None:
+    """The first word that is not an option (the top level has no option that takes a value)."""
+    return next((word for word in argv if not word.startswith("-")), None)
+
+
+def _missing_package(error: ModuleNotFoundError) -> str:
+    package = (error.name or "").partition(".")[0]
+    extra = EXTRAS.get(package)
+    remedy = f"pip install 'activsparse[{extra}]'" if extra else f"install {package}"
+    return f"this command needs the Python package {error.name}, which is not installed; {remedy}"
+
+
+def _fail(message: str) -> int:
+    print(f"activsparse: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def _log_to_stderr() -> None:
+    logger = logging.getLogger("activsparse")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; `argv` defaults to the process's arguments. Returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    _log_to_stderr()
+    try:
+        args = build_parser(_requested_command(arguments)).parse_args(arguments)
+        status: int = importlib.import_module(f"activsparse.cli.{args.command}").run(args)
+        sys.stdout.flush()
+        return status
+    except ActivsparseError as error:
+        return _fail(str(error))
+    except ModuleNotFoundError as error:
+        return _fail(_missing_package(error))
+    except BrokenPipeError:
+        # The reader went away (`| head`); the interpreter's flush at exit must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _fail(f"{error.filename}: {error.strerror}")
+    except KeyboardInterrupt:
+        return 130

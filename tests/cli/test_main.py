@@ -1,0 +1,141 @@
+"""The frame of the command line: help, version, errors and exit statuses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import types
+
+import pytest
+
+import activsparse
+from activsparse import cli
+from activsparse.errors import ActivsparseError
+
+
+def activsparse_command(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "activsparse", *args], capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.fixture
+def fake_command(monkeypatch: pytest.MonkeyPatch):
+    """Replace the `run` sub-command by a function that takes no options."""
+
+    def install(run) -> None:
+        module = types.ModuleType("activsparse.cli.run")
+        module.add_parser = lambda subparsers: subparsers.add_parser("run", help="fake")
+        module.run = run
+        monkeypatch.setitem(sys.modules, "activsparse.cli.run", module)
+
+    return install
+
+
+def test_help_names_every_command():
+    result = activsparse_command("--help")
+    assert result.returncode == 0
+    for name, summary in cli.COMMANDS.items():
+        assert name in result.stdout
+        assert summary.split()[0] in result.stdout
+
+
+def test_version_names_instruction_sets():
+    from activsparse import _native
+
+    result = activsparse_command("--version")
+    assert result.returncode == 0
+    assert activsparse.__version__ in result.stdout
+    for isa in _native.available_isas():
+        assert isa in result.stdout
+
+
+@pytest.mark.parametrize("args", [[], ["no-such-command"], ["--no-such-option"]])
+def test_usage_errors_are_one_line_and_exit_2(args: list[str]):
+    result = activsparse_command(*args)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("activsparse: error: ")
+
+
+def test_help_loads_no_sub_command_and_no_heavy_package():
+    code = (
+        "import sys\n"
+        "from activsparse.cli import main\n"
+        "try:\n"
+        "    main(['--help'])\n"
+        "except SystemExit:\n"
+        "    pass\n"
+        "bad = [m for m in sys.modules if m in ('torch', 'onnx', 'numpy')"
+        " or m.startswith('activsparse.cli.')]\n"
+        "sys.exit(f'imported {bad}' if bad else 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_status_of_the_command_is_returned(fake_command):
+    fake_command(lambda args: 1)
+    assert cli.main(["run"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ActivsparseError("m.onnx: not ONNX;\n check"), "m.onnx: not ONNX; check"),
+        (PermissionError(13, "Permission denied", "x.npy"), "x.npy: Permission denied"),
+        (
+            ModuleNotFoundError("No module named 'openvino'", name="openvino"),
+            "this command needs the Python package openvino, which is not installed; "
+            "pip install 'activsparse[engines]'",
+        ),
+    ],
+)
+def test_errors_are_one_line_and_exit_2(fake_command, capsys, error: Exception, line: str):
+    def run(args: object) -> int:
+        raise error
+
+    fake_command(run)
+    assert cli.main(["run"]) == 2
+    assert capsys.readouterr().err == f"activsparse: error: {line}\n"
+
+
+def test_interrupt_exits_130_quietly(fake_command, capsys):
+    def run(args: object) -> int:
+        raise KeyboardInterrupt
+
+    fake_command(run)
+    assert cli.main(["run"]) == 130
+    assert capsys.readouterr().err == ""
+
+
+def test_a_closed_pipe_is_quiet():
+    code = (
+        "import sys, types\n"
+        "module = types.ModuleType('activsparse.cli.run')\n"
+        "module.add_parser = lambda s: s.add_parser('run')\n"
+        "module.run = lambda args: print('x' * 1_000_000) or 0\n"
+        "sys.modules['activsparse.cli.run'] = module\n"
+        "from activsparse.cli import main\n"
+        "sys.exit(main(['run']))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
+def test_every_extra_exists():
+    # The remedy printed for a missing package must name an extra that pip knows.
+    from importlib.metadata import PackageNotFoundError, metadata
+
+    try:
+        extras = metadata("activsparse").get_all("Provides-Extra")
+    except PackageNotFoundError:
+        pytest.skip("not installed: running from the source tree")
+    assert set(cli.EXTRAS.values()) <= set(extras or [])
