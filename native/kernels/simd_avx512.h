@@ -10,7 +10,9 @@ struct VecAvx512 {
   __m512 v;
   static __mmask16 lanes(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
   static VecAvx512 load(const float* p) { return {_mm512_loadu_ps(p)}; }
-  static VecAvx512 load_partial(const float* p, int n) { return {_mm512_maskz_loadu_ps(lanes(n), p)}; }
+  static VecAvx512 load_partial(const float* p, int n) {
+    return {_mm512_maskz_loadu_ps(lanes(n), p)};
+  }
   static VecAvx512 broadcast(const float* p) { return {_mm512_set1_ps(*p)}; }
   static VecAvx512 set1(float x) { return {_mm512_set1_ps(x)}; }
   static VecAvx512 zero() { return {_mm512_setzero_ps()}; }
@@ -20,9 +22,18 @@ struct VecAvx512 {
   friend VecAvx512 operator-(VecAvx512 a, VecAvx512 b) { return {_mm512_sub_ps(a.v, b.v)}; }
   friend VecAvx512 operator*(VecAvx512 a, VecAvx512 b) { return {_mm512_mul_ps(a.v, b.v)}; }
   friend VecAvx512 operator/(VecAvx512 a, VecAvx512 b) { return {_mm512_div_ps(a.v, b.v)}; }
-  friend VecAvx512 fma(VecAvx512 a, VecAvx512 b, VecAvx512 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+  friend VecAvx512 fma(VecAvx512 a, VecAvx512 b, VecAvx512 c) {
+    return {_mm512_fmadd_ps(a.v, b.v, c.v)};
+  }
   friend VecAvx512 max(VecAvx512 a, VecAvx512 b) { return {_mm512_max_ps(a.v, b.v)}; }
   friend VecAvx512 min(VecAvx512 a, VecAvx512 b) { return {_mm512_min_ps(a.v, b.v)}; }
+  friend VecAvx512 round_nearest(VecAvx512 a) {
+    return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+  }
+  friend VecAvx512 pow2(VecAvx512 n) {
+    const __m512i biased = _mm512_add_epi32(_mm512_cvtps_epi32(n.v), _mm512_set1_epi32(127));
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(biased, 23))};
+  }
 };
 
 }  // namespace activsparse

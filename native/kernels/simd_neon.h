@@ -30,6 +30,11 @@ struct VecNeon {
   friend VecNeon fma(VecNeon a, VecNeon b, VecNeon c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
   friend VecNeon max(VecNeon a, VecNeon b) { return {vmaxq_f32(a.v, b.v)}; }
   friend VecNeon min(VecNeon a, VecNeon b) { return {vminq_f32(a.v, b.v)}; }
+  friend VecNeon round_nearest(VecNeon a) { return {vrndnq_f32(a.v)}; }
+  friend VecNeon pow2(VecNeon n) {
+    const int32x4_t biased = vaddq_s32(vcvtq_s32_f32(n.v), vdupq_n_s32(127));
+    return {vreinterpretq_f32_s32(vshlq_n_s32(biased, 23))};
+  }
 };
 
 }  // namespace activsparse

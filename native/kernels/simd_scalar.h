@@ -1,10 +1,13 @@
-// The thin vector type every kernel template is written over. All simd_*.h define the same interface:
+// The thin vector type every kernel template is written over. All simd_*.h define the same
+// interface:
 //
 //   V::kWidth                      lanes of float32
 //   V::load / store                unaligned, kWidth floats
-//   V::load_partial / store_partial  the first n lanes, 0 <= n <= kWidth; other lanes read as 0 / are not touched
-//   V::broadcast(p), V::set1(x), V::zero()
-//   + - *, fma(a, b, c) = a*b + c, max(a, b), min(a, b)  (a NaN in either operand may give either operand)
+//   V::load_partial / store_partial  the first n lanes, 0 <= n <= kWidth; other lanes read as 0 /
+//   are not touched V::broadcast(p), V::set1(x), V::zero()
+//   + - *, fma(a, b, c) = a*b + c, max(a, b), min(a, b)  (a NaN in either operand may give either
+//   operand) round_nearest(a)               to the nearest integer, |a| < 2^22 pow2(n) 2^n for
+//   integral n, -126 <= n <= 127
 //
 // A type of another instruction set is only ever named in the target_*.cpp compiled for that set.
 #pragma once
@@ -31,6 +34,15 @@ struct VecScalar {
   friend VecScalar fma(VecScalar a, VecScalar b, VecScalar c) { return {a.v * b.v + c.v}; }
   friend VecScalar max(VecScalar a, VecScalar b) { return {a.v > b.v ? a.v : b.v}; }
   friend VecScalar min(VecScalar a, VecScalar b) { return {a.v < b.v ? a.v : b.v}; }
+  friend VecScalar round_nearest(VecScalar a) {
+    return {static_cast<float>(static_cast<int>(a.v + (a.v < 0 ? -0.5f : 0.5f)))};
+  }
+  friend VecScalar pow2(VecScalar n) {
+    const int bits = (static_cast<int>(n.v) + 127) << 23;
+    VecScalar result;
+    __builtin_memcpy(&result.v, &bits, sizeof bits);
+    return result;
+  }
 };
 
 }  // namespace activsparse

@@ -1,5 +1,10 @@
 // Every kernel template, compiled for one instruction set.
 #include "kernels/simd_neon.h"
+#include "kernels/targets.h"
 
 namespace activsparse {
-}
+
+constexpr Kernels kTable = make_kernels<VecNeon>("neon");
+const Kernels kNeonKernels = kTable;
+
+}  // namespace activsparse

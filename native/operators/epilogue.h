@@ -1,20 +1,12 @@
 // The attributes every operator ends with: an activation applied to the finished value.
 #pragma once
 #include <cmath>
-#include <cstdint>
+#include <string>
 
+#include "common/activation.h"
 #include "operators/operator.h"
 
 namespace activsparse {
-
-enum class Activation : int32_t { kNone, kClip, kHardSwish, kSilu, kSigmoid, kHardSigmoid };
-
-// Trivially copyable, so that it can stand in a blob's header. relu is a clip to [0, inf).
-struct Epilogue {
-  Activation activation = Activation::kNone;
-  float lo = -INFINITY;
-  float hi = INFINITY;
-};
 
 inline Epilogue epilogue_of(const OpSpec& spec) {
   const std::string name = spec.string_or("activation", "none");
@@ -41,8 +33,8 @@ inline Epilogue epilogue_of(const OpSpec& spec) {
   return e;
 }
 
-// The definition of each activation; vectorised versions are tested against it. hardswish and hardsigmoid as in ONNX
-// HardSwish and HardSigmoid with alpha = 1/6, beta = 1/2.
+// The definition of each activation; vectorised versions are tested against it. hardswish and
+// hardsigmoid as in ONNX HardSwish and HardSigmoid with alpha = 1/6, beta = 1/2.
 inline float activate(float x, const Epilogue& e) {
   switch (e.activation) {
     case Activation::kNone:

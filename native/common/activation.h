@@ -1,0 +1,17 @@
+// The activation at the end of an operator, as plain data: kernels compiled for any instruction set
+// include this file, so it must stay free of the standard library.
+#pragma once
+#include <cstdint>
+
+namespace activsparse {
+
+enum class Activation : int32_t { kNone, kClip, kHardSwish, kSilu, kSigmoid, kHardSigmoid };
+
+// Trivially copyable, so that it can stand in a blob's header. relu is a clip to [0, inf).
+struct Epilogue {
+  Activation activation = Activation::kNone;
+  float lo = -__builtin_inff();
+  float hi = __builtin_inff();
+};
+
+}  // namespace activsparse

@@ -1,0 +1,122 @@
+// The matrix product behind every convolution but the depthwise ones; see GemmArgs in kernels.h for
+// the maths.
+//
+// A tile of R rows by N vectors stays in registers over the whole reduction. Per input channel it
+// loads N weight vectors and broadcasts R inputs for R*N multiply-adds, so the taller and wider the
+// tile, the fewer loads. R is the largest that leaves registers for one row of weights and one
+// broadcast.
+#pragma once
+#include "kernels/activate.h"
+#include "kernels/kernels.h"
+
+namespace activsparse {
+
+// Rows of the tallest tile of `vectors` vectors.
+template <class V>
+constexpr int tile_rows(int vectors) {
+  if (V::kRegisters >= 32) return vectors == 4 ? 6 : vectors == 3 ? 8 : vectors == 2 ? 12 : 16;
+  return vectors == 2 ? 6 : vectors == 1 ? 12 : 0;
+}
+
+template <class V, int R, int N>
+void gemm_tile(const GemmArgs& args) {
+  constexpr int W = V::kWidth;
+  // Weights stream from the second-level cache; this many bytes ahead covers its latency.
+  constexpr int kAhead = 512;
+  const int lanes = args.lanes, store_lanes = args.store_lanes;
+  V sums[R][N];
+  if (args.start != nullptr) {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < N; ++v) sums[r][v] = V::load(args.start + v * W);
+  } else {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+      for (int v = 0; v < N - 1; ++v) sums[r][v] = V::load(args.out[r] + v * W);
+      sums[r][N - 1] = V::load_partial(args.out[r] + (N - 1) * W, store_lanes);
+    }
+  }
+
+  const float* const* rows = args.rows;
+  const int channels = args.channels;
+  for (int t = 0; t < args.taps; ++t, rows += R) {
+    const float* w = args.weights[t];
+    const float* x[R];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) x[r] = rows[r];
+    for (int c = 0; c < channels; ++c, w += N * W) {
+      V weight[N];
+#pragma GCC unroll 4
+      for (int v = 0; v < N; ++v) {
+        weight[v] = V::load(w + v * W);
+        if (v * W % 16 == 0) __builtin_prefetch(w + kAhead + v * W);
+      }
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) {
+        const V value = V::broadcast(x[r] + c);
+#pragma GCC unroll 4
+        for (int v = 0; v < N; ++v) sums[r][v] = fma(value, weight[v], sums[r][v]);
+      }
+    }
+  }
+
+  const Epilogue* epilogue = args.epilogue;
+  if (epilogue != nullptr) {
+    if (args.residual != nullptr) {
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+        for (int v = 0; v < N - 1; ++v) sums[r][v] = sums[r][v] + V::load(args.residual[r] + v * W);
+        sums[r][N - 1] = sums[r][N - 1] + V::load_partial(args.residual[r] + (N - 1) * W, lanes);
+      }
+    }
+    if (epilogue->activation == Activation::kClip) {
+      const V lo = V::set1(epilogue->lo), hi = V::set1(epilogue->hi);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+        for (int v = 0; v < N; ++v) sums[r][v] = min(max(sums[r][v], lo), hi);
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+    float* out = args.out[r];
+#pragma GCC unroll 4
+    for (int v = 0; v < N - 1; ++v) sums[r][v].store(out + v * W);
+    if (store_lanes == W)
+      sums[r][N - 1].store(out + (N - 1) * W);
+    else
+      sums[r][N - 1].store_partial(out + (N - 1) * W, store_lanes);
+  }
+  // The dearer activations take a second pass over rows still in the first-level cache: their code
+  // in every tile shape would be most of the library.
+  if (epilogue != nullptr && epilogue->activation > Activation::kClip)
+    for (int r = 0; r < R; ++r)
+      activate_run<V>(args.out[r], args.out[r], (N - 1) * W + lanes, *epilogue);
+}
+
+template <class V, int N, int R>
+constexpr void fill_tiles(GemmKernels& kernels) {
+  if constexpr (R > 0) {
+    kernels.tile[N - 1][R - 1] = gemm_tile<V, R, N>;
+    fill_tiles<V, N, R - 1>(kernels);
+  }
+}
+
+template <class V>
+constexpr GemmKernels gemm_kernels() {
+  GemmKernels kernels{};
+  for (int v = 1; v <= kMaxTileVectors; ++v) {
+    kernels.max_rows[v - 1] = tile_rows<V>(v);
+    if (tile_rows<V>(v) > 0) kernels.max_vectors = v;
+  }
+  fill_tiles<V, 1, tile_rows<V>(1)>(kernels);
+  fill_tiles<V, 2, tile_rows<V>(2)>(kernels);
+  fill_tiles<V, 3, tile_rows<V>(3)>(kernels);
+  fill_tiles<V, 4, tile_rows<V>(4)>(kernels);
+  return kernels;
+}
+
+}  // namespace activsparse

@@ -1,0 +1,75 @@
+// The kernel table: what each instruction set offers, as plain function pointers. Operators call
+// kernels through it and never name a vector type.
+//
+// kernels.inc lists every family once, with its data type; a member of `Kernels` is named
+// <family>_<data type>. To add a family: declare its interface here (or in a header included here),
+// write a template over the vector type that returns it as a constant, and add one line to
+// kernels.inc.
+//
+// This header and everything the templates include is compiled with the flags of every instruction
+// set. It must not use the standard library, and functions that are not templates over the vector
+// type must have internal linkage: the linker would otherwise merge copies compiled for different
+// sets, and a plain machine might run the AVX-512 one.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "common/activation.h"
+
+namespace activsparse {
+
+enum class Isa : int;
+
+inline constexpr int kMaxTileRows = 16;
+inline constexpr int kMaxTileVectors = 4;
+
+// One register tile of a matrix product whose left rows are addressed through pointers:
+//   sums[r][o] = start[o] + sum over t < taps, c < channels of rows[t][r][c] * weights[t][c][o]
+//   out[r][o]  = activation(sums[r][o] + residual[r][o])
+// for r < tile rows, o < vectors * width. Reads exactly `channels` floats of every row.
+struct GemmArgs {
+  const float* const* rows;     // (taps, tile rows)
+  const float* const* weights;  // (taps): each (channels, vectors * width), 64-byte aligned, zero
+                                // beyond the last lane
+  int taps, channels;
+  const float*
+      start;  // (vectors * width), usually the bias; nullptr: sums go on from what `out` holds
+  float* const* out;             // (tile rows)
+  const float* const* residual;  // (tile rows) or nullptr
+  const Epilogue*
+      epilogue;  // nullptr: raw sums are left in `out`, no residual, no activation: more is to come
+  int lanes;  // 1..width: lanes of the last vector that hold results; residual lanes that are read
+  int store_lanes;  // lanes..width: lanes of the last vector that are written
+};
+
+// tile[v - 1][r - 1] computes r rows by v vectors, for v <= max_vectors and r <= max_rows[v - 1].
+struct GemmKernels {
+  int max_vectors;
+  int max_rows[kMaxTileVectors];
+  void (*tile[kMaxTileVectors][kMaxTileRows])(const GemmArgs& args);
+};
+
+// In-place activation of a run of floats: `out` = activation(`in`); `in` may equal `out`. Touches
+// `count` floats only.
+struct ActivateKernels {
+  void (*run)(const float* in, float* out, int64_t count, const Epilogue& epilogue);
+};
+
+// Nothing but independent fused multiply-adds: the ceiling benchmarks compare with.
+struct PeakKernels {
+  int64_t flops_per_round;
+  float (*run)(int64_t rounds);
+};
+
+struct Kernels {
+  const char* isa;
+  int width;  // float32 lanes of a vector
+#define KERNEL(dtype, family, Interface, factory) Interface family##_##dtype;
+#include "kernels/kernels.inc"
+#undef KERNEL
+};
+
+// The table of an instruction set that is compiled in; throws Error otherwise.
+const Kernels& kernels_for(Isa isa);
+
+}  // namespace activsparse

@@ -1,0 +1,23 @@
+// Fills a kernel table from the templates; included by target_*.cpp only.
+#pragma once
+#include "kernels/activate.h"
+#include "kernels/gemm.h"
+#include "kernels/kernels.h"
+#include "kernels/peak.h"
+
+namespace activsparse {
+
+template <class V>
+constexpr Kernels make_kernels(const char* isa) {
+  return {
+      isa,
+      V::kWidth,
+#define KERNEL(dtype, family, Interface, factory) factory<V>(),
+#include "kernels/kernels.inc"
+#undef KERNEL
+  };
+}
+
+extern const Kernels kScalarKernels, kNeonKernels, kAvx2Kernels, kAvx512Kernels;
+
+}  // namespace activsparse

@@ -1,0 +1,58 @@
+// Vectorised activations.
+#pragma once
+#include "common/activation.h"
+
+namespace activsparse {
+
+// exp(x) for finite x; results saturate at about 2^-126 and 2^127.
+// x = n ln2 + r with |r| <= ln2 / 2 (ln2 in two parts, so that r is exact to rounding), exp(r) by
+// the degree-6 Taylor polynomial, whose remainder is below r^7/5040 = 1.2e-7 relative at the ends
+// of the range; in total at most 3 units in the last place of float32 (2^-23) over [-87, 87].
+template <class V>
+inline V vec_exp(V x) {
+  x = min(max(x, V::set1(-87.0f)), V::set1(88.0f));
+  const V n = round_nearest(x * V::set1(1.44269504088896341f));
+  V r = fma(n, V::set1(-0.693359375f), x);
+  r = fma(n, V::set1(2.12194440e-4f), r);
+  V p = V::set1(1.0f / 720);
+  p = fma(p, r, V::set1(1.0f / 120));
+  p = fma(p, r, V::set1(1.0f / 24));
+  p = fma(p, r, V::set1(1.0f / 6));
+  p = fma(p, r, V::set1(0.5f));
+  p = fma(p, r, V::set1(1.0f));
+  p = fma(p, r, V::set1(1.0f));
+  return p * pow2(n);
+}
+
+template <class V>
+inline V vec_sigmoid(V x) {
+  return V::set1(1.0f) / (V::set1(1.0f) + vec_exp(V::zero() - x));
+}
+
+template <class V>
+inline V vec_hard_sigmoid(V x) {
+  return min(max(fma(x, V::set1(1.0f / 6), V::set1(0.5f)), V::zero()), V::set1(1.0f));
+}
+
+// For the activations that are worth a call of their own; a clip is done in registers where it is
+// needed.
+template <class V>
+inline V vec_activate(V x, const Epilogue& e) {
+  switch (e.activation) {
+    case Activation::kNone:
+      return x;
+    case Activation::kClip:
+      return min(max(x, V::set1(e.lo)), V::set1(e.hi));
+    case Activation::kHardSwish:
+      return x * vec_hard_sigmoid(x);
+    case Activation::kSilu:
+      return x * vec_sigmoid(x);
+    case Activation::kSigmoid:
+      return vec_sigmoid(x);
+    case Activation::kHardSigmoid:
+      return vec_hard_sigmoid(x);
+  }
+  return x;
+}
+
+}  // namespace activsparse
