@@ -1,0 +1,122 @@
+"""One door to all patterns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from activsparse.errors import ActivsparseError
+from activsparse.masks.arrays import FloatMap, Mask
+from activsparse.masks.lattice import lattice
+from activsparse.masks.propagate import propagate
+from activsparse.masks.select import select
+from activsparse.masks.tiles import TOLERANCE, tiles
+
+__all__ = ["PATTERNS", "ConvShape", "auto_pattern", "check_sparsity", "make_mask", "sparsity_of"]
+
+PATTERNS = ("random", "lattice", "tiles", "auto")
+
+
+@dataclass(frozen=True)
+class ConvShape:
+    """What `auto` needs to know about a convolution; pairs are (vertical, horizontal)."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    group: int
+    in_channels: int
+    out_channels: int
+    output: tuple[int, int]
+    dilation: tuple[int, int] = (1, 1)
+
+
+def auto_pattern(conv: ConvShape) -> str:
+    """The pattern whose skipped positions save the most time on a layer.
+
+    `tiles` where Winograd F(4x4, 3x3) is the fastest algorithm (there scattered holes save
+    nothing), else `lattice` (which costs the least accuracy, and skips in every other algorithm).
+    """
+    winograd = (
+        conv.kernel == (3, 3)
+        and conv.stride == (1, 1)
+        and conv.dilation == (1, 1)
+        and conv.group == 1
+        and min(conv.in_channels, conv.out_channels) >= 16
+        and min(conv.output) >= 14
+    )
+    return "tiles" if winograd else "lattice"
+
+
+def make_mask(
+    pattern: str,
+    shape: tuple[int, int],
+    sparsity: float,
+    *,
+    score: FloatMap | None = None,
+    block: int = 1,
+    phase: int = 0,
+    conv: ConvShape | None = None,
+    tolerance: float = TOLERANCE,
+) -> Mask:
+    """Make one layer's mask.
+
+    Args:
+        pattern: one of `PATTERNS`.
+        shape: (OH, OW) of the mask.
+        sparsity: requested share of positions not computed, in [0, 1).
+        score: `random` only: score map of any size, propagated to `shape`.
+        block: `random` only: side of the squares dropped as a whole.
+        phase: `lattice` and `tiles`: shifts the pattern; use another one in each residual block.
+        conv: `auto` only: the layer.
+        tolerance: `tiles` only: how far the sparsity may be off to save a tile.
+
+    Returns:
+        bool (OH, OW), True = computed, with at least one True.
+
+    Raises:
+        ActivsparseError: unknown pattern, sparsity outside [0, 1), block below 1, no score, no
+        conv, nothing kept.
+    """
+    check_sparsity(sparsity)
+    if pattern == "auto":
+        if conv is None:
+            raise ActivsparseError(
+                "pattern auto: needs the layer's shape; pass conv=ConvShape(...)"
+            )
+        pattern = auto_pattern(conv)
+    if pattern == "random":
+        if score is None:
+            raise ActivsparseError(
+                "pattern random: needs a score map; pass score=random_score(...)"
+            )
+        if block < 1:
+            raise ActivsparseError(
+                f"block {block}: must be at least 1; choose 1 for single positions"
+            )
+        mask = select(propagate(score, shape), sparsity, block)
+    elif pattern == "lattice":
+        mask = lattice(shape, sparsity, phase)
+    elif pattern == "tiles":
+        mask = tiles(shape, sparsity, phase, tolerance)
+    else:
+        raise ActivsparseError(f"pattern {pattern!r}: unknown; choose one of {', '.join(PATTERNS)}")
+    if not mask.any():
+        raise ActivsparseError(
+            f"sparsity {sparsity:g} keeps none of {shape[0]}x{shape[1]} positions; "
+            "lower it or skip the layer"
+        )
+    return mask
+
+
+def sparsity_of(mask: Mask) -> float:
+    """Share of positions not computed."""
+    return 1.0 - float(mask.mean())
+
+
+def check_sparsity(sparsity: float) -> None:
+    """Raise unless `sparsity` is in [0, 1); not-a-number is refused as well.
+
+    Raises:
+        ActivsparseError: it is not.
+    """
+    if not 0 <= sparsity < 1:
+        raise ActivsparseError(f"sparsity {sparsity:g}: outside [0, 1); choose for example 0.3")
