@@ -1,0 +1,189 @@
+#include "executor/executor.h"
+
+#include <algorithm>
+#include <string>
+
+namespace activsparse {
+namespace {
+
+// Scratch areas of different threads must not share cache lines; a page apart also keeps
+// prefetchers out.
+constexpr size_t kScratchAlignment = 4096;
+
+size_t round_up(size_t value, size_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+size_t thread_scratch_of(const std::vector<PlanStep>& steps) {
+  size_t bytes = 0;
+  for (const PlanStep& step : steps) bytes = std::max(bytes, step.op->scratch_bytes());
+  return round_up(bytes, kScratchAlignment);
+}
+
+size_t shared_scratch_of(const std::vector<PlanStep>& steps) {
+  size_t bytes = 0;
+  for (const PlanStep& step : steps) bytes = std::max(bytes, step.op->shared_scratch_bytes());
+  return bytes;
+}
+
+void require(bool condition, const std::string& cause) {
+  if (!condition) throw Error("the plan is damaged: " + cause + "; compile the model again");
+}
+
+void check_ids(const std::vector<int>& ids, size_t count, const std::string& where) {
+  for (int id : ids)
+    require(id >= 0 && static_cast<size_t>(id) < count,
+            where + " names tensor " + std::to_string(id) + " of " + std::to_string(count));
+}
+
+}  // namespace
+
+int64_t tensor_extent(const TensorDesc& desc) {
+  if (desc.nchw) return desc.pixels() * desc.c;
+  const int64_t owned =
+      desc.padded ? std::min<int64_t>(desc.stride, (desc.c + 15) / 16 * 16) : desc.c;
+  return desc.pixels() == 0 ? 0 : (desc.pixels() - 1) * desc.stride + owned;
+}
+
+Executor::Executor(std::vector<PlanTensor> tensors, std::vector<PlanStep> steps,
+                   std::vector<int> inputs, std::vector<int> outputs, int64_t arena_floats,
+                   int threads)
+    : tensors_(std::move(tensors)),
+      steps_(std::move(steps)),
+      inputs_(std::move(inputs)),
+      outputs_(std::move(outputs)),
+      thread_scratch_(thread_scratch_of(steps_)),
+      arena_(sizeof(float) * static_cast<size_t>(std::max<int64_t>(arena_floats, 0))),
+      scratch_(thread_scratch_ * static_cast<size_t>(std::max(threads, 0)) +
+               shared_scratch_of(steps_)),
+      pool_(threads),
+      barrier_(pool_),
+      queue_(threads) {
+  check();
+  for (size_t s = 0; s < steps_.size(); ++s) {
+    const Operator& op = *steps_[s].op;
+    for (int phase = 0; phase < op.phases(); ++phase)
+      if (op.tasks(phase) > 0) phases_.push_back({static_cast<int>(s), phase, op.tasks(phase)});
+    StepPointers pointers;
+    const auto address = [&](int id) {
+      return tensors_[id].offset < 0 ? nullptr : arena() + tensors_[id].offset;
+    };
+    for (int id : steps_[s].inputs) pointers.inputs.push_back(address(id));
+    for (int id : steps_[s].outputs) pointers.outputs.push_back(address(id));
+    pointers_.push_back(std::move(pointers));
+  }
+}
+
+void Executor::check() const {
+  check_ids(inputs_, tensors_.size(), "the list of inputs");
+  check_ids(outputs_, tensors_.size(), "the list of outputs");
+  const auto arena_floats = static_cast<int64_t>(arena_.size() / sizeof(float));
+  std::vector<int> external(tensors_.size(), 0);
+  for (int id : inputs_) external[id] += 1;
+  for (int id : outputs_) external[id] += 1;
+  for (size_t id = 0; id < tensors_.size(); ++id) {
+    const PlanTensor& tensor = tensors_[id];
+    const std::string name = "tensor " + std::to_string(id);
+    const TensorDesc& d = tensor.desc;
+    require(d.n >= 0 && d.h >= 0 && d.w >= 0 && d.c >= 0 && (d.nchw || d.stride >= d.c),
+            name + " has an impossible shape");
+    if (tensor.offset < 0) {
+      require(external[id] == 1,
+              name + " has no arena offset and is not exactly one graph input or output");
+      require(d.nchw || d.stride == d.c, name + " is a graph input or output with padded pixels");
+    } else {
+      require(external[id] == 0, name + " is a graph input or output with an arena offset");
+      require(tensor.offset <= arena_floats && tensor_extent(d) <= arena_floats - tensor.offset,
+              name + " does not fit into the arena");
+    }
+  }
+  for (size_t s = 0; s < steps_.size(); ++s) {
+    check_ids(steps_[s].inputs, tensors_.size(), "step " + std::to_string(s));
+    check_ids(steps_[s].outputs, tensors_.size(), "step " + std::to_string(s));
+    for (int id : steps_[s].outputs)
+      require(std::find(inputs_.begin(), inputs_.end(), id) == inputs_.end(),
+              "step " + std::to_string(s) + " writes a graph input");
+  }
+}
+
+// Graph inputs and outputs live in the caller's arrays, so steps touch them without a copy.
+void Executor::bind(const float* const* inputs, float* const* outputs) {
+  const auto find = [](const std::vector<int>& ids, int id) {
+    return std::find(ids.begin(), ids.end(), id) - ids.begin();
+  };
+  const auto output_of = [&](int id) { return outputs[find(outputs_, id)]; };
+  for (size_t s = 0; s < steps_.size(); ++s) {
+    const PlanStep& step = steps_[s];
+    for (size_t i = 0; i < step.inputs.size(); ++i) {
+      const int id = step.inputs[i];
+      if (tensors_[id].offset >= 0) continue;
+      const size_t input = find(inputs_, id);
+      pointers_[s].inputs[i] = input < inputs_.size() ? inputs[input] : output_of(id);
+    }
+    for (size_t i = 0; i < step.outputs.size(); ++i)
+      if (tensors_[step.outputs[i]].offset < 0)
+        pointers_[s].outputs[i] = output_of(step.outputs[i]);
+  }
+}
+
+void Executor::run_phase(const Phase& phase, int thread, int begin, int end) const {
+  const StepPointers& pointers = pointers_[phase.step];
+  const RunArgs args{pointers.inputs.data(), pointers.outputs.data(),
+                     scratch_.data() + thread_scratch_ * thread,
+                     scratch_.data() + thread_scratch_ * pool_.threads()};
+  steps_[phase.step].op->run(args, phase.phase, begin, end);
+}
+
+// All threads walk the same list of phases and meet after each. `reached(i)` is called by one
+// thread when all have completed i phases; reached(0), and the meeting before it, only when
+// `meet_first`: a profile must not charge the threads' waking up to the first step, while a plain
+// run must not wait for it.
+template <class Reached>
+void Executor::run_phases(bool meet_first, const Reached& reached) {
+  const size_t count = phases_.size();
+  if (pool_.threads() == 1) {
+    if (meet_first) reached(0);
+    for (size_t i = 0; i < count; ++i) {
+      run_phase(phases_[i], 0, 0, phases_[i].tasks);
+      reached(i + 1);
+    }
+    return;
+  }
+  if (count > 0) queue_.reset(phases_[0].tasks);
+  pool_.run([&](int thread) {
+    if (meet_first) barrier_.arrive([&] { reached(0); });
+    for (size_t i = 0; i < count; ++i) {
+      const Phase& phase = phases_[i];
+      queue_.drain(thread, [&](int begin, int end) { run_phase(phase, thread, begin, end); });
+      barrier_.arrive([&] {
+        if (i + 1 < count) queue_.reset(phases_[i + 1].tasks);
+        reached(i + 1);
+      });
+    }
+  });
+}
+
+void Executor::run(const float* const* inputs, float* const* outputs) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  bind(inputs, outputs);
+  run_phases(false, [](size_t) {});
+}
+
+std::vector<double> Executor::profile(const float* const* inputs, float* const* outputs,
+                                      int repeat) {
+  if (repeat < 1) throw Error("repeat must be at least 1, got " + std::to_string(repeat));
+  std::lock_guard<std::mutex> lock(mutex_);
+  bind(inputs, outputs);
+  using Clock = std::chrono::steady_clock;
+  std::vector<Clock::time_point> reached(phases_.size() + 1);
+  std::vector<double> times(static_cast<size_t>(repeat) * steps_.size(), 0.0);
+  for (int r = 0; r < repeat; ++r) {
+    run_phases(true, [&](size_t i) { reached[i] = Clock::now(); });
+    for (size_t i = 0; i < phases_.size(); ++i)
+      times[r * steps_.size() + phases_[i].step] +=
+          std::chrono::duration<double, std::milli>(reached[i + 1] - reached[i]).count();
+  }
+  return times;
+}
+
+}  // namespace activsparse

@@ -1,0 +1,68 @@
+// Shared by the parts of the extension module activsparse._native. No logic of its own: only
+// conversions.
+#pragma once
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/unique_ptr.h>
+#include <nanobind/stl/vector.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "operators/operator.h"
+
+namespace activsparse {
+
+namespace nb = nanobind;
+
+using ConstArray = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
+// Deliberately without a type: nanobind would convert other arrays to a copy, and results written
+// to it would be lost.
+using InputArray = nb::ndarray<nb::ro, nb::device::cpu>;
+using OutputArray = nb::ndarray<nb::device::cpu>;
+
+// One operator, packed and created. The bytes are its own, or those of an array (a mapped plan
+// file) it keeps alive.
+struct PackedOperator {
+  std::string kind, algorithm;
+  Isa isa;
+  std::vector<TensorDesc> inputs, outputs;
+  Blob owned;
+  ConstArray borrowed;
+  BlobView blob{nullptr, 0};
+  std::unique_ptr<Operator> op;
+};
+
+template <class Array>
+std::string shape_text(const Array& array) {
+  std::string text;
+  for (size_t i = 0; i < array.ndim(); ++i)
+    text += (i ? ", " : "") + std::to_string(array.shape(i));
+  return "(" + text + ")";
+}
+
+// Throws Error unless the array is contiguous float32.
+template <class Array>
+auto float_data(const Array& array, const std::string& name) {
+  int64_t expected = 1;
+  bool contiguous = true;
+  for (size_t i = array.ndim(); i-- > 0;) {
+    contiguous = contiguous && (array.shape(i) == 1 || array.stride(i) == expected);
+    expected *= static_cast<int64_t>(array.shape(i));
+  }
+  if (array.dtype() != nb::dtype<float>() || !(contiguous || expected == 0))
+    throw Error(name + " of shape " + shape_text(array) +
+                " must be C-contiguous float32; use numpy.ascontiguousarray(x, numpy.float32)");
+  using Float = std::conditional_t<std::is_const_v<std::remove_pointer_t<decltype(array.data())>>,
+                                   const float, float>;
+  return static_cast<Float*>(array.data());
+}
+
+void bind_operators(nb::module_& m);
+void bind_executor(nb::module_& m);
+
+}  // namespace activsparse

@@ -1,0 +1,192 @@
+// Specs in, packed operators out.
+#include "bindings/bindings.h"
+#include "executor/executor.h"
+
+namespace activsparse {
+namespace {
+
+ArrayView view_of(const std::string& name, const ConstArray& array) {
+  ArrayView view;
+  view.data = array.data();
+  for (size_t i = 0; i < array.ndim(); ++i)
+    view.shape.push_back(static_cast<int64_t>(array.shape(i)));
+  if (array.dtype() == nb::dtype<float>())
+    view.dtype = 'f';
+  else if (array.dtype() == nb::dtype<int32_t>())
+    view.dtype = 'i';
+  else if (array.dtype() == nb::dtype<uint8_t>() || array.dtype() == nb::dtype<bool>())
+    view.dtype = 'b';
+  else
+    throw Error("array '" + name + "': dtype must be float32, int32, uint8 or bool");
+  return view;
+}
+
+// Keeps the Python arrays alive while the spec is in use.
+struct PySpec {
+  OpSpec spec;
+  std::vector<ConstArray> keep;
+
+  PySpec(std::string kind, const nb::dict& attributes, const nb::dict& arrays,
+         std::vector<TensorDesc> inputs, std::vector<TensorDesc> outputs) {
+    spec.kind = std::move(kind);
+    spec.inputs = std::move(inputs);
+    spec.outputs = std::move(outputs);
+    for (auto [key, value] : attributes) {
+      const auto name = nb::cast<std::string>(key);
+      if (nb::isinstance<nb::str>(value))
+        spec.strings[name] = nb::cast<std::string>(value);
+      else if (nb::isinstance<nb::float_>(value))
+        spec.floats[name] = nb::cast<double>(value);
+      else
+        spec.ints[name] = nb::cast<int64_t>(value);
+    }
+    for (auto [key, value] : arrays) {
+      const auto name = nb::cast<std::string>(key);
+      keep.push_back(nb::cast<ConstArray>(value));
+      spec.arrays[name] = view_of(name, keep.back());
+    }
+  }
+};
+
+std::unique_ptr<PackedOperator> pack(const PySpec& py, const std::string& algorithm,
+                                     const std::string& isa_name) {
+  const OpSpec& spec = py.spec;
+  const OperatorType& type = find_operator_type(spec.kind, algorithm);
+  auto packed = std::make_unique<PackedOperator>();
+  packed->kind = spec.kind;
+  packed->algorithm = algorithm;
+  packed->isa = isa_from_name(isa_name);
+  packed->inputs = spec.inputs;
+  packed->outputs = spec.outputs;
+  nb::gil_scoped_release release;
+  const std::string reason = type.unsupported(spec, packed->isa);
+  if (!reason.empty())
+    throw Error(spec.kind + "/" + algorithm + " cannot run this operator: " + reason);
+  packed->owned = type.pack(spec, packed->isa);
+  packed->blob = BlobView(packed->owned.data(), packed->owned.size());
+  packed->op = type.create(packed->blob, packed->isa);
+  return packed;
+}
+
+std::unique_ptr<PackedOperator> unpack(const std::string& kind, const std::string& algorithm,
+                                       const std::string& isa_name, const ConstArray& data,
+                                       std::vector<TensorDesc> inputs,
+                                       std::vector<TensorDesc> outputs) {
+  const OperatorType& type = find_operator_type(kind, algorithm);
+  if (data.dtype() != nb::dtype<uint8_t>()) throw Error("a packed operator's data must be uint8");
+  auto packed = std::make_unique<PackedOperator>();
+  packed->kind = kind;
+  packed->algorithm = algorithm;
+  packed->isa = isa_from_name(isa_name);
+  packed->inputs = std::move(inputs);
+  packed->outputs = std::move(outputs);
+  const auto* bytes = static_cast<const uint8_t*>(data.data());
+  if (reinterpret_cast<uintptr_t>(bytes) % kAlignment == 0) {
+    packed->borrowed = data;
+  } else {
+    packed->owned.assign(bytes, bytes + data.size());
+    bytes = packed->owned.data();
+  }
+  packed->blob = BlobView(bytes, data.size());
+  packed->op = type.create(packed->blob, packed->isa);
+  return packed;
+}
+
+// Every operator reads and writes exactly the tensors it was packed for, so sizes can be checked
+// before it runs.
+template <class Array>
+auto pointers_of(const std::vector<Array>& arrays, const std::vector<TensorDesc>& descs,
+                 const std::string& what) {
+  if (arrays.size() != descs.size())
+    throw Error("the operator has " + std::to_string(descs.size()) + " " + what + "s, got " +
+                std::to_string(arrays.size()));
+  std::vector<decltype(float_data(arrays[0], what))> pointers;
+  for (size_t i = 0; i < arrays.size(); ++i) {
+    const std::string name = what + " " + std::to_string(i);
+    pointers.push_back(float_data(arrays[i], name));
+    if (static_cast<int64_t>(arrays[i].size()) < tensor_extent(descs[i]))
+      throw Error(name + " needs " + std::to_string(tensor_extent(descs[i])) +
+                  " floats, got shape " + shape_text(arrays[i]));
+  }
+  return pointers;
+}
+
+void run_operator(const PackedOperator& packed, const std::vector<InputArray>& inputs,
+                  const std::vector<OutputArray>& outputs) {
+  const auto in = pointers_of(inputs, packed.inputs, "input");
+  const auto out = pointers_of(outputs, packed.outputs, "output");
+  Blob scratch(packed.op->scratch_bytes()), shared(packed.op->shared_scratch_bytes());
+  const RunArgs args{in.data(), out.data(), scratch.data(), shared.data()};
+  nb::gil_scoped_release release;
+  for (int phase = 0; phase < packed.op->phases(); ++phase)
+    packed.op->run(args, phase, 0, packed.op->tasks(phase));
+}
+
+}  // namespace
+
+void bind_operators(nb::module_& m) {
+  nb::class_<TensorDesc>(m, "TensorDesc", "Shape and layout of one activation tensor (NHWC).")
+      .def(
+          "__init__",
+          [](TensorDesc* t, int n, int h, int w, int c, int stride, bool nchw, bool padded) {
+            new (t) TensorDesc{n, h, w, c, stride, nchw, padded, DType::kFloat32};
+          },
+          nb::arg("n"), nb::arg("h"), nb::arg("w"), nb::arg("c"), nb::arg("stride"),
+          nb::arg("nchw") = false, nb::arg("padded") = false)
+      .def_ro("n", &TensorDesc::n)
+      .def_ro("h", &TensorDesc::h)
+      .def_ro("w", &TensorDesc::w)
+      .def_ro("c", &TensorDesc::c)
+      .def_ro("stride", &TensorDesc::stride)
+      .def_prop_ro("nchw", [](const TensorDesc& t) { return t.nchw != 0; })
+      .def_prop_ro("padded", [](const TensorDesc& t) { return t.padded != 0; })
+      .def_prop_ro("extent", &tensor_extent,
+                   "Floats from the first element to the end of the last pixel.");
+
+  nb::class_<PySpec>(m, "Spec", "What one operator shall compute; see docs/operators.md.")
+      .def(nb::init<std::string, nb::dict, nb::dict, std::vector<TensorDesc>,
+                    std::vector<TensorDesc>>(),
+           nb::arg("kind"), nb::arg("attributes"), nb::arg("arrays"), nb::arg("inputs"),
+           nb::arg("outputs"))
+      .def(
+          "algorithms",
+          [](const PySpec& spec, const std::string& isa) {
+            std::vector<std::tuple<std::string, std::string>> rows;
+            for (const OperatorType& type : operator_types())
+              if (spec.spec.kind == type.kind)
+                rows.emplace_back(type.algorithm, type.unsupported(spec.spec, isa_from_name(isa)));
+            return rows;
+          },
+          nb::arg("isa"),
+          "(algorithm, why it cannot run this spec or '') for every algorithm of this kind.");
+
+  nb::class_<PackedOperator>(m, "PackedOperator",
+                             "One operator packed for one algorithm and instruction set.")
+      .def_ro("kind", &PackedOperator::kind)
+      .def_ro("algorithm", &PackedOperator::algorithm)
+      .def_ro("inputs", &PackedOperator::inputs)
+      .def_ro("outputs", &PackedOperator::outputs)
+      .def_prop_ro("isa", [](const PackedOperator& p) { return std::string(isa_name(p.isa)); })
+      .def_prop_ro("nbytes", [](const PackedOperator& p) { return p.blob.size(); })
+      .def_prop_ro("kernel", [](const PackedOperator& p) { return p.op->kernel(); })
+      .def_prop_ro("macs", [](const PackedOperator& p) { return p.op->macs(); })
+      .def_prop_ro("index_bytes", [](const PackedOperator& p) { return p.op->index_bytes(); })
+      .def_prop_ro(
+          "data",
+          [](nb::handle_t<PackedOperator> self) {
+            const auto& p = nb::cast<const PackedOperator&>(self);
+            return nb::ndarray<nb::numpy, const uint8_t, nb::ndim<1>>(p.blob.data(),
+                                                                      {p.blob.size()}, self);
+          },
+          "The blob's bytes, read-only uint8 (nbytes,).");
+  m.def("pack", &pack, nb::arg("spec"), nb::arg("algorithm"), nb::arg("isa"));
+  m.def(
+      "unpack", &unpack, nb::arg("kind"), nb::arg("algorithm"), nb::arg("isa"), nb::arg("data"),
+      nb::arg("inputs"), nb::arg("outputs"),
+      "A packed operator back from its `data`: used in place (and kept alive) when it starts at a "
+      "64-byte boundary, as in a mapped plan file, else copied.");
+  m.def("run_operator", &run_operator, nb::arg("packed"), nb::arg("inputs"), nb::arg("outputs"),
+        "Run one operator on contiguous float32 arrays, one thread.");
+}
+
+}  // namespace activsparse

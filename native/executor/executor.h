@@ -1,0 +1,78 @@
+// Runs a compiled plan: a list of operators over tensors that live in one arena.
+#pragma once
+#include <cstdint>
+#include <mutex>
+#include <vector>
+
+#include "executor/page_buffer.h"
+#include "executor/thread_pool.h"
+#include "operators/operator.h"
+
+namespace activsparse {
+
+// Floats from a tensor's first element to the end of its last pixel.
+int64_t tensor_extent(const TensorDesc& desc);
+
+struct PlanTensor {
+  TensorDesc desc;
+  int64_t offset;  // floats into the arena; -1: the caller's array (a graph input or output)
+};
+
+struct PlanStep {
+  const Operator* op;                // must outlive the executor
+  std::vector<int> inputs, outputs;  // tensor ids
+};
+
+// run() allocates nothing: memory and threads are taken once, at construction. One run at a time
+// per executor (a second caller waits); executors share nothing.
+class Executor {
+ public:
+  // Throws Error when ids, offsets or sizes do not fit together.
+  Executor(std::vector<PlanTensor> tensors, std::vector<PlanStep> steps, std::vector<int> inputs,
+           std::vector<int> outputs, int64_t arena_floats, int threads);
+
+  // One pointer per graph input and output, in order; each holds tensor_extent() floats.
+  void run(const float* const* inputs, float* const* outputs);
+
+  // Milliseconds of every step in each of `repeat` runs: element [r * steps + s].
+  std::vector<double> profile(const float* const* inputs, float* const* outputs, int repeat);
+
+  const TensorDesc& input(size_t i) const { return tensors_[inputs_[i]].desc; }
+  const TensorDesc& output(size_t i) const { return tensors_[outputs_[i]].desc; }
+  size_t input_count() const { return inputs_.size(); }
+  size_t output_count() const { return outputs_.size(); }
+  size_t step_count() const { return steps_.size(); }
+  size_t arena_bytes() const { return arena_.size(); }
+  size_t scratch_bytes() const { return scratch_.size(); }
+  float* arena() { return reinterpret_cast<float*>(arena_.data()); }
+  ThreadPool& pool() { return pool_; }
+
+ private:
+  struct Phase {
+    int step, phase, tasks;
+  };
+  struct StepPointers {
+    std::vector<const float*> inputs;
+    std::vector<float*> outputs;
+  };
+
+  void check() const;
+  void bind(const float* const* inputs, float* const* outputs);
+  void run_phase(const Phase& phase, int thread, int begin, int end) const;
+  template <class Reached>
+  void run_phases(bool meet_first, const Reached& reached);
+
+  std::vector<PlanTensor> tensors_;
+  std::vector<PlanStep> steps_;
+  std::vector<int> inputs_, outputs_;
+  std::vector<Phase> phases_;  // of all steps, without those that have no tasks
+  std::vector<StepPointers> pointers_;
+  size_t thread_scratch_ = 0;
+  PageBuffer arena_, scratch_;
+  ThreadPool pool_;
+  Barrier barrier_;
+  TaskQueue queue_;
+  std::mutex mutex_;
+};
+
+}  // namespace activsparse

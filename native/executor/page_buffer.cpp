@@ -1,0 +1,42 @@
+#include "executor/page_buffer.h"
+
+#include <sys/mman.h>
+
+#include <cstdint>
+#include <string>
+
+#include "common/error.h"
+
+namespace activsparse {
+namespace {
+
+constexpr std::size_t kHugePage = std::size_t{2} << 20;
+constexpr std::size_t kLine = 64;
+
+}  // namespace
+
+PageBuffer::PageBuffer(std::size_t bytes) : size_(bytes) {
+  if (bytes == 0) return;
+  // Small buffers stay on small pages: a huge page of its own would waste most of itself.
+  const bool huge = bytes >= kHugePage;
+  mapping_size_ = bytes + (huge ? kHugePage : kLine);
+  mapping_ =
+      mmap(nullptr, mapping_size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapping_ == MAP_FAILED)
+    throw Error("out of memory: cannot allocate " + std::to_string(bytes >> 20) +
+                " MiB for activations; use a smaller input or batch");
+  const std::size_t alignment = huge ? kHugePage : kLine;
+  const auto address =
+      (reinterpret_cast<std::uintptr_t>(mapping_) + alignment - 1) / alignment * alignment;
+  data_ = reinterpret_cast<unsigned char*>(address);
+#if defined(MADV_HUGEPAGE)
+  // Advice only: a kernel without huge pages refuses it, and nothing but speed is lost.
+  if (huge) madvise(data_, bytes, MADV_HUGEPAGE);
+#endif
+}
+
+PageBuffer::~PageBuffer() {
+  if (mapping_ != nullptr) munmap(mapping_, mapping_size_);
+}
+
+}  // namespace activsparse
