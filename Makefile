@@ -1,11 +1,75 @@
+# Everything runs in .venv, which `make venv` builds. Every target can be repeated at will.
+# A .venv that make did not create is used as it is, with the sources of this folder on the path.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+MARK := $(VENV)/.created-by-make
+STAMP := $(VENV)/.installed
+CMAKE = $(firstword $(wildcard $(abspath $(BIN))/cmake) cmake)
+NATIVE_SOURCES := $(shell find native -name '*.cpp' -o -name '*.h')
+FORMATTED := $(wildcard src tests examples benchmarks docs)
+ARGS ?=
 
-.PHONY: native
-# The extension module built into src/, for development from the source tree (PYTHONPATH=src).
+.DEFAULT_GOAL := help
+.PHONY: help venv native demo test test-all lint format bench clean
+
+help:
+	@echo "make venv      install everything into $(VENV)"
+	@echo "make demo      train, export, verify, time and report a small network (some minutes)"
+	@echo "make test      the fast tests; test-all adds the slow ones"
+	@echo "make lint      ruff, mypy --strict, clang-format; format repairs what it can"
+	@echo "make bench     time the engines against each other"
+	@echo "make native    build the engine into src/, for work from the source tree"
+	@echo "make clean     remove what was built; $(VENV) stays"
+
+ifeq ($(if $(wildcard $(BIN)/python),$(wildcard $(MARK)),own),)
+export PYTHONPATH := $(CURDIR)/src
+venv: native
+else
+venv: $(STAMP)
+endif
+
+$(MARK):
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+# torch and torchvision first and together: their versions belong to each other.
+$(STAMP): $(MARK) pyproject.toml constraints.txt CMakeLists.txt $(NATIVE_SOURCES)
+	$(BIN)/pip install -q $$(grep -E '^(torch|torchvision)==' constraints.txt)
+	$(BIN)/pip install -q -c constraints.txt scikit-build-core nanobind cmake ninja
+	$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e ".[dev,engines]"
+	touch $@
+
 native:
-	cmake -S . -B build/native -DCMAKE_BUILD_TYPE=Release -DPython_EXECUTABLE=$(abspath $(BIN)/python) > build-native.log 2>&1 || (cat build-native.log; false)
-	cmake --build build/native -j 2
+	$(CMAKE) -S . -B build/native -DCMAKE_BUILD_TYPE=Release -DPython_EXECUTABLE=$(abspath $(BIN)/python) > build-native.log 2>&1 || (cat build-native.log; false)
+	$(CMAKE) --build build/native -j 2
 	cp build/native/_native*.so src/activsparse/.native.tmp && mv src/activsparse/.native.tmp src/activsparse/$$(cd build/native && ls _native*.so)
 	rm -f build-native.log
+
+demo: venv
+	$(BIN)/python examples/demo.py --out demo_out $(ARGS)
+
+test: venv
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-all: venv
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: venv
+	$(BIN)/ruff check $(FORMATTED)
+	$(BIN)/ruff format --check $(FORMATTED)
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror $(NATIVE_SOURCES)
+
+format: venv
+	$(BIN)/ruff check --fix-only -q $(FORMATTED)
+	$(BIN)/ruff format $(FORMATTED)
+	$(BIN)/clang-format -i $(NATIVE_SOURCES)
+
+bench: venv
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+clean:
+	rm -rf build dist demo_out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f src/activsparse/_native*.so
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
