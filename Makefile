@@ -27,6 +27,7 @@ export PYTHONPATH := $(CURDIR)/src
 venv: native
 else
 venv: $(STAMP)
+	@:
 endif
 
 $(MARK):

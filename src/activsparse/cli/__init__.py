@@ -51,6 +51,7 @@ EXTRAS = {
     "matplotlib": "bench",
     "openvino": "engines",
     "ncnn": "engines",
+    "pnnx": "engines",
 }
 """Optional package to the extra of pyproject.toml that brings it."""
 

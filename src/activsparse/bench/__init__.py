@@ -1,0 +1,1 @@
+"""Timing engines against each other; see `activsparse bench`."""

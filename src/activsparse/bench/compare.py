@@ -1,0 +1,190 @@
+"""Dense and sparse models on several engines in one interleaved run, outputs checked first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from activsparse.bench.engines import Engine, engine_class
+from activsparse.bench.engines.base import Array
+from activsparse.bench.machine import describe_machine
+from activsparse.bench.timing import Timing, time_interleaved
+from activsparse.errors import ActivsparseError
+from activsparse.files import require_file
+
+__all__ = ["OWN_ENGINE", "Comparison", "DisagreementError", "Row", "compare", "summarize"]
+
+OWN_ENGINE = "activsparse"
+
+# Share of the reference output's largest value by which an engine may differ. It catches wrong
+# results, not rounding: peers may use Winograd or reorder sums as they like. `activsparse verify`
+# holds our engine to a bound.
+AGREEMENT = 1e-3
+
+
+class DisagreementError(ActivsparseError):
+    """An engine's output differs from ONNX Runtime's, so its time means nothing."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model on one engine; the fields are those of the JSON file."""
+
+    model: str
+    engine: str
+    version: str
+    variant: str
+    threads: int
+    median_ms: float
+    mad_ms: float
+    min_ms: float
+    max_abs_err: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything `activsparse bench` found, ready for `json.dumps(asdict(...))`."""
+
+    machine: dict[str, Any]
+    rows: list[Row]
+    best_dense: dict[str, Any]
+    ratios: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Contender:
+    path: Path
+    variant: str
+    engine: Engine
+    max_abs_err: float
+    call: Callable[[], object]
+
+    @property
+    def key(self) -> str:
+        return f"{self.engine.name} {self.path}"
+
+
+def compare(
+    dense: Path,
+    sparse: Sequence[Path],
+    engines: Sequence[str],
+    *,
+    threads: int,
+    repeat: int,
+    seed: int = 0,
+    advance: Callable[[int], None] = lambda samples: None,
+) -> Comparison:
+    """Check every model on every engine against ONNX Runtime, then time them all, interleaved.
+
+    Args:
+        dense: the dense ONNX model.
+        sparse: masked ONNX models to set against it.
+        engines: names from `bench.engines.ENGINES`.
+        threads: threads every engine may use.
+        repeat: timed runs per model and engine.
+        seed: of the standard-normal inputs.
+        advance: told how many timed runs have just finished.
+
+    Raises:
+        DisagreementError: an engine's output is wrong.
+        ActivsparseError: unusable model, unknown engine or missing package.
+    """
+    variants = [(dense, "dense"), *((path, "sparse") for path in sparse)]
+    contenders = [
+        contender
+        for path, variant in variants
+        for contender in _load(require_file(path), variant, engines, threads, seed)
+    ]
+    timings = time_interleaved(
+        {contender.key: contender.call for contender in contenders}, repeat, advance=advance
+    )
+    rows = [_row(contender, timings[contender.key], threads) for contender in contenders]
+    best_dense, ratios = summarize(rows)
+    return Comparison(describe_machine(), rows, best_dense, ratios)
+
+
+def _load(
+    path: Path, variant: str, engines: Sequence[str], threads: int, seed: int
+) -> list[_Contender]:
+    from activsparse.bench.engines.onnxruntime import OnnxRuntime, static_input_shapes
+
+    shapes = static_input_shapes(path)
+    rng = np.random.default_rng(seed)
+    inputs = [rng.standard_normal(shape, dtype=np.float32) for shape in shapes]
+    expected = OnnxRuntime(path, threads, shapes).run(inputs)
+    contenders = []
+    for name in dict.fromkeys(engines):
+        engine = engine_class(name)(path, threads, shapes)
+        error = largest_difference(engine.run(inputs), expected, f"{path}: engine {name}")
+        call = partial(engine.run, inputs)
+        contenders.append(_Contender(path, variant, engine, error, call))
+    return contenders
+
+
+def largest_difference(actual: Sequence[Array], expected: Sequence[Array], where: str) -> float:
+    """The largest absolute difference over all outputs.
+
+    Raises:
+        DisagreementError: it is more than `AGREEMENT` of an output's largest value, the shapes
+            differ, or a value is not finite where the reference is.
+    """
+    if [a.shape for a in actual] != [e.shape for e in expected]:
+        raise DisagreementError(
+            f"{where}: output shapes {[a.shape for a in actual]} differ from ONNX Runtime's "
+            f"{[e.shape for e in expected]}; it is not timed"
+        )
+    largest = 0.0
+    for a, e in zip(actual, expected, strict=True):
+        difference = float(np.max(np.abs(a - e), initial=0.0))
+        allowed = AGREEMENT * float(np.max(np.abs(e), initial=0.0))
+        if not difference <= allowed:
+            raise DisagreementError(
+                f"{where}: output differs from ONNX Runtime's by {difference:.3g}, more than "
+                f"{allowed:.3g}; it is not timed"
+            )
+        largest = max(largest, difference)
+    return largest
+
+
+def _row(contender: _Contender, timing: Timing, threads: int) -> Row:
+    return Row(
+        model=str(contender.path),
+        engine=contender.engine.name,
+        version=contender.engine.version(),
+        variant=contender.variant,
+        threads=threads,
+        median_ms=timing.median_ms,
+        mad_ms=timing.mad_ms,
+        min_ms=timing.min_ms,
+        max_abs_err=contender.max_abs_err,
+    )
+
+
+def summarize(rows: Sequence[Row]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The fastest dense row, and how many times faster our engine ran each model.
+
+    The yardstick is the fastest *other* engine on the dense model; our own dense time takes its
+    place only where no other engine was asked for.
+
+    Returns:
+        (best dense row, ratios), a ratio above 1 meaning that ours is faster.
+    """
+    dense = [row for row in rows if row.variant == "dense"]
+    others = [row for row in dense if row.engine != OWN_ENGINE]
+    best = min(others or dense, key=lambda row: row.median_ms)
+    own = [row for row in rows if row.engine == OWN_ENGINE]
+    own_dense = next((row for row in own if row.variant == "dense"), None)
+    ratios = [
+        {
+            "model": row.model,
+            "vs_best_dense": best.median_ms / row.median_ms,
+            "vs_own_dense": own_dense.median_ms / row.median_ms if own_dense else None,
+        }
+        for row in own
+    ]
+    return asdict(best), ratios

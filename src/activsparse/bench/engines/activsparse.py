@@ -1,0 +1,31 @@
+"""Our own engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from activsparse import Session, __version__
+from activsparse.bench.engines.base import Array, Engine
+
+__all__ = ["Activsparse"]
+
+
+class Activsparse(Engine):
+    """`activsparse.Session` with the best instruction set of the machine (or `ACTIVSPARSE_ISA`)."""
+
+    name = "activsparse"
+
+    def __init__(self, path: Path, threads: int, input_shapes: Sequence[tuple[int, ...]]) -> None:
+        self.session = Session(path, threads=threads)
+        self.input_names = [name for name, _ in self.session.inputs]
+
+    @staticmethod
+    def version() -> str:
+        """Version of this package."""
+        return __version__
+
+    def run(self, inputs: Sequence[Array]) -> list[Array]:
+        """See `Engine.run`."""
+        result = self.session.run(dict(zip(self.input_names, inputs, strict=True)))
+        return result if isinstance(result, list) else [result]

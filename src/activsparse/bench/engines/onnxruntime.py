@@ -1,0 +1,67 @@
+"""ONNX Runtime's CPU provider, all graph optimisations on: also the reference for the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnxruntime
+
+from activsparse.bench.engines.base import Array, Engine
+from activsparse.errors import ActivsparseError
+
+__all__ = ["OnnxRuntime", "static_input_shapes"]
+
+
+def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Its worker threads spin between runs; while another engine is timed they must not.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's own exception types share no narrower base
+        raise ActivsparseError(f"{path}: ONNX Runtime cannot load it: {error}") from error
+
+
+def static_input_shapes(path: Path) -> list[tuple[int, ...]]:
+    """Shapes of a model's inputs, in graph order.
+
+    Raises:
+        ActivsparseError: a dimension is not fixed, or ONNX Runtime cannot load the file.
+    """
+    shapes = []
+    for tensor in _session(path, 1).get_inputs():
+        if not all(isinstance(size, int) and size > 0 for size in tensor.shape):
+            raise ActivsparseError(
+                f"{path}: input {tensor.name!r} has the dynamic shape {tensor.shape}; "
+                "export the model with fixed sizes to time it"
+            )
+        if tensor.type != "tensor(float)":
+            raise ActivsparseError(
+                f"{path}: input {tensor.name!r} is a {tensor.type}; only float32 inputs are timed"
+            )
+        shapes.append(tuple(tensor.shape))
+    return shapes
+
+
+class OnnxRuntime(Engine):
+    """`onnxruntime.InferenceSession`."""
+
+    name = "onnxruntime"
+
+    def __init__(self, path: Path, threads: int, input_shapes: Sequence[tuple[int, ...]]) -> None:
+        self.session = _session(path, threads)
+        self.input_names = [tensor.name for tensor in self.session.get_inputs()]
+
+    @staticmethod
+    def version() -> str:
+        """Version of onnxruntime."""
+        return str(onnxruntime.__version__)
+
+    def run(self, inputs: Sequence[Array]) -> list[Array]:
+        """See `Engine.run`."""
+        feeds = dict(zip(self.input_names, inputs, strict=True))
+        return list(self.session.run(None, feeds))

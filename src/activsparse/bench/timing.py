@@ -1,0 +1,83 @@
+"""Interleaved timing with robust statistics.
+
+A shared machine drifts: clock frequency, neighbours, temperature. Contenders that are timed one
+after the other each meet another machine, so here every round visits all of them, and the order
+rotates from round to round so that none always follows the same neighbour. Each visit opens with
+one untimed call, which brings the contender's weights back into the caches and lets another
+engine's idle threads go to sleep: what is timed is steady repetition.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Timing", "time_interleaved", "visit_order"]
+
+CALLS_PER_VISIT = 5
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Times of one contender, milliseconds, in the order they were taken."""
+
+    samples_ms: npt.NDArray[np.float64]
+
+    @property
+    def median_ms(self) -> float:
+        """Median of the samples."""
+        return float(np.median(self.samples_ms))
+
+    @property
+    def mad_ms(self) -> float:
+        """Median absolute deviation from the median (unscaled)."""
+        return float(np.median(np.abs(self.samples_ms - np.median(self.samples_ms))))
+
+    @property
+    def min_ms(self) -> float:
+        """The fastest sample."""
+        return float(self.samples_ms.min())
+
+
+def visit_order(count: int, round_index: int) -> list[int]:
+    """The order of `count` contenders in a round: a rotation by one per round."""
+    return [(position + round_index) % count for position in range(count)]
+
+
+def time_interleaved(
+    contenders: Mapping[str, Callable[[], object]],
+    repeat: int,
+    *,
+    warmup: int = 3,
+    advance: Callable[[int], None] = lambda samples: None,
+    clock_ns: Callable[[], int] = time.perf_counter_ns,
+) -> dict[str, Timing]:
+    """Take `repeat` samples of every contender.
+
+    Args:
+        contenders: name to the call to time.
+        repeat: samples per contender, taken in visits of up to `CALLS_PER_VISIT` calls.
+        warmup: untimed calls per contender before the first round.
+        advance: told after every visit how many samples it took (for a progress bar).
+        clock_ns: the clock, nanoseconds.
+    """
+    names = list(contenders)
+    samples: dict[str, list[int]] = {name: [] for name in names}
+    for call in contenders.values():
+        for _ in range(warmup):
+            call()
+    for round_index, taken in enumerate(range(0, repeat, CALLS_PER_VISIT)):
+        timed_calls = min(CALLS_PER_VISIT, repeat - taken)
+        for index in visit_order(len(names), round_index):
+            call, times = contenders[names[index]], samples[names[index]]
+            call()
+            for _ in range(timed_calls):
+                start = clock_ns()
+                call()
+                times.append(clock_ns() - start)
+            advance(timed_calls)
+    return {name: Timing(np.array(times, np.float64) / 1e6) for name, times in samples.items()}

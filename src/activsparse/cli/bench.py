@@ -1,0 +1,149 @@
+"""`activsparse bench`: time dense and sparse models on several engines."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from activsparse.bench.compare import Comparison
+
+__all__ = ["add_parser", "run"]
+
+DEFAULT_ENGINES = ("activsparse", "onnxruntime")
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the options of `activsparse bench`."""
+    parser = subparsers.add_parser(
+        "bench",
+        help="time dense and sparse models on several engines, interleaved",
+        description="Check every engine's output against ONNX Runtime, then time all models on all "
+        "engines in one interleaved run. Nothing is timed when an output is wrong. For stable "
+        "figures with one thread, pin the process: taskset -c 1 activsparse bench ...",
+    )
+    parser.add_argument("--dense", type=Path, required=True, metavar="ONNX", help="dense model")
+    parser.add_argument(
+        "--sparse",
+        type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="ONNX",
+        help="masked models to set against it",
+    )
+    parser.add_argument(
+        "--engines",
+        default=",".join(DEFAULT_ENGINES),
+        metavar="NAME,...",
+        help="comma-separated: activsparse, onnxruntime, openvino, ncnn (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--threads", type=_positive, default=1, metavar="N", help="threads per engine (default: 1)"
+    )
+    parser.add_argument(
+        "--repeat",
+        type=_positive,
+        default=50,
+        metavar="R",
+        help="timed runs per model and engine (default: 50)",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the comparison; exit status 1 where an engine's output is wrong."""
+    import sys
+
+    from rich.console import Console
+
+    from activsparse.bench.compare import DisagreementError
+
+    try:
+        comparison = _measure(args)
+    except DisagreementError as error:
+        print(f"activsparse: check failed: {error}", file=sys.stderr)
+        return 1
+    Console().print(table(comparison))
+    return 0
+
+
+def _measure(args: argparse.Namespace) -> Comparison:
+    import json
+    from contextlib import nullcontext
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from activsparse.bench.compare import compare
+    from activsparse.files import atomic_path
+
+    engines = list(dict.fromkeys(name.strip() for name in args.engines.split(",")))
+    runs = args.repeat * len(engines) * (1 + len(args.sparse))
+    console = Console(stderr=True)
+    # The output is opened first: better to fail now than after minutes of timing.
+    with (
+        atomic_path(args.json) if args.json else nullcontext() as json_path,
+        Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
+    ):
+        task = progress.add_task("timing", total=runs)
+        comparison = compare(
+            args.dense,
+            args.sparse,
+            engines,
+            threads=args.threads,
+            repeat=args.repeat,
+            advance=lambda samples: progress.advance(task, samples),
+        )
+        if json_path:
+            json_path.write_text(json.dumps(asdict(comparison), indent=1) + "\n")
+    return comparison
+
+
+def table(comparison: Comparison) -> Table:
+    """The figures as a table: one line per model and engine, ratios where our engine ran."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    from activsparse.bench.compare import OWN_ENGINE
+    from activsparse.bench.machine import summary_line
+
+    best = comparison.best_dense
+    ratios = {ratio["model"]: ratio for ratio in comparison.ratios}
+    versions = {row.engine: row.version for row in comparison.rows}
+    result = Table(
+        box=SIMPLE,
+        title=f"{summary_line(comparison.machine)}; {best['threads']} thread(s)",
+        caption=f"x best: times as fast as {best['engine']} on the dense model; x own: as our own "
+        "dense; ±: median absolute deviation; error: largest difference to ONNX Runtime.\n"
+        + ", ".join(f"{engine} {version}" for engine, version in versions.items()),
+    )
+    result.add_column("model", overflow="fold")
+    result.add_column("engine", no_wrap=True)
+    for column in ("median ms", "±", "x best", "x own", "error"):
+        result.add_column(column, justify="right", no_wrap=True)
+    for row in comparison.rows:
+        ratio = ratios.get(row.model, {}) if row.engine == OWN_ENGINE else {}
+        result.add_row(
+            Path(row.model).name,
+            row.engine,
+            f"{row.median_ms:.3f}",
+            f"{row.mad_ms:.3f}",
+            *(_times(ratio.get(key)) for key in ("vs_best_dense", "vs_own_dense")),
+            f"{row.max_abs_err:.0e}",
+        )
+    return result
+
+
+def _times(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.2f}"
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)

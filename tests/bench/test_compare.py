@@ -1,0 +1,151 @@
+"""The comparison: agreement before times, the JSON file's shape, the yardstick."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from activsparse.bench import compare as compare_module
+from activsparse.bench.compare import DisagreementError, Row, compare, summarize
+from activsparse.bench.engines import ENGINES, engine_class
+from activsparse.bench.engines.onnxruntime import OnnxRuntime, static_input_shapes
+from activsparse.bench.machine import describe_machine, summary_line
+from activsparse.errors import ActivsparseError
+
+ROW_KEYS = [
+    "model",
+    "engine",
+    "version",
+    "variant",
+    "threads",
+    "median_ms",
+    "mad_ms",
+    "min_ms",
+    "max_abs_err",
+]
+
+
+class Own(OnnxRuntime):
+    """Stands in for our engine, so that these tests test the comparison only."""
+
+    name = "activsparse"
+    offset = 0.0
+
+    def run(self, inputs):
+        return [output + np.float32(self.offset) for output in super().run(inputs)]
+
+
+@pytest.fixture
+def own(monkeypatch: pytest.MonkeyPatch) -> type[Own]:
+    engines = {"activsparse": Own, "onnxruntime": OnnxRuntime}
+    monkeypatch.setattr(compare_module, "engine_class", engines.__getitem__)
+    monkeypatch.setattr(Own, "offset", 0.0)
+    return Own
+
+
+def test_result_has_exactly_the_documented_keys(own, dense: Path, sparse: Path):
+    result = compare(dense, [sparse], ["activsparse", "onnxruntime"], threads=1, repeat=3)
+    data = json.loads(json.dumps(asdict(result)))
+    assert list(data) == ["machine", "rows", "best_dense", "ratios"]
+    assert all(list(row) == ROW_KEYS for row in data["rows"])
+    assert [(row["model"], row["variant"], row["engine"]) for row in data["rows"]] == [
+        (str(dense), "dense", "activsparse"),
+        (str(dense), "dense", "onnxruntime"),
+        (str(sparse), "sparse", "activsparse"),
+        (str(sparse), "sparse", "onnxruntime"),
+    ]
+    assert data["best_dense"] == data["rows"][1]
+    assert [list(ratio) for ratio in data["ratios"]] == [
+        ["model", "vs_best_dense", "vs_own_dense"]
+    ] * 2
+
+
+def test_refuses_before_timing_when_an_output_is_wrong(own, monkeypatch, dense: Path):
+    monkeypatch.setattr(own, "offset", 0.5)
+    monkeypatch.setattr(
+        compare_module, "time_interleaved", lambda *_, **__: pytest.fail("timed a wrong engine")
+    )
+    with pytest.raises(DisagreementError, match=r"dense\.onnx: engine activsparse: .*by 0\.5"):
+        compare(dense, [], ["activsparse"], threads=1, repeat=1)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_values_that_are_not_finite_disagree(own, monkeypatch, dense: Path, wrong: float):
+    monkeypatch.setattr(own, "offset", wrong)
+    with pytest.raises(DisagreementError):
+        compare(dense, [], ["activsparse"], threads=1, repeat=1)
+
+
+def row(engine: str, variant: str, median_ms: float) -> Row:
+    return Row(f"{variant}.onnx", engine, "1", variant, 1, median_ms, 0.1, median_ms, 0.0)
+
+
+def test_yardstick_is_the_fastest_other_engine():
+    rows = [
+        row("activsparse", "dense", 2.0),
+        row("slow", "dense", 9.0),
+        row("fast", "dense", 3.0),
+        row("fast", "sparse", 0.5),
+        row("activsparse", "sparse", 1.0),
+    ]
+    best, ratios = summarize(rows)
+    assert (best["engine"], best["variant"]) == ("fast", "dense")
+    assert ratios == [
+        {"model": "dense.onnx", "vs_best_dense": 1.5, "vs_own_dense": 1.0},
+        {"model": "sparse.onnx", "vs_best_dense": 3.0, "vs_own_dense": 2.0},
+    ]
+
+
+def test_without_other_engines_our_dense_is_the_yardstick():
+    best, ratios = summarize([row("activsparse", "dense", 2.0), row("activsparse", "sparse", 1.0)])
+    assert best["engine"] == "activsparse"
+    assert ratios[1]["vs_best_dense"] == 2.0
+
+
+@pytest.mark.parametrize("name", ["openvino", "ncnn"])
+def test_peers_agree_with_onnxruntime(name: str, dense: Path, sparse: Path):
+    pytest.importorskip(name)
+    rng = np.random.default_rng(3)
+    for path in (dense, sparse):
+        shapes = static_input_shapes(path)
+        inputs = [rng.standard_normal(shape, dtype=np.float32) for shape in shapes]
+        (expected,) = OnnxRuntime(path, 1, shapes).run(inputs)
+        (actual,) = engine_class(name)(path, 1, shapes).run(inputs)
+        assert actual.shape == expected.shape
+        # 27 products per output, each engine free in their order.
+        atol = 27 * np.finfo(np.float32).eps * np.abs(expected).max()
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=atol)
+
+
+def test_dynamic_shapes_are_refused_by_name(dynamic: Path):
+    with pytest.raises(ActivsparseError, match=r"dynamic\.onnx: input 'x' has the dynamic shape"):
+        compare(dynamic, [], ["onnxruntime"], threads=1, repeat=1)
+
+
+def test_unknown_engine_names_the_known_ones():
+    with pytest.raises(ActivsparseError, match="no engine named 'tvm'; choose from activsparse,"):
+        engine_class("tvm")
+
+
+@pytest.mark.parametrize("name", [name for name, (_, extra) in ENGINES.items() if extra])
+def test_missing_package_names_the_extra(name: str, monkeypatch: pytest.MonkeyPatch):
+    def missing(module: str) -> None:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    with pytest.raises(ActivsparseError, match=rf"{name} is not installed; pip install 'activspar"):
+        engine_class(name)
+
+
+def test_machine_is_json_and_named():
+    machine = describe_machine()
+    assert json.loads(json.dumps(machine)) == machine
+    assert machine["cpu"]
+    assert machine["cpu"] in summary_line(machine)
+    assert machine["instruction_sets"][0] == "scalar"
+    assert "onnxruntime" in machine["versions"]
