@@ -15,6 +15,7 @@
 #include <cstdint>
 
 #include "common/activation.h"
+#include "kernels/winograd.h"
 
 namespace activsparse {
 

@@ -4,6 +4,7 @@
 #include "kernels/gemm.h"
 #include "kernels/kernels.h"
 #include "kernels/peak.h"
+#include "kernels/winograd_kernels.h"
 
 namespace activsparse {
 

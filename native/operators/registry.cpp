@@ -4,11 +4,12 @@
 namespace activsparse {
 
 std::vector<OperatorType> conv_reference_types();
+std::vector<OperatorType> conv_winograd_types();
 
 const std::vector<OperatorType>& operator_types() {
   static const std::vector<OperatorType> types = [] {
     std::vector<OperatorType> all;
-    for (auto rows : {conv_reference_types}) {
+    for (auto rows : {conv_reference_types, conv_winograd_types}) {
       for (const OperatorType& row : rows()) all.push_back(row);
     }
     return all;

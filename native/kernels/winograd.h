@@ -1,0 +1,55 @@
+// Winograd convolutions F(4x4, 3x3) and F(2x2, 3x3), fp32: the interface between the operator and
+// the instruction sets.
+//
+//   y = A^T [ (G g G^T) . (B^T d B) ] A        d: input patch, g: kernel, y: output tile, . element
+//   by element
+//
+// Summed over C input channels, each of the kIn^2 elements k is a matrix product M[k] = V[k] U[k]
+// with V[k] (tiles, C), U[k] (C, N). Layouts, in floats:
+//   v   [k][tile][channel]: element k of a tile starts at v + k * v_stride + tile * row_stride
+//   u   [block of kVecs vectors of outputs][k][C][vecs * width], made at pack time
+//   m   [tile][k][vecs * width], one block of output channels at a time
+// Padded channels of v (up to the next whole vector) are written as zeros and never read by the
+// product.
+#pragma once
+#include <cstdint>
+
+#include "common/activation.h"
+
+namespace activsparse {
+
+// One image of an NHWC tensor. `x` points at pixel (0, 0), channel 0.
+struct WinogradSource {
+  const float* x;
+  int32_t h, w, channels;
+  int64_t stride;  // floats between neighbouring pixels
+};
+
+// Where one tile's results go. Pointers are at the tile's first pixel and the block's first
+// channel; only positions whose bit (row * kOut + column) is set in `keep` are touched.
+struct WinogradTarget {
+  float* y;
+  int64_t row, stride;    // floats between rows and between pixels
+  const float* residual;  // nullptr: none
+  int64_t residual_row, residual_stride;
+  const float* bias;
+  int32_t channels;  // of this block; may end inside a vector
+  int32_t padded;    // 1: whole vectors may be stored
+  uint32_t keep;
+};
+
+struct WinogradKernels {
+  int max_vecs;  // largest `vecs` of a block of output channels
+  int out, in;   // tile sizes kOut and kIn
+  // B^T d B of the patch whose first element is pixel (top, left), zeros outside of the image.
+  void (*transform_input)(const WinogradSource& source, int top, int left, float* v,
+                          int64_t v_stride);
+  // All kIn^2 products of `tiles` tiles with one block of `vecs` vectors of output channels.
+  void (*multiply)(const float* v, int64_t v_stride, int64_t row_stride, int tiles, int channels,
+                   const float* u, int vecs, float* m);
+  // activation(A^T m A + bias + residual) of one tile.
+  void (*transform_output)(const float* m, int vecs, const WinogradTarget& target,
+                           const Epilogue& epilogue);
+};
+
+}  // namespace activsparse

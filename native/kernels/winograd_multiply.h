@@ -1,0 +1,95 @@
+// The batched matrix products of a Winograd convolution; layouts in winograd.h.
+#pragma once
+#include <cstdint>
+
+#include "kernels/winograd.h"
+
+namespace activsparse {
+
+// Rows of the tallest register tile of `vecs` vectors: all sums, one row of U and one broadcast fit
+// the registers.
+template <class V>
+constexpr int winograd_max_rows(int vecs) {
+  if (V::kRegisters >= 32) return vecs == 4 ? 6 : vecs == 3 ? 9 : 14;
+  return vecs == 2 ? 6 : 12;
+}
+
+// m[r] = sum over c of v[r][c] * u[c], for R tiles. `next` is the part of the coming panel this
+// call brings into the second-level cache, kFetch cache lines per channel; U is read once per
+// inference and usually comes from memory.
+template <class V, int R, int N>
+void winograd_rows(const float* v, int64_t row_stride, int channels, const float* u, float* m,
+                   int64_t m_stride, const float* next, int64_t fetch) {
+  constexpr int W = V::kWidth;
+  V sums[R][N];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int j = 0; j < N; ++j) sums[r][j] = V::zero();
+  for (int c = 0; c < channels; ++c, u += N * W) {
+    V row[N];
+#pragma GCC unroll 4
+    for (int j = 0; j < N; ++j) row[j] = V::load(u + j * W);
+    __builtin_prefetch(next, 0, 2);
+    next += fetch;
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const V value = V::broadcast(v + r * row_stride + c);
+#pragma GCC unroll 4
+      for (int j = 0; j < N; ++j) sums[r][j] = fma(value, row[j], sums[r][j]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int j = 0; j < N; ++j) sums[r][j].store(m + r * m_stride + j * W);
+}
+
+using WinogradRows = void (*)(const float*, int64_t, int, const float*, float*, int64_t,
+                              const float*, int64_t);
+
+template <class V, int R, int N>
+constexpr void fill_winograd_rows(WinogradRows* rows) {
+  if constexpr (R > 0) {
+    rows[R] = winograd_rows<V, R, N>;
+    fill_winograd_rows<V, R - 1, N>(rows);
+  }
+}
+
+template <class V>
+struct WinogradRowsTable {
+  static constexpr int kMaxVecs = V::kRegisters >= 32 ? 4 : 2;
+  WinogradRows rows[kMaxVecs + 1][16] = {};
+  constexpr WinogradRowsTable() {
+    fill_winograd_rows<V, winograd_max_rows<V>(1), 1>(rows[1]);
+    fill_winograd_rows<V, winograd_max_rows<V>(2), 2>(rows[2]);
+    if constexpr (kMaxVecs == 4) {
+      fill_winograd_rows<V, winograd_max_rows<V>(3), 3>(rows[3]);
+      fill_winograd_rows<V, winograd_max_rows<V>(4), 4>(rows[4]);
+    }
+  }
+};
+
+template <class V, class W>
+void winograd_multiply(const float* v, int64_t v_stride, int64_t row_stride, int tiles,
+                       int channels, const float* u, int vecs, float* m) {
+  static constexpr WinogradRowsTable<V> table;
+  constexpr int elements = W::kIn * W::kIn;
+  const int64_t panel = int64_t{channels} * vecs * V::kWidth;
+  const int64_t m_stride = int64_t{elements} * vecs * V::kWidth;
+  const int max_rows = winograd_max_rows<V>(vecs);
+  const int groups = (tiles + max_rows - 1) / max_rows;
+  // Lines of the next panel fetched per channel and group of rows; the groups share the panel
+  // evenly.
+  const int64_t fetch = panel / channels / groups;
+  for (int k = 0; k < elements; ++k, v += v_stride, u += panel, m += vecs * V::kWidth) {
+    for (int g = 0, done = 0; g < groups; ++g) {
+      const int rows = (tiles - done) / (groups - g);
+      table.rows[vecs][rows](v + done * row_stride, row_stride, channels, u, m + done * m_stride,
+                             m_stride, u + panel + g * fetch * channels, fetch);
+      done += rows;
+    }
+  }
+}
+
+}  // namespace activsparse

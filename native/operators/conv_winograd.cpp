@@ -1,0 +1,311 @@
+// Winograd convolutions over kept tiles: conv/winograd4 and conv/winograd2. The maths and layouts
+// of the inner loops are in kernels/winograd.h, their error bounds in docs/numerics.md.
+//
+// All tiles of the batch are numbered through. A small layer ("shared") transforms every tile first
+// and then multiplies blocks of output channels by blocks of tiles, so that its large weights are
+// read once and threads share the transformed input. A large layer goes block of tiles by block of
+// tiles, each staying in the second-level cache.
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/kernels.h"
+#include "operators/conv_params.h"
+#include "operators/tile_cover.h"
+#include "operators/winograd_weights.h"
+
+namespace activsparse {
+namespace {
+
+// Below this many bytes of transformed input a layer is "shared". It need not fit the second-level
+// cache (1-2 MiB on the CPUs we know): the products read it at a small fraction of the third
+// level's bandwidth.
+constexpr int64_t kSharedBytes = 3 << 20;
+// Transformed input and products of one block of tiles, which stay in the second-level cache next
+// to the weights.
+constexpr int64_t kBlockBytes = 448 << 10;
+
+struct Header {
+  ConvParams params;
+  int32_t image_tiles;  // per image
+  int32_t block_tiles;  // tiles that are multiplied together
+  int32_t shared;
+  int32_t blocks;   // of output channels
+  int32_t skipped;  // positions per image
+  int32_t has_source;
+  uint64_t weights, bias, skipped_value, tiles, skipped_positions, sources;
+};
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+template <int kOut>
+class ConvWinograd : public Operator {
+  static constexpr int kElements = (kOut + 2) * (kOut + 2);
+
+ public:
+  ConvWinograd(const BlobView& blob, Isa isa)
+      : h_(blob.header<Header>()),
+        table_(kernels_for(isa)),
+        kernels_(kOut == 4 ? table_.winograd4_f32 : table_.winograd2_f32) {
+    const ConvParams& p = h_.params;
+    weights_ = blob.array<float>(
+        h_.weights, kElements * p.input.c * ceil_div(p.output.c, table_.width) * table_.width);
+    bias_ = blob.array<float>(h_.bias, p.output.c);
+    skipped_value_ = blob.array<float>(h_.skipped_value, p.output.c);
+    tiles_ = blob.array<CoverTile>(h_.tiles, h_.image_tiles);
+    skipped_ = blob.array<int32_t>(h_.skipped_positions, h_.skipped);
+    sources_ = h_.has_source ? blob.array<int32_t>(h_.sources, h_.skipped) : nullptr;
+    check();
+    total_ = int64_t{p.output.n} * h_.image_tiles;
+    row_stride_ = v_row_stride(p.input.c);
+    max_vecs_ =
+        static_cast<int>(ceil_div(ceil_div(p.output.c, table_.width), std::max(h_.blocks, 1)));
+  }
+
+  std::size_t scratch_bytes() const override {
+    const int64_t m = int64_t{h_.block_tiles} * kElements * max_vecs_ * table_.width;
+    return ((h_.shared ? 0 : v_floats(h_.block_tiles)) + m) * sizeof(float);
+  }
+  std::size_t shared_scratch_bytes() const override {
+    return h_.shared ? v_floats(total_) * sizeof(float) : 0;
+  }
+  int phases() const override { return 1 + h_.shared + h_.has_source; }
+  int tasks(int phase) const override {
+    if (phase == 1 + h_.shared) return h_.params.output.n;
+    if (phase == 1) return static_cast<int>(tile_blocks() * h_.blocks);
+    return static_cast<int>(std::max<int64_t>(1, h_.shared ? total_ : tile_blocks()));
+  }
+  std::string kernel() const override {
+    return std::string(table_.isa) + " F(" + std::to_string(kOut) + "x" + std::to_string(kOut) +
+           ",3x3) x" + std::to_string(max_vecs_ * table_.width);
+  }
+  double macs() const override {
+    return static_cast<double>(total_) * kElements * h_.params.input.c * h_.params.output.c;
+  }
+  std::size_t index_bytes() const override {
+    return h_.image_tiles * sizeof(CoverTile) +
+           h_.skipped * sizeof(int32_t) * (h_.has_source ? 2 : 1);
+  }
+
+  void run(const RunArgs& args, int phase, int begin, int end) const override {
+    float* scratch = reinterpret_cast<float*>(args.scratch);
+    if (phase == 1 + h_.shared) {
+      for (int image = begin; image < end; ++image) copy_sources(args, image);
+    } else if (phase == 1) {
+      const int64_t tile_blocks = this->tile_blocks();
+      const float* v = reinterpret_cast<const float*>(args.shared_scratch);
+      for (int task = begin; task < end; ++task)
+        multiply(args, v, v_stride(total_), 0, task % tile_blocks * h_.block_tiles,
+                 task / tile_blocks, scratch);
+    } else if (h_.shared) {
+      float* v = reinterpret_cast<float*>(args.shared_scratch);
+      transform_input(args, begin, std::min<int64_t>(end, total_), v + begin * row_stride_,
+                      v_stride(total_));
+      fill_skipped(args, begin, end);
+    } else {
+      float* m = scratch + v_floats(h_.block_tiles);
+      const int64_t stride = v_stride(h_.block_tiles);
+      for (int task = begin; task < end; ++task) {
+        const int64_t first = int64_t{task} * h_.block_tiles;
+        transform_input(args, first, std::min(first + h_.block_tiles, total_), scratch, stride);
+        for (int block = 0; block < h_.blocks; ++block)
+          multiply(args, scratch, stride, first, first, block, m);
+      }
+      fill_skipped(args, begin, end);
+    }
+  }
+
+  // An odd number of cache lines between rows and between elements: a power of two would map them
+  // to few sets.
+  static int64_t v_row_stride(int channels) { return ceil_div(channels, 16) / 2 * 32 + 16; }
+  static int64_t v_bytes_per_tile(int channels) {
+    return v_row_stride(channels) * kElements * int64_t{sizeof(float)};
+  }
+
+ private:
+  int64_t v_stride(int64_t tiles) const { return (tiles * row_stride_ / 32) * 32 + 16 + 32; }
+  int64_t v_floats(int64_t tiles) const { return v_stride(tiles) * kElements; }
+  int64_t tile_blocks() const { return h_.block_tiles ? ceil_div(total_, h_.block_tiles) : 0; }
+
+  // A damaged plan must be refused, never executed.
+  void check() const {
+    const ConvParams& p = h_.params;
+    const int positions = p.output.h * p.output.w;
+    bool good = h_.block_tiles >= 1 && h_.blocks >= 1 && p.kernel_h == 3 && p.kernel_w == 3;
+    for (int i = 0; i < h_.image_tiles && good; ++i) {
+      const CoverTile& t = tiles_[i];
+      good = t.y >= 0 && t.x >= 0;
+      for (int bit = 0; bit < kOut * kOut; ++bit)
+        if (t.keep >> bit & 1)
+          good = good && t.y + bit / kOut < p.output.h && t.x + bit % kOut < p.output.w;
+    }
+    for (int i = 0; i < h_.skipped && good; ++i)
+      good = skipped_[i] >= 0 && skipped_[i] < positions &&
+             (!sources_ || (sources_[i] >= 0 && sources_[i] < positions));
+    if (!good) throw Error("the packed convolution is damaged; compile the model again");
+  }
+
+  void transform_input(const RunArgs& args, int64_t begin, int64_t end, float* v,
+                       int64_t v_stride) const {
+    const ConvParams& p = h_.params;
+    WinogradSource source{nullptr, p.input.h, p.input.w, p.input.c, p.input.stride};
+    const int64_t image_floats = int64_t{p.input.h} * p.input.w * p.input.stride;
+    for (int64_t i = begin; i < end; ++i, v += row_stride_) {
+      const CoverTile& tile = tiles_[i % h_.image_tiles];
+      source.x = args.inputs[0] + i / h_.image_tiles * image_floats;
+      kernels_.transform_input(source, tile.y - p.pad_top, tile.x - p.pad_left, v, v_stride);
+    }
+  }
+
+  // Products and results of the tiles [begin, begin + block_tiles) for one block of output
+  // channels. Row 0 of `v` is tile `origin`.
+  void multiply(const RunArgs& args, const float* v, int64_t v_stride, int64_t origin,
+                int64_t begin, int64_t block, float* m) const {
+    const ConvParams& p = h_.params;
+    const int width = table_.width;
+    const int vectors = static_cast<int>(ceil_div(p.output.c, width));
+    const int first_vector = block_start(vectors, h_.blocks, static_cast<int>(block));
+    const int vecs = block_start(vectors, h_.blocks, static_cast<int>(block) + 1) - first_vector;
+    const int first = first_vector * width;
+    const int64_t end = std::min(begin + h_.block_tiles, total_);
+    kernels_.multiply(v + (begin - origin) * row_stride_, v_stride, row_stride_,
+                      static_cast<int>(end - begin), p.input.c,
+                      weights_ + int64_t{first} * kElements * p.input.c, vecs, m);
+
+    const int64_t positions = int64_t{p.output.h} * p.output.w;
+    WinogradTarget target{};
+    target.row = int64_t{p.output.w} * p.output.stride;
+    target.stride = p.output.stride;
+    target.residual_row = int64_t{p.output.w} * p.residual.stride;
+    target.residual_stride = p.residual.stride;
+    target.bias = bias_ + first;
+    target.channels = std::min(vecs * width, p.output.c - first);
+    target.padded = p.output.padded;
+    for (int64_t i = begin; i < end; ++i, m += int64_t{kElements} * vecs * width) {
+      const CoverTile& tile = tiles_[i % h_.image_tiles];
+      const int64_t pixel = i / h_.image_tiles * positions + int64_t{tile.y} * p.output.w + tile.x;
+      target.y = args.outputs[0] + pixel * p.output.stride + first;
+      target.keep = tile.keep;
+      if (p.has_residual) target.residual = args.inputs[1] + pixel * p.residual.stride + first;
+      kernels_.transform_output(m, vecs, target, p.epilogue);
+    }
+  }
+
+  // This phase's tasks share the skipped positions of all images evenly.
+  void fill_skipped(const RunArgs& args, int begin, int end) const {
+    if (h_.has_source) return;
+    const ConvParams& p = h_.params;
+    const int64_t positions = int64_t{p.output.h} * p.output.w;
+    const int64_t all = int64_t{p.output.n} * h_.skipped, tasks = this->tasks(0);
+    for (int64_t i = all * begin / tasks; i < all * end / tasks; ++i) {
+      const int64_t pixel = i / h_.skipped * positions + skipped_[i % h_.skipped];
+      float* y = args.outputs[0] + pixel * p.output.stride;
+      if (!p.has_residual) {
+        std::memcpy(y, skipped_value_, p.output.c * sizeof(float));
+        continue;
+      }
+      const float* r = args.inputs[1] + pixel * p.residual.stride;
+      for (int c = 0; c < p.output.c; ++c) y[c] = skipped_value_[c] + r[c];
+      if (p.epilogue.activation != Activation::kNone)
+        table_.activate_f32.run(y, y, p.output.c, p.epilogue);
+    }
+  }
+
+  void copy_sources(const RunArgs& args, int64_t image) const {
+    const ConvParams& p = h_.params;
+    float* y = args.outputs[0] + image * p.output.h * p.output.w * p.output.stride;
+    for (int i = 0; i < h_.skipped; ++i)
+      std::memcpy(y + int64_t{skipped_[i]} * p.output.stride,
+                  y + int64_t{sources_[i]} * p.output.stride, p.output.c * sizeof(float));
+  }
+
+  const Header& h_;
+  const Kernels& table_;
+  const WinogradKernels& kernels_;
+  const float *weights_, *bias_, *skipped_value_;
+  const CoverTile* tiles_;
+  const int32_t *skipped_, *sources_;
+  int64_t total_, row_stride_;
+  int max_vecs_;
+};
+
+std::string unsupported(const OpSpec& spec, Isa) {
+  const ArrayView* weight = spec.array("weight");
+  if (!weight || weight->shape.size() != 4 || weight->shape[2] != 3 || weight->shape[3] != 3)
+    return "the kernel is not 3x3";
+  for (const char* name : {"stride_h", "stride_w", "dilation_h", "dilation_w", "group"})
+    if (spec.int_or(name, 1) != 1) return "stride, dilation or groups";
+  if (spec.inputs[0].nchw || spec.outputs[0].nchw) return "input is NCHW";
+  if (std::max(spec.outputs[0].h, spec.outputs[0].w) > 32767) return "the map is too large";
+  return "";
+}
+
+template <int kOut>
+Blob pack(const OpSpec& spec, Isa isa) {
+  const Kernels& table = kernels_for(isa);
+  const WinogradKernels& kernels = kOut == 4 ? table.winograd4_f32 : table.winograd2_f32;
+  Header h{};
+  h.params = conv_params_of(spec);
+  const ConvParams& p = h.params;
+  const ArrayView* mask_view = spec.array("mask");
+  const auto* mask = mask_view ? static_cast<const uint8_t*>(mask_view->data) : nullptr;
+  const std::vector<CoverTile> tiles = cover_with_tiles(mask, p.output.h, p.output.w, kOut);
+  h.image_tiles = static_cast<int32_t>(tiles.size());
+  const int vectors = static_cast<int>(ceil_div(p.output.c, table.width));
+  h.blocks = static_cast<int32_t>(ceil_div(vectors, kernels.max_vecs));
+
+  const int64_t total = int64_t{p.output.n} * h.image_tiles;
+  const int64_t v_bytes = ConvWinograd<kOut>::v_bytes_per_tile(p.input.c);
+  const int64_t m_bytes =
+      int64_t{kernels.in} * kernels.in * ceil_div(vectors, h.blocks) * table.width * sizeof(float);
+  h.shared = total * v_bytes <= kSharedBytes || total <= 16;
+  const int64_t fit =
+      std::max<int64_t>(h.shared ? kBlockBytes / m_bytes : kBlockBytes / (v_bytes + m_bytes), 16);
+  int64_t blocks = std::max<int64_t>(1, ceil_div(total, fit));
+  if (!h.shared && blocks > 2) blocks = ceil_div(blocks, 4) * 4;  // even shares for 2 and 4 threads
+  h.block_tiles = static_cast<int32_t>(std::max<int64_t>(1, ceil_div(total, blocks)));
+
+  BlobWriter writer;
+  writer.append<Header>(1);
+  const std::vector<float> u =
+      transform_winograd_weights(static_cast<const float*>(spec.array("weight")->data), p.output.c,
+                                 p.input.c, kOut, table.width, h.blocks);
+  h.weights = writer.append(u.data(), u.size());
+  const ArrayView* bias = spec.array("bias");
+  h.bias = bias ? writer.append(static_cast<const float*>(bias->data), p.output.c)
+                : writer.append<float>(p.output.c);
+  std::vector<float> skipped_value(p.output.c, 0.0f);
+  if (const ArrayView* value = spec.array("skipped_value"))
+    std::memcpy(skipped_value.data(), value->data, p.output.c * sizeof(float));
+  if (!p.has_residual)
+    for (float& value : skipped_value) value = activate(value, p.epilogue);
+  h.skipped_value = writer.append(skipped_value.data(), skipped_value.size());
+  h.tiles = writer.append(tiles.data(), tiles.size());
+
+  const ArrayView* source_view = spec.array("source");
+  h.has_source = source_view != nullptr;
+  std::vector<int32_t> skipped, sources;
+  for (int i = 0; mask && i < p.output.h * p.output.w; ++i) {
+    if (mask[i]) continue;
+    skipped.push_back(i);
+    if (source_view) sources.push_back(static_cast<const int32_t*>(source_view->data)[i]);
+  }
+  h.skipped = static_cast<int32_t>(skipped.size());
+  h.skipped_positions = writer.append(skipped.data(), skipped.size());
+  h.sources = writer.append(sources.data(), sources.size());
+  *writer.at<Header>(0) = h;
+  return writer.take();
+}
+
+template <int kOut>
+std::unique_ptr<Operator> create(const BlobView& blob, Isa isa) {
+  return std::make_unique<ConvWinograd<kOut>>(blob, isa);
+}
+
+}  // namespace
+
+std::vector<OperatorType> conv_winograd_types() {
+  return {{"conv", "winograd4", unsupported, pack<4>, create<4>},
+          {"conv", "winograd2", unsupported, pack<2>, create<2>}};
+}
+
+}  // namespace activsparse

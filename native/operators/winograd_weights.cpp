@@ -1,0 +1,52 @@
+#include "operators/winograd_weights.h"
+
+namespace activsparse {
+namespace {
+
+// Row p of G for a finite point p: (1, p, p^2) over the product of (p - q) over the other finite
+// points q. For the point at infinity: (0, 0, 1). See docs/numerics.md.
+void transform_matrix(const double* points, int count, double (*g)[3]) {
+  for (int i = 0; i < count; ++i) {
+    double scale = 1;
+    for (int j = 0; j < count; ++j)
+      if (j != i) scale *= points[i] - points[j];
+    g[i][0] = 1 / scale;
+    g[i][1] = points[i] / scale;
+    g[i][2] = points[i] * points[i] / scale;
+  }
+  g[count][0] = g[count][1] = 0;
+  g[count][2] = 1;
+}
+
+}  // namespace
+
+std::vector<float> transform_winograd_weights(const float* weight, int outputs, int channels,
+                                              int out, int width, int blocks) {
+  static constexpr double kPoints4[] = {0, 0.625, -0.625, 1.5, -1.5}, kPoints2[] = {0, 1, -1};
+  const int in = out + 2;
+  double g[6][3];
+  transform_matrix(out == 4 ? kPoints4 : kPoints2, in - 1, g);
+
+  const int vectors = (outputs + width - 1) / width;
+  std::vector<float> u(int64_t{in} * in * channels * vectors * width);
+  for (int block = 0; block < blocks; ++block) {
+    const int first = block_start(vectors, blocks, block) * width;
+    const int lanes = block_start(vectors, blocks, block + 1) * width - first;
+    float* packed = u.data() + int64_t{first} * in * in * channels;
+    for (int c = 0; c < channels; ++c)
+      for (int o = first; o < first + lanes && o < outputs; ++o) {
+        const float* w = weight + (int64_t{o} * channels + c) * 9;
+        double half[6][3];
+        for (int i = 0; i < in; ++i)
+          for (int j = 0; j < 3; ++j)
+            half[i][j] = g[i][0] * w[j] + g[i][1] * w[3 + j] + g[i][2] * w[6 + j];
+        for (int i = 0; i < in; ++i)
+          for (int j = 0; j < in; ++j)
+            packed[(int64_t{i * in + j} * channels + c) * lanes + o - first] = static_cast<float>(
+                half[i][0] * g[j][0] + half[i][1] * g[j][1] + half[i][2] * g[j][2]);
+      }
+  }
+  return u;
+}
+
+}  // namespace activsparse

@@ -1,0 +1,20 @@
+// Weights of a Winograd convolution, transformed and packed.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+namespace activsparse {
+
+// First vector of output channels of block `block`: `vectors` are shared among `blocks` as evenly
+// as possible.
+inline int block_start(int vectors, int blocks, int block) {
+  return static_cast<int>(int64_t{vectors} * block / blocks);
+}
+
+// U = G g G^T, computed in double precision and rounded once. `weight` is (O, C, 3, 3); `out` is 4
+// or 2, the tile size; `width` the floats of a vector. Result: per block of output channels
+// [k][C][block's vectors * width], k = row * in + column of U (in = out + 2), zero beyond O.
+std::vector<float> transform_winograd_weights(const float* weight, int outputs, int channels,
+                                              int out, int width, int blocks);
+
+}  // namespace activsparse

@@ -1,0 +1,73 @@
+"""A-priori error bounds of the convolution algorithms; derived in docs/numerics.md."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+
+UNIT_ROUNDOFF = 2.0**-24
+"""Largest relative error of one float32 operation, rounding to nearest."""
+
+TRANSFORM_OPERATIONS = 20
+"""Roundings on the longest path through a Winograd convolution besides its sum over channels."""
+
+_FINITE_POINTS = {4: (0.0, 0.625, -0.625, 1.5, -1.5), 2: (0.0, 1.0, -1.0)}
+
+
+def gamma(operations: int) -> float:
+    """Relative error of `operations` roundings in a row (Higham, Accuracy and Stability, 3.1)."""
+    return operations * UNIT_ROUNDOFF / (1 - operations * UNIT_ROUNDOFF)
+
+
+def winograd_matrices(tile: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """The matrices of F(tile, 3): y = A^T ((G g) * (B^T d)).
+
+    Args:
+        tile: Outputs per tile, 4 or 2.
+
+    Returns:
+        A^T (tile, tile + 2), G (tile + 2, 3) and B^T (tile + 2, tile + 2).
+    """
+    points = np.array(_FINITE_POINTS[tile])
+    size = tile + 2
+    a = np.zeros((tile, size))
+    a[:, :-1] = points[None, :] ** np.arange(tile)[:, None]
+    a[-1, -1] = 1
+    g = np.zeros((size, 3))
+    b = np.zeros((size, size))
+    for i, point in enumerate(points):
+        others = np.delete(points, i)
+        g[i] = point ** np.arange(3) / np.prod(point - others)
+        b[i, :-1] = np.poly(others)[::-1]
+    g[-1, -1] = 1
+    b[-1] = np.poly(points)[::-1]
+    return a, g, b
+
+
+def winograd_bound(
+    tile: int, weight: npt.NDArray[np.float32], input_max: npt.NDArray[np.float32]
+) -> FloatArray:
+    """Largest possible error of a Winograd convolution before its activation.
+
+    The bound is componentwise in the weights and holds for every position of an image. Bias and
+    residual add one rounding each: add `gamma(3) * (|bias| + |residual|)`.
+
+    Args:
+        tile: Output tile size, 4 or 2.
+        weight: (O, C, 3, 3) float32.
+        input_max: (C,) float32, the largest absolute input per channel.
+
+    Returns:
+        (O,) float64: bound of the absolute error per output channel.
+    """
+    a, g, b = (
+        np.abs(matrix) if i != 1 else matrix for i, matrix in enumerate(winograd_matrices(tile))
+    )
+    u = np.abs(np.einsum("ij,ocjk,lk->ocil", g, weight.astype(np.float64), g, optimize=True))
+    v = np.outer(b.sum(1), b.sum(1))
+    products = np.einsum("ocil,c->oil", u, input_max.astype(np.float64)) * v
+    outputs = np.einsum("ij,ojk,lk->oil", a, products, a, optimize=True)
+    bound: FloatArray = gamma(weight.shape[1] + TRANSFORM_OPERATIONS) * outputs.max(axis=(1, 2))
+    return bound
