@@ -1,0 +1,116 @@
+"""What a report shows, as plain data, and how to gather it from ONNX files and sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from activsparse.bench.compare import OWN_ENGINE, Comparison, Row
+from activsparse.files import require_file
+
+if TYPE_CHECKING:
+    from activsparse.engine.session import NodeReport
+
+__all__ = ["Layer", "Report", "Variant", "layers_of", "masks_of"]
+
+MASK_SUFFIX = ".activation_mask"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One masked convolution as our engine runs it; see `Session.explain`."""
+
+    name: str
+    algorithm: str
+    requested: float | None
+    achieved: float
+    time_ms: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One trained network: the dense one or a sparse one.
+
+    Attributes:
+        name: short label of tables and plots.
+        model: its ONNX file, spelled as in the comparison's rows.
+        top1: share of test images classified rightly.
+        requested: sparsity asked for; None for the dense network.
+        layers: its masked layers; empty for the dense network.
+        masks: layer name to bool map (OH, OW), True = computed.
+    """
+
+    name: str
+    model: str
+    top1: float
+    requested: float | None = None
+    layers: Sequence[Layer] = ()
+    masks: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
+
+    @property
+    def achieved(self) -> float | None:
+        """Mean achieved sparsity over the masked layers."""
+        if not self.layers:
+            return None
+        return float(np.mean([layer.achieved for layer in self.layers]))
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything a report shows.
+
+    Attributes:
+        title: headline.
+        summary: a sentence or two under it.
+        variants: the dense network first.
+        comparison: times of all variants on all engines.
+        images: sample images (H, W) or (H, W, 3), float in [0, 1].
+        settings: label to value, how the figures came about.
+    """
+
+    title: str
+    summary: str
+    variants: Sequence[Variant]
+    comparison: Comparison
+    images: Sequence[npt.NDArray[np.float32]]
+    settings: Mapping[str, str]
+
+    @property
+    def dense(self) -> Variant:
+        """The network everything is compared with."""
+        return self.variants[0]
+
+    def own_row(self, variant: Variant) -> Row:
+        """The row of our engine on this variant."""
+        return next(
+            row
+            for row in self.comparison.rows
+            if row.engine == OWN_ENGINE and row.model == variant.model
+        )
+
+
+def masks_of(model: str | Path) -> dict[str, npt.NDArray[np.bool_]]:
+    """Read the masks out of an ONNX file: layer name to bool map (OH, OW), True = computed."""
+    import onnx
+    from onnx import numpy_helper
+
+    return {
+        tensor.name.removesuffix(MASK_SUFFIX): numpy_helper.to_array(tensor)[0, 0] != 0
+        for tensor in onnx.load(require_file(model)).graph.initializer
+        if tensor.name.endswith(MASK_SUFFIX)
+    }
+
+
+def layers_of(nodes: Sequence[NodeReport]) -> list[Layer]:
+    """The masked layers among an engine's operators."""
+    return [
+        Layer(node.name, node.algorithm, node.requested, node.achieved, node.time_ms, node.reason)
+        for node in nodes
+        if node.achieved is not None
+    ]

@@ -1,0 +1,42 @@
+"""From a `Report` to one HTML file without a single external reference."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from activsparse.bench.machine import summary_line
+from activsparse.files import atomic_path
+from activsparse.report import plots
+from activsparse.report.content import Report
+
+__all__ = ["render", "write"]
+
+
+def render(report: Report) -> str:
+    """The report as HTML text."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        plots=plots,
+        machine_line=summary_line(report.comparison.machine),
+        ratios={ratio["model"]: ratio for ratio in report.comparison.ratios},
+    )
+
+
+def write(report: Report, path: str | os.PathLike[str]) -> None:
+    """Write the report to `path`.
+
+    Raises:
+        ActivsparseError: the file cannot be written.
+    """
+    with atomic_path(path) as file:
+        file.write_text(render(report), encoding="utf-8")

@@ -1,0 +1,125 @@
+"""The report is whole, self-contained, valid enough to parse, and escaped."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from activsparse.errors import ActivsparseError
+from activsparse.report import Report, masks_of, render, write
+from activsparse.report.plots import mask_image
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Checker(HTMLParser):
+    """Collects references and text, and checks that elements are closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.references: list[str] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in VOID:
+            self.open.append(tag)
+        self.references += [v for k, v in attrs if k in ("src", "href", "xlink:href") and v]
+
+    def handle_startendtag(self, tag, attrs):
+        self.references += [v for k, v in attrs if k in ("src", "href", "xlink:href") and v]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def parse(html: str) -> Checker:
+    checker = Checker()
+    checker.feed(html)
+    checker.close()
+    assert checker.open == []
+    return checker
+
+
+def test_is_self_contained(report: Report):
+    html = render(report)
+    references = parse(html).references
+    assert references
+    assert all(r.startswith(("#", "data:image/png;base64,")) for r in references)
+    # url(#...) points into the same SVG; anything else would be fetched.
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", html))
+    assert "@import" not in html
+    assert "<script" not in html
+    assert "<link" not in html
+
+
+def test_shows_every_variant_layer_and_version(report: Report):
+    text = " ".join(parse(render(report)).text)
+    for variant in report.variants:
+        assert variant.name in text
+        assert f"{100 * variant.top1:.2f} %" in text
+        assert all(layer.name in text for layer in variant.layers)
+    assert "1.67×" in text  # tiles against our own dense: 0.5 / 0.3
+    assert "numpy 2.0" in text
+
+
+def test_text_is_escaped(report: Report):
+    html = render(replace(report, title="a <b> & c"))
+    assert "a &lt;b&gt; &amp; c" in html
+    assert "Test &lt;CPU&gt;" in html
+
+
+def test_plots_take_the_colour_of_the_text_around_them(report: Report):
+    html = render(report)
+    assert "currentColor" in html
+    assert "#010203" not in html
+
+
+def test_is_reproducible(report: Report):
+    assert render(report) == render(report)
+
+
+def test_mask_image_tints_exactly_the_skipped_positions():
+    mask = np.array([[True, False], [False, True]])
+    address = mask_image(np.zeros((4, 4), np.float32), mask, pixels=8)
+    png = base64.b64decode(address.removeprefix("data:image/png;base64,"))
+    tinted = matplotlib.image.imread(io.BytesIO(png))[..., 0] > 0.5
+    np.testing.assert_array_equal(tinted, np.kron(~mask, np.ones((4, 4))) > 0)
+
+
+def test_masks_are_read_from_the_onnx_file(tmp_path: Path):
+    mask = np.random.default_rng(0).random((5, 7)) > 0.4
+    tensor = numpy_helper.from_array(
+        mask[None, None].astype(np.float32), "features.3.conv.activation_mask"
+    )
+    graph = helper.make_graph(
+        [helper.make_node("Mul", ["x", tensor.name], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2, 5, 7])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2, 5, 7])],
+        [tensor],
+    )
+    onnx.save(helper.make_model(graph), tmp_path / "m.onnx")
+    masks = masks_of(tmp_path / "m.onnx")
+    assert list(masks) == ["features.3.conv"]
+    np.testing.assert_array_equal(masks["features.3.conv"], mask)
+
+
+def test_unwritable_output_is_an_error_and_leaves_nothing(report: Report, tmp_path: Path):
+    write(report, tmp_path / "report.html")
+    with pytest.raises(ActivsparseError, match="cannot be written"):
+        write(report, tmp_path / "missing" / "report.html")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
