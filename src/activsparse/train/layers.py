@@ -1,0 +1,216 @@
+"""Finding the convolutions of a network: one forward pass with hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from activsparse.errors import ActivsparseError
+from activsparse.masks import ConvShape
+
+__all__ = ["ConvLayer", "find_layers"]
+
+
+@dataclass(frozen=True)
+class ConvLayer:
+    """A convolution as it was met in the forward pass.
+
+    Attributes:
+        name: its module name.
+        norm: the module after which the site `norm` masks: the batch norm that consumes the
+            convolution's output, or None where there is none.
+        shape: kernel, stride, groups, channels and output size.
+        block: ordinal of the residual block it belongs to; a convolution outside of any is a block
+            of its own.
+        enclosing: class names of the convolution and the modules around it, innermost first,
+            without the model's.
+        problem: why it cannot be masked, or None.
+    """
+
+    name: str
+    norm: str | None
+    shape: ConvShape
+    block: int
+    enclosing: tuple[str, ...]
+    problem: str | None
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of one image, dense."""
+        s = self.shape
+        return (
+            s.output[0] * s.output[1] * s.out_channels * s.kernel[0] * s.kernel[1]
+            * (s.in_channels // s.group)
+        )  # fmt: skip
+
+
+class _Recorder:
+    """What a forward pass tells: convolutions in order, their norms, residual blocks."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.modules = dict(model.named_modules())
+        self.outputs: dict[str, list[Tensor]] = {}
+        self.norms: dict[str, str] = {}
+        self.calls: dict[str, int] = {}
+        self.stack: list[nn.Module] = []
+        self.adding: set[type[nn.Module]] = set()
+        # By identity; the tensors are kept alive in `outputs`, so no identity is used twice.
+        self.producer: dict[int, str] = {}
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        handles = []
+        for name, module in self.modules.items():
+            handles.append(module.register_forward_pre_hook(self._enter(name)))
+            handles.append(module.register_forward_hook(self._leave(name), always_call=True))
+        try:
+            with _Additions(self):
+                yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _enter(self, name: str) -> Any:
+        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+            self.stack.append(module)
+            self.calls[name] = self.calls.get(name, 0) + 1
+            # Other norms take their statistics from all positions at run time, so their input must
+            # be computed.
+            if "BatchNorm" in type(module).__name__ and args:
+                conv = self.producer.get(id(args[0]))
+                if conv is not None:
+                    self.norms[conv] = name
+
+        return hook
+
+    def _leave(self, name: str) -> Any:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            self.stack.pop()
+            if isinstance(module, nn.Conv2d) and isinstance(output, Tensor):
+                self.outputs.setdefault(name, []).append(output)
+                self.producer[id(output)] = name
+
+        return hook
+
+    def masked_norm(self, conv: str) -> str | None:
+        """The module that gives the normalised output of `conv` alone, before any activation."""
+        name = self.norms.get(conv)
+        if name is None or self.calls[name] != 1:
+            return None
+        # timm's BatchNormAct2d activates inside, after the child `drop`, which passes its input
+        # through.
+        inner = f"{name}.drop"
+        if inner in self.modules and f"{name}.act" in self.modules and self.calls.get(inner) == 1:
+            return inner
+        return name
+
+    def block_of(self, conv: str) -> str:
+        """The nearest enclosing module of a class that adds feature maps, else the conv itself."""
+        for name in _parents(conv):
+            if name and type(self.modules[name]) in self.adding:
+                return name
+        return conv
+
+
+class _Additions(TorchFunctionMode):
+    """Notes the classes of modules that add two feature maps: residual blocks."""
+
+    def __init__(self, recorder: _Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        maps = [a for a in args[:2] if isinstance(a, Tensor) and a.ndim == 4]
+        if len(maps) == 2 and getattr(func, "__name__", "") in ("add", "add_"):
+            # An addition may live in a small module of its own; the block is what contains the
+            # convolutions.
+            for module in reversed(self.recorder.stack):
+                if any(isinstance(child, nn.Conv2d) for child in module.modules()):
+                    self.recorder.adding.add(type(module))
+                    break
+        return func(*args, **(kwargs or {}))
+
+
+def find_layers(model: nn.Module, example_input: Tensor | tuple[Any, ...]) -> list[ConvLayer]:
+    """All Conv2d layers that run on `example_input`, in the order of execution.
+
+    Args:
+        model: any module; it is run once in evaluation mode and left as it was.
+        example_input: what the model takes, (N, C, H, W) or a tuple of arguments that starts with
+            it.
+
+    Raises:
+        ActivsparseError: the model does not run on the example, or has no convolution.
+    """
+    inputs = example_input if isinstance(example_input, tuple) else (example_input,)
+    recorder = _Recorder(model)
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        with torch.no_grad(), recorder.recording():
+            model(*inputs)
+    except (RuntimeError, TypeError, ValueError) as error:
+        sizes = ", ".join(str(tuple(x.shape)) for x in inputs if isinstance(x, Tensor))
+        raise ActivsparseError(
+            f"{type(model).__name__} does not run on an example input of shape {sizes} ({error}); "
+            "pass one it accepts"
+        ) from error
+    finally:
+        for module, training in modes:
+            module.training = training
+    if not recorder.outputs:
+        raise ActivsparseError(
+            f"{type(model).__name__} runs no Conv2d layer; there is nothing to mask"
+        )
+
+    blocks: dict[str, int] = {}
+    layers = []
+    for name, outputs in recorder.outputs.items():
+        block = blocks.setdefault(recorder.block_of(name), len(blocks))
+        layers.append(_layer(recorder, name, outputs, block))
+    return layers
+
+
+def _layer(recorder: _Recorder, name: str, outputs: list[Tensor], block: int) -> ConvLayer:
+    conv = recorder.modules[name]
+    assert isinstance(conv, nn.Conv2d)
+    sizes = {(int(output.shape[-2]), int(output.shape[-1])) for output in outputs}
+    output = next(iter(sizes))
+    problem = None
+    if len(sizes) > 1:
+        problem = "it runs several times with outputs of different sizes"
+    elif output == (1, 1):
+        problem = "its output has a single position"
+    return ConvLayer(
+        name=name,
+        norm=recorder.masked_norm(name) if len(outputs) == 1 else None,
+        shape=ConvShape(
+            kernel=_pair(conv.kernel_size),
+            stride=_pair(conv.stride),
+            group=conv.groups,
+            in_channels=conv.in_channels,
+            out_channels=conv.out_channels,
+            output=output,
+            dilation=_pair(conv.dilation),
+        ),
+        block=block,
+        enclosing=tuple(type(recorder.modules[n]).__name__ for n in [name, *_parents(name)] if n),
+        problem=problem,
+    )
+
+
+def _pair(value: tuple[int, ...]) -> tuple[int, int]:
+    return value[0], value[1]
+
+
+def _parents(name: str) -> list[str]:
+    """Enclosing module names of `name`, innermost first, the root ("") last."""
+    parts = name.split(".")
+    return [".".join(parts[:i]) for i in range(len(parts) - 1, -1, -1)]

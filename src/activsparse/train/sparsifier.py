@@ -1,0 +1,292 @@
+"""Training a network whose convolutions skip fixed sets of output positions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from activsparse.errors import ActivsparseError
+from activsparse.masks import FloatMap, Mask, nearest_source
+from activsparse.train.choose import choose_sparsities
+from activsparse.train.hooks import MASK, SOURCE, STATE, attach_mask, remove_masks
+from activsparse.train.layers import ConvLayer, find_layers
+from activsparse.train.names import suggest
+from activsparse.train.schedule import make_schedule
+from activsparse.train.search import MaskMaker, score_map
+from activsparse.train.state import SparsifierState
+
+__all__ = ["FILLS", "SITES", "LayerReport", "Sparsifier"]
+
+FILLS = ("zero", "nearest")
+SITES = ("norm", "conv")
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """A masked layer.
+
+    Attributes:
+        name: module name of the convolution.
+        host: name of the module that holds the mask.
+        shape: (OH, OW).
+        requested: final sparsity asked for.
+        achieved: sparsity of the present mask.
+        macs: dense multiply-adds of one image.
+    """
+
+    name: str
+    host: str
+    shape: tuple[int, int]
+    requested: float
+    achieved: float
+    macs: int
+
+
+class Sparsifier:
+    """Puts masks into `model` and moves them along a schedule while the model is trained.
+
+    Three lines in a training loop::
+
+        sparsifier = Sparsifier(model, example_input, sparsity=0.3, total_steps=steps)
+        ...
+            optimizer.step()
+            sparsifier.step(loss)
+
+    The model keeps its masks through deepcopy, weight averaging, `state_dict` and ONNX export.
+    Training mode may run dense at some steps of the schedule; evaluation mode always runs sparse.
+    All state is in `model.state_dict()`; to resume, build the same model and Sparsifier and load
+    it.
+
+    Args:
+        model: any module with Conv2d layers; changed in place (buffers and hooks, no weights).
+        example_input: (N, C, H, W), or a tuple of the model's arguments that starts with it. Masks
+            belong to its size, which need not be square nor divisible by the strides.
+        sparsity: share of output positions not computed in every masked layer, in [0, 1).
+        per_layer: name glob -> sparsity, over `sparsity`; the last match counts.
+        skip: name globs of layers left dense.
+        skip_types: classes or class names; convolutions of such a class or inside such a module are
+            left dense.
+        skip_kernel_sizes: kernel sizes left dense, as 1 or (1, 1).
+        skip_stem: whether the convolution that runs first is left dense.
+        pattern: `random` (the published method), `lattice`, `tiles` or `auto`.
+        block: `random` only: drop aligned squares of this side.
+        fill: what a skipped position holds: `zero`, or the value of the `nearest` kept position.
+        site: mask after the batch norm that follows a convolution (`norm`; the convolution itself
+            where none does), or directly after the convolution (`conv`, as published).
+        criterion: `random` pattern only: `lnorm` drops the lowest of one score map propagated to
+            all layers, `random` draws an independent map in each layer.
+        schedule: `polynomial`, or `constant` for the full sparsity from `begin` on.
+        initial_sparsity: sparsity at `begin` under the polynomial schedule.
+        begin: first sparse step, as a fraction of `total_steps`.
+        end: step at which the masks are frozen, as a fraction of `total_steps`.
+        frequency: draw masks every so many steps; the steps between run dense until the masks are
+            frozen.
+        total_steps: number of optimiser steps of the whole training. None: no schedule, the masks
+            are set and frozen at once.
+        seed: of the score maps; equal seeds give equal masks on every machine and rank.
+
+    Raises:
+        ActivsparseError: an argument out of range or that matches nothing, a sparsity that leaves a
+            layer without positions, a block larger than a map, a model that is sparsified already.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        example_input: Tensor | tuple[Any, ...],
+        sparsity: float = 0.3,
+        *,
+        per_layer: Mapping[str, float] | None = None,
+        skip: Iterable[str] = (),
+        skip_types: Iterable[str | type] = (),
+        skip_kernel_sizes: Iterable[int | Sequence[int]] = (),
+        skip_stem: bool = True,
+        pattern: str = "tiles",
+        block: int = 1,
+        fill: str = "zero",
+        site: str = "norm",
+        criterion: str = "lnorm",
+        schedule: str = "polynomial",
+        initial_sparsity: float = 0.0,
+        begin: float = 0.1,
+        end: float = 0.9,
+        frequency: int = 1,
+        total_steps: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        for option, value, valid in (("fill", fill, FILLS), ("site", site, SITES)):
+            if value not in valid:
+                raise ActivsparseError(f"{option} {value!r} is unknown; {suggest(value, valid)}")
+        if seed < 0:
+            raise ActivsparseError(f"seed {seed} is negative; use 0 or more")
+        if STATE in dict(model.named_children()):
+            raise ActivsparseError(
+                "the model has masks already; call detach() of its Sparsifier first"
+            )
+        self.schedule = make_schedule(
+            total_steps,
+            begin=begin,
+            end=end,
+            frequency=frequency,
+            initial=initial_sparsity,
+            kind=schedule,
+        )
+        self.model = model
+        self.fill = fill
+        self.site = site
+
+        found = find_layers(model, example_input)
+        self.requested, self.skipped = choose_sparsities(
+            found,
+            sparsity,
+            per_layer=per_layer,
+            skip=skip,
+            skip_types=skip_types,
+            skip_kernel_sizes=skip_kernel_sizes,
+            skip_stem=skip_stem,
+        )
+        self._dense_macs = sum(layer.macs for layer in found)
+        self._layers = [layer for layer in found if layer.name in self.requested]
+        first = example_input[0] if isinstance(example_input, tuple) else example_input
+        self.image_size = (int(first.shape[-2]), int(first.shape[-1]))
+        self._maker = MaskMaker(
+            self._layers, self.image_size, pattern=pattern, block=block, criterion=criterion
+        )
+        self._maker.check(self._final)
+
+        self.state = SparsifierState(seed, self.schedule)
+        some_tensor = next(iter(model.parameters()), None)
+        if some_tensor is not None:
+            self.state.to(some_tensor.device)
+        modules = dict(model.named_modules())
+        self._hosts = [modules[self._host(layer)] for layer in self._layers]
+        model.add_module(STATE, self.state)
+        for layer, host in zip(self._layers, self._hosts, strict=True):
+            attach_mask(host, layer.shape.output, fill, self.state)
+        self._enter(0)
+
+    def step(self, loss: Tensor | float | None = None) -> None:
+        """Finish an optimiser step and set the masks of the next one.
+
+        Args:
+            loss: the training loss of the finished step, a scalar; the masks of the lowest one are
+                kept at the end. Under torch.distributed the mean over all ranks counts. Without
+                losses the latest masks are kept.
+        """
+        step = self.current_step
+        if loss is not None and not self.frozen and self.schedule.is_pruning_step(step):
+            self.state.remember(step, _mean_over_ranks(loss))
+        self.state.step += 1
+        self._enter(step + 1)
+
+    def freeze(self) -> None:
+        """Make the best masks so far final, at the full requested sparsity; once is enough."""
+        if self.frozen:
+            return
+        best = int(self.state.best_step)
+        self._write(best if best >= 0 else self._latest_pruning_step(), self._final)
+        self.state.frozen.fill_(True)
+        self.state.refresh()
+
+    def detach(self) -> None:
+        """Take masks, hooks and state out of the model again; its weights stay as trained."""
+        remove_masks(self.model)
+
+    @property
+    def current_step(self) -> int:
+        """Optimiser steps done."""
+        return int(self.state.step)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the masks are final."""
+        return bool(self.state.frozen)
+
+    @property
+    def pattern(self) -> str:
+        """The masks' pattern."""
+        return self._maker.pattern
+
+    @property
+    def layers(self) -> list[LayerReport]:
+        """The masked layers in the order of execution."""
+        return [
+            LayerReport(
+                name=layer.name,
+                host=self._host(layer),
+                shape=layer.shape.output,
+                requested=self.requested[layer.name],
+                achieved=1.0 - float(mask.mean()),
+                macs=layer.macs,
+            )
+            for layer, mask in zip(self._layers, self.masks().values(), strict=True)
+        ]
+
+    @property
+    def achieved_sparsity(self) -> float:
+        """Share of the masked layers' output positions that the present masks skip."""
+        masks = self.masks().values()
+        return 1.0 - sum(int(m.sum()) for m in masks) / sum(m.size for m in masks)
+
+    @property
+    def kept_macs(self) -> float:
+        """Share of all convolutions' multiply-adds that is computed under the present masks."""
+        dropped = sum(report.achieved * report.macs for report in self.layers)
+        return 1.0 - dropped / self._dense_macs
+
+    @property
+    def score_map(self) -> FloatMap:
+        """Score map of the best step so far, else of the latest: float32 (H, W) at input size."""
+        best = int(self.state.best_step)
+        step = best if best >= 0 else self._latest_pruning_step()
+        return score_map(self.image_size, int(self.state.seed), step)
+
+    def masks(self) -> dict[str, Mask]:
+        """The present masks by convolution name: bool (OH, OW), True = computed."""
+        return {
+            layer.name: (host.get_buffer(MASK)[0, 0] > 0.5).cpu().numpy()
+            for layer, host in zip(self._layers, self._hosts, strict=True)
+        }
+
+    @property
+    def _final(self) -> list[float]:
+        return [self.requested[layer.name] for layer in self._layers]
+
+    def _host(self, layer: ConvLayer) -> str:
+        return layer.norm if self.site == "norm" and layer.norm is not None else layer.name
+
+    def _latest_pruning_step(self) -> int:
+        step = max(min(self.current_step, self.schedule.end - 1), 0)
+        return max(step - step % self.schedule.frequency, self.schedule.begin)
+
+    def _enter(self, step: int) -> None:
+        """Set masks and mode for `step`."""
+        if not self.frozen and self.schedule.is_over(step):
+            self.freeze()
+        elif not self.frozen and self.schedule.is_pruning_step(step):
+            self._write(step, [self.schedule.sparsity(step, final) for final in self._final])
+        self.state.refresh()
+
+    @torch.no_grad()
+    def _write(self, source_step: int, sparsities: Sequence[float]) -> None:
+        masks = self._maker.masks(int(self.state.seed), source_step, sparsities)
+        for mask, host in zip(masks, self._hosts, strict=True):
+            host.get_buffer(MASK)[0, 0].copy_(torch.from_numpy(mask))
+            if self.fill == "nearest":
+                source = nearest_source(mask).astype(np.int64)
+                host.get_buffer(SOURCE).copy_(torch.from_numpy(source))
+
+
+def _mean_over_ranks(loss: Tensor | float) -> float:
+    distributed = torch.distributed
+    value = torch.as_tensor(loss).detach()
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return float(value)
+    value = value.clone()
+    distributed.all_reduce(value)
+    return float(value) / distributed.get_world_size()

@@ -1,0 +1,343 @@
+"""What a Sparsifier promises: layers, exact sparsity, state, copies, export, errors."""
+
+from __future__ import annotations
+
+import copy
+import io
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from small_networks import Net, example, make_net, train
+from torch import nn
+
+from activsparse import ActivsparseError
+from activsparse.train import Sparsifier
+
+VARIANTS = [
+    {"pattern": "random", "fill": "zero", "site": "conv", "skip_stem": False},
+    {"pattern": "random", "fill": "nearest", "site": "norm"},
+    {"pattern": "tiles", "fill": "zero", "site": "norm"},
+    {"pattern": "lattice", "fill": "nearest", "site": "conv"},
+]
+
+
+def test_layers_are_found_in_order_with_norms_and_blocks():
+    sparsifier = Sparsifier(make_net(), example(), 0.3, pattern="random")
+    found = [(layer.name, layer.host, layer.shape) for layer in sparsifier.layers]
+    assert found == [
+        ("blocks.0.conv1", "blocks.0.bn1", (19, 15)),
+        ("blocks.0.conv2", "blocks.0.bn2", (19, 15)),
+        ("blocks.0.short", "blocks.0.short", (19, 15)),
+        ("blocks.1.conv1", "blocks.1.bn1", (10, 8)),
+        ("blocks.1.conv2", "blocks.1.bn2", (10, 8)),
+        ("blocks.1.short", "blocks.1.short", (10, 8)),
+        ("last", "last", (8, 6)),
+    ]
+    assert sparsifier.skipped == {"stem": "skipped as the stem"}
+    # 3x19x15 positions of 4 -> 8 and 8 -> 8 channels, and so on, by hand.
+    assert [layer.macs for layer in sparsifier.layers[:3]] == [82080, 164160, 9120]
+
+
+def test_blocks_share_a_mask_and_neighbours_do_not():
+    masks = Sparsifier(make_net(), example(size=(32, 32)), 0.34, pattern="lattice").masks()
+    np.testing.assert_array_equal(masks["blocks.0.conv1"], masks["blocks.0.conv2"])
+    np.testing.assert_array_equal(masks["blocks.0.conv1"], masks["blocks.0.short"])
+    other = masks["blocks.1.conv1"]
+    assert (masks["blocks.0.conv1"][: other.shape[0], : other.shape[1]] != other).any()
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.1, 0.25, 0.3, 0.5, 0.9])
+def test_random_masks_have_exactly_the_requested_sparsity(sparsity):
+    sparsifier = Sparsifier(make_net(), example(), sparsity, pattern="random")
+    for layer, mask in zip(sparsifier.layers, sparsifier.masks().values(), strict=True):
+        assert (~mask).sum() == round(sparsity * mask.size), layer
+        assert layer.requested == sparsity
+        assert layer.achieved == pytest.approx(round(sparsity * mask.size) / mask.size)
+    dropped = sum(int((~mask).sum()) for mask in sparsifier.masks().values())
+    positions = sum(mask.size for mask in sparsifier.masks().values())
+    assert sparsifier.achieved_sparsity == pytest.approx(dropped / positions)
+
+
+@pytest.mark.parametrize("pattern", ["lattice", "tiles", "auto"])
+@pytest.mark.parametrize("sparsity", [0.2, 0.3, 0.5])
+def test_regular_masks_come_near_the_requested_sparsity(pattern, sparsity):
+    sparsifier = Sparsifier(make_net(), example(size=(112, 80)), sparsity, pattern=pattern)
+    mean = np.mean([layer.achieved for layer in sparsifier.layers])
+    assert abs(mean - sparsity) <= 0.03, [layer.achieved for layer in sparsifier.layers]
+
+
+def test_blocks_are_dropped_whole():
+    sparsifier = Sparsifier(make_net(), example(), 0.3, pattern="random", block=2)
+    for mask in sparsifier.masks().values():
+        even = mask[: mask.shape[0] // 2 * 2, : mask.shape[1] // 2 * 2]
+        squares = even.reshape(even.shape[0] // 2, 2, -1, 2)
+        assert (squares == squares[:, :1, :, :1]).all()
+        assert abs((~mask).sum() - 0.3 * mask.size) <= 2.5
+
+
+def test_per_layer_and_skips():
+    sparsifier = Sparsifier(
+        make_net(),
+        example(),
+        0.3,
+        pattern="random",
+        per_layer={"blocks.*": 0.5, "blocks.1.conv1": 0.0},
+        skip=["*.short"],
+        skip_stem=False,
+    )
+    requested = {layer.name: layer.requested for layer in sparsifier.layers}
+    assert requested == {
+        "stem": 0.3,
+        "blocks.0.conv1": 0.5,
+        "blocks.0.conv2": 0.5,
+        "blocks.1.conv1": 0.0,
+        "blocks.1.conv2": 0.5,
+        "last": 0.3,
+    }
+    assert sparsifier.masks()["blocks.1.conv1"].all()
+    only = Sparsifier(make_net(), example(), skip_types=["Block"], skip_kernel_sizes=[(3, 5)])
+    assert [layer.name for layer in only.layers] == ["last"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"skip": ["block.0*"]}, r"skip: 'block.0\*' matches no convolution; did you mean blocks"),
+        ({"per_layer": {"stam": 0.1}, "skip_stem": False}, "per_layer: 'stam'.*did you mean stem"),
+        ({"per_layer": {"stem": 0.1}}, "only skipped layers"),
+        ({"skip_types": ["Blok"]}, "did you mean Block"),
+        ({"sparsity": 1.0}, r"outside \[0, 1\)"),
+        ({"sparsity": -0.1}, r"outside \[0, 1\)"),
+        ({"sparsity": float("nan")}, r"outside \[0, 1\)"),
+        ({"sparsity": 0.995, "pattern": "random"}, "layer blocks.1.conv1: .*keeps none"),
+        ({"block": 7, "pattern": "random"}, "layer last: block 7 is larger than its map of 8x6"),
+        ({"block": 2, "pattern": "tiles"}, "block 2"),
+        ({"skip": ["*"]}, "every convolution is skipped"),
+        ({"pattern": "latice"}, "did you mean lattice"),
+        ({"fill": "nearst"}, "did you mean nearest"),
+        ({"site": "norms"}, "did you mean norm"),
+        ({"criterion": "l2norm"}, "did you mean lnorm"),
+        ({"schedule": "cubic"}, "choose from polynomial"),
+        ({"begin": 0.6, "end": 0.5}, "begin <= end"),
+        ({"frequency": 0}, "at least 1"),
+        ({"total_steps": 0}, "total_steps 0"),
+        ({"seed": -1}, "seed -1"),
+    ],
+)
+def test_bad_options_are_named(options, message):
+    model = make_net()
+    keys = set(model.state_dict())
+    with pytest.raises(ActivsparseError, match=message):
+        Sparsifier(model, example(), **options)
+    assert set(model.state_dict()) == keys, "the model must be left as it was"
+
+
+def test_an_input_of_another_size_or_kind_is_named():
+    model = make_net()
+    with pytest.raises(ActivsparseError, match="does not run on an example input of shape"):
+        Sparsifier(model, torch.zeros(1, 2, 8, 8))
+    with pytest.raises(ActivsparseError, match="runs no Conv2d"):
+        Sparsifier(nn.Flatten(), example())
+    Sparsifier(model, example())
+    with pytest.raises(ActivsparseError, match="masks belong to one input size"):
+        model(example(size=(64, 64)))
+    with pytest.raises(ActivsparseError, match="has masks already"):
+        Sparsifier(model, example())
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("stop", [1, 7, 11])
+def test_a_resumed_run_is_bit_equal(variant, stop):
+    def build(seed):
+        model = make_net(seed)
+        options = {"total_steps": 12, "frequency": 2, "begin": 0.1, "end": 0.8}
+        sparsifier = Sparsifier(model, example(), 0.4, seed=3, **options, **variant)
+        return model, sparsifier, torch.optim.Adam(model.parameters(), 1e-2)
+
+    model, sparsifier, optimizer = build(0)
+    train(model, optimizer, sparsifier, 0, 12)
+
+    first, half, half_optimizer = build(0)
+    train(first, half_optimizer, half, 0, stop)
+    file = io.BytesIO()
+    torch.save([first.state_dict(), half_optimizer.state_dict()], file)
+    file.seek(0)
+    resumed, rest, rest_optimizer = build(1)
+    weights, moments = torch.load(file, weights_only=True)
+    resumed.load_state_dict(weights)
+    rest_optimizer.load_state_dict(moments)
+    assert rest.current_step == stop
+    train(resumed, rest_optimizer, rest, stop, 12)
+
+    assert sparsifier.frozen
+    assert rest.frozen
+    assert model.state_dict().keys() == resumed.state_dict().keys()
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[key]), key
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_copies_and_averages_keep_their_masks(variant):
+    model = make_net()
+    sparsifier = Sparsifier(model, example(), 0.4, total_steps=8, begin=0.0, end=0.5, **variant)
+    average = torch.optim.swa_utils.AveragedModel(model)
+    train(model, torch.optim.SGD(model.parameters(), 0.01), sparsifier, 0, 4)
+    average.update_parameters(model)
+    twin = copy.deepcopy(model).eval()
+    model.eval()
+    torch.testing.assert_close(twin(example()), model(example()), rtol=0, atol=0)
+    torch.testing.assert_close(
+        average.module.eval()(example()), model(example()), rtol=1e-6, atol=1e-6
+    )
+    before = {key: value.clone() for key, value in twin.state_dict().items()}
+    train(model, torch.optim.SGD(model.parameters(), 0.1), sparsifier, 4, 6)
+    assert all(torch.equal(value, before[key]) for key, value in twin.state_dict().items())
+
+    both = copy.deepcopy(sparsifier)
+    both.step()
+    assert both.current_step == 7
+    assert sparsifier.current_step == 6
+    assert both.model is not model
+
+
+def test_a_copy_made_on_a_dense_step_follows_its_own_sparsifier():
+    model = make_net()
+    sparsifier = Sparsifier(
+        model, example(), 0.4, total_steps=8, begin=0, end=1, frequency=2, skip=["last"]
+    )
+    sparsifier.step()
+    twin = copy.deepcopy(model)
+    sparsifier.step()
+    assert not sparsifier.state.bypass
+    assert twin.sparsifier_state.bypass
+    assert twin.blocks[0].bn1.__dict__["activation_state"] is twin.sparsifier_state
+
+
+def test_half_precision_keeps_the_state():
+    model = make_net()
+    sparsifier = Sparsifier(model, example(), 0.3, total_steps=9, pattern="random", begin=0)
+    sparsifier.step(0.123456)
+    best, masks = sparsifier.state.best_loss.clone(), sparsifier.masks()
+    model.bfloat16().eval()
+    assert model(example().bfloat16()).dtype == torch.bfloat16
+    assert torch.equal(sparsifier.state.best_loss, best)
+    assert sparsifier.state.best_loss.dtype == torch.float32
+    assert all((mask == masks[name]).all() for name, mask in sparsifier.masks().items())
+
+
+def test_autocast_keeps_the_lower_precision():
+    model = make_net()
+    Sparsifier(model, example(), 0.3)
+    seen = []
+    model.blocks[0].bn1.register_forward_hook(lambda m, a, y: seen.append((a[0].dtype, y.dtype)))
+    with torch.autocast("cpu", torch.bfloat16):
+        model(example())
+    assert seen == [(torch.bfloat16, torch.bfloat16)]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_export_is_standard_onnx(variant):
+    model = make_net()
+    sparsifier = Sparsifier(model, example(), 0.4, **variant)
+    model.eval()
+    program = torch.onnx.export(model, (example(1),), dynamo=True, verbose=False)
+    exported = program.model_proto
+    onnx.checker.check_model(exported, full_check=True)
+    assert {node.domain for node in exported.graph.node} == {""}
+    constants = {c.name: onnx.numpy_helper.to_array(c) for c in exported.graph.initializer}
+    if variant["fill"] == "zero":
+        used = [
+            constants[name]
+            for node in exported.graph.node
+            if node.op_type == "Mul"
+            for name in node.input
+            if name in constants
+        ]
+        assert len(used) == len(sparsifier.layers)
+        for found, mask in zip(used, sparsifier.masks().values(), strict=True):
+            np.testing.assert_array_equal(found, mask[None, None].astype(np.float32))
+    else:
+        gathers = [node for node in exported.graph.node if node.op_type == "Gather"]
+        assert len(gathers) == len(sparsifier.layers)
+    session = onnxruntime.InferenceSession(exported.SerializeToString())
+    x = example(1, seed=5)
+    (result,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    np.testing.assert_allclose(result, model(x).detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_nearest_fill_copies_the_nearest_kept_value():
+    model = make_net()
+    sparsifier = Sparsifier(model, example(), 0.5, pattern="lattice", fill="nearest", site="conv")
+    mask = sparsifier.masks()["last"]
+    outputs = {}
+    model.last.register_forward_hook(lambda m, args, y: outputs.update(x=args[0], y=y))
+    model.eval()(example())
+    dense = nn.functional.conv2d(outputs["x"], model.last.weight, model.last.bias)
+    kept = np.argwhere(mask)
+    for y, x in np.ndindex(*mask.shape):
+        distance = np.abs(kept - [y, x]).sum(1)
+        near = kept[distance == distance.min()] if not mask[y, x] else [[y, x]]
+        got = outputs["y"][:, :, y, x]
+        assert any(torch.equal(got, dense[:, :, i, j]) for i, j in near), (y, x)
+
+
+def test_torch_compile_gives_the_same_numbers_at_sparse_and_dense_steps():
+    model = make_net()
+    sparsifier = Sparsifier(
+        model, example(), 0.4, total_steps=8, begin=0, end=1, frequency=2, pattern="random"
+    )
+    compiled = torch.compile(model, backend="eager")
+    for _ in range(4):
+        model.train()
+        with torch.no_grad():
+            torch.testing.assert_close(compiled(example()), model(example()))
+        sparsifier.step()
+
+
+def test_a_sequential_model_still_runs():
+    layers = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3, groups=4)]
+    model = nn.Sequential(*layers)
+    sparsifier = Sparsifier(model, example(), 0.5, pattern="random", skip_stem=False)
+    assert [layer.host for layer in sparsifier.layers] == ["1", "3"]
+    dropped = ~torch.from_numpy(sparsifier.masks()["3"])
+    assert (model(example())[:, :, dropped] == 0).all()
+
+
+def test_detach_gives_the_dense_network_back():
+    model = make_net()
+    expected = copy.deepcopy(model).eval()(example())
+    sparsifier = Sparsifier(model, example(), 0.5)
+    assert not torch.equal(model.eval()(example()), expected)
+    sparsifier.detach()
+    assert torch.equal(model(example()), expected)
+    assert set(model.state_dict()) == set(Net().state_dict())
+    Sparsifier(model, example())
+
+
+def test_constant_schedule_is_sparse_from_begin():
+    model = make_net()
+    sparsifier = Sparsifier(
+        model, example(), 0.5, pattern="lattice", schedule="constant", begin=0.5, total_steps=10
+    )
+    assert sparsifier.achieved_sparsity == 0.0
+    for _ in range(5):
+        sparsifier.step()
+    assert sparsifier.achieved_sparsity == pytest.approx(0.5, abs=0.03)
+    assert not sparsifier.frozen
+
+
+def test_polynomial_schedule_raises_regular_masks_step_by_step():
+    sparsifier = Sparsifier(
+        make_net(), example(size=(112, 112)), 0.5, pattern="lattice", begin=0, total_steps=20
+    )
+    seen = []
+    for _ in range(20):
+        seen.append(sparsifier.achieved_sparsity)
+        sparsifier.step()
+    assert seen[0] == 0.0
+    assert np.diff(seen).min() > -0.05
+    assert seen[-1] == pytest.approx(0.5, abs=0.03)
+    assert sparsifier.frozen
