@@ -7,10 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 
 def bench(*args: object) -> subprocess.CompletedProcess[str]:
@@ -18,25 +15,9 @@ def bench(*args: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    weight = np.random.default_rng(0).standard_normal((4, 3, 1, 1), dtype=np.float32)
-    graph = helper.make_graph(
-        [helper.make_node("Conv", ["x", "w"], ["y"], name="conv")],
-        "pointwise",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 4, 4])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 4, 4])],
-        [numpy_helper.from_array(weight, "w")],
-    )
-    path = tmp_path / "model.onnx"
-    opset = [helper.make_opsetid("", 17)]
-    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
-    return path
-
-
-def test_prints_a_table_and_writes_json(model: Path, tmp_path: Path):
+def test_prints_a_table_and_writes_json(dense: Path, tmp_path: Path):
     out = tmp_path / "bench.json"
-    result = bench("--dense", model, "--engines", "onnxruntime", "--repeat", 3, "--json", out)
+    result = bench("--dense", dense, "--engines", "onnxruntime", "--repeat", 3, "--json", out)
     assert result.returncode == 0, result.stderr
     assert "onnxruntime" in result.stdout
     data = json.loads(out.read_text())
@@ -48,20 +29,20 @@ def test_prints_a_table_and_writes_json(model: Path, tmp_path: Path):
     ("args", "message"),
     [
         (["--dense", "missing.onnx"], "missing.onnx: no such file"),
-        (["--dense", "{model}", "--engines", "tvm"], "no engine named 'tvm'"),
-        (["--dense", "{model}", "--threads", "0"], "argument --threads"),
-        (["--dense", "{model}", "--repeat", "many"], "argument --repeat"),
-        (["--dense", "{model}", "--json", "no/such/folder.json"], "cannot be written"),
+        (["--dense", "{dense}", "--engines", "tvm"], "no engine named 'tvm'"),
+        (["--dense", "{dense}", "--threads", "0"], "argument --threads"),
+        (["--dense", "{dense}", "--repeat", "many"], "argument --repeat"),
+        (["--dense", "{dense}", "--json", "no/such/folder.json"], "cannot be written"),
         (["--dense", "{garbage}"], "garbage.onnx"),
         ([], "--dense"),
     ],
 )
 def test_bad_input_is_one_line_and_exits_2(
-    args: list[str], message: str, model: Path, tmp_path: Path
+    args: list[str], message: str, dense: Path, tmp_path: Path
 ):
     garbage = tmp_path / "garbage.onnx"
     garbage.write_bytes(b"not a model")
-    result = bench(*(arg.format(model=model, garbage=garbage) for arg in args))
+    result = bench(*(arg.format(dense=dense, garbage=garbage) for arg in args))
     assert result.returncode == 2
     lines = result.stderr.splitlines()
     assert len(lines) == 1, result.stderr

@@ -14,7 +14,7 @@ from activsparse.bench.compare import OWN_ENGINE, Comparison, Row
 from activsparse.files import require_file
 
 if TYPE_CHECKING:
-    from activsparse.engine.session import NodeReport
+    from activsparse.engine.report import NodeReport
 
 __all__ = ["Layer", "Report", "Variant", "layers_of", "masks_of"]
 
@@ -23,11 +23,17 @@ MASK_SUFFIX = ".activation_mask"
 
 @dataclass(frozen=True)
 class Layer:
-    """One masked convolution as our engine runs it; see `Session.explain`."""
+    """One masked convolution as our engine runs it; see `Session.explain`.
+
+    Attributes:
+        requested: share of output positions the mask drops.
+        achieved: share of the layer's multiply-adds that the engine skips for it.
+        reason: why nothing is skipped; empty where something is.
+    """
 
     name: str
     algorithm: str
-    requested: float | None
+    requested: float
     achieved: float
     time_ms: float | None
     reason: str
@@ -55,7 +61,7 @@ class Variant:
 
     @property
     def achieved(self) -> float | None:
-        """Mean achieved sparsity over the masked layers."""
+        """Mean achieved sparsity over the masked layers; None without any."""
         if not self.layers:
             return None
         return float(np.mean([layer.achieved for layer in self.layers]))
@@ -110,7 +116,14 @@ def masks_of(model: str | Path) -> dict[str, npt.NDArray[np.bool_]]:
 def layers_of(nodes: Sequence[NodeReport]) -> list[Layer]:
     """The masked layers among an engine's operators."""
     return [
-        Layer(node.name, node.algorithm, node.requested, node.achieved, node.time_ms, node.reason)
+        Layer(
+            node.name,
+            node.algorithm,
+            node.requested,
+            node.achieved or 0.0,
+            node.time_ms,
+            node.reason,
+        )
         for node in nodes
-        if node.achieved is not None
+        if node.requested is not None
     ]

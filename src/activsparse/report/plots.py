@@ -123,7 +123,7 @@ def latency_bars(report: Report) -> str:
 
 
 def sparsity_bars(report: Report) -> str:
-    """Achieved sparsity per layer and variant; a tick marks what was asked of the layer."""
+    """Work skipped per layer and variant; a line marks the share of positions the mask drops."""
     sparse = [variant for variant in report.variants if variant.layers]
     names = list(dict.fromkeys(layer.name for variant in sparse for layer in variant.layers))
     width = 0.8 / len(sparse)
@@ -136,11 +136,11 @@ def sparsity_bars(report: Report) -> str:
             x = x + (place - (len(sparse) - 1) / 2) * width
             achieved = [layer.achieved for layer in variant.layers]
             axes.bar(x, achieved, width * 0.9, color=_colour(report, variant), label=variant.name)
-            asked = [layer.requested or np.nan for layer in variant.layers]
-            axes.hlines(asked, x - width / 2, x + width / 2, color=INK, linewidth=1.2)
+            dropped = [layer.requested for layer in variant.layers]
+            axes.hlines(dropped, x - width / 2, x + width / 2, color=INK, linewidth=1.2)
         axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
         axes.tick_params(bottom=False)
-        axes.set_ylabel("sparsity")
+        axes.set_ylabel("share")
         figure.legend(loc="lower center", bbox_to_anchor=(0.5, 0.9), ncols=len(sparse))
         return _svg(figure)
 

@@ -1,3 +1,5 @@
+"""Small ONNX models for tests of anything that reads one."""
+
 from __future__ import annotations
 
 from pathlib import Path
