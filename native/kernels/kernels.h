@@ -56,6 +56,54 @@ struct ActivateKernels {
   void (*run)(const float* in, float* out, int64_t count, const Epilogue& epilogue);
 };
 
+// Rows of `count` floats; a row starts `stride` after the one before it, so stride 0 repeats one
+// row.
+struct RowsArgs {
+  const float *a, *b, *c;
+  float* out;
+  int64_t rows, count;
+  int64_t a_stride, b_stride, out_stride;
+  const Epilogue* epilogue;
+};
+
+// `out` = activation(`a` op `b`); the *_scalar ones take one float of `b` per row. scale_shift is a
+// * b + c with one row of `b` and `c` for all rows.
+struct ElementwiseKernels {
+  void (*add)(const RowsArgs& args);
+  void (*add_scalar)(const RowsArgs& args);
+  void (*multiply)(const RowsArgs& args);
+  void (*multiply_scalar)(const RowsArgs& args);
+  void (*scale_shift)(const RowsArgs& args);
+};
+
+// `outputs` pixels, `out_step` floats apart; the first sees the window whose first pixel is `in`,
+// each next one the window `in_step` floats further. Strides in floats; `count` channels; `scale`
+// multiplies the sums of an average.
+struct PoolArgs {
+  const float* in;
+  float* out;
+  int64_t outputs, in_step, out_step;
+  int window_h, window_w;
+  int64_t row_stride, col_stride, count;
+  float scale;
+  const Epilogue* epilogue;
+};
+
+struct PoolKernels {
+  void (*max)(const PoolArgs& args);
+  void (*average)(const PoolArgs& args);
+};
+
+struct SoftmaxKernels {
+  void (*run)(const float* in, float* out, int64_t count);
+};
+
+// out[c][r] = in[r][c], strides in floats.
+struct TransposeKernels {
+  void (*run)(const float* in, int64_t in_stride, int64_t rows, int64_t columns, float* out,
+              int64_t out_stride);
+};
+
 // Nothing but independent fused multiply-adds: the ceiling benchmarks compare with.
 struct PeakKernels {
   int64_t flops_per_round;

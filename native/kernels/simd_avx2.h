@@ -18,6 +18,22 @@ struct VecAvx2 {
   static VecAvx2 zero() { return {_mm256_setzero_ps()}; }
   void store(float* p) const { _mm256_storeu_ps(p, v); }
   void store_partial(float* p, int n) const { _mm256_maskstore_ps(p, lanes(n), v); }
+  static void transpose(VecAvx2* b) {
+    __m256 pairs[8], fours[8];
+    for (int i = 0; i < 8; i += 2) {
+      pairs[i] = _mm256_unpacklo_ps(b[i].v, b[i + 1].v);
+      pairs[i + 1] = _mm256_unpackhi_ps(b[i].v, b[i + 1].v);
+    }
+    for (int i = 0; i < 8; i += 4)
+      for (int j = 0; j < 2; ++j) {
+        fours[i + 2 * j] = _mm256_shuffle_ps(pairs[i + j], pairs[i + 2 + j], 0x44);
+        fours[i + 2 * j + 1] = _mm256_shuffle_ps(pairs[i + j], pairs[i + 2 + j], 0xee);
+      }
+    for (int j = 0; j < 4; ++j) {
+      b[j].v = _mm256_permute2f128_ps(fours[j], fours[4 + j], 0x20);
+      b[4 + j].v = _mm256_permute2f128_ps(fours[j], fours[4 + j], 0x31);
+    }
+  }
   friend VecAvx2 operator+(VecAvx2 a, VecAvx2 b) { return {_mm256_add_ps(a.v, b.v)}; }
   friend VecAvx2 operator-(VecAvx2 a, VecAvx2 b) { return {_mm256_sub_ps(a.v, b.v)}; }
   friend VecAvx2 operator*(VecAvx2 a, VecAvx2 b) { return {_mm256_mul_ps(a.v, b.v)}; }

@@ -18,6 +18,30 @@ struct VecAvx512 {
   static VecAvx512 zero() { return {_mm512_setzero_ps()}; }
   void store(float* p) const { _mm512_storeu_ps(p, v); }
   void store_partial(float* p, int n) const { _mm512_mask_storeu_ps(p, lanes(n), v); }
+  static void transpose(VecAvx512* b) {
+    __m512 t[16], u[16];
+    for (int i = 0; i < 16; i += 2) {
+      t[i] = _mm512_unpacklo_ps(b[i].v, b[i + 1].v);
+      t[i + 1] = _mm512_unpackhi_ps(b[i].v, b[i + 1].v);
+    }
+    for (int i = 0; i < 16; i += 4)  // u[i + j]: column j of every 128-bit lane, rows i..i+3
+      for (int j = 0; j < 2; ++j) {
+        u[i + 2 * j] = _mm512_shuffle_ps(t[i + j], t[i + 2 + j], 0x44);
+        u[i + 2 * j + 1] = _mm512_shuffle_ps(t[i + j], t[i + 2 + j], 0xee);
+      }
+    for (int j = 0; j < 4; ++j) {  // t: lanes 0 and 2, then 1 and 3, of rows 0..7 and 8..15
+      t[j] = _mm512_shuffle_f32x4(u[j], u[4 + j], 0x88);
+      t[4 + j] = _mm512_shuffle_f32x4(u[j], u[4 + j], 0xdd);
+      t[8 + j] = _mm512_shuffle_f32x4(u[8 + j], u[12 + j], 0x88);
+      t[12 + j] = _mm512_shuffle_f32x4(u[8 + j], u[12 + j], 0xdd);
+    }
+    for (int j = 0; j < 4; ++j) {
+      b[j].v = _mm512_shuffle_f32x4(t[j], t[8 + j], 0x88);
+      b[8 + j].v = _mm512_shuffle_f32x4(t[j], t[8 + j], 0xdd);
+      b[4 + j].v = _mm512_shuffle_f32x4(t[4 + j], t[12 + j], 0x88);
+      b[12 + j].v = _mm512_shuffle_f32x4(t[4 + j], t[12 + j], 0xdd);
+    }
+  }
   friend VecAvx512 operator+(VecAvx512 a, VecAvx512 b) { return {_mm512_add_ps(a.v, b.v)}; }
   friend VecAvx512 operator-(VecAvx512 a, VecAvx512 b) { return {_mm512_sub_ps(a.v, b.v)}; }
   friend VecAvx512 operator*(VecAvx512 a, VecAvx512 b) { return {_mm512_mul_ps(a.v, b.v)}; }

@@ -23,6 +23,13 @@ struct VecNeon {
     store(lanes);
     for (int i = 0; i < n; ++i) p[i] = lanes[i];
   }
+  static void transpose(VecNeon* b) {
+    const float32x4x2_t low = vtrnq_f32(b[0].v, b[1].v), high = vtrnq_f32(b[2].v, b[3].v);
+    b[0].v = vcombine_f32(vget_low_f32(low.val[0]), vget_low_f32(high.val[0]));
+    b[1].v = vcombine_f32(vget_low_f32(low.val[1]), vget_low_f32(high.val[1]));
+    b[2].v = vcombine_f32(vget_high_f32(low.val[0]), vget_high_f32(high.val[0]));
+    b[3].v = vcombine_f32(vget_high_f32(low.val[1]), vget_high_f32(high.val[1]));
+  }
   friend VecNeon operator+(VecNeon a, VecNeon b) { return {vaddq_f32(a.v, b.v)}; }
   friend VecNeon operator-(VecNeon a, VecNeon b) { return {vsubq_f32(a.v, b.v)}; }
   friend VecNeon operator*(VecNeon a, VecNeon b) { return {vmulq_f32(a.v, b.v)}; }

@@ -9,6 +9,8 @@
 //   operand) round_nearest(a)               to the nearest integer, |a| < 2^22 pow2(n) 2^n for
 //   integral n, -126 <= n <= 127
 //
+//   V::transpose(block)            block[i] lane j <-> block[j] lane i, block of kWidth vectors
+//
 // A type of another instruction set is only ever named in the target_*.cpp compiled for that set.
 #pragma once
 
@@ -27,6 +29,7 @@ struct VecScalar {
   void store_partial(float* p, int n) const {
     if (n > 0) *p = v;
   }
+  static void transpose(VecScalar*) {}
   friend VecScalar operator+(VecScalar a, VecScalar b) { return {a.v + b.v}; }
   friend VecScalar operator-(VecScalar a, VecScalar b) { return {a.v - b.v}; }
   friend VecScalar operator*(VecScalar a, VecScalar b) { return {a.v * b.v}; }

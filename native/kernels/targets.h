@@ -1,9 +1,13 @@
 // Fills a kernel table from the templates; included by target_*.cpp only.
 #pragma once
 #include "kernels/activate.h"
+#include "kernels/elementwise.h"
 #include "kernels/gemm.h"
 #include "kernels/kernels.h"
 #include "kernels/peak.h"
+#include "kernels/pool.h"
+#include "kernels/softmax.h"
+#include "kernels/transpose.h"
 #include "kernels/winograd_kernels.h"
 
 namespace activsparse {

@@ -1,15 +1,29 @@
-// The operator table. Each operator file defines one function that returns its rows; a new algorithm is one line here.
+// The operator table. Each operator file defines one function that returns its rows; a new
+// algorithm is one line here.
 #include "operators/operator.h"
 
 namespace activsparse {
 
 std::vector<OperatorType> conv_reference_types();
 std::vector<OperatorType> conv_winograd_types();
+std::vector<OperatorType> elementwise_types();
+std::vector<OperatorType> layout_types();
+std::vector<OperatorType> move_types();
+std::vector<OperatorType> pool_types();
+std::vector<OperatorType> softmax_types();
 
 const std::vector<OperatorType>& operator_types() {
   static const std::vector<OperatorType> types = [] {
     std::vector<OperatorType> all;
-    for (auto rows : {conv_reference_types, conv_winograd_types}) {
+    for (auto rows : {
+             conv_reference_types,
+             conv_winograd_types,
+             elementwise_types,
+             layout_types,
+             move_types,
+             pool_types,
+             softmax_types,
+         }) {
       for (const OperatorType& row : rows()) all.push_back(row);
     }
     return all;

@@ -1,0 +1,80 @@
+// out[r][i] = activation(combine(a[r][i], b[r][i or 0])) over rows of floats. Memory-bound: one
+// pass, no unrolling. Reads and writes exactly `count` floats of each row; `out` may equal `a` or
+// `b`.
+#pragma once
+#include "kernels/finish.h"
+#include "kernels/kernels.h"
+
+namespace activsparse {
+
+template <class V>
+struct Add {
+  static V combine(V a, V b) { return a + b; }
+};
+
+template <class V>
+struct Multiply {
+  static V combine(V a, V b) { return a * b; }
+};
+
+template <class V, class Combine>
+void elementwise_vector(const RowsArgs& args) {
+  with_finish<V>(*args.epilogue, [&](auto finish) {
+    for (int64_t r = 0; r < args.rows; ++r) {
+      const float* a = args.a + r * args.a_stride;
+      const float* b = args.b + r * args.b_stride;
+      float* out = args.out + r * args.out_stride;
+      int64_t i = 0;
+      for (; i + V::kWidth <= args.count; i += V::kWidth)
+        finish(Combine::combine(V::load(a + i), V::load(b + i))).store(out + i);
+      const int rest = static_cast<int>(args.count - i);
+      if (rest > 0)
+        finish(Combine::combine(V::load_partial(a + i, rest), V::load_partial(b + i, rest)))
+            .store_partial(out + i, rest);
+    }
+  });
+}
+
+template <class V, class Combine>
+void elementwise_scalar(const RowsArgs& args) {
+  with_finish<V>(*args.epilogue, [&](auto finish) {
+    for (int64_t r = 0; r < args.rows; ++r) {
+      const float* a = args.a + r * args.a_stride;
+      const V b = V::broadcast(args.b + r * args.b_stride);
+      float* out = args.out + r * args.out_stride;
+      int64_t i = 0;
+      for (; i + V::kWidth <= args.count; i += V::kWidth)
+        finish(Combine::combine(V::load(a + i), b)).store(out + i);
+      const int rest = static_cast<int>(args.count - i);
+      if (rest > 0)
+        finish(Combine::combine(V::load_partial(a + i, rest), b)).store_partial(out + i, rest);
+    }
+  });
+}
+
+template <class V>
+void elementwise_scale_shift(const RowsArgs& args) {
+  with_finish<V>(*args.epilogue, [&](auto finish) {
+    for (int64_t r = 0; r < args.rows; ++r) {
+      const float* a = args.a + r * args.a_stride;
+      float* out = args.out + r * args.out_stride;
+      int64_t i = 0;
+      for (; i + V::kWidth <= args.count; i += V::kWidth)
+        finish(fma(V::load(a + i), V::load(args.b + i), V::load(args.c + i))).store(out + i);
+      const int rest = static_cast<int>(args.count - i);
+      if (rest > 0)
+        finish(fma(V::load_partial(a + i, rest), V::load_partial(args.b + i, rest),
+                   V::load_partial(args.c + i, rest)))
+            .store_partial(out + i, rest);
+    }
+  });
+}
+
+template <class V>
+constexpr ElementwiseKernels elementwise_kernels() {
+  return {elementwise_vector<V, Add<V>>, elementwise_scalar<V, Add<V>>,
+          elementwise_vector<V, Multiply<V>>, elementwise_scalar<V, Multiply<V>>,
+          elementwise_scale_shift<V>};
+}
+
+}  // namespace activsparse

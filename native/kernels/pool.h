@@ -1,0 +1,75 @@
+// Maximum or scaled sum over a window of pixels, for a run of output pixels that all see a full
+// window. Channels are the vector: a block of kPoolVectors stays in registers while the window
+// passes by.
+#pragma once
+#include "kernels/finish.h"
+#include "kernels/kernels.h"
+
+namespace activsparse {
+
+inline constexpr int kPoolVectors = 4;
+
+template <class V>
+struct PoolMax {
+  static V start() { return V::set1(-__builtin_inff()); }
+  static V step(V sum, V x) { return max(sum, x); }
+  static V end(V sum, float) { return sum; }
+};
+
+template <class V>
+struct PoolAverage {
+  static V start() { return V::zero(); }
+  static V step(V sum, V x) { return sum + x; }
+  static V end(V sum, float scale) { return sum * V::set1(scale); }
+};
+
+// Channels c..c + vectors * width of one output pixel; `lanes` < width only with one vector.
+template <class V, class Pool, int vectors, bool partial, class Finish>
+inline void pool_block(const PoolArgs& args, const float* in, float* out, int lanes,
+                       const Finish& finish) {
+  V sums[vectors];
+#pragma GCC unroll 4
+  for (int v = 0; v < vectors; ++v) sums[v] = Pool::start();
+  for (int y = 0; y < args.window_h; ++y) {
+    const float* pixel = in + y * args.row_stride;
+    for (int x = 0; x < args.window_w; ++x, pixel += args.col_stride) {
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; ++v)
+        sums[v] = Pool::step(
+            sums[v], partial ? V::load_partial(pixel, lanes) : V::load(pixel + v * V::kWidth));
+    }
+  }
+#pragma GCC unroll 4
+  for (int v = 0; v < vectors; ++v) {
+    const V result = finish(Pool::end(sums[v], args.scale));
+    if (partial)
+      result.store_partial(out, lanes);
+    else
+      result.store(out + v * V::kWidth);
+  }
+}
+
+template <class V, class Pool>
+void pool_run(const PoolArgs& args) {
+  constexpr int kBlock = kPoolVectors * V::kWidth;
+  with_finish<V>(*args.epilogue, [&](auto finish) {
+    for (int64_t p = 0; p < args.outputs; ++p) {
+      const float* in = args.in + p * args.in_step;
+      float* out = args.out + p * args.out_step;
+      int64_t c = 0;
+      for (; c + kBlock <= args.count; c += kBlock)
+        pool_block<V, Pool, kPoolVectors, false>(args, in + c, out + c, V::kWidth, finish);
+      for (; c + V::kWidth <= args.count; c += V::kWidth)
+        pool_block<V, Pool, 1, false>(args, in + c, out + c, V::kWidth, finish);
+      const int rest = static_cast<int>(args.count - c);
+      if (rest > 0) pool_block<V, Pool, 1, true>(args, in + c, out + c, rest, finish);
+    }
+  });
+}
+
+template <class V>
+constexpr PoolKernels pool_kernels() {
+  return {pool_run<V, PoolMax<V>>, pool_run<V, PoolAverage<V>>};
+}
+
+}  // namespace activsparse

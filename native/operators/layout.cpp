@@ -1,0 +1,78 @@
+// to_nhwc and to_nchw: the transposition between (C, H*W) planes and (H*W, C) pixels.
+#include "operators/simple.h"
+
+namespace activsparse {
+namespace {
+
+struct Header {
+  TensorDesc input, output;
+};
+
+// Both directions walk tiles of kTile positions by all channels: a plane is then touched in runs of
+// whole cache lines, and the pixels of a tile stay in the first-level cache until they are
+// complete.
+constexpr int64_t kTile = 16;
+
+template <bool to_nhwc>
+class Layout : public Operator {
+ public:
+  Layout(const BlobView& blob, const Kernels& kernels)
+      : h_(blob.header<Header>()), kernels_(kernels) {
+    positions_ = int64_t{h_.input.h} * h_.input.w;
+    tiles_per_task_ = std::max<int64_t>(1, pixels_per_task(h_.input.c) / kTile);
+    tasks_per_image_ = divide_up(positions_, kTile * tiles_per_task_);
+  }
+  int tasks(int) const override { return static_cast<int>(h_.input.n * tasks_per_image_); }
+  std::string kernel() const override { return kernels_.isa; }
+
+  void run(const RunArgs& args, int, int begin, int end) const override {
+    const TensorDesc& pixels = to_nhwc ? h_.output : h_.input;
+    for (int task = begin; task < end; ++task) {
+      const int64_t image = task / tasks_per_image_;
+      const int64_t first = task % tasks_per_image_ * tiles_per_task_ * kTile;
+      const int64_t last = std::min(positions_, first + tiles_per_task_ * kTile);
+      const int64_t plane = image * h_.input.c * positions_,
+                    pixel = image * positions_ * pixels.stride;
+      for (int64_t p = first; p < last; p += kTile) {
+        const int64_t count = std::min(kTile, last - p);
+        if (to_nhwc)
+          kernels_.transpose_f32.run(args.inputs[0] + plane + p, positions_, h_.input.c, count,
+                                     args.outputs[0] + pixel + p * pixels.stride, pixels.stride);
+        else
+          kernels_.transpose_f32.run(args.inputs[0] + pixel + p * pixels.stride, pixels.stride,
+                                     count, h_.input.c, args.outputs[0] + plane + p, positions_);
+      }
+    }
+  }
+
+ private:
+  const Header& h_;
+  const Kernels& kernels_;
+  int64_t positions_, tiles_per_task_, tasks_per_image_;
+};
+
+Blob pack(const OpSpec& spec, Isa) {
+  require_counts(spec, 1);
+  require(spec, same_shape(spec.inputs[0], spec.outputs[0]), "input and output differ in shape");
+  return pack_header(Header{spec.inputs[0], spec.outputs[0]});
+}
+
+template <bool to_nhwc>
+std::string wrong_layout(const OpSpec& spec, Isa) {
+  for (const TensorDesc& t : spec.inputs)
+    if ((t.nchw != 0) != to_nhwc) return to_nhwc ? "the input is not NCHW" : "the input is NCHW";
+  for (const TensorDesc& t : spec.outputs)
+    if ((t.nchw != 0) == to_nhwc) return to_nhwc ? "the output is NCHW" : "the output is not NCHW";
+  return "";
+}
+
+}  // namespace
+
+std::vector<OperatorType> layout_types() {
+  std::vector<OperatorType> all = simple_types<Layout<true>>("to_nhwc", pack, wrong_layout<true>);
+  for (const OperatorType& type : simple_types<Layout<false>>("to_nchw", pack, wrong_layout<false>))
+    all.push_back(type);
+  return all;
+}
+
+}  // namespace activsparse

@@ -1,0 +1,173 @@
+// Operators that move whole pixels: copy, concat, resize_nearest, gather_positions.
+#include "operators/simple.h"
+
+namespace activsparse {
+namespace {
+
+enum class Move : int32_t { kCopy, kResize, kGather };
+
+struct Header {
+  Move move;
+  Epilogue epilogue;
+  TensorDesc input, output;
+  int32_t scale_h, scale_w;
+  uint64_t source;
+};
+
+class MovePixels : public Operator {
+ public:
+  MovePixels(const BlobView& blob, const Kernels& kernels)
+      : h_(blob.header<Header>()), kernels_(kernels), per_task_(pixels_per_task(h_.output.c)) {
+    if (h_.move == Move::kGather)
+      source_ = blob.array<int32_t>(h_.source, int64_t{h_.output.h} * h_.output.w);
+  }
+  int tasks(int) const override {
+    return static_cast<int>(divide_up(h_.output.pixels(), per_task_));
+  }
+  std::string kernel() const override { return kernels_.isa; }
+  std::size_t index_bytes() const override {
+    return source_ ? sizeof(int32_t) * h_.output.h * h_.output.w : 0;
+  }
+
+  void run(const RunArgs& args, int, int begin, int end) const override {
+    const int64_t last = std::min(end * per_task_, h_.output.pixels());
+    const int64_t positions = int64_t{h_.output.h} * h_.output.w;
+    for (int64_t pixel = begin * per_task_; pixel < last; ++pixel) {
+      const int64_t image = pixel / positions;
+      const int64_t from = image * h_.input.h * h_.input.w + source_of(pixel - image * positions);
+      const float* in = args.inputs[0] + from * h_.input.stride;
+      float* out = args.outputs[0] + pixel * h_.output.stride;
+      if (h_.epilogue.activation == Activation::kNone)
+        std::memcpy(out, in, sizeof(float) * h_.output.c);
+      else
+        kernels_.activate_f32.run(in, out, h_.output.c, h_.epilogue);
+    }
+  }
+
+ private:
+  int64_t source_of(int64_t position) const {
+    if (h_.move == Move::kCopy) return position;
+    if (h_.move == Move::kGather) return source_[position];
+    const int64_t y = position / h_.output.w, x = position % h_.output.w;
+    return y / h_.scale_h * h_.input.w + x / h_.scale_w;
+  }
+
+  const Header& h_;
+  const Kernels& kernels_;
+  const int64_t per_task_;
+  const int32_t* source_ = nullptr;
+};
+
+Header header_of(const OpSpec& spec, Move move) {
+  require_counts(spec, 1);
+  Header h{};
+  h.move = move;
+  h.epilogue = epilogue_of(spec);
+  h.input = spec.inputs[0];
+  h.output = spec.outputs[0];
+  h.scale_h = h.scale_w = 1;
+  return h;
+}
+
+Blob pack_copy(const OpSpec& spec, Isa) {
+  const Header h = header_of(spec, Move::kCopy);
+  require(spec, same_shape(h.input, h.output), "input and output differ in shape");
+  return pack_header(h);
+}
+
+Blob pack_resize(const OpSpec& spec, Isa) {
+  Header h = header_of(spec, Move::kResize);
+  h.scale_h = static_cast<int32_t>(spec.int_or("scale_h", 1));
+  h.scale_w = static_cast<int32_t>(spec.int_or("scale_w", 1));
+  require(spec,
+          h.scale_h >= 1 && h.scale_w >= 1 && h.output.h == h.input.h * h.scale_h &&
+              h.output.w == h.input.w * h.scale_w && h.input.n == h.output.n &&
+              h.input.c == h.output.c,
+          "the output's size is not the input's times the scales");
+  return pack_header(h);
+}
+
+Blob pack_gather(const OpSpec& spec, Isa) {
+  Header h = header_of(spec, Move::kGather);
+  require(spec, h.input.n == h.output.n && h.input.c == h.output.c,
+          "input and output differ in images or channels");
+  const ArrayView* source = spec.array("source");
+  const int64_t positions = int64_t{h.output.h} * h.output.w;
+  require(spec, source && source->dtype == 'i' && source->size() == positions,
+          "source must be an int32 array (OH*OW)");
+  const auto* index = static_cast<const int32_t*>(source->data);
+  require(spec,
+          std::all_of(index, index + positions,
+                      [&](int32_t i) { return i >= 0 && i < int64_t{h.input.h} * h.input.w; }),
+          "source names a position outside of the input");
+  BlobWriter writer;
+  writer.append<Header>(1);
+  h.source = writer.append(index, positions);
+  *writer.at<Header>(0) = h;
+  return writer.take();
+}
+
+struct ConcatHeader {
+  TensorDesc output;
+  int32_t inputs;
+  uint64_t parts;
+};
+
+class Concat : public Operator {
+ public:
+  Concat(const BlobView& blob, const Kernels&)
+      : h_(blob.header<ConcatHeader>()),
+        parts_(blob.array<TensorDesc>(h_.parts, h_.inputs)),
+        per_task_(pixels_per_task(h_.output.c)) {}
+  int tasks(int) const override {
+    return static_cast<int>(divide_up(h_.output.pixels(), per_task_));
+  }
+
+  void run(const RunArgs& args, int, int begin, int end) const override {
+    const int64_t last = std::min(end * per_task_, h_.output.pixels());
+    for (int64_t pixel = begin * per_task_; pixel < last; ++pixel) {
+      float* out = args.outputs[0] + pixel * h_.output.stride;
+      for (int i = 0; i < h_.inputs; ++i) {
+        std::memcpy(out, args.inputs[i] + pixel * parts_[i].stride, sizeof(float) * parts_[i].c);
+        out += parts_[i].c;
+      }
+    }
+  }
+
+ private:
+  const ConcatHeader& h_;
+  const TensorDesc* parts_;
+  const int64_t per_task_;
+};
+
+Blob pack_concat(const OpSpec& spec, Isa) {
+  require_counts(spec, spec.inputs.size());
+  const TensorDesc& out = spec.outputs[0];
+  int64_t channels = 0;
+  for (const TensorDesc& t : spec.inputs) {
+    require(spec, t.n == out.n && t.h == out.h && t.w == out.w,
+            "an input's size is not the output's");
+    channels += t.c;
+  }
+  require(spec, channels == out.c, "the inputs' channels do not add up to the output's");
+  ConcatHeader h{out, static_cast<int32_t>(spec.inputs.size()), 0};
+  BlobWriter writer;
+  writer.append<ConcatHeader>(1);
+  h.parts = writer.append(spec.inputs.data(), spec.inputs.size());
+  *writer.at<ConcatHeader>(0) = h;
+  return writer.take();
+}
+
+}  // namespace
+
+std::vector<OperatorType> move_types() {
+  std::vector<OperatorType> all;
+  for (const auto& types : {simple_types<MovePixels>("copy", pack_copy),
+                            simple_types<MovePixels>("resize_nearest", pack_resize),
+                            simple_types<MovePixels>("gather_positions", pack_gather),
+                            simple_types<Concat>("concat", pack_concat)})
+    all.insert(all.end(), types.begin(), types.end());
+  return all;
+}
+
+}  // namespace activsparse

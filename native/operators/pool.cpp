@@ -1,0 +1,192 @@
+// max_pool, average_pool, global_average_pool.
+#include <cmath>
+
+#include "operators/simple.h"
+
+namespace activsparse {
+namespace {
+
+struct Header {
+  Epilogue epilogue;
+  TensorDesc input, output;
+  int32_t average, include_pad;
+  int32_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w;
+  int32_t pad_top, pad_left, pad_bottom, pad_right;
+  int64_t lanes;
+};
+
+// The taps of a window that lie inside the input, for one axis of one output coordinate.
+struct Span {
+  int first;   // input coordinate of the first tap inside
+  int taps;    // inside the input
+  int padded;  // inside the input and its padding: what an average that counts the padding divides
+               // by
+};
+
+Span span_of(int out, int kernel, int stride, int dilation, int pad, int pad_end, int size) {
+  const int start = out * stride - pad;
+  const int skipped = start < 0 ? static_cast<int>(divide_up(-start, dilation)) : 0;
+  const auto taps_before = [&](int limit) {  // taps at coordinates below `limit`
+    return std::clamp(static_cast<int>(divide_up(limit - start, dilation)), 0, kernel);
+  };
+  return {start + skipped * dilation, taps_before(size) - skipped, taps_before(size + pad_end)};
+}
+
+class Pool : public Operator {
+ public:
+  Pool(const BlobView& blob, const Kernels& kernels)
+      : h_(blob.header<Header>()), kernels_(kernels) {
+    // Outputs whose window lies inside the input form one run per row.
+    const auto full = [&](int ox) { return column(ox).taps == h_.kernel_w; };
+    while (inner_begin_ < h_.output.w && !full(inner_begin_)) ++inner_begin_;
+    inner_end_ = inner_begin_;
+    while (inner_end_ < h_.output.w && full(inner_end_)) ++inner_end_;
+  }
+  int tasks(int) const override { return h_.output.n * h_.output.h; }
+  std::string kernel() const override { return kernels_.isa; }
+
+  void run(const RunArgs& args, int, int begin, int end) const override {
+    for (int task = begin; task < end; ++task) {
+      const int oy = task % h_.output.h;
+      const Span rows = span_of(oy, h_.kernel_h, h_.stride_h, h_.dilation_h, h_.pad_top,
+                                h_.pad_bottom, h_.input.h);
+      const float* image =
+          args.inputs[0] + int64_t{task / h_.output.h} * h_.input.h * h_.input.w * h_.input.stride;
+      const float* in = image + int64_t{rows.first} * h_.input.w * h_.input.stride;
+      float* out = args.outputs[0] + int64_t{task} * h_.output.w * h_.output.stride;
+      for (int ox = 0; ox < h_.output.w;) {
+        const int count = ox == inner_begin_ ? std::max(1, inner_end_ - inner_begin_) : 1;
+        run_pixels(in, out, rows, ox, count);
+        ox += count;
+      }
+    }
+  }
+
+ private:
+  Span column(int ox) const {
+    return span_of(ox, h_.kernel_w, h_.stride_w, h_.dilation_w, h_.pad_left, h_.pad_right,
+                   h_.input.w);
+  }
+
+  void run_pixels(const float* in, float* out, const Span& rows, int ox, int count) const {
+    const Span columns = column(ox);
+    PoolArgs p{};
+    p.in = in + int64_t{columns.first} * h_.input.stride;
+    p.out = out + int64_t{ox} * h_.output.stride;
+    p.outputs = count;
+    p.in_step = int64_t{h_.stride_w} * h_.input.stride;
+    p.out_step = h_.output.stride;
+    p.window_h = rows.taps;
+    p.window_w = columns.taps;
+    p.row_stride = int64_t{h_.dilation_h} * h_.input.w * h_.input.stride;
+    p.col_stride = int64_t{h_.dilation_w} * h_.input.stride;
+    p.count = h_.lanes;
+    p.scale = 1.0f / static_cast<float>(h_.include_pad ? rows.padded * columns.padded
+                                                       : rows.taps * columns.taps);
+    p.epilogue = &h_.epilogue;
+    (h_.average ? kernels_.pool_f32.average : kernels_.pool_f32.max)(p);
+  }
+
+  const Header& h_;
+  const Kernels& kernels_;
+  int inner_begin_ = 0, inner_end_ = 0;
+};
+
+Header header_of(const OpSpec& spec) {
+  require_counts(spec, 1);
+  Header h{};
+  h.epilogue = epilogue_of(spec);
+  h.input = spec.inputs[0];
+  h.output = spec.outputs[0];
+  h.lanes = lanes_of({&h.output, &h.input});
+  require(spec, h.input.n == h.output.n && h.input.c == h.output.c,
+          "input and output differ in images or channels");
+  return h;
+}
+
+Blob pack(const OpSpec& spec, Isa) {
+  Header h = header_of(spec);
+  const auto value = [&](const char* name, int64_t fallback) {
+    return static_cast<int32_t>(spec.int_or(name, fallback));
+  };
+  h.average = spec.kind == "average_pool";
+  h.include_pad = value("count_include_pad", 0);
+  h.kernel_h = value("kernel_h", 0), h.kernel_w = value("kernel_w", 0);
+  h.stride_h = value("stride_h", 1), h.stride_w = value("stride_w", 1);
+  h.dilation_h = value("dilation_h", 1), h.dilation_w = value("dilation_w", 1);
+  h.pad_top = value("pad_top", 0), h.pad_left = value("pad_left", 0);
+  h.pad_bottom = value("pad_bottom", 0), h.pad_right = value("pad_right", 0);
+  require(spec,
+          h.kernel_h >= 1 && h.kernel_w >= 1 && h.stride_h >= 1 && h.stride_w >= 1 &&
+              h.dilation_h >= 1 && h.dilation_w >= 1 && h.pad_top >= 0 && h.pad_left >= 0 &&
+              h.pad_bottom >= 0 && h.pad_right >= 0,
+          "kernel, strides and dilations must be positive, padding not negative");
+  // Rounding the output's size up (ONNX ceil_mode) is fine as long as no window misses the input.
+  const auto last_taps = [](int out, int kernel, int stride, int dilation, int pad, int pad_end,
+                            int size) {
+    return std::min(span_of(0, kernel, stride, dilation, pad, pad_end, size).taps,
+                    span_of(out - 1, kernel, stride, dilation, pad, pad_end, size).taps);
+  };
+  require(spec,
+          h.output.h >= 1 && h.output.w >= 1 &&
+              last_taps(h.output.h, h.kernel_h, h.stride_h, h.dilation_h, h.pad_top, h.pad_bottom,
+                        h.input.h) >= 1 &&
+              last_taps(h.output.w, h.kernel_w, h.stride_w, h.dilation_w, h.pad_left, h.pad_right,
+                        h.input.w) >= 1,
+          "a window lies outside of the input; check the output's size and the padding");
+  return pack_header(h);
+}
+
+// Tasks are runs of channels, so that one image keeps several threads busy.
+class GlobalPool : public Operator {
+ public:
+  static constexpr int kChannels = 64;
+
+  GlobalPool(const BlobView& blob, const Kernels& kernels)
+      : h_(blob.header<Header>()), kernels_(kernels) {}
+  int tasks(int) const override { return h_.output.n * runs(); }
+  std::string kernel() const override { return kernels_.isa; }
+
+  void run(const RunArgs& args, int, int begin, int end) const override {
+    for (int task = begin; task < end; ++task) {
+      const int64_t image = task / runs(), channel = int64_t{task % runs()} * kChannels;
+      PoolArgs p{};
+      p.in = args.inputs[0] + image * h_.input.h * h_.input.w * h_.input.stride + channel;
+      p.out = args.outputs[0] + image * h_.output.stride + channel;
+      p.outputs = 1;
+      p.window_h = h_.input.h;
+      p.window_w = h_.input.w;
+      p.row_stride = int64_t{h_.input.w} * h_.input.stride;
+      p.col_stride = h_.input.stride;
+      p.count = std::min<int64_t>(kChannels, h_.lanes - channel);
+      p.scale = 1.0f / static_cast<float>(h_.input.h * h_.input.w);
+      p.epilogue = &h_.epilogue;
+      kernels_.pool_f32.average(p);
+    }
+  }
+
+ private:
+  int runs() const { return static_cast<int>(divide_up(h_.lanes, kChannels)); }
+
+  const Header& h_;
+  const Kernels& kernels_;
+};
+
+Blob pack_global(const OpSpec& spec, Isa) {
+  const Header h = header_of(spec);
+  require(spec, h.output.h == 1 && h.output.w == 1 && h.input.h * h.input.w >= 1,
+          "the output must be one pixel");
+  return pack_header(h);
+}
+
+}  // namespace
+
+std::vector<OperatorType> pool_types() {
+  std::vector<OperatorType> all = simple_types<Pool>("max_pool", pack);
+  for (const auto& types : {simple_types<Pool>("average_pool", pack),
+                            simple_types<GlobalPool>("global_average_pool", pack_global)})
+    all.insert(all.end(), types.begin(), types.end());
+  return all;
+}
+
+}  // namespace activsparse
