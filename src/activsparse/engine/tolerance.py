@@ -1,9 +1,16 @@
-"""A-priori error bounds of the convolution algorithms; derived in docs/numerics.md."""
+"""Error bounds of the convolution algorithms and of whole networks; derived in docs/numerics.md."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from activsparse.engine.report import NodeReport
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -12,6 +19,9 @@ UNIT_ROUNDOFF = 2.0**-24
 
 TRANSFORM_OPERATIONS = 20
 """Roundings on the longest path through a Winograd convolution besides its sum over channels."""
+
+NETWORK_SAFETY = 8.0
+"""Between a random walk of roundings and what two correct engines may differ by."""
 
 _FINITE_POINTS = {4: (0.0, 0.625, -0.625, 1.5, -1.5), 2: (0.0, 1.0, -1.0)}
 
@@ -71,3 +81,19 @@ def winograd_bound(
     outputs = np.einsum("ij,ojk,lk->oil", a, products, a, optimize=True)
     bound: FloatArray = gamma(weight.shape[1] + TRANSFORM_OPERATIONS) * outputs.max(axis=(1, 2))
     return bound
+
+
+def network_bound(sums: Iterable[float], reference: npt.NDArray[Any]) -> float:
+    """Largest absolute difference of two float32 engines on a network that rounding explains.
+
+    Args:
+        sums: K of every layer: products per output, KH * KW * I / group of a convolution.
+        reference: An output of the other engine, any shape.
+    """
+    scale = float(np.max(np.abs(reference), initial=0.0))
+    return NETWORK_SAFETY * 2 * UNIT_ROUNDOFF * math.sqrt(sum(sums) + 1.0) * scale
+
+
+def sums_of(reports: Iterable[NodeReport]) -> list[float]:
+    """K of every operator that has one."""
+    return [r.dense_macs / math.prod(r.shape) for r in reports if r.dense_macs]

@@ -1,0 +1,135 @@
+"""`activsparse explain`: say per layer what is skipped, how, and what it saves."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from activsparse.cli.engine_options import add_engine_options, positive
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from activsparse import Session
+    from activsparse.engine.report import NodeReport
+
+__all__ = ["add_parser", "run"]
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the options of `activsparse explain`."""
+    parser = subparsers.add_parser(
+        "explain",
+        help="say per layer what is skipped, how, and what it saves",
+        description="List every operator of the compiled model: its algorithm and kernel, the "
+        "sparsity its mask asks for, the share of work it really saves, and the time it takes.",
+    )
+    parser.add_argument("model", type=Path, metavar="ONNX", help="the model")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows as JSON")
+    parser.add_argument(
+        "--strict", action="store_true", help="exit status 1 if any mask saves no work"
+    )
+    parser.add_argument(
+        "--repeat",
+        type=positive,
+        default=20,
+        metavar="R",
+        help="runs to take the median time over (default: 20)",
+    )
+    add_engine_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Profile the model and print the table; 1 with --strict where a mask is wasted."""
+    from rich.console import Console
+
+    from activsparse import Session
+
+    session = Session(args.model, threads=args.threads, isa=args.isa)
+    rows = session.profile(args.repeat)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, 200)  # piped output is for programs and long lines
+    console.print(_table(session, rows))
+    console.print(_totals(session, rows), soft_wrap=True)
+    if args.json is not None:
+        _write_json(args.json, session, rows)
+    wasted = [row for row in rows if row.wastes_mask]
+    for row in wasted:
+        console.print(
+            f"[yellow]mask of '{row.name}' saves nothing:[/] {row.reason}", soft_wrap=True
+        )
+    return 1 if args.strict and wasted else 0
+
+
+def _table(session: Session, rows: list[NodeReport]) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(
+        title=f"{session.isa}, {session.threads} thread(s)", title_justify="left", box=None
+    )
+    for heading in ("layer", "operator", "result", "algorithm", "kernel"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("requested", "achieved", "MMAC", "of dense", "KiB", "ms"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("skipping", overflow="fold")
+    for row in rows:
+        table.add_row(
+            escape(row.name),
+            row.kind,
+            "x".join(str(size) for size in row.shape),
+            row.algorithm,
+            row.kernel,
+            _share(row.requested),
+            _share(row.achieved),
+            f"{row.macs / 1e6:.2f}" if row.macs else "",
+            _share(row.macs / row.dense_macs) if row.dense_macs and row.macs else "",
+            f"{(row.weight_bytes + row.index_bytes) / 1024:.1f}",
+            "" if row.time_ms is None else f"{row.time_ms:.3f}",
+            "[green]yes[/]" if row.eligible else escape(row.reason),
+        )
+    return table
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _summary(session: Session, rows: list[NodeReport]) -> dict[str, Any]:
+    return {
+        "time_ms": sum(row.time_ms or 0.0 for row in rows),
+        "macs": sum(row.macs for row in rows),
+        "dense_macs": sum(row.dense_macs for row in rows),
+        "weight_bytes": sum(row.weight_bytes for row in rows),
+        "index_bytes": sum(row.index_bytes for row in rows),
+        "arena_bytes": session.arena_bytes,
+    }
+
+
+def _totals(session: Session, rows: list[NodeReport]) -> str:
+    total = _summary(session, rows)
+    return (
+        f"total {total['time_ms']:.3f} ms, "
+        f"{total['macs'] / 1e6:.1f} of {total['dense_macs'] / 1e6:.1f} MMAC; "
+        f"weights {total['weight_bytes'] / 2**20:.2f} MiB, "
+        f"index data {total['index_bytes'] / 2**20:.3f} MiB, "
+        f"activations {total['arena_bytes'] / 2**20:.2f} MiB"
+    )
+
+
+def _write_json(path: Path, session: Session, rows: list[NodeReport]) -> None:
+    import json
+    from dataclasses import asdict
+
+    from activsparse.files import atomic_path
+
+    content = {
+        "isa": session.isa,
+        "threads": session.threads,
+        "total": _summary(session, rows),
+        "nodes": [asdict(row) for row in rows],
+    }
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")

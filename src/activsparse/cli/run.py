@@ -1,0 +1,58 @@
+"""`activsparse run`: run a model on a .npy input."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from activsparse.cli.engine_options import add_engine_options
+
+__all__ = ["add_parser", "run"]
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the options of `activsparse run`."""
+    parser = subparsers.add_parser(
+        "run",
+        help="run a model on a .npy input",
+        description="Run an ONNX model once on an array stored with numpy.save.",
+    )
+    parser.add_argument("model", type=Path, metavar="ONNX", help="the model")
+    parser.add_argument(
+        "--input",
+        type=Path,
+        required=True,
+        metavar="NPY",
+        help="float32 array in the shape of the model's only input, NCHW",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="NPY",
+        help="where to write the output (the first one, if there are several)",
+    )
+    add_engine_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the model and write its output."""
+    import numpy as np
+
+    from activsparse import Session
+    from activsparse.errors import ActivsparseError
+    from activsparse.files import atomic_path, require_file
+
+    file = require_file(args.input)
+    try:
+        x = np.load(file, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ActivsparseError(f"{file}: not a .npy file; write it with numpy.save") from error
+    if not isinstance(x, np.ndarray):
+        raise ActivsparseError(f"{file}: holds several arrays; write one with numpy.save")
+    result = Session(args.model, threads=args.threads, isa=args.isa).run(x)
+    first = result[0] if isinstance(result, list) else result
+    with atomic_path(args.output) as temporary, temporary.open("wb") as out:
+        np.save(out, first)
+    return 0

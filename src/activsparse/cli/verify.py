@@ -1,0 +1,45 @@
+"""`activsparse verify`: compare this engine with ONNX Runtime on random inputs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from activsparse.cli.engine_options import add_engine_options
+
+__all__ = ["add_parser", "run"]
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the options of `activsparse verify`."""
+    parser = subparsers.add_parser(
+        "verify",
+        help="compare this engine with ONNX Runtime on random inputs",
+        description="Run the model in this engine and in ONNX Runtime on the same random input. "
+        "Exit status 1 where an output differs by more than rounding explains.",
+    )
+    parser.add_argument("model", type=Path, metavar="ONNX", help="the model")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the random input (default: 0)"
+    )
+    add_engine_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare; 1 where the bound does not hold."""
+    from rich.console import Console
+
+    from activsparse import Session
+    from activsparse.engine.verify import compare_with_onnxruntime
+
+    session = Session(args.model, threads=args.threads, isa=args.isa)
+    rows = compare_with_onnxruntime(args.model, session, args.seed)
+    console = Console(soft_wrap=True, highlight=False)
+    for row in rows:
+        verdict = "[green]holds[/]" if row.holds else "[bold red]does not hold[/]"
+        console.print(
+            f"output '{row.name}': largest error {row.max_abs_err:.3g}, bound {row.bound:.3g}: "
+            f"{verdict} ({session.isa}, {session.threads} thread(s), seed {args.seed})"
+        )
+    return 0 if all(row.holds for row in rows) else 1

@@ -1,0 +1,129 @@
+"""The compiler's small intermediate form: a list of nodes in execution order, with static shapes.
+
+Nodes whose `op` starts with a capital are ONNX operators as loaded; lower-case ones are operators
+of the engine (docs/operators.md). The passes turn the former into the latter. All shapes are in
+ONNX's order, (N, C, H, W) or (N, F); the layout in memory is decided when the graph is lowered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy.typing as npt
+
+from activsparse.errors import ActivsparseError
+
+__all__ = ["Array", "Graph", "Node", "Shape"]
+
+Array = npt.NDArray[Any]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator.
+
+    Attributes:
+        op: the ONNX operator type, or the engine's operator kind in lower case.
+        name: the name users know the node by; kept by the node that absorbs others.
+        inputs: value names; '' marks an absent optional input. Engine nodes list activations only.
+        outputs: value names.
+        attributes: of the ONNX node, or those of docs/operators.md.
+        arrays: an engine node's constants, by the names of docs/operators.md.
+    """
+
+    op: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    arrays: Mapping[str, Array] = field(default_factory=dict)
+
+    @property
+    def output(self) -> str:
+        """The only output of an engine node."""
+        return self.outputs[0]
+
+    @property
+    def title(self) -> str:
+        """How error messages and reports call the node."""
+        return f"node '{self.name}' ({self.op})"
+
+    def with_attributes(self, **attributes: Any) -> Node:
+        """Return a copy with these attributes added or replaced."""
+        return replace(self, attributes={**self.attributes, **attributes})
+
+    def with_arrays(self, **arrays: Array) -> Node:
+        """Return a copy with these arrays added or replaced."""
+        return replace(self, arrays={**self.arrays, **arrays})
+
+
+@dataclass
+class Graph:
+    """A network: nodes in execution order and what is known about their values.
+
+    Attributes:
+        name: the file the graph came from, for messages.
+        nodes: in execution order.
+        inputs: names of the graph's inputs.
+        outputs: names of the graph's outputs.
+        shapes: static shape of every value known so far.
+        constants: values known at compile time.
+        opset: version of the default ONNX operator set.
+    """
+
+    name: str
+    nodes: list[Node]
+    inputs: list[str]
+    outputs: list[str]
+    shapes: dict[str, Shape]
+    constants: dict[str, Array]
+    opset: int
+
+    def copy(self) -> Graph:
+        """Return a graph that can be changed without changing this one; arrays are shared."""
+        return replace(
+            self,
+            nodes=list(self.nodes),
+            inputs=list(self.inputs),
+            outputs=list(self.outputs),
+            shapes=dict(self.shapes),
+            constants=dict(self.constants),
+        )
+
+    def shape(self, value: str) -> Shape:
+        """Return the static shape of `value`.
+
+        Raises:
+            ActivsparseError: the shape could not be inferred.
+        """
+        if value not in self.shapes:
+            raise ActivsparseError(
+                f"{self.name}: the shape of value '{value}' is unknown; "
+                "export the model with fixed shapes or give input_shapes"
+            )
+        return self.shapes[value]
+
+    def producer(self, value: str) -> Node | None:
+        """Return the node that writes `value`, or None for inputs and constants."""
+        return next((node for node in self.nodes if value in node.outputs), None)
+
+    def uses(self, value: str) -> int:
+        """Count how often nodes and graph outputs read `value`."""
+        return sum(node.inputs.count(value) for node in self.nodes) + self.outputs.count(value)
+
+    def only_consumer(self, value: str) -> Node | None:
+        """Return the node that is the only reader of `value`; None if there are more or none."""
+        if self.uses(value) != 1:
+            return None
+        return next((node for node in self.nodes if value in node.inputs), None)
+
+    def rename_uses(self, old: str, new: str) -> None:
+        """Make every reader of `old`, graph outputs included, read `new`."""
+        for i, node in enumerate(self.nodes):
+            if old in node.inputs:
+                inputs = tuple(new if name == old else name for name in node.inputs)
+                self.nodes[i] = replace(node, inputs=inputs)
+        self.outputs = [new if name == old else name for name in self.outputs]

@@ -1,0 +1,267 @@
+"""From graph values to tensors in memory: layouts, views, and the order of native operators.
+
+Images become (N, H, W, C) with the pixel stride rounded up to a cache line. Three things cost
+nothing because they are only another description of the same memory: reshapes between (N, C, 1, 1)
+and (N, C), flattening before a fully connected layer, and most concatenations, whose parts are
+written side by side by the operators that compute them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from activsparse import _native
+from activsparse.engine.graph import Graph, Node, Shape
+from activsparse.engine.memory import ALIGNMENT
+from activsparse.errors import ActivsparseError
+
+__all__ = ["Program", "Step", "Tensor", "lower", "spec_of"]
+
+# Whether a node can run on these tensors in an algorithm worth having.
+Supports = Callable[[Node, list[_native.TensorDesc], list[_native.TensorDesc]], bool]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor operators see.
+
+    Attributes:
+        desc: shape and layout.
+        block: the memory block it lies in, or None for the caller's arrays.
+        offset: of its first element in the block, in floats.
+    """
+
+    desc: _native.TensorDesc
+    block: int | None
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """One native operator: an engine node and the tensors it reads and writes."""
+
+    node: Node
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+@dataclass
+class Program:
+    """What is to be run, before algorithms are chosen and memory is laid out.
+
+    Attributes:
+        tensors: all tensors; steps, inputs and outputs name them by index.
+        block_floats: size of every memory block.
+        steps: in execution order.
+        inputs: tensors that are the graph's inputs.
+        outputs: tensors that are the graph's outputs.
+    """
+
+    tensors: list[Tensor] = field(default_factory=list)
+    block_floats: list[int] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    inputs: list[int] = field(default_factory=list)
+    outputs: list[int] = field(default_factory=list)
+
+
+def spec_of(
+    node: Node, inputs: list[_native.TensorDesc], outputs: list[_native.TensorDesc]
+) -> _native.Spec:
+    """Return the native spec of an engine node."""
+    return _native.Spec(node.op, dict(node.attributes), dict(node.arrays), inputs, outputs)
+
+
+def lower(graph: Graph, supports: Supports) -> Program:
+    """Place every value of an optimised graph and list the native operators.
+
+    Args:
+        graph: engine nodes only.
+        supports: asked whether a first convolution can read the graph's input in place.
+    """
+    return _Lowering(graph, supports).run()
+
+
+class _Lowering:
+    def __init__(self, graph: Graph, supports: Supports) -> None:
+        self.graph = graph
+        self.supports = supports
+        self.program = Program()
+        self.placed: dict[str, int] = {}
+        self.flattened = {node.inputs[0] for node in graph.nodes if node.op == "flatten"}
+        self.parts = self._concat_parts()
+        self.results = {self._before_views(name) for name in graph.outputs}
+
+    def run(self) -> Program:
+        graph = self.graph
+        for name in graph.inputs:
+            self._input(name)
+        for node in graph.nodes:
+            if node.op == "reshape":
+                if graph.uses(node.output) > graph.outputs.count(node.output):
+                    self.placed[node.output] = self.placed[node.inputs[0]]
+            elif node.op == "flatten":
+                self._flatten(node)
+            elif node.op == "concat" and self._has_parts(node):
+                self._concat_in_place(node)
+            elif node.op == "pad":
+                raise ActivsparseError(
+                    f"{graph.name}: {node.title} is not followed by one convolution only; "
+                    "pad inside the operator that needs it"
+                )
+            else:
+                inputs = tuple(self.placed[name] for name in node.inputs)
+                self._step(node, inputs, self._output_tensor(node.output))
+        for name in graph.outputs:
+            self.program.outputs.append(self._result(name))
+        return self.program
+
+    # Views ----------------------------------------------------------------------------------------
+    # -------------------
+
+    def _before_views(self, value: str) -> str:
+        """The value whose elements, in ONNX's order, are those of `value`."""
+        node = self.graph.producer(value)
+        return self._before_views(node.inputs[0]) if node and node.op == "reshape" else value
+
+    def _flatten(self, node: Node) -> None:
+        source = self.program.tensors[self.placed[node.inputs[0]]]
+        n, c = self.graph.shape(node.output)
+        assert source.desc.stride == source.desc.c, "flattened values are placed without gaps"
+        desc = _native.TensorDesc(n, 1, 1, c, c)
+        self.placed[node.output] = self._tensor(Tensor(desc, source.block, source.offset))
+
+    def _concat_parts(self) -> dict[str, tuple[str, int]]:
+        """Values computed inside a concatenation: value -> (the whole, its first channel).
+
+        Only where every part starts on a cache line, so that whole-vector stores touch no
+        neighbour.
+        """
+        parts: dict[str, tuple[str, int]] = {}
+        for node in reversed(self.graph.nodes):  # outer concatenations first
+            if node.op != "concat" or node.output in self.flattened:
+                continue
+            channels = [self.graph.shape(name)[1] for name in node.inputs]
+            if any(c % ALIGNMENT for c in channels[:-1]):
+                continue
+            first = 0
+            for name, c in zip(node.inputs, channels, strict=True):
+                if self._may_move(name, node) and name not in parts:
+                    parts[name] = (node.output, first)
+                first += c
+        return parts
+
+    def _may_move(self, value: str, concat: Node) -> bool:
+        producer = self.graph.producer(value)
+        return (
+            producer is not None
+            and producer.op not in ("reshape", "flatten")
+            and value not in self.flattened
+            and concat.inputs.count(value) == 1
+        )
+
+    def _has_parts(self, concat: Node) -> bool:
+        return any(self.parts.get(name, ("",))[0] == concat.output for name in concat.inputs)
+
+    def _concat_in_place(self, node: Node) -> None:
+        whole = self._place(node.output)
+        first = 0
+        for name in node.inputs:
+            c = self.graph.shape(name)[1]
+            if self.parts.get(name) != (node.output, first):
+                part = self._tensor(self._channels(whole, first, c))
+                copy = Node("copy", f"{node.name}[{first}:{first + c}]", (name,), (node.output,))
+                self._step(copy, (self.placed[name],), part)
+            first += c
+
+    def _channels(self, whole: int, first: int, c: int) -> Tensor:
+        """A view of some channels. Vector stores may fill its last cache line if it owns that."""
+        tensor = self.program.tensors[whole]
+        d = tensor.desc
+        aligned = c % ALIGNMENT == 0 or first + c == d.c
+        desc = _native.TensorDesc(d.n, d.h, d.w, c, d.stride, padded=aligned and d.padded)
+        return Tensor(desc, tensor.block, tensor.offset + first)
+
+    # Tensors --------------------------------------------------------------------------------------
+    # -------------------
+
+    def _tensor(self, tensor: Tensor) -> int:
+        self.program.tensors.append(tensor)
+        return len(self.program.tensors) - 1
+
+    def _pixels(self, value: str) -> tuple[int, int, int, int]:
+        """(N, H, W, C) of a value."""
+        shape: Shape = self.graph.shape(value)
+        if len(shape) == 2:
+            return shape[0], 1, 1, shape[1]
+        if len(shape) != 4:
+            raise ActivsparseError(
+                f"{self.graph.name}: value '{value}' has shape {shape}; "
+                "only (N, C, H, W) and (N, F) are supported"
+            )
+        return shape[0], shape[2], shape[3], shape[1]
+
+    def _place(self, value: str) -> int:
+        """The tensor of a value, made on first use."""
+        if value in self.placed:
+            return self.placed[value]
+        if value in self.parts:
+            whole, first = self.parts[value]
+            c = self._pixels(value)[3]
+            tensor = self._channels(self._place(whole), first, c)
+        else:
+            n, h, w, c = self._pixels(value)
+            stride = c if value in self.flattened else -(-c // ALIGNMENT) * ALIGNMENT
+            self.program.block_floats.append(n * h * w * stride)
+            desc = _native.TensorDesc(n, h, w, c, stride, padded=stride % ALIGNMENT == 0)
+            tensor = Tensor(desc, len(self.program.block_floats) - 1)
+        self.placed[value] = self._tensor(tensor)
+        return self.placed[value]
+
+    def _output_tensor(self, value: str) -> int:
+        """The tensor a step writes: results of 1x1 pixels go straight to the caller."""
+        n, h, w, c = self._pixels(value)
+        if value not in self.results or (h, w) != (1, 1):
+            return self._place(value)
+        if value in self.parts or value in self.flattened:
+            return self._place(value)
+        self.placed[value] = self._tensor(Tensor(_native.TensorDesc(n, 1, 1, c, c), None))
+        return self.placed[value]
+
+    def _step(self, node: Node, inputs: tuple[int, ...], output: int) -> None:
+        self.program.steps.append(Step(node, inputs, (output,)))
+
+    # The graph's ends -----------------------------------------------------------------------------
+    # -------------------
+
+    def _input(self, name: str) -> None:
+        n, h, w, c = self._pixels(name)
+        outer = self._tensor(Tensor(_native.TensorDesc(n, h, w, c, c, nchw=True), None))
+        self.program.inputs.append(outer)
+        reader = self.graph.only_consumer(name)
+        if reader is not None and reader.op == "conv" and self._reads_nchw(reader, outer):
+            self.placed[name] = outer
+        elif self.graph.uses(name):
+            copy = Node("to_nhwc", name, (name,), (name,))
+            self._step(copy, (outer,), self._place(name))
+
+    def _reads_nchw(self, conv: Node, outer: int) -> bool:
+        descs = [self._plain(name) for name in conv.inputs]
+        descs[0] = self.program.tensors[outer].desc
+        return self.supports(conv, descs, [self._plain(conv.output)])
+
+    def _plain(self, value: str) -> _native.TensorDesc:
+        n, h, w, c = self._pixels(value)
+        return _native.TensorDesc(n, h, w, c, -(-c // ALIGNMENT) * ALIGNMENT, padded=True)
+
+    def _result(self, name: str) -> int:
+        source = self._before_views(name)
+        tensor = self.placed[source]
+        direct = self.program.tensors[tensor].block is None
+        taken = tensor in self.program.outputs or tensor in self.program.inputs
+        if direct and not taken:
+            return tensor
+        n, h, w, c = self._pixels(source)
+        outer = self._tensor(Tensor(_native.TensorDesc(n, h, w, c, c, nchw=True), None))
+        self._step(Node("to_nchw", name, (source,), (name,)), (tensor,), outer)
+        return outer

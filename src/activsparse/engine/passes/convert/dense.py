@@ -1,0 +1,59 @@
+"""Fully connected layers and the classifier's softmax."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from activsparse.engine.graph import Array, Node
+from activsparse.engine.passes.convert.source import Source
+
+__all__ = ["gemm", "matmul", "softmax"]
+
+
+def _vector_input(source: Source) -> None:
+    if len(source.shape()) != 2:
+        source.fail(
+            f"its input has shape {source.shape()}", "only (N, F) times a constant is supported"
+        )
+
+
+def gemm(source: Source) -> list[Node]:
+    """Gemm with constant B and C: y = alpha * x B + beta * C."""
+    _vector_input(source)
+    if source.attribute("transA", 0):
+        source.fail("its first operand is transposed", "transpose the weight instead")
+    weight = source.weights(1, "weight")
+    if not source.attribute("transB", 0):
+        weight = weight.T
+    alpha, beta = source.attribute("alpha", 1.0), source.attribute("beta", 1.0)
+    arrays: dict[str, Array] = {
+        "weight": np.ascontiguousarray(weight if alpha == 1.0 else weight * np.float32(alpha))
+    }
+    if source.has(2):
+        bias = source.weights(2, "bias") * np.float32(beta)
+        if bias.ndim == 2 and bias.shape[0] != 1:
+            source.fail(f"its bias has shape {bias.shape}", "use one bias per output")
+        arrays["bias"] = np.ascontiguousarray(np.broadcast_to(bias.reshape(-1), weight.shape[:1]))
+    name = source.node.inputs[1]
+    name = name.removesuffix(".weight") if name.endswith(".weight") else source.node.name
+    return [source.engine_node("gemm", arrays=arrays, name=name)]
+
+
+def matmul(source: Source) -> list[Node]:
+    """MatMul of a vector per image with a constant matrix."""
+    _vector_input(source)
+    weight = source.weights(1, "weight")
+    if weight.ndim != 2:
+        source.fail(f"its weight has shape {weight.shape}", "only matrices are supported")
+    return [source.engine_node("gemm", arrays={"weight": np.ascontiguousarray(weight.T)})]
+
+
+def softmax(source: Source) -> list[Node]:
+    """Softmax over channels."""
+    shape = source.shape()
+    default = -1 if source.graph.opset >= 13 else 1
+    axis = int(source.attribute("axis", default)) % len(shape)
+    # Before opset 13 the axes from `axis` on were flattened; the same thing for vectors.
+    if axis != 1 or (source.graph.opset < 13 and len(shape) != 2):
+        source.fail(f"it runs over axis {axis} of {shape}", "only channels (axis 1) are supported")
+    return [source.engine_node("softmax")]

@@ -1,0 +1,63 @@
+"""Pooling and means over the image plane."""
+
+from __future__ import annotations
+
+from activsparse.engine.graph import Node
+from activsparse.engine.passes.convert.convolution import window
+from activsparse.engine.passes.convert.source import Source
+
+__all__ = ["average_pool", "global_average_pool", "global_max_pool", "max_pool", "reduce_mean"]
+
+
+def _kernel(source: Source) -> tuple[int, int]:
+    kernel = tuple(source.attribute("kernel_shape", ()))
+    if len(kernel) != 2:
+        source.fail(f"its kernel has shape {kernel}", "only 2-d pooling is supported")
+    return kernel[0], kernel[1]
+
+
+def max_pool(source: Source) -> list[Node]:
+    """MaxPool; padding never wins, so ceil_mode is more padding at the end."""
+    kernel = _kernel(source)
+    attributes = window(source, kernel, bool(source.attribute("ceil_mode", 0)))
+    attributes.update(kernel_h=kernel[0], kernel_w=kernel[1])
+    return [source.engine_node("max_pool", attributes)]
+
+
+def average_pool(source: Source) -> list[Node]:
+    """AveragePool without dilation."""
+    kernel = _kernel(source)
+    include = int(source.attribute("count_include_pad", 0))
+    plain, attributes = window(source, kernel), window(source, kernel, True)
+    if bool(source.attribute("ceil_mode", 0)) and include and attributes != plain:
+        source.fail("ceil_mode together with count_include_pad", "use one of them only")
+    if attributes.pop("dilation_h") != 1 or attributes.pop("dilation_w") != 1:
+        source.fail("it is dilated", "only dense average pooling is supported")
+    attributes.update(kernel_h=kernel[0], kernel_w=kernel[1], count_include_pad=include)
+    return [source.engine_node("average_pool", attributes)]
+
+
+def global_average_pool(source: Source) -> list[Node]:
+    """GlobalAveragePool."""
+    source.image_shape()
+    return [source.engine_node("global_average_pool")]
+
+
+def global_max_pool(source: Source) -> list[Node]:
+    """GlobalMaxPool is a max pooling with one window."""
+    _, _, h, w = source.image_shape()
+    return [source.engine_node("max_pool", {"kernel_h": h, "kernel_w": w})]
+
+
+def reduce_mean(source: Source) -> list[Node]:
+    """ReduceMean over height and width is global average pooling."""
+    n, c, _, _ = source.image_shape()
+    axes = source.setting("axes", 1)
+    over = sorted(int(axis) % 4 for axis in axes) if axes is not None else [0, 1, 2, 3]
+    if over != [2, 3]:
+        source.fail(f"it averages over axes {over}", "only height and width together are supported")
+    if source.attribute("keepdims", 1):
+        return [source.engine_node("global_average_pool")]
+    pooled = source.intermediate("pooled", (n, c, 1, 1))
+    pool = Node("global_average_pool", source.node.name, (source.activation(),), (pooled,))
+    return [pool, source.engine_node("reshape", inputs=(pooled,))]

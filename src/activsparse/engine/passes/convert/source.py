@@ -1,0 +1,109 @@
+"""What the converters read of an ONNX node, with errors that name it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+
+from activsparse.engine.graph import Array, Graph, Node, Shape
+from activsparse.errors import ActivsparseError
+
+__all__ = ["Source"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One ONNX node in its graph."""
+
+    graph: Graph
+    node: Node
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        """Return an attribute's value or the default."""
+        return self.node.attributes.get(name, default)
+
+    def has(self, index: int) -> bool:
+        """Whether the optional input is present."""
+        return index < len(self.node.inputs) and self.node.inputs[index] != ""
+
+    def is_constant(self, index: int) -> bool:
+        """Whether the input is known at compile time."""
+        return self.has(index) and self.node.inputs[index] in self.graph.constants
+
+    def constant(self, index: int, what: str) -> Array:
+        """Return an input's value; an error where it is known only at run time."""
+        if not self.is_constant(index):
+            self.fail(f"its {what} is not a constant", "make it an initializer")
+        return self.graph.constants[self.node.inputs[index]]
+
+    def weights(self, index: int, what: str) -> Array:
+        """Return a float32 constant without NaN or infinity."""
+        array = self.constant(index, what)
+        if array.dtype != np.float32:
+            self.fail(f"its {what} is {array.dtype}", "export the model in float32")
+        if not np.isfinite(array).all():
+            self.fail(f"its {what} holds NaN or infinite values", "check the training run")
+        return array
+
+    def setting(self, name: str, index: int, default: Any = None) -> Any:
+        """Return what old opsets keep in an attribute and new ones in a constant input."""
+        if self.has(index):
+            return self.constant(index, name)
+        value = self.attribute(name, default)
+        return None if value is None else np.asarray(value)
+
+    def activation(self, index: int = 0) -> str:
+        """Return the name of an input that must be known only at run time."""
+        name = self.node.inputs[index]
+        if name in self.graph.constants:
+            self.fail(f"its input {index} is a constant", "compute it when exporting")
+        return name
+
+    def shape(self, index: int = 0) -> Shape:
+        """Return the static shape of an input."""
+        return self.graph.shape(self.node.inputs[index])
+
+    def image_shape(self, index: int = 0) -> tuple[int, int, int, int]:
+        """Return (N, C, H, W) of an input; an error for other ranks."""
+        shape = self.shape(index)
+        if len(shape) != 4:
+            self.fail(f"its input has shape {shape}", "only (N, C, H, W) is supported here")
+        n, c, h, w = shape
+        return n, c, h, w
+
+    @property
+    def output_shape(self) -> Shape:
+        """Static shape of the first output."""
+        return self.graph.shape(self.node.outputs[0])
+
+    def engine_node(
+        self,
+        op: str,
+        attributes: Mapping[str, Any] | None = None,
+        *,
+        inputs: tuple[str, ...] | None = None,
+        arrays: Mapping[str, Array] | None = None,
+        name: str | None = None,
+    ) -> Node:
+        """Return an engine node that writes this node's first output."""
+        return Node(
+            op,
+            name or self.node.name,
+            inputs if inputs is not None else (self.activation(),),
+            self.node.outputs[:1],
+            attributes or {},
+            arrays or {},
+        )
+
+    def intermediate(self, suffix: str, shape: Shape) -> str:
+        """Return the name of a new value between two nodes this one is converted to."""
+        name = f"{self.node.outputs[0]}.{suffix}"
+        self.graph.shapes[name] = shape
+        return name
+
+    def fail(self, cause: str, remedy: str) -> NoReturn:
+        """Raise an ActivsparseError naming file and node."""
+        raise ActivsparseError(f"{self.graph.name}: {self.node.title}: {cause}; {remedy}")

@@ -1,0 +1,162 @@
+"""Static shapes and constants, in one sweep from the inputs to the outputs.
+
+Doing both at once lets a shape computed by Shape-Gather-Concat-Reshape chains become a constant
+before the node that needs it is reached. Both come from the onnx package: its shape functions and
+its reference evaluator.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from activsparse.engine.graph import Array, Graph, Node
+from activsparse.errors import ActivsparseError
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["infer"]
+
+# Constants above this many elements never hold a shape; they are not handed to the shape functions.
+_LARGEST_SHAPE_DATA = 1024
+
+
+def infer(graph: Graph) -> Graph:
+    """Give every value a static shape and evaluate every node whose inputs are constant.
+
+    Identity, Dropout (at inference) and casts of float32 to float32 disappear.
+
+    Raises:
+        ActivsparseError: an unknown operator type, or a shape that cannot be inferred.
+    """
+    graph = graph.copy()
+    nodes, graph.nodes = graph.nodes, []
+    aliases: dict[str, str] = {}
+    for node in nodes:
+        node = _renamed(node, aliases)
+        constants = _evaluate(graph, node)
+        if constants is not None:
+            graph.constants.update(constants)
+            graph.shapes.update({name: tuple(value.shape) for name, value in constants.items()})
+        elif _is_identity(graph, node):
+            aliases[node.outputs[0]] = node.inputs[0]
+        else:
+            graph.shapes.update(_output_shapes(graph, node))
+            graph.nodes.append(node)
+    graph.outputs = [aliases.get(name, name) for name in graph.outputs]
+    return graph
+
+
+def _renamed(node: Node, aliases: dict[str, str]) -> Node:
+    inputs = tuple(aliases.get(name, name) for name in node.inputs)
+    return Node(node.op, node.name, inputs, node.outputs, node.attributes)
+
+
+def _is_identity(graph: Graph, node: Node) -> bool:
+    if node.op == "Cast":
+        return int(node.attributes["to"]) == 1  # TensorProto.FLOAT; activations are float32 already
+    if node.op == "Dropout":
+        training = graph.constants.get(node.inputs[2]) if len(node.inputs) > 2 else None
+        return training is None or not bool(training)
+    return node.op == "Identity"
+
+
+def _evaluate(graph: Graph, node: Node) -> dict[str, Array] | None:
+    """Values of the node's outputs, or None where they depend on the graph's inputs."""
+    if node.op == "Shape":
+        return {node.outputs[0]: _shape_value(graph, node)}
+    if node.op == "Constant":
+        return {node.outputs[0]: _constant_value(graph, node)}
+    present = [name for name in node.inputs if name]
+    if not present or any(name not in graph.constants for name in present):
+        return None
+    from onnx.reference import ReferenceEvaluator
+
+    try:
+        evaluator = ReferenceEvaluator(_proto(node), opsets={"": graph.opset})
+        values = evaluator.run(None, {name: graph.constants[name] for name in present})
+    except Exception as error:
+        raise ActivsparseError(
+            f"{graph.name}: {node.title} cannot be evaluated on its constant inputs "
+            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); "
+            "simplify the model when exporting it"
+        ) from error
+    return {
+        name: np.asarray(value) for name, value in zip(node.outputs, values, strict=False) if name
+    }
+
+
+def _shape_value(graph: Graph, node: Node) -> Array:
+    shape = graph.shape(node.inputs[0])
+    begin, end = node.attributes.get("start", 0), node.attributes.get("end", len(shape))
+    return np.asarray(shape[begin:end], dtype=np.int64)
+
+
+def _constant_value(graph: Graph, node: Node) -> Array:
+    for key, dtype in (
+        ("value", None),
+        ("value_float", np.float32),
+        ("value_floats", np.float32),
+        ("value_int", np.int64),
+        ("value_ints", np.int64),
+    ):
+        if key in node.attributes:
+            return np.asarray(node.attributes[key], dtype=dtype)
+    raise ActivsparseError(
+        f"{graph.name}: {node.title} holds no dense tensor; "
+        "export without sparse or string constants"
+    )
+
+
+def _proto(node: Node) -> onnx.NodeProto:
+    import onnx
+
+    attributes = {
+        key: onnx.numpy_helper.from_array(value) if isinstance(value, np.ndarray) else value
+        for key, value in node.attributes.items()
+    }
+    return onnx.helper.make_node(node.op, node.inputs, node.outputs, name=node.name, **attributes)
+
+
+def _output_shapes(graph: Graph, node: Node) -> dict[str, tuple[int, ...]]:
+    import onnx
+    from onnx import defs, shape_inference
+
+    try:
+        schema = defs.get_schema(node.op, graph.opset)
+    except defs.SchemaError as error:
+        raise ActivsparseError(
+            f"{graph.name}: {node.title} is no operator of ONNX opset {graph.opset}; "
+            "export with standard ONNX operators only"
+        ) from error
+    types, data = {}, {}
+    for name in filter(None, node.inputs):
+        constant = graph.constants.get(name)
+        dtype = np.dtype(np.float32) if constant is None else constant.dtype
+        types[name] = onnx.helper.make_tensor_type_proto(
+            onnx.helper.np_dtype_to_tensor_dtype(dtype), graph.shape(name)
+        )
+        if constant is not None and constant.size <= _LARGEST_SHAPE_DATA:
+            data[name] = onnx.numpy_helper.from_array(constant)
+    try:
+        inferred: dict[str, Any] = shape_inference.infer_node_outputs(
+            schema,
+            _proto(node),
+            types,
+            data,
+            opset_imports=[onnx.helper.make_opsetid("", graph.opset)],
+        )
+    except Exception as error:
+        raise ActivsparseError(
+            f"{graph.name}: {node.title} does not fit its inputs "
+            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); "
+            "the file is damaged or the given input shapes are impossible"
+        ) from error
+    shapes = {}
+    for name, kind in inferred.items():
+        dims = [d.dim_value if d.HasField("dim_value") else 0 for d in kind.tensor_type.shape.dim]
+        if kind.tensor_type.HasField("shape") and all(dim >= 1 for dim in dims):
+            shapes[name] = tuple(dims)
+    return shapes

@@ -1,0 +1,164 @@
+"""A compiled model: packed operators, tensors and the layout of the arena."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from activsparse import _native
+from activsparse.engine.choose import Chooser, by_preference
+from activsparse.engine.graph import Graph, Node, Shape
+from activsparse.engine.load import load
+from activsparse.engine.lower import Program, Step, lower, spec_of
+from activsparse.engine.memory import Lifetime, assign_offsets
+from activsparse.engine.passes import optimise
+from activsparse.engine.report import NodeReport, report_of
+from activsparse.errors import ActivsparseError
+
+__all__ = ["Plan", "compile_plan"]
+
+_log = logging.getLogger(__name__)
+
+# Algorithms that read the graph's input as it comes.
+_READS_NCHW = ("stem",)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything an executor needs.
+
+    Attributes:
+        name: the file it was compiled from.
+        isa: instruction set of the operators.
+        inputs: (name, shape) of the graph's inputs, in order.
+        outputs: (name, shape) of the graph's outputs, in order.
+        tensors: description and offset in the arena in floats, -1 for inputs and outputs.
+        steps: operator, ids of the tensors it reads, ids of those it writes.
+        input_ids: tensors that are inputs.
+        output_ids: tensors that are outputs.
+        arena_floats: size of the arena.
+        reports: one per step.
+    """
+
+    name: str
+    isa: str
+    inputs: list[tuple[str, Shape]]
+    outputs: list[tuple[str, Shape]]
+    tensors: list[tuple[_native.TensorDesc, int]]
+    steps: list[tuple[_native.PackedOperator, list[int], list[int]]]
+    input_ids: list[int]
+    output_ids: list[int]
+    arena_floats: int
+    reports: list[NodeReport]
+
+
+def compile_plan(
+    path: str | os.PathLike[str],
+    isa: str,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    choose: Chooser = by_preference,
+) -> Plan:
+    """Compile an ONNX file.
+
+    Raises:
+        ActivsparseError: the file cannot be read, or holds something the engine does not run.
+    """
+    loaded = load(path, input_shapes)
+    graph = optimise(loaded)
+    graph.nodes = [_gemm_as_conv(node) for node in graph.nodes]
+
+    def supports(
+        node: Node, inputs: list[_native.TensorDesc], outputs: list[_native.TensorDesc]
+    ) -> bool:
+        try:
+            return choose(node.op, spec_of(node, inputs, outputs), isa).algorithm in _READS_NCHW
+        except ActivsparseError:
+            return False
+
+    program = lower(graph, supports)
+    offsets, arena_floats = _lay_out(program)
+    steps, reports = [], []
+    for step in program.steps:
+        packed, report = _pack(graph, program, step, isa, choose)
+        steps.append((packed, list(step.inputs), list(step.outputs)))
+        reports.append(report)
+    _log.debug("%s: %d operators, arena of %d floats", graph.name, len(steps), arena_floats)
+    return Plan(
+        name=graph.name,
+        isa=isa,
+        inputs=[(name, graph.shape(name)) for name in graph.inputs],
+        # Names as in the file: a pass may have let an output read an earlier value.
+        outputs=[
+            (name, graph.shape(value))
+            for name, value in zip(loaded.outputs, graph.outputs, strict=True)
+        ],
+        tensors=[
+            (t.desc, -1 if t.block is None else offsets[t.block] + t.offset)
+            for t in program.tensors
+        ],
+        steps=steps,
+        input_ids=program.inputs,
+        output_ids=program.outputs,
+        arena_floats=arena_floats,
+        reports=reports,
+    )
+
+
+def _gemm_as_conv(node: Node) -> Node:
+    """A matrix as a 1x1 convolution: this build has no fully connected operator of its own."""
+    if node.op != "gemm":
+        return node
+    return replace(node, op="conv").with_arrays(weight=node.arrays["weight"][:, :, None, None])
+
+
+def _lay_out(program: Program) -> tuple[list[int], int]:
+    """Offsets of all blocks by when they are first and last touched."""
+    touched: dict[int, list[int]] = {}
+    for time, step in enumerate(program.steps):
+        for tensor in (*step.inputs, *step.outputs):
+            block = program.tensors[tensor].block
+            if block is not None:
+                touched.setdefault(block, []).append(time)
+    blocks = [
+        Lifetime(floats, min(touched.get(i, [0])), max(touched.get(i, [0])))
+        for i, floats in enumerate(program.block_floats)
+    ]
+    return assign_offsets(blocks)
+
+
+def _pack(
+    graph: Graph, program: Program, step: Step, isa: str, choose: Chooser
+) -> tuple[_native.PackedOperator, NodeReport]:
+    inputs = [program.tensors[i].desc for i in step.inputs]
+    outputs = [program.tensors[i].desc for i in step.outputs]
+    try:
+        spec = spec_of(step.node, inputs, outputs)
+        algorithm = choose(step.node.op, spec, isa).algorithm
+        packed = _native.pack(spec, algorithm, isa)
+        achieved = None
+        if step.node.op == "conv" and "mask" in step.node.arrays:
+            achieved = _achieved(step.node, inputs, outputs, algorithm, isa)
+    except ActivsparseError as error:
+        raise ActivsparseError(f"{graph.name}: {step.node.title}: {error}") from error
+    return packed, report_of(graph, step.node, packed, achieved)
+
+
+def _achieved(
+    node: Node,
+    inputs: list[_native.TensorDesc],
+    outputs: list[_native.TensorDesc],
+    algorithm: str,
+    isa: str,
+) -> float | None:
+    """Share of the algorithm's multiply-adds the mask saves, known zeros of the input apart."""
+    counts = []
+    for hidden in (("input_mask",), ("input_mask", "mask", "source", "skipped_value")):
+        arrays = {key: value for key, value in node.arrays.items() if key not in hidden}
+        spec = spec_of(replace(node, arrays=arrays), inputs, outputs)
+        if dict(spec.algorithms(isa))[algorithm]:
+            return None
+        counts.append(float(_native.pack(spec, algorithm, isa).macs))
+    masked, dense = counts
+    return 1.0 - masked / dense if dense else None

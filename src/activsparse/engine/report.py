@@ -1,0 +1,116 @@
+"""What the engine made of each operator: the rows of `activsparse explain`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from activsparse import _native
+from activsparse.engine.graph import Graph, Node
+from activsparse.engine.passes.fuse_mask import obstacle
+
+__all__ = ["NodeReport", "dense_macs", "report_of"]
+
+_MASKS = ("mask_multiply", "gather_positions")
+
+
+@dataclass(frozen=True)
+class NodeReport:
+    """One operator of a plan.
+
+    Attributes:
+        name: the layer's name (of its weight, where that has one) or the ONNX node's.
+        kind: operator kind, docs/operators.md.
+        algorithm: the algorithm that runs it.
+        kernel: its inner loop, for example "avx512 6x64".
+        shape: of the result, (N, C, H, W) or (N, F).
+        eligible: the operator is a convolution whose mask the engine turns into skipped work.
+        reason: why it is not eligible.
+        requested: sparsity of the mask in the file; None without a mask.
+        achieved: share of the algorithm's own multiply-adds that the mask saves; for algorithms
+            that skip single positions the requested sparsity, for others what is left of it after
+            rounding to their tiles.
+        macs: multiply-adds done per run, as counted by the algorithm.
+        dense_macs: multiply-adds of the definition, without mask.
+        weight_bytes: packed constants without index data.
+        index_bytes: row lists and tables that say which positions are computed.
+        time_ms: median time, after `Session.profile`.
+    """
+
+    name: str
+    kind: str
+    algorithm: str
+    kernel: str
+    shape: tuple[int, ...]
+    eligible: bool
+    reason: str
+    requested: float | None
+    achieved: float | None
+    macs: float
+    dense_macs: float
+    weight_bytes: int
+    index_bytes: int
+    time_ms: float | None = None
+
+    @property
+    def wastes_mask(self) -> bool:
+        """Whether a mask that drops positions saves no work here."""
+        return bool(self.requested) and not self.eligible
+
+
+def dense_macs(graph: Graph, node: Node) -> float:
+    """Return the multiply-adds of an operator's definition; most kinds have none."""
+    if "weight" not in node.arrays:
+        return 0.0
+    n, *positions = graph.shape(node.output)[:1] + graph.shape(node.output)[2:]
+    return float(n * np.prod(positions, dtype=np.float64) * node.arrays["weight"].size)
+
+
+def report_of(
+    graph: Graph, node: Node, packed: _native.PackedOperator, achieved: float | None
+) -> NodeReport:
+    """Describe a packed operator.
+
+    Args:
+        graph: the optimised graph.
+        node: one of its nodes, or a layout step the lowering added.
+        packed: the operator made of it.
+        achieved: see `NodeReport.achieved`; None where there is no mask or the algorithm does not
+            count its work.
+    """
+    requested, reason = _requested(node), ""
+    if node.op in _MASKS:
+        reason, achieved = obstacle(graph, node), 0.0
+    elif node.op == "conv" and requested is None:
+        reason = "no mask"
+    elif requested == 0.0:
+        reason = "the mask keeps every position"
+    elif requested is not None and achieved is None:
+        reason = f"'{packed.algorithm}' does not count its work"
+    elif requested is not None and not achieved:
+        reason = f"no tile of '{packed.algorithm}' is free of kept positions"
+    return NodeReport(
+        name=node.name,
+        kind=node.op,
+        algorithm=packed.algorithm,
+        kernel=packed.kernel,
+        shape=graph.shape(node.output),
+        eligible=bool(node.op == "conv" and requested and achieved),
+        reason=reason,
+        requested=requested,
+        achieved=achieved if requested is not None else None,
+        macs=float(packed.macs),
+        dense_macs=dense_macs(graph, node),
+        weight_bytes=int(packed.nbytes - packed.index_bytes),
+        index_bytes=int(packed.index_bytes),
+    )
+
+
+def _requested(node: Node) -> float | None:
+    """Sparsity of the node's mask."""
+    if node.op == "gather_positions":
+        source = node.arrays["source"]
+        return float(1.0 - np.mean(source == np.arange(source.size)))
+    mask = node.arrays.get("mask")
+    return None if mask is None else float(1.0 - mask.mean())

@@ -1,0 +1,165 @@
+"""Running a compiled model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from activsparse import _native
+from activsparse.engine.choose import by_preference, forced
+from activsparse.engine.graph import Shape
+from activsparse.engine.plan import compile_plan
+from activsparse.engine.report import NodeReport
+from activsparse.errors import ActivsparseError
+
+__all__ = ["NodeReport", "Session"]
+
+FloatArray = npt.NDArray[np.float32]
+ISA_VARIABLE = "ACTIVSPARSE_ISA"
+
+
+class Session:
+    """An ONNX model compiled for this machine.
+
+    Several threads may call `run` of one session; they take turns. Two sessions are independent of
+    each other.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        threads: int = 1,
+        isa: str | None = None,
+        input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+        algorithm: str | None = None,
+    ) -> None:
+        """Load and compile.
+
+        Args:
+            path: an ONNX file in float32.
+            threads: how many threads share the work of one run.
+            isa: instruction set; the default is the variable ACTIVSPARSE_ISA, else the best one of
+                this CPU.
+            input_shapes: full shapes of inputs whose sizes the file leaves open. An open batch size
+                that is not given becomes 1.
+            algorithm: convolution algorithm for all layers instead of the choice per layer;
+                "reference" forces the naive reference everywhere.
+
+        Raises:
+            ActivsparseError: the file cannot be read, holds something the engine does not run, or
+                an option is not possible here.
+        """
+        if threads < 1:
+            raise ActivsparseError(f"threads={threads}: at least one thread is needed")
+        isa = isa or os.environ.get(ISA_VARIABLE) or _native.available_isas()[-1]
+        _native.check_isa(isa)
+        choose = by_preference if algorithm is None else forced(algorithm)
+        self._plan = compile_plan(path, isa, input_shapes, choose)
+        plan = self._plan
+        self._executor = _native.Executor(
+            plan.tensors, plan.steps, plan.input_ids, plan.output_ids, plan.arena_floats, threads
+        )
+        self._threads = threads
+        self._times_ms: list[float] | None = None
+
+    @property
+    def isa(self) -> str:
+        """Instruction set in use."""
+        return self._plan.isa
+
+    @property
+    def threads(self) -> int:
+        """Threads that share the work of one run."""
+        return self._threads
+
+    @property
+    def inputs(self) -> list[tuple[str, Shape]]:
+        """(name, shape) of every input, in graph order."""
+        return list(self._plan.inputs)
+
+    @property
+    def outputs(self) -> list[tuple[str, Shape]]:
+        """(name, shape) of every output, in graph order."""
+        return list(self._plan.outputs)
+
+    @property
+    def arena_bytes(self) -> int:
+        """Memory for activations."""
+        return 4 * self._plan.arena_floats
+
+    def run(self, x: npt.ArrayLike | Mapping[str, npt.ArrayLike]) -> FloatArray | list[FloatArray]:
+        """Run the model once.
+
+        Args:
+            x: the input, float32 in the shape of `inputs` (NCHW), or a dict of all inputs by name.
+
+        Returns:
+            The output as a new float32 array; a list in graph order where there are several.
+
+        Raises:
+            ActivsparseError: an input is missing, unknown, or of another shape or dtype.
+        """
+        inputs, outputs = self._arguments(x)
+        self._executor.run(inputs, outputs)
+        results = [
+            array.reshape(shape)
+            for array, (_, shape) in zip(outputs, self._plan.outputs, strict=True)
+        ]
+        return results[0] if len(results) == 1 else results
+
+    def explain(self) -> list[NodeReport]:
+        """Describe every operator, with times if `profile` has run."""
+        reports = self._plan.reports
+        if self._times_ms is None:
+            return list(reports)
+        times = self._times_ms
+        return [replace(row, time_ms=time) for row, time in zip(reports, times, strict=True)]
+
+    def profile(self, repeat: int = 20) -> list[NodeReport]:
+        """Run on random input and return `explain()` with the median time of every operator.
+
+        Args:
+            repeat: runs to take the median over, after one to warm up.
+        """
+        rng = np.random.default_rng(0)
+        x = {name: rng.standard_normal(shape, np.float32) for name, shape in self._plan.inputs}
+        inputs, outputs = self._arguments(x)
+        self._executor.run(inputs, outputs)
+        self._times_ms = list(self._executor.profile(inputs, outputs, repeat))
+        return self.explain()
+
+    def _arguments(
+        self, x: npt.ArrayLike | Mapping[str, npt.ArrayLike]
+    ) -> tuple[list[FloatArray], list[FloatArray]]:
+        names = [name for name, _ in self._plan.inputs]
+        given = x if isinstance(x, Mapping) else {names[0]: x}
+        if set(given) != set(names):
+            raise ActivsparseError(
+                f"{self._plan.name}: got inputs {sorted(given)}, the model has {names}; "
+                "give each of them once"
+            )
+        inputs = [self._check(name, shape, given[name]) for name, shape in self._plan.inputs]
+        outputs = []
+        for tensor in self._plan.output_ids:
+            d = self._plan.tensors[tensor][0]
+            outputs.append(np.empty((d.n, d.c, d.h, d.w), np.float32))
+        return inputs, outputs
+
+    def _check(self, name: str, shape: Shape, value: npt.ArrayLike) -> FloatArray:
+        array = np.asarray(value)
+        if array.dtype != np.float32:
+            raise ActivsparseError(
+                f"{self._plan.name}: input '{name}' is {array.dtype}; convert it to float32"
+            )
+        if array.shape != shape:
+            raise ActivsparseError(
+                f"{self._plan.name}: input '{name}' has shape {array.shape}, "
+                f"the model takes {shape}; reshape it, "
+                "or compile with input_shapes if the file leaves sizes open"
+            )
+        return np.ascontiguousarray(array)
