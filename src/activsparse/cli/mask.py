@@ -1,0 +1,189 @@
+"""`activsparse mask`: masks for an existing dense ONNX model, without training."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from activsparse.export.mask import MaskReport
+
+__all__ = ["add_parser", "run"]
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare the options."""
+    parser = subparsers.add_parser(
+        "mask",
+        help="put masks into an existing dense ONNX model, without training",
+        description="Put masks into a dense ONNX model without training, to see how fast it would "
+        "be. Its outputs change: a model that is to be used must be trained with its masks. Every "
+        "convolution is masked except the stem (the first one), the 1x1 projections of residual "
+        "shortcuts, and those with a single output position.",
+    )
+    parser.add_argument("model", help="dense ONNX file")
+    parser.add_argument("--out", required=True, help="ONNX file to write")
+    parser.add_argument(
+        "--sparsity",
+        type=float,
+        required=True,
+        help="share of output positions not to compute, in [0, 1); the mean over the masked layers "
+        "is within 0.03 of it",
+    )
+    parser.add_argument(
+        "--pattern",
+        choices=("random", "lattice", "tiles", "auto"),
+        default="auto",
+        help="how the kept positions are laid out (default: auto, tiles where Winograd is the best "
+        "algorithm, else lattice)",
+    )
+    parser.add_argument(
+        "--block",
+        type=_positive,
+        default=1,
+        help="pattern random: drop aligned squares of this side (default: 1)",
+    )
+    parser.add_argument(
+        "--site",
+        choices=("norm", "conv"),
+        default="norm",
+        help="mask after the batch normalisation of a convolution, where there is one, or directly "
+        "after the convolution (default: norm)",
+    )
+    parser.add_argument(
+        "--fill",
+        choices=("zero", "nearest"),
+        default="zero",
+        help="what a skipped position holds: zero, or the nearest kept position (default: zero)",
+    )
+    layers = parser.add_argument_group("layers")
+    layers.add_argument(
+        "--skip",
+        metavar="GLOB",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="leave these dense; matches a layer's name (first column of the table) or its node's",
+    )
+    layers.add_argument(
+        "--only",
+        metavar="GLOB",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="mask only these",
+    )
+    layers.add_argument(
+        "--kernel-sizes",
+        metavar="HxW",
+        type=_size,
+        nargs="+",
+        action="extend",
+        default=[],
+        help="mask only convolutions of these kernel sizes, for example 3x3",
+    )
+    layers.add_argument("--include-stem", action="store_true", help="mask the stem too")
+    layers.add_argument(
+        "--include-shortcuts", action="store_true", help="mask shortcut projections too"
+    )
+    parser.add_argument(
+        "--input-size",
+        metavar="HxW",
+        type=_size,
+        help="input height and width for a model that leaves them open; fixes the model to them",
+    )
+    parser.add_argument(
+        "--seed", type=_natural, default=0, help="pattern random: of the score map (default: 0)"
+    )
+    parser.add_argument(
+        "--replace", action="store_true", help="replace masks the model holds already"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Mask the model and print a table of its layers."""
+    from rich.console import Console
+
+    from activsparse.export.mask import mask_model
+    from activsparse.export.model_file import read_model, write_model
+    from activsparse.masks.pattern import check_sparsity
+
+    check_sparsity(args.sparsity)
+    masked, report = mask_model(
+        read_model(args.model),
+        args.sparsity,
+        pattern=args.pattern,
+        block=args.block,
+        site=args.site,
+        fill=args.fill,
+        skip=args.skip,
+        only=args.only,
+        kernel_sizes=args.kernel_sizes,
+        include_stem=args.include_stem,
+        include_shortcuts=args.include_shortcuts,
+        seed=args.seed,
+        replace=args.replace,
+        input_size=args.input_size,
+        name=args.model,
+    )
+    write_model(masked, args.out)
+    console = Console()
+    console.print(_table(report))
+    for reason, names in _dense_by_reason(report).items():
+        shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+        console.print(f"Dense, {reason}: {len(names)} ({shown})", markup=False, highlight=False)
+    console.print(f"Wrote {args.out}", markup=False, highlight=False)
+    return 0
+
+
+def _table(report: MaskReport) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_footer=True)
+    table.add_column("layer", Text(f"mean of {len(report.layers)}"), overflow="fold")
+    table.add_column("kernel")
+    table.add_column("output", justify="right")
+    table.add_column("pattern")
+    table.add_column("requested", f"{report.requested:.3f}", justify="right")
+    table.add_column("achieved", f"{report.achieved:.3f}", justify="right")
+    for layer in report.layers:
+        shape = layer.shape
+        table.add_row(
+            Text(layer.name),
+            f"{shape.kernel[0]}x{shape.kernel[1]}/{shape.stride[0]}",
+            f"{shape.output[0]}x{shape.output[1]}",
+            layer.pattern,
+            f"{layer.requested:.3f}",
+            f"{layer.achieved:.3f}",
+        )
+    return table
+
+
+def _dense_by_reason(report: MaskReport) -> dict[str, list[str]]:
+    reasons: dict[str, list[str]] = {}
+    for name, reason in report.dense.items():
+        reasons.setdefault(reason, []).append(name)
+    return reasons
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write HEIGHTxWIDTH, such as 3x3")
+    return int(match[1]), int(match[2])
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)

@@ -1,0 +1,161 @@
+"""Finding the convolutions of an ONNX model, what each is there for and where its mask goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx
+
+from activsparse.export.graph import GraphIndex, TensorType, tensor_types
+from activsparse.masks import ConvShape
+
+__all__ = ["OnnxConv", "find_convs"]
+
+_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
+
+
+@dataclass(frozen=True)
+class OnnxConv:
+    """One convolution.
+
+    Attributes:
+        name: the weight's name without `.weight` where it has that form (the module's name in a
+            model exported from torch), else the node's name. Unique in the model.
+        node_name: the node's own name.
+        conv_output, norm_output: the tensor to mask at site `conv` and at site `norm`. They differ
+        where a
+            BatchNormalization alone reads the convolution.
+        shape: what masks depend on; None where `problem` says why there can be none.
+        phase: how many residual additions lie before it, so that the layers of a residual block
+            share a phase; its own index in a network without residual additions.
+        role: `stem` reads the network's input, no convolution before it; `shortcut` is the 1x1
+            projection that a residual addition adds to a branch starting from the same tensor; all
+            others are a `layer`.
+        problem: why it cannot be masked, or None.
+        elem_type: ONNX element type of the output.
+    """
+
+    name: str
+    node_name: str
+    conv_output: str
+    norm_output: str
+    shape: ConvShape | None
+    phase: int
+    role: str
+    problem: str | None
+    elem_type: int
+
+
+def find_convs(model: onnx.ModelProto) -> list[OnnxConv]:
+    """All Conv nodes of the main graph, in the order of execution."""
+    index = GraphIndex(model.graph)
+    types = tensor_types(model)
+    additions, has_conv = _history(model.graph, index, types)
+    nodes = [node for node in model.graph.node if node.op_type == "Conv" and not node.domain]
+    residual = any(additions.values())
+    found: list[OnnxConv] = []
+    for node in nodes:
+        names = {conv.name for conv in found}
+        norm_output = _norm_output(node.output[0], index)
+        shape, problem = _shape(node, index, types)
+        role = "layer"
+        if not has_conv.get(node.input[0], False):
+            role = "stem"
+        elif shape is not None and _is_shortcut(node, norm_output, shape, index):
+            role = "shortcut"
+        found.append(
+            OnnxConv(
+                name=next(name for name in _names(node, index) if name not in names),
+                node_name=node.name,
+                conv_output=node.output[0],
+                norm_output=norm_output,
+                shape=shape,
+                phase=additions.get(node.input[0], 0) if residual else len(found),
+                role=role,
+                problem=problem,
+                elem_type=types.get(node.output[0], (onnx.TensorProto.FLOAT, ()))[0],
+            )
+        )
+    return found
+
+
+def _history(
+    graph: onnx.GraphProto, index: GraphIndex, types: dict[str, TensorType]
+) -> tuple[dict[str, int], dict[str, bool]]:
+    """For every tensor, how many residual additions and whether a convolution lie before it."""
+    additions: dict[str, int] = {}
+    has_conv: dict[str, bool] = {}
+    for node in graph.node:
+        count = max((additions.get(name, 0) for name in node.input), default=0)
+        count += _is_residual_addition(node, index, types)
+        seen = node.op_type == "Conv" or any(has_conv.get(name, False) for name in node.input)
+        for name in node.output:
+            additions[name], has_conv[name] = count, seen
+    return additions, has_conv
+
+
+def _is_residual_addition(
+    node: onnx.NodeProto, index: GraphIndex, types: dict[str, TensorType]
+) -> bool:
+    if node.op_type != "Add" or any(index.constant(name) is not None for name in node.input):
+        return False
+    left, right = (types.get(name, (0, ()))[1] for name in node.input)
+    return len(left) == 4 and left == right
+
+
+def _norm_output(conv_output: str, index: GraphIndex) -> str:
+    reader = index.only_consumer(conv_output)
+    if reader is not None and reader.op_type == "BatchNormalization":
+        return str(reader.output[0])
+    return conv_output
+
+
+def _is_shortcut(
+    node: onnx.NodeProto, norm_output: str, shape: ConvShape, index: GraphIndex
+) -> bool:
+    addition = index.only_consumer(norm_output)
+    if shape.kernel != (1, 1) or addition is None or addition.op_type != "Add":
+        return False
+    return any(
+        index.is_ancestor(node.input[0], other) for other in addition.input if other != norm_output
+    )
+
+
+def _names(node: onnx.NodeProto, index: GraphIndex) -> list[str]:
+    """Names for a convolution, best first; the last one is unique in any graph."""
+    weight = str(node.input[1])
+    module = [weight.removesuffix(".weight")] if weight.endswith(".weight") else []
+    return [*module, *([node.name] if node.name else []), str(node.output[0])]
+
+
+def _shape(
+    node: onnx.NodeProto, index: GraphIndex, types: dict[str, TensorType]
+) -> tuple[ConvShape | None, str | None]:
+    """What masks depend on, or why there can be no mask."""
+    weight = index.constant(node.input[1])
+    if weight is None:
+        return None, "its weights are no constant"
+    if len(weight.dims) != 4:
+        return None, "not a convolution over height and width"
+    if weight.data_type not in _FLOATS:
+        return None, "its weights are no floats"
+    sizes = types.get(node.output[0], (0, ()))[1]
+    if len(sizes) != 4 or sizes[2] is None or sizes[3] is None:
+        return None, "the size of its output is open"
+    if sizes[2] * sizes[3] == 1:
+        return None, "its output has a single position"
+    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    stride = attributes.get("strides", [1, 1])
+    dilation = attributes.get("dilations", [1, 1])
+    group = int(attributes.get("group", 1))
+    out_channels, group_channels, height, width = weight.dims
+    shape = ConvShape(
+        kernel=(height, width),
+        stride=(stride[0], stride[1]),
+        group=group,
+        in_channels=group * group_channels,
+        out_channels=out_channels,
+        output=(sizes[2], sizes[3]),
+        dilation=(dilation[0], dilation[1]),
+    )
+    return shape, None

@@ -1,0 +1,81 @@
+"""A look-up over an ONNX graph: who makes and who reads each tensor, constants and shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx
+
+__all__ = ["GraphIndex", "TensorType", "tensor_types"]
+
+TensorType = tuple[int, tuple[int | None, ...]]
+"""ONNX element type and sizes, None where a size is open."""
+
+
+class GraphIndex:
+    """Producers, consumers and constants of `graph`, as it was when the index was made."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self.outputs = {value.name for value in graph.output}
+        self.producers = {name: node for node in graph.node for name in node.output if name}
+        self.consumers: dict[str, list[onnx.NodeProto]] = {}
+        for node in graph.node:
+            for name in set(_reads(node)):
+                self.consumers.setdefault(name, []).append(node)
+        self._initializers: dict[str, onnx.TensorProto] = {
+            tensor.name: tensor for tensor in graph.initializer
+        }
+
+    def only_consumer(self, tensor: str) -> onnx.NodeProto | None:
+        """The node that alone reads `tensor`; None when several do or it leaves the graph."""
+        readers = self.consumers.get(tensor, [])
+        return readers[0] if len(readers) == 1 and tensor not in self.outputs else None
+
+    def constant(self, name: str) -> onnx.TensorProto | None:
+        """The constant behind `name`: initializer or Constant node, either through Identity."""
+        if name in self._initializers:
+            return self._initializers[name]
+        node = self.producers.get(name)
+        if node is None:
+            return None
+        if node.op_type == "Identity":
+            return self.constant(node.input[0])
+        if node.op_type == "Constant":
+            for attribute in node.attribute:
+                if attribute.name == "value":
+                    tensor: onnx.TensorProto = attribute.t
+                    return tensor
+        return None
+
+    def is_ancestor(self, tensor: str, descendant: str) -> bool:
+        """Whether `descendant` is computed from `tensor` (or is it)."""
+        waiting, seen = [descendant], set()
+        while waiting:
+            name = waiting.pop()
+            if name == tensor:
+                return True
+            if name not in seen:
+                seen.add(name)
+                waiting.extend(_reads(self.producers[name]) if name in self.producers else ())
+        return False
+
+
+def tensor_types(model: onnx.ModelProto) -> dict[str, TensorType]:
+    """Element types and sizes of all tensors, by shape inference."""
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    types = {}
+    for value in (*inferred.input, *inferred.value_info, *inferred.output):
+        tensor = value.type.tensor_type
+        if tensor.HasField("shape"):
+            sizes = (d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
+            types[value.name] = (tensor.elem_type, tuple(sizes))
+    return types
+
+
+def _reads(node: onnx.NodeProto) -> Iterator[str]:
+    """Tensors a node reads, those its sub-graphs read from outside included."""
+    yield from filter(None, node.input)
+    for attribute in node.attribute:
+        for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+            for inner in graph.node:
+                yield from _reads(inner)

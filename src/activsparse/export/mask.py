@@ -1,0 +1,232 @@
+"""Masks for an existing dense ONNX model, without training: how fast would it be?"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import numpy as np
+import onnx
+
+from activsparse.errors import ActivsparseError
+from activsparse.export.convs import OnnxConv, find_convs
+from activsparse.export.insert import insert_mask, remove_masks
+from activsparse.masks import (
+    ConvShape,
+    FloatMap,
+    allocate,
+    auto_pattern,
+    random_score,
+    sparsity_of,
+)
+
+__all__ = ["FILLS", "REQUESTED_KEY", "SITES", "MaskReport", "MaskedLayer", "mask_model"]
+
+SITES = ("norm", "conv")
+FILLS = ("zero", "nearest")
+REQUESTED_KEY = "activsparse.requested"
+"""Metadata of the model: JSON object, name of the convolution -> requested sparsity."""
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class MaskedLayer:
+    """A convolution that got a mask."""
+
+    name: str
+    shape: ConvShape
+    pattern: str
+    requested: float
+    achieved: float
+
+
+@dataclass(frozen=True)
+class MaskReport:
+    """What `mask_model` did: the masked layers, and why each other convolution stayed dense."""
+
+    layers: list[MaskedLayer]
+    dense: dict[str, str]
+
+    @property
+    def requested(self) -> float:
+        """Mean requested sparsity over the masked layers."""
+        return sum(layer.requested for layer in self.layers) / len(self.layers)
+
+    @property
+    def achieved(self) -> float:
+        """Mean achieved sparsity over the masked layers."""
+        return sum(layer.achieved for layer in self.layers) / len(self.layers)
+
+
+def mask_model(
+    model: onnx.ModelProto,
+    sparsity: float,
+    *,
+    pattern: str = "auto",
+    block: int = 1,
+    site: str = "norm",
+    fill: str = "zero",
+    skip: Sequence[str] = (),
+    only: Sequence[str] = (),
+    kernel_sizes: Sequence[Size] = (),
+    include_stem: bool = False,
+    include_shortcuts: bool = False,
+    seed: int = 0,
+    replace: bool = False,
+    input_size: Size | None = None,
+    name: str = "model",
+) -> tuple[onnx.ModelProto, MaskReport]:
+    """Return a copy of `model` with masks, and a report.
+
+    Without further options every convolution is masked except the stem (the published study masks
+    it and pays for it), the 1x1 projections of residual shortcuts (an identity shortcut keeps all
+    positions as well), and those that have a single output position or a size that is not known.
+    Layers of one residual block share a phase.
+
+    Args:
+        model: a dense model; unchanged.
+        sparsity: requested for every masked layer, in [0, 1); their mean is within 0.03 of it, see
+            `masks.allocate`.
+        pattern: one of `masks.PATTERNS`.
+        block: `random` only: side of the squares dropped as a whole.
+        site: `norm`: after the BatchNormalization that alone reads the convolution, after the
+            convolution where there is none; `conv`: after the convolution.
+        fill: what a skipped position holds: `zero`, or the value of the `nearest` kept position.
+        skip: globs of layers to leave dense, over a layer's name or its node's name.
+        only: globs of layers to mask; by default all.
+        kernel_sizes: mask only convolutions with one of these (height, width).
+        include_stem: mask the stem too.
+        include_shortcuts: mask shortcut projections too.
+        seed: `random` only: of the score map at input size that all layers derive their masks from.
+        replace: take masks out that are there already, instead of refusing.
+        input_size: (H, W) for a model whose input leaves them open; it is fixed to them, as masks
+            belong to one size.
+        name: of the model, for error messages.
+
+    Raises:
+        ActivsparseError: an option outside its range, a glob that matches nothing, masks present
+        without `replace`,
+            no convolution left to mask.
+    """
+    for option, value, valid in (("site", site, SITES), ("fill", fill, FILLS)):
+        if value not in valid:
+            raise ActivsparseError(f"{option} {value!r}: unknown; choose one of {', '.join(valid)}")
+    masked = onnx.ModelProto()
+    masked.CopyFrom(model)
+    if input_size is not None:
+        _fix_input_size(masked, input_size, name)
+    present = remove_masks(masked)
+    if present and not replace:
+        raise ActivsparseError(
+            f"{name}: holds {present} masks already; use --replace to put new ones in their place"
+        )
+
+    convs = find_convs(masked)
+    dense = _dense_layers(convs, skip, only, kernel_sizes, include_stem, include_shortcuts, name)
+    layers = [(conv, conv.shape) for conv in convs if conv.shape and conv.name not in dense]
+    if not layers:
+        reasons = "; ".join(f"{key}: {reason}" for key, reason in list(dense.items())[:3])
+        raise ActivsparseError(
+            f"{name}: no convolution is left to mask ({reasons or 'it has none'}); "
+            "loosen --skip, --only and --kernel-sizes, or use --include-stem"
+        )
+    shapes = [shape for _, shape in layers]
+    masks = allocate(
+        shapes,
+        sparsity,
+        pattern,
+        phases=[conv.phase for conv, _ in layers],
+        score=_score(masked, seed, name) if pattern == "random" else None,
+        block=block,
+    )
+    report = MaskReport([], dense)
+    for (conv, shape), mask in zip(layers, masks, strict=True):
+        insert_mask(masked, conv, mask, site, fill)
+        kind = auto_pattern(shape) if pattern == "auto" else pattern
+        report.layers.append(MaskedLayer(conv.name, shape, kind, sparsity, sparsity_of(mask)))
+    write_requested(masked, {layer.name: layer.requested for layer in report.layers})
+    return masked, report
+
+
+def write_requested(model: onnx.ModelProto, requested: dict[str, float]) -> None:
+    """Note the requested sparsity of each masked convolution in the model's metadata."""
+    for entry in [entry for entry in model.metadata_props if entry.key == REQUESTED_KEY]:
+        model.metadata_props.remove(entry)
+    model.metadata_props.add(key=REQUESTED_KEY, value=json.dumps(requested))
+
+
+def _dense_layers(
+    convs: Sequence[OnnxConv],
+    skip: Sequence[str],
+    only: Sequence[str],
+    kernel_sizes: Sequence[Size],
+    include_stem: bool,
+    include_shortcuts: bool,
+    name: str,
+) -> dict[str, str]:
+    """Name of every convolution that stays dense, and why."""
+    skipped = {conv.name for glob in skip for conv in _matching(glob, "--skip", convs, name)}
+    wanted = {conv.name for glob in only for conv in _matching(glob, "--only", convs, name)}
+    dense = {}
+    for conv in convs:
+        reason = conv.problem
+        if conv.name in skipped:
+            reason = "skipped by name"
+        elif only and conv.name not in wanted:
+            reason = "not among --only"
+        elif conv.role == "stem" and not include_stem:
+            reason = "stem"
+        elif conv.role == "shortcut" and not include_shortcuts:
+            reason = "shortcut projection"
+        elif kernel_sizes and conv.shape and conv.shape.kernel not in kernel_sizes:
+            reason = "kernel size"
+        if reason is not None:
+            dense[conv.name] = reason
+    return dense
+
+
+def _matching(glob: str, option: str, convs: Sequence[OnnxConv], name: str) -> list[OnnxConv]:
+    found = [c for c in convs if fnmatchcase(c.name, glob) or fnmatchcase(c.node_name, glob)]
+    if not found:
+        names = [conv.name for conv in convs]
+        nearest = difflib.get_close_matches(glob, names, n=3, cutoff=0.3) or names[:3]
+        raise ActivsparseError(
+            f"{name}: {option} {glob!r} matches no convolution; nearest: {', '.join(nearest)}"
+        )
+    return found
+
+
+def _image_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """The graph's inputs of shape (N, C, H, W)."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return [
+        value
+        for value in model.graph.input
+        if value.name not in constants and len(value.type.tensor_type.shape.dim) == 4
+    ]
+
+
+def _fix_input_size(model: onnx.ModelProto, size: Size, name: str) -> None:
+    for value in _image_inputs(model):
+        for dim, wanted in zip(value.type.tensor_type.shape.dim[2:], size, strict=True):
+            if dim.HasField("dim_value") and dim.dim_value != wanted:
+                raise ActivsparseError(
+                    f"{name}: input {value.name!r} is fixed to {dim.dim_value} where --input-size "
+                    f"says {wanted}; leave --input-size out or export the model at that size"
+                )
+            dim.dim_value = wanted
+
+
+def _score(model: onnx.ModelProto, seed: int, name: str) -> FloatMap:
+    """A random score map of the input's size."""
+    for value in _image_inputs(model):
+        height, width = (dim.dim_value for dim in value.type.tensor_type.shape.dim[2:])
+        if height and width:
+            return random_score((height, width), np.random.default_rng(seed))
+    raise ActivsparseError(
+        f"{name}: the size of its input is open; give it with --input-size HEIGHTxWIDTH"
+    )

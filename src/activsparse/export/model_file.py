@@ -1,0 +1,67 @@
+"""Reading and writing ONNX files, with errors that name the file, the cause and the remedy."""
+
+from __future__ import annotations
+
+import os
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from activsparse.errors import ActivsparseError
+from activsparse.files import atomic_path, require_file
+
+__all__ = ["read_model", "write_model"]
+
+
+def read_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
+    """Load and check an ONNX model, external data included.
+
+    Raises:
+        ActivsparseError: no such file; damaged, not ONNX, or not a valid model.
+    """
+    file = require_file(path)
+    try:
+        model = onnx.load(file)
+    except (DecodeError, ValueError, UnicodeDecodeError) as error:
+        raise ActivsparseError(
+            f"{file}: not an ONNX file, or a damaged one; export or copy it again"
+        ) from error
+    except (OSError, onnx.checker.ValidationError) as error:
+        raise ActivsparseError(
+            f"{file}: its external data cannot be read ({_first_line(error)}); "
+            "keep that file beside the model"
+        ) from error
+    if not model.graph.node:
+        raise ActivsparseError(f"{file}: holds no ONNX graph; export or copy it again")
+    _check(model, file, "export or copy it again")
+    return model
+
+
+def write_model(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
+    """Check a model and write it as one file, whole or not at all.
+
+    Raises:
+        ActivsparseError: the model is not valid ONNX, too large for one file, or the path is not
+        writable.
+    """
+    _check(model, path, "please report this")
+    with atomic_path(path) as temporary:
+        try:
+            onnx.save(model, temporary)
+        except ValueError as error:
+            raise ActivsparseError(
+                f"{path}: cannot be written ({_first_line(error)}); one ONNX file holds up to 2 GB"
+            ) from error
+
+
+def _check(model: onnx.ModelProto, path: str | os.PathLike[str], remedy: str) -> None:
+    try:
+        onnx.checker.check_model(model)
+    except (onnx.checker.ValidationError, ValueError) as error:
+        raise ActivsparseError(
+            f"{path}: not a valid ONNX model ({_first_line(error)}); {remedy}"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
