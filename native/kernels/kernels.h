@@ -50,6 +50,26 @@ struct GemmKernels {
   void (*tile[kMaxTileVectors][kMaxTileRows])(const GemmArgs& args);
 };
 
+// Depthwise products of a few rows, one channel per lane:
+//   out[r][c] = activation(start[c] + sum over t < taps of rows[t][r][c] * weights[t][c] +
+//   residual[r][c])
+struct DepthwiseArgs {
+  const float* const* rows;     // (taps, tile rows)
+  const float* const* weights;  // (taps): each (channels rounded up to whole vectors)
+  int taps, channels;
+  const float* start;            // (channels rounded up to whole vectors)
+  float* const* out;             // (tile rows)
+  const float* const* residual;  // (tile rows) or nullptr
+  const Epilogue* epilogue;
+  int whole_vectors;  // 1: every row may be read and written up to the next whole vector
+};
+
+inline constexpr int kDepthwiseRows = 8;
+
+struct DepthwiseKernels {
+  void (*tile[kDepthwiseRows])(const DepthwiseArgs& args);
+};
+
 // In-place activation of a run of floats: `out` = activation(`in`); `in` may equal `out`. Touches
 // `count` floats only.
 struct ActivateKernels {

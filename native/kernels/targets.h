@@ -1,6 +1,7 @@
 // Fills a kernel table from the templates; included by target_*.cpp only.
 #pragma once
 #include "kernels/activate.h"
+#include "kernels/depthwise.h"
 #include "kernels/elementwise.h"
 #include "kernels/gemm.h"
 #include "kernels/kernels.h"

@@ -1,10 +1,12 @@
-// The operator interface: everything a plan runs implements it, and every integration into another runtime uses it.
+// The operator interface: everything a plan runs implements it, and every integration into another
+// runtime uses it.
 //
 //   spec  --pack-->  blob  --create-->  Operator  --run-->  output tensors
 //
-// pack() does all work that depends on weights and mask only (packing weights for the instruction set, building row
-// lists and tables) and is called at compile time. The blob it returns is all create() needs, so a stored plan never
-// packs again. create() only reads the blob; it keeps pointers into it, hence the blob must outlive the operator.
+// pack() does all work that depends on weights and mask only (packing weights for the instruction
+// set, building row lists and tables) and is called at compile time. The blob it returns is all
+// create() needs, so a stored plan never packs again. create() only reads the blob; it keeps
+// pointers into it, hence the blob must outlive the operator.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -20,23 +22,26 @@ namespace activsparse {
 
 enum class DType : int32_t { kFloat32 = 0 };
 
-// Activations are NHWC. `stride` is the distance in elements between neighbouring pixels (>= c): tensors the planner
-// allocates round it up to 16 so that every pixel starts on a cache line; a view into a concatenated tensor has the
-// stride of the whole. Rows and images are contiguous: pixel (n, y, x) is element ((n*h + y)*w + x) * stride.
-// The lanes c..stride of a pixel that no view owns hold unspecified finite or non-finite values: an operator may
-// write them (whole-vector stores) in tensors whose `padded` is true, and no operator's result may depend on them.
-// Vectors (N, F) are tensors with h = w = 1. `nchw` marks a graph input or output in its user's plain contiguous
-// NCHW layout; only the operators `to_nhwc`, `to_nchw` and `conv/stem` see one.
+// Activations are NHWC. `stride` is the distance in elements between neighbouring pixels (>= c):
+// tensors the planner allocates round it up to 16 so that every pixel starts on a cache line; a
+// view into a concatenated tensor has the stride of the whole. Rows and images are contiguous:
+// pixel (n, y, x) is element ((n*h + y)*w + x) * stride. The lanes c..stride of a pixel that no
+// view owns hold unspecified finite or non-finite values: an operator may write them (whole-vector
+// stores) in tensors whose `padded` is true, and no operator's result may depend on them. Vectors
+// (N, F) are tensors with h = w = 1. `nchw` marks a graph input or output in its user's plain
+// contiguous NCHW layout; only the operators `to_nhwc`, `to_nchw` and `conv/stem` see one.
 struct TensorDesc {
   int32_t n = 1, h = 1, w = 1, c = 1;
   int32_t stride = 1;
   int32_t nchw = 0;
-  int32_t padded = 0;  // 1: lanes up to round_up(c, 16) belong to this tensor and may be overwritten
+  int32_t padded =
+      0;  // 1: lanes up to round_up(c, 16) belong to this tensor and may be overwritten
   DType dtype = DType::kFloat32;
   int64_t pixels() const { return int64_t{n} * h * w; }
 };
 
-// A constant array of a spec, dense and C-contiguous. dtype: 'f' float32, 'i' int32, 'b' uint8 (masks).
+// A constant array of a spec, dense and C-contiguous. dtype: 'f' float32, 'i' int32, 'b' uint8
+// (masks).
 struct ArrayView {
   const void* data = nullptr;
   char dtype = 'f';
@@ -48,7 +53,8 @@ struct ArrayView {
   }
 };
 
-// What an operator shall compute. Attribute and array names per kind are listed in docs/operators.md.
+// What an operator shall compute. Attribute and array names per kind are listed in
+// docs/operators.md.
 struct OpSpec {
   std::string kind;  // "conv", "depthwise", "gemm", "max_pool", ...
   std::map<std::string, int64_t> ints;
@@ -61,36 +67,44 @@ struct OpSpec {
   double float_or(const char* name, double fallback) const;
   std::string string_or(const char* name, const char* fallback) const;
   const ArrayView* array(const char* name) const;  // nullptr when absent
+  const float* float_array(
+      const char* name) const;  // the data of a float32 array, nullptr when absent
 };
 
 struct RunArgs {
-  const float* const* inputs;   // one per spec input
-  float* const* outputs;        // one per spec output
-  std::uint8_t* scratch;        // this thread's scratch_bytes(), 64-byte aligned
-  std::uint8_t* shared_scratch; // shared_scratch_bytes(), one for all threads
+  const float* const* inputs;    // one per spec input
+  float* const* outputs;         // one per spec output
+  std::uint8_t* scratch;         // this thread's scratch_bytes(), 64-byte aligned
+  std::uint8_t* shared_scratch;  // shared_scratch_bytes(), one for all threads
 };
 
-// Immutable after create(); run() may be called from several threads at once for disjoint task ranges.
+// Immutable after create(); run() may be called from several threads at once for disjoint task
+// ranges.
 class Operator {
  public:
   virtual ~Operator() = default;
   virtual std::size_t scratch_bytes() const { return 0; }
   virtual std::size_t shared_scratch_bytes() const { return 0; }
-  // Work is cut into phases with a barrier between them; inside a phase, tasks are independent and of similar cost.
+  // Work is cut into phases with a barrier between them; inside a phase, tasks are independent and
+  // of similar cost.
   virtual int phases() const { return 1; }
   virtual int tasks(int phase) const = 0;
   virtual void run(const RunArgs& args, int phase, int begin, int end) const = 0;
-  // For explain: the inner loop in use, for example "avx512 6x64"; multiply-adds really done per run.
+  // For explain: the inner loop in use, for example "avx512 6x64"; multiply-adds really done per
+  // run.
   virtual std::string kernel() const { return ""; }
   virtual double macs() const { return 0; }
-  virtual std::size_t index_bytes() const { return 0; }  // row lists and tables inside the blob, without weights
+  virtual std::size_t index_bytes() const {
+    return 0;
+  }  // row lists and tables inside the blob, without weights
 };
 
 // One row of the operator table (operators/registry.cpp): how one algorithm of one kind is made.
 struct OperatorType {
   const char* kind;
   const char* algorithm;  // "direct", "winograd4", "reference", ...; unique within a kind
-  // Empty when this algorithm can run the spec on `isa`; else the reason, one short clause, for explain.
+  // Empty when this algorithm can run the spec on `isa`; else the reason, one short clause, for
+  // explain.
   std::string (*unsupported)(const OpSpec& spec, Isa isa);
   Blob (*pack)(const OpSpec& spec, Isa isa);
   std::unique_ptr<Operator> (*create)(const BlobView& blob, Isa isa);

@@ -5,6 +5,10 @@
 namespace activsparse {
 
 std::vector<OperatorType> conv_reference_types();
+std::vector<OperatorType> conv_direct_types();
+std::vector<OperatorType> conv_pointwise_types();
+std::vector<OperatorType> conv_depthwise_types();
+std::vector<OperatorType> gemm_direct_types();
 std::vector<OperatorType> conv_winograd_types();
 std::vector<OperatorType> elementwise_types();
 std::vector<OperatorType> layout_types();
@@ -17,12 +21,16 @@ const std::vector<OperatorType>& operator_types() {
     std::vector<OperatorType> all;
     for (auto rows : {
              conv_reference_types,
-             conv_winograd_types,
              elementwise_types,
              layout_types,
              move_types,
              pool_types,
              softmax_types,
+             conv_direct_types,
+             conv_pointwise_types,
+             conv_depthwise_types,
+             conv_winograd_types,
+             gemm_direct_types,
          }) {
       for (const OperatorType& row : rows()) all.push_back(row);
     }
@@ -55,6 +63,11 @@ std::string OpSpec::string_or(const char* name, const char* fallback) const {
 const ArrayView* OpSpec::array(const char* name) const {
   auto found = arrays.find(name);
   return found == arrays.end() ? nullptr : &found->second;
+}
+
+const float* OpSpec::float_array(const char* name) const {
+  const ArrayView* found = array(name);
+  return found == nullptr ? nullptr : static_cast<const float*>(found->data);
 }
 
 }  // namespace activsparse

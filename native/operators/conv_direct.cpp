@@ -1,0 +1,192 @@
+// Direct convolution: a matrix product whose left rows are read where they lie in the input, one
+// pointer per row and tap, and whose result rows are written where they belong in the output. A
+// mask only leaves rows out.
+//
+// Loops, from outside: panel of output channels - block of taps whose weights stay in the
+// second-level cache - tile of rows. A panel that needs several blocks of taps keeps its partial
+// sums in the output, so the output must not share memory with the residual or the input.
+#include <algorithm>
+
+#include "operators/conv_params.h"
+#include "operators/panels.h"
+#include "operators/row_plan.h"
+#include "operators/source_fill.h"
+
+namespace activsparse {
+namespace {
+
+// Weights of one block of taps. Of 1 MiB of second-level cache per core (Zen 4, Sapphire Rapids: 2
+// MiB) this leaves room for the rows that pass through.
+constexpr int64_t kPanelBytes = 600 << 10;
+constexpr int kMinTasks = 48;  // enough for 8 threads to finish within a few percent of each other
+
+struct Header {
+  ConvParams params;
+  RowPlanHeader rows;
+  SourceFillHeader fill;
+  int32_t max_vectors;
+  uint64_t weights, bias, skipped_value, zeros;
+};
+
+Panels panels_of(const ConvParams& p, const Kernels& kernels, int max_vectors) {
+  if (max_vectors < 1 || max_vectors > kernels.gemm_f32.max_vectors)
+    throw Error("the packed convolution is damaged; compile the model again");
+  return Panels(kernels, p.group, p.out_per_group, int64_t{p.taps()} * p.in_per_group, max_vectors);
+}
+
+class ConvDirect : public Operator {
+ public:
+  ConvDirect(const BlobView& blob, Isa isa)
+      : h_(blob.header<Header>()),
+        kernels_(kernels_for(isa)),
+        panels_(panels_of(h_.params, kernels_, h_.max_vectors)),
+        rows_(blob, h_.rows, h_.params),
+        fill_(blob, h_.fill, h_.params.output) {
+    const ConvParams& p = h_.params;
+    weights_ = blob.array<float>(h_.weights, panels_.weight_floats());
+    bias_ = blob.array<float>(h_.bias, panels_.channel_floats());
+    skipped_value_ = blob.array<float>(h_.skipped_value, panels_.channel_floats());
+    zeros_ = blob.array<float>(h_.zeros, p.in_per_group);
+    for (int i = 0; i < kernels_.gemm_f32.max_vectors; ++i)
+      tilings_.emplace_back(rows_, p.output.n, kernels_.gemm_f32.max_rows[i], p.in_per_group, 8);
+    const int blocks = static_cast<int>(panels_.all().size());
+    chunks_ = std::max(1, (kMinTasks + blocks - 1) / blocks);
+  }
+
+  int phases() const override { return fill_.empty() ? 1 : 2; }
+  int tasks(int phase) const override {
+    if (phase == 1) return SourceFill::kTasks;
+    return chunks_ * static_cast<int>(panels_.all().size());
+  }
+  std::size_t scratch_bytes() const override {
+    const std::size_t taps = rows_.max_taps();
+    return ((taps + 2) * kMaxTileRows + h_.params.taps()) * sizeof(float*);
+  }
+  std::size_t index_bytes() const override { return rows_.bytes() + fill_.bytes(); }
+  double macs() const override {
+    const ConvParams& p = h_.params;
+    return rows_.computed_taps() * p.in_per_group * p.output.c * p.output.n;
+  }
+  std::string kernel() const override {
+    const int vectors = panels_.all()[0].vectors;
+    return std::string(kernels_.isa) + " " +
+           std::to_string(kernels_.gemm_f32.max_rows[vectors - 1]) + "x" +
+           std::to_string(vectors * kernels_.width);
+  }
+
+  void run(const RunArgs& args, int phase, int begin, int end) const override {
+    if (phase == 1) return fill_.run(args.outputs[0], begin, end);
+    // Neighbouring tasks of one panel become one stretch of tiles, so that its weights are fetched
+    // once.
+    while (begin < end) {
+      const int block = begin / chunks_;
+      const int stop = std::min(end, (block + 1) * chunks_);
+      run_panel(args, panels_.all()[block], begin - block * chunks_, stop - block * chunks_);
+      begin = stop;
+    }
+  }
+
+ private:
+  void run_panel(const RunArgs& run, const Panel& panel, int first_chunk, int last_chunk) const {
+    const ConvParams& p = h_.params;
+    const Tiling& tiling = tilings_[panel.vectors - 1];
+    const int64_t begin = tiling.first_of_share(first_chunk, chunks_);
+    const int64_t end = tiling.first_of_share(last_chunk, chunks_);
+    const int64_t tap_floats = int64_t{p.in_per_group} * panel.vectors * kernels_.width;
+    const int block_taps = static_cast<int>(std::clamp<int64_t>(
+        kPanelBytes / static_cast<int64_t>(sizeof(float)) / tap_floats, 1, p.taps()));
+    const int blocks = (p.taps() + block_taps - 1) / block_taps;
+
+    const float** rows = reinterpret_cast<const float**>(run.scratch);
+    const float** residual = rows + rows_.max_taps() * kMaxTileRows;
+    float** out = const_cast<float**>(residual + kMaxTileRows);
+    const float** weights = const_cast<const float**>(out + kMaxTileRows);
+    GemmArgs args{};
+    args.rows = rows;
+    args.weights = weights;
+    args.channels = p.in_per_group;
+    args.out = out;
+    set_lanes(args, panel, p.output, kernels_.width);
+
+    for (int block = 0; block < blocks; ++block) {
+      const int first_tap = p.taps() * block / blocks, last_tap = p.taps() * (block + 1) / blocks;
+      const RowClass* current = nullptr;
+      int first = 0, last = 0;
+      for (Tiling::Walk walk(tiling, begin); walk.index() < end;) {
+        const Tile tile = walk.next();
+        const int64_t image = walk.image();
+        const RowClass& c = *tile.rows_of;
+        if (&c != current) {
+          current = &c;
+          const int32_t* taps = rows_.taps_of(c);
+          first = static_cast<int>(std::lower_bound(taps, taps + c.taps, first_tap) - taps);
+          last = static_cast<int>(std::lower_bound(taps, taps + c.taps, last_tap) - taps);
+          for (int t = first; t < last; ++t)
+            weights[t - first] = weights_ + panel.weights + taps[t] * tap_floats;
+        }
+        if (first == last && !(c.taps == 0 && block == 0)) continue;
+        const bool final = last == c.taps;
+        args.taps = last - first;
+        args.start = first > 0 ? nullptr : (c.skipped ? skipped_value_ : bias_) + panel.channels;
+        args.epilogue = final ? &p.epilogue : nullptr;
+        args.residual = final && p.has_residual ? residual : nullptr;
+        rows_.point(tile, first, last,
+                    run.inputs[0] + image * p.input.h * p.input.w * p.input.stride +
+                        panel.group * p.in_per_group,
+                    zeros_, rows);
+        for (int r = 0; r < tile.rows; ++r) {
+          const int64_t pixel =
+              image * p.output.h * p.output.w + rows_.output_pixel(tile.positions[r]);
+          out[r] = run.outputs[0] + pixel * p.output.stride + panel.first;
+          if (p.has_residual) residual[r] = run.inputs[1] + pixel * p.residual.stride + panel.first;
+        }
+        kernels_.gemm_f32.tile[panel.vectors - 1][tile.rows - 1](args);
+      }
+    }
+  }
+
+  const Header& h_;
+  const Kernels& kernels_;
+  Panels panels_;
+  RowPlan rows_;
+  SourceFill fill_;
+  std::vector<Tiling> tilings_;  // [vectors - 1]
+  int chunks_;
+  const float *weights_, *bias_, *skipped_value_, *zeros_;
+};
+
+Blob pack(const OpSpec& spec, Isa isa) {
+  const Kernels& kernels = kernels_for(isa);
+  Header h{};
+  h.params = conv_params_of(spec);
+  const ConvParams& p = h.params;
+  h.max_vectors = kernels.gemm_f32.max_vectors;
+  const Panels panels = panels_of(p, kernels, h.max_vectors);
+
+  BlobWriter writer;
+  writer.append<Header>(1);
+  const float* weight = spec.float_array("weight");
+  h.weights = panels.pack_weights(writer, [&](int o, int64_t k) {
+    const int64_t tap = k / p.in_per_group, c = k % p.in_per_group;
+    return weight[(int64_t{o} * p.in_per_group + c) * p.taps() + tap];
+  });
+  h.bias = panels.pack_channels(writer, spec.float_array("bias"));
+  h.skipped_value = panels.pack_channels(writer, spec.float_array("skipped_value"));
+  h.zeros = writer.append<float>(p.in_per_group);
+  h.rows = RowPlan::pack(writer, spec, p, spec.array("source") == nullptr);
+  h.fill = SourceFill::pack(writer, spec);
+  *writer.at<Header>(0) = h;
+  return writer.take();
+}
+
+}  // namespace
+
+std::vector<OperatorType> conv_direct_types() {
+  return {{"conv", "direct", [](const OpSpec& spec, Isa) { return RowPlan::unsupported(spec); },
+           pack,
+           [](const BlobView& blob, Isa isa) -> std::unique_ptr<Operator> {
+             return std::make_unique<ConvDirect>(blob, isa);
+           }}};
+}
+
+}  // namespace activsparse

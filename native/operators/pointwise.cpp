@@ -1,0 +1,276 @@
+// Matrix products over whole pixels: 1x1 convolutions of stride 1 and fully connected layers. Row i
+// is pixel i, so a layer without a mask needs no index data; with one, the list of kept positions.
+//
+// Loops, from outside: group of panels whose weights stay in the second-level cache - chunk of rows
+// that stays in the first - panel - tile. Inputs and outputs pass once per group, and most layers
+// are a single group.
+#include <algorithm>
+
+#include "operators/conv_params.h"
+#include "operators/panels.h"
+#include "operators/source_fill.h"
+
+namespace activsparse {
+namespace {
+
+constexpr int64_t kGroupBytes = 400 << 10;  // of 1 MiB second-level cache per core
+constexpr int64_t kChunkBytes = 20 << 10;   // of 32 KiB first-level cache per core
+// Chunks are whole tiles of every height in use: 48 is a multiple of 6, 8, 12 and 16.
+constexpr int kChunkRows = 48;
+constexpr int kMaxChunkRows = 4 * kChunkRows;
+constexpr int kMinTasks = 48;
+
+struct Header {
+  ConvParams params;
+  SourceFillHeader fill;
+  int32_t has_mask, kept_count, skipped_count;
+  uint64_t weights, bias, skipped_value, kept, skipped;
+};
+
+class Pointwise : public Operator {
+ public:
+  Pointwise(const BlobView& blob, Isa isa)
+      : h_(blob.header<Header>()),
+        kernels_(kernels_for(isa)),
+        panels_(kernels_, 1, h_.params.output.c, h_.params.input.c, kernels_.gemm_f32.max_vectors),
+        fill_(blob, h_.fill, h_.params.output) {
+    weights_ = blob.array<float>(h_.weights, panels_.weight_floats());
+    bias_ = blob.array<float>(h_.bias, panels_.channel_floats());
+    skipped_value_ = blob.array<float>(h_.skipped_value, panels_.channel_floats());
+    kept_ = positions(blob, h_.kept, h_.kept_count);
+    skipped_ = positions(blob, h_.skipped, h_.skipped_count);
+
+    const TensorDesc& out = h_.params.output;
+    rows_ = h_.has_mask ? int64_t{out.n} * h_.kept_count : out.pixels();
+    const auto& panels = panels_.all();
+    for (std::size_t i = 0; i < panels.size(); ++i) {
+      const uint64_t end = i + 1 < panels.size() ? panels[i + 1].weights : panels_.weight_floats();
+      const uint64_t begin = panels[groups_.empty() ? 0 : groups_.back()].weights;
+      if (groups_.empty() || rows_ <= kernels_.gemm_f32.max_rows[panels[i].vectors - 1] ||
+          (end - begin) * sizeof(float) > kGroupBytes)
+        groups_.push_back(static_cast<int>(i));
+    }
+    group_count_ = static_cast<int>(groups_.size());
+    groups_.push_back(static_cast<int>(panels.size()));
+    const int64_t tiles = std::max<int64_t>(1, (rows_ + 5) / 6);
+    chunks_ = static_cast<int>(
+        std::clamp<int64_t>((kMinTasks + group_count_ - 1) / group_count_, 1, tiles));
+    align_ = rows_ >= int64_t{chunks_} * kChunkRows * 2 ? kChunkRows : 6;
+    const int64_t fit = kChunkBytes / sizeof(float) / h_.params.input.c / kChunkRows * kChunkRows;
+    chunk_rows_ = static_cast<int>(std::clamp<int64_t>(fit, kChunkRows / 2, kMaxChunkRows));
+  }
+
+  int phases() const override { return h_.skipped_count > 0 || !fill_.empty() ? 2 : 1; }
+  int tasks(int phase) const override {
+    return phase == 0 ? group_count_ * chunks_ : SourceFill::kTasks;
+  }
+  std::size_t scratch_bytes() const override {
+    return kMaxChunkRows * sizeof(int64_t) + 3 * kMaxTileRows * sizeof(float*);
+  }
+  std::size_t index_bytes() const override {
+    return sizeof(int32_t) * (h_.kept_count + h_.skipped_count) + fill_.bytes();
+  }
+  double macs() const override { return double(rows_) * h_.params.input.c * h_.params.output.c; }
+  std::string kernel() const override {
+    const int vectors = panels_.all()[0].vectors;
+    return std::string(kernels_.isa) + " " +
+           std::to_string(kernels_.gemm_f32.max_rows[vectors - 1]) + "x" +
+           std::to_string(vectors * kernels_.width);
+  }
+
+  void run(const RunArgs& args, int phase, int begin, int end) const override {
+    if (phase == 1) {
+      if (!fill_.empty()) return fill_.run(args.outputs[0], begin, end);
+      const int64_t rows = int64_t{h_.params.output.n} * h_.skipped_count;
+      const Stretch skipped{rows * begin / SourceFill::kTasks, rows * end / SourceFill::kTasks,
+                            skipped_, h_.skipped_count};
+      return run_rows(args, 0, static_cast<int>(panels_.all().size()), skipped, true);
+    }
+    while (begin < end) {
+      const int group = begin / chunks_;
+      const int stop = std::min(end, (group + 1) * chunks_);
+      const Stretch kept{row_of_chunk(begin - group * chunks_),
+                         row_of_chunk(stop - group * chunks_), h_.has_mask ? kept_ : nullptr,
+                         h_.kept_count};
+      run_rows(args, groups_[group], groups_[group + 1], kept, false);
+      begin = stop;
+    }
+  }
+
+ private:
+  // Rows begin..end, counted over all images, of a list of positions (nullptr: all positions).
+  struct Stretch {
+    int64_t begin, end;
+    const int32_t* positions;
+    int count;
+  };
+
+  const int32_t* positions(const BlobView& blob, uint64_t offset, int32_t count) const {
+    const int32_t* list = blob.array<int32_t>(offset, count < 0 ? ~uint64_t{0} : count);
+    for (int i = 0; i < count; ++i)
+      if (list[i] < 0 || list[i] >= h_.params.output.h * h_.params.output.w)
+        throw Error("the packed convolution is damaged; compile the model again");
+    return list;
+  }
+
+  int64_t row_of_chunk(int chunk) const {
+    return chunk == chunks_ ? rows_ : rows_ * chunk / chunks_ / align_ * align_;
+  }
+
+  void run_rows(const RunArgs& run, int first_panel, int last_panel, const Stretch& stretch,
+                bool skipped) const {
+    const ConvParams& p = h_.params;
+    int64_t* pixels = reinterpret_cast<int64_t*>(run.scratch);
+    const float** rows = reinterpret_cast<const float**>(pixels + kMaxChunkRows);
+    const float** residual = rows + kMaxTileRows;
+    float** out = const_cast<float**>(residual + kMaxTileRows);
+    const float* weights = nullptr;
+    GemmArgs args{};
+    args.rows = rows;
+    args.weights = &weights;
+    args.taps = skipped ? 0 : 1;
+    args.channels = p.input.c;
+    args.out = out;
+    args.residual = p.has_residual ? residual : nullptr;
+    args.epilogue = &p.epilogue;
+
+    for (int64_t begin = stretch.begin; begin < stretch.end; begin += chunk_rows_) {
+      const int count = static_cast<int>(std::min<int64_t>(chunk_rows_, stretch.end - begin));
+      list_pixels(stretch, begin, count, pixels);
+      for (int i = first_panel; i < last_panel; ++i) {
+        const Panel& panel = panels_.all()[i];
+        weights = weights_ + panel.weights;
+        args.start = (skipped ? skipped_value_ : bias_) + panel.channels;
+        set_lanes(args, panel, p.output, kernels_.width);
+        const int max_rows = kernels_.gemm_f32.max_rows[panel.vectors - 1];
+        const int tiles = (count + max_rows - 1) / max_rows;
+        for (int t = 0; t < tiles; ++t) {
+          const int first = count * t / tiles, height = count * (t + 1) / tiles - first;
+          for (int r = 0; r < height; ++r) {
+            const int64_t pixel = pixels[first + r];
+            rows[r] = run.inputs[0] + pixel * p.input.stride;
+            out[r] = run.outputs[0] + pixel * p.output.stride + panel.first;
+            if (p.has_residual)
+              residual[r] = run.inputs[1] + pixel * p.residual.stride + panel.first;
+          }
+          kernels_.gemm_f32.tile[panel.vectors - 1][height - 1](args);
+        }
+      }
+    }
+  }
+
+  void list_pixels(const Stretch& stretch, int64_t begin, int count, int64_t* pixels) const {
+    if (stretch.positions == nullptr) {
+      for (int i = 0; i < count; ++i) pixels[i] = begin + i;
+      return;
+    }
+    const int64_t image_pixels = int64_t{h_.params.output.h} * h_.params.output.w;
+    int64_t image = begin / stretch.count, at = begin % stretch.count;
+    for (int i = 0; i < count; ++i) {
+      pixels[i] = image * image_pixels + stretch.positions[at];
+      if (++at == stretch.count) ++image, at = 0;
+    }
+  }
+
+  const Header& h_;
+  const Kernels& kernels_;
+  Panels panels_;
+  SourceFill fill_;
+  int64_t rows_;
+  std::vector<int> groups_;  // first panel of each group, and the end
+  int group_count_, chunks_, align_, chunk_rows_;
+  const float *weights_, *bias_, *skipped_value_;
+  const int32_t *kept_, *skipped_;
+};
+
+Blob pack_product(const OpSpec& spec, const ConvParams& params, Isa isa) {
+  const Kernels& kernels = kernels_for(isa);
+  Header h{};
+  h.params = params;
+  const int64_t depth = params.input.c;
+  const Panels panels(kernels, 1, params.output.c, depth, kernels.gemm_f32.max_vectors);
+  BlobWriter writer;
+  writer.append<Header>(1);
+  const float* weight = spec.float_array("weight");
+  h.weights = panels.pack_weights(writer, [&](int o, int64_t k) { return weight[o * depth + k]; });
+  h.bias = panels.pack_channels(writer, spec.float_array("bias"));
+  h.skipped_value = panels.pack_channels(writer, spec.float_array("skipped_value"));
+  h.fill = SourceFill::pack(writer, spec);
+  std::vector<int32_t> kept, skipped;
+  if (const ArrayView* mask = spec.array("mask")) {
+    h.has_mask = 1;
+    for (int32_t i = 0; i < mask->size(); ++i) {
+      if (static_cast<const uint8_t*>(mask->data)[i])
+        kept.push_back(i);
+      else if (spec.array("source") == nullptr)
+        skipped.push_back(i);
+    }
+  }
+  h.kept_count = static_cast<int32_t>(kept.size());
+  h.skipped_count = static_cast<int32_t>(skipped.size());
+  h.kept = writer.append(kept.data(), kept.size());
+  h.skipped = writer.append(skipped.data(), skipped.size());
+  *writer.at<Header>(0) = h;
+  return writer.take();
+}
+
+std::string conv_unsupported(const OpSpec& spec, Isa) {
+  const ConvParams p = conv_params_of(spec);
+  if (p.input.nchw || p.output.nchw) return "input or output is NCHW";
+  if (p.group != 1) return "it has groups";
+  if (p.taps() != 1) return "the kernel is not 1x1";
+  if (p.stride_h != 1 || p.stride_w != 1) return "the stride is not 1";
+  if (p.output.h != p.input.h || p.output.w != p.input.w || p.pad_top || p.pad_left)
+    return "it has padding";
+  return "";
+}
+
+ConvParams gemm_params_of(const OpSpec& spec) {
+  const ArrayView* weight = spec.array("weight");
+  auto require = [](bool condition, const char* cause) {
+    if (!condition) throw Error(std::string("gemm: ") + cause);
+  };
+  require(weight != nullptr && weight->dtype == 'f' && weight->shape.size() == 2,
+          "the weight must be a float32 array (O, F)");
+  require(spec.inputs.size() == 1 && spec.outputs.size() == 1, "one input and one output");
+  const TensorDesc &in = spec.inputs[0], &out = spec.outputs[0];
+  require(in.h == 1 && in.w == 1 && out.h == 1 && out.w == 1 && in.n == out.n,
+          "input and output must be (N, F) and (N, O)");
+  require(weight->shape[0] == out.c && weight->shape[1] == in.c,
+          "the weight's shape does not match input and output");
+  const ArrayView* bias = spec.array("bias");
+  require(bias == nullptr || bias->size() == out.c, "the bias must be (O)");
+  ConvParams p{};
+  p.input = in;
+  p.output = out;
+  p.group = p.kernel_h = p.kernel_w = p.stride_h = p.stride_w = p.dilation_h = p.dilation_w = 1;
+  p.in_per_group = in.c;
+  p.out_per_group = out.c;
+  p.epilogue = epilogue_of(spec);
+  return p;
+}
+
+std::unique_ptr<Operator> create(const BlobView& blob, Isa isa) {
+  return std::make_unique<Pointwise>(blob, isa);
+}
+
+}  // namespace
+
+std::vector<OperatorType> conv_pointwise_types() {
+  return {
+      {"conv", "pointwise", conv_unsupported,
+       [](const OpSpec& spec, Isa isa) { return pack_product(spec, conv_params_of(spec), isa); },
+       create}};
+}
+
+std::vector<OperatorType> gemm_direct_types() {
+  return {
+      {"gemm", "direct",
+       [](const OpSpec& spec, Isa) {
+         return std::string(spec.inputs[0].nchw || spec.outputs[0].nchw ? "a tensor is NCHW" : "");
+       },
+       [](const OpSpec& spec, Isa isa) { return pack_product(spec, gemm_params_of(spec), isa); },
+       create}};
+}
+
+}  // namespace activsparse

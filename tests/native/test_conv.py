@@ -1,0 +1,197 @@
+"""Every convolution algorithm on every instruction set here against the naive reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from activsparse import ActivsparseError, _native
+from tests.native.helpers import (
+    EPSILON,
+    MASKS,
+    ConvCase,
+    FloatArray,
+    Layout,
+    Tensor,
+    make_mask,
+    random_conv,
+)
+
+ISAS = _native.available_isas()
+# algorithm: the kinds of random convolution that exercise it
+ALGORITHMS = {
+    "direct": ("any", "pointwise", "depthwise", "grouped"),
+    "pointwise": ("pointwise",),
+    "depthwise": ("depthwise",),
+}
+
+
+def check(case: ConvCase, algorithm: str, isa: str, seed: int) -> None:
+    expected = case.run("reference", isa)
+    actual = case.run(algorithm, isa)
+    excess = float((np.abs(actual - expected) / case.tolerance()).max(initial=0))
+    assert excess <= 1, (
+        f"conv/{algorithm} on {isa}: {excess} times the tolerance, seed {seed}: {case.describe()}"
+    )
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(
+    ("algorithm", "kind"), [(a, kind) for a, kinds in ALGORITHMS.items() for kind in kinds]
+)
+def test_random_convolutions(algorithm: str, kind: str, isa: str) -> None:
+    for seed in range(60):
+        case = random_conv(np.random.default_rng(seed), kind)
+        if case.supported(algorithm, isa):
+            check(case, algorithm, isa, seed)
+        else:
+            assert kind != algorithm, f"{algorithm} refuses seed {seed}: {case.describe()}"
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("kind", ["any", "pointwise", "depthwise"])
+def test_every_channel_count(kind: str, isa: str) -> None:
+    rng = np.random.default_rng(7)
+    algorithm = {"any": "direct"}.get(kind, kind)
+    for channels in range(1, 131):
+        c, group = (channels, channels) if kind == "depthwise" else (5, 1)
+        kernel = 1 if kind == "pointwise" else 3
+        for x_channels, outputs in {(c, channels), (channels, c)}:
+            case = ConvCase(
+                rng.standard_normal((1, x_channels, 5, 7)).astype(np.float32),
+                rng.standard_normal((outputs, x_channels // group, kernel, kernel)).astype(
+                    np.float32
+                ),
+                bias=rng.standard_normal(outputs).astype(np.float32),
+                pads=(kernel // 2,) * 4,
+                group=group,
+                layouts=(Layout(),) * 3 if channels % 2 else (Layout(padded=False),) * 3,
+            )
+            check(case, algorithm, isa, channels)
+
+
+@pytest.mark.parametrize("kind", MASKS)
+@pytest.mark.parametrize("algorithm", ["direct", "pointwise", "depthwise"])
+def test_masks(algorithm: str, kind: str) -> None:
+    rng = np.random.default_rng(3)
+    group, kernel = (40 if algorithm == "depthwise" else 1), (1 if algorithm == "pointwise" else 3)
+    case = ConvCase(
+        rng.standard_normal((2, 40, 13, 17)).astype(np.float32),
+        rng.standard_normal((40, 40 // group, kernel, kernel)).astype(np.float32),
+        pads=(kernel // 2,) * 4,
+        group=group,
+        mask=make_mask(kind, (13, 17), rng),
+        residual=rng.standard_normal((2, 40, 13, 17)).astype(np.float32),
+        skipped_value=rng.standard_normal(40).astype(np.float32),
+        activation={"activation": "relu"},
+    )
+    for isa in ISAS:
+        check(case, algorithm, isa, 3)
+
+
+def test_weights_larger_than_the_cache_are_summed_in_blocks() -> None:
+    rng = np.random.default_rng(5)
+    case = ConvCase(
+        rng.standard_normal((2, 600, 6, 5)).astype(np.float32),
+        rng.standard_normal((70, 600, 3, 3)).astype(np.float32),
+        bias=rng.standard_normal(70).astype(np.float32),
+        pads=(1, 1, 1, 1),
+        mask=make_mask("random", (6, 5), rng),
+        skipped_value=rng.standard_normal(70).astype(np.float32),
+        residual=rng.standard_normal((2, 70, 6, 5)).astype(np.float32),
+        activation={"activation": "silu"},
+        layouts=(Layout(), Layout(), Layout(padded=False)),
+    )
+    for isa in ISAS:
+        check(case, "direct", isa, 5)
+
+
+def test_reference_equals_torch() -> None:
+    for seed in range(40):
+        case = random_conv(np.random.default_rng(seed), ("any", "grouped", "depthwise")[seed % 3])
+        case.mask = case.source = case.skipped_value = case.residual = case.input_mask = None
+        case.activation = {}
+        top, left, bottom, right = case.pads
+        x = torch.nn.functional.pad(torch.from_numpy(case.x).double(), (left, right, top, bottom))
+        bias = None if case.bias is None else torch.from_numpy(case.bias).double()
+        expected = torch.nn.functional.conv2d(
+            x,
+            torch.from_numpy(case.weight).double(),
+            bias,
+            case.stride,
+            dilation=case.dilation,
+            groups=case.group,
+        ).numpy()
+        actual = case.run("reference", "scalar")
+        np.testing.assert_allclose(actual, expected, rtol=EPSILON, atol=1e-12, err_msg=str(seed))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("name", ["silu", "sigmoid", "hardswish", "hardsigmoid"])
+def test_activations_far_from_zero(name: str, isa: str) -> None:
+    x = np.concatenate([np.linspace(-120, 120, 4001), [0.0, -1e30, 1e30, -88.0, 88.5]])
+    x = x.astype(np.float32).reshape(1, 1, 1, -1)
+    case = ConvCase(x, np.ones((1, 1, 1, 1), np.float32), activation={"activation": name})
+    t = torch.from_numpy(x).double()
+    expected = {
+        "silu": torch.nn.functional.silu,
+        "sigmoid": torch.sigmoid,
+        "hardswish": torch.nn.functional.hardswish,
+        "hardsigmoid": torch.nn.functional.hardsigmoid,
+    }[name](t).numpy()
+    # exp is good to 3 units in the last place and saturates at exp(-87) and exp(88)
+    np.testing.assert_allclose(
+        case.run("direct", isa),
+        expected,
+        rtol=8 * EPSILON,
+        atol=2 * EPSILON * 10 + 121 * np.exp(-87),
+    )
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_fully_connected(isa: str) -> None:
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        n, f, o = int(rng.integers(1, 9)), int(rng.integers(1, 300)), int(rng.integers(1, 300))
+        x = rng.standard_normal((n, f)).astype(np.float32)
+        weight = rng.standard_normal((o, f)).astype(np.float32)
+        bias = rng.standard_normal(o).astype(np.float32)
+        inputs = Tensor.of(x[:, :, None, None], Layout(padded=seed % 2 == 0))
+        output = Tensor.empty((n, o, 1, 1), Layout(padded=seed % 3 == 0))
+        spec = _native.Spec(
+            "gemm",
+            {"activation": "relu"},
+            {"weight": weight, "bias": bias},
+            [inputs.desc],
+            [output.desc],
+        )
+        packed = _native.pack(spec, "direct", isa)
+        _native.run_operator(packed, [inputs.argument()], [output.argument()])
+        output.assert_nothing_else_written()
+        expected = np.maximum(x.astype(np.float64) @ weight.T.astype(np.float64) + bias, 0)
+        bound: FloatArray = (f + 2) * EPSILON * (np.abs(x) @ np.abs(weight.T) + np.abs(bias))
+        assert np.all(np.abs(output.values()[:, :, 0, 0] - expected) <= bound), f"seed {seed}"
+
+
+def test_refusals_name_the_reason() -> None:
+    case = random_conv(np.random.default_rng(0), "grouped")
+    with pytest.raises(
+        ActivsparseError, match="conv/pointwise cannot run this operator: it has groups"
+    ):
+        case.run("pointwise", ISAS[-1])
+
+
+def test_computed_work_falls_with_the_mask() -> None:
+    rng = np.random.default_rng(1)
+    case = ConvCase(
+        rng.standard_normal((1, 16, 12, 12)).astype(np.float32),
+        rng.standard_normal((16, 16, 3, 3)).astype(np.float32),
+        pads=(1, 1, 1, 1),
+    )
+    dense = _native.pack(case.spec()[0], "direct", ISAS[-1])
+    case.mask = make_mask("lattice", (12, 12), rng)
+    masked = _native.pack(case.spec()[0], "direct", ISAS[-1])
+    assert masked.macs < 0.75 * dense.macs
+    assert dense.macs <= 144 * 9 * 16 * 16
+    assert masked.index_bytes < 144 * 4 + 2048
