@@ -134,8 +134,8 @@ Blob pack(const OpSpec& spec, Isa isa) {
 }
 
 std::string unsupported(const OpSpec& spec, Isa) {
-  const ConvParams p = conv_params_of(spec);
-  if (p.in_per_group != 1 || p.out_per_group != 1) return "it is not depthwise";
+  const int64_t group = spec.int_or("group", 1);
+  if (spec.inputs[0].c != group || spec.outputs[0].c != group) return "it is not depthwise";
   return RowPlan::unsupported(spec);
 }
 

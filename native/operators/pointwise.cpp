@@ -215,13 +215,15 @@ Blob pack_product(const OpSpec& spec, const ConvParams& params, Isa isa) {
 }
 
 std::string conv_unsupported(const OpSpec& spec, Isa) {
-  const ConvParams p = conv_params_of(spec);
-  if (p.input.nchw || p.output.nchw) return "input or output is NCHW";
-  if (p.group != 1) return "it has groups";
-  if (p.taps() != 1) return "the kernel is not 1x1";
-  if (p.stride_h != 1 || p.stride_w != 1) return "the stride is not 1";
-  if (p.output.h != p.input.h || p.output.w != p.input.w || p.pad_top || p.pad_left)
-    return "it has padding";
+  const ArrayView* weight = spec.array("weight");
+  if (spec.inputs[0].nchw || spec.outputs[0].nchw) return "input or output is NCHW";
+  if (spec.int_or("group", 1) != 1) return "it has groups";
+  if (weight == nullptr || weight->shape.size() != 4 || weight->shape[2] * weight->shape[3] != 1)
+    return "the kernel is not 1x1";
+  for (const char* stride : {"stride_h", "stride_w"})
+    if (spec.int_or(stride, 1) != 1) return "the stride is not 1";
+  for (const char* pad : {"pad_top", "pad_left", "pad_bottom", "pad_right"})
+    if (spec.int_or(pad, 0) != 0) return "it has padding";
   return "";
 }
 
