@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-
-from activsparse import ActivsparseError, _native
-from tests.native.helpers import (
+from helpers import (
     EPSILON,
     MASKS,
     ConvCase,
@@ -17,6 +15,8 @@ from tests.native.helpers import (
     make_mask,
     random_conv,
 )
+
+from activsparse import ActivsparseError, _native
 
 ISAS = _native.available_isas()
 # algorithm: the kinds of random convolution that exercise it
