@@ -1,0 +1,184 @@
+"""From images to a faster network, in five commands and a report.
+
+    python examples/demo.py                          # handwritten digits, some minutes
+    python examples/demo.py --data fashion_mnist     # 70,000 images, longer
+
+Trains a small residual network dense, then fine-tunes it at sparsity 0.3 in two ways: with the
+recipe `paper` (the published procedure) and with `tiles` (masks shaped for the engine). All three
+are exported, checked, timed on every engine that is installed, and set side by side in a table and
+in an HTML report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from activsparse import Session
+from activsparse.bench.compare import Comparison, Row
+from activsparse.bench.engines import ENGINES
+from activsparse.bench.machine import summary_line
+from activsparse.cli import main as activsparse
+from activsparse.data import build_data
+from activsparse.report import Report, Variant, layers_of, masks_of, write
+
+SPARSITY = 0.3
+SAMPLES = 6
+console = Console()
+
+
+def command(*words: str | Path) -> None:
+    """Run one `activsparse` command in this process, showing it as one would type it."""
+    line = [str(word) for word in words]
+    console.rule(f"[bold]activsparse {shlex.join(line)}", align="left")
+    status = activsparse(line)
+    if status != 0:
+        sys.exit(status)
+
+
+def train_and_export(name: str, recipe: str, out: Path, settings: list[str]) -> Path:
+    """Train one network and export it; returns the ONNX file, which `verify` has checked."""
+    run, model = out / name, out / f"{name}.onnx"
+    command("train", "--recipe", recipe, "--set", *settings, "--out", run)
+    command("export", run, "--out", model)
+    command("verify", model)
+    return model
+
+
+def top1(model: Path, images: np.ndarray, labels: np.ndarray) -> float:
+    """Share of the test images (N, C, H, W) that the exported file gets right in our engine."""
+    session = Session(model)
+    scores = np.concatenate([session.run(image[None]) for image in images])
+    return float(np.mean(scores.argmax(axis=1) == labels))
+
+
+def test_set(data: str) -> tuple[np.ndarray, np.ndarray]:
+    """Normalised test images (N, C, H, W) float32 and their labels (N,)."""
+    batches = list(build_data(data).test_dataloader())
+    images = np.concatenate([x.numpy() for x, _ in batches])
+    return images, np.concatenate([y.numpy() for _, y in batches])
+
+
+def sample_pictures(images: np.ndarray) -> list[np.ndarray]:
+    """The first test images as grey (H, W) in [0, 1]."""
+    grey = images[:SAMPLES].mean(axis=1)
+    low, high = grey.min(axis=(1, 2), keepdims=True), grey.max(axis=(1, 2), keepdims=True)
+    return list((grey - low) / (high - low))
+
+
+def rows_of(report: Report) -> list[list[str]]:
+    """The summary, one line per network."""
+    ratios = {ratio["model"]: ratio for ratio in report.comparison.ratios}
+    return [
+        [
+            variant.name,
+            f"{variant.top1:.2%}",
+            "–" if variant.achieved is None else f"{variant.achieved:.0%}",
+            f"{report.own_row(variant).median_ms:.3f} ± {report.own_row(variant).mad_ms:.3f}",
+            f"{ratios[variant.model]['vs_own_dense']:.2f}",
+            f"{ratios[variant.model]['vs_best_dense']:.2f}",
+        ]
+        for variant in report.variants
+    ]
+
+
+def headings(report: Report) -> list[str]:
+    """Of the columns of `rows_of`."""
+    best = report.comparison.best_dense
+    times = f"x {best['engine']} dense ({best['median_ms']:.3f} ms)"
+    return ["network", "top-1", "work skipped", "median ms", "x own dense", times]
+
+
+def print_summary(report: Report) -> None:
+    """Print the summary as a table."""
+    table = Table(title=summary_line(report.comparison.machine), box=SIMPLE)
+    for index, heading in enumerate(headings(report)):
+        table.add_column(heading, justify="right" if index else "left")
+    for row in rows_of(report):
+        table.add_row(*row)
+    console.print(table)
+
+
+def put_into_readme(report: Report, readme: Path) -> None:
+    """Replace what stands between the demo's two markers by the summary, as Markdown."""
+    head, begin, rest = readme.read_text().partition("<!-- demo:begin -->\n")
+    _, end, tail = rest.partition("<!-- demo:end -->")
+    lines = [headings(report), ["---"] * len(headings(report)), *rows_of(report)]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    machine = summary_line(report.comparison.machine)
+    note = f"{report.title}, batch 1, one thread, on {machine}:"
+    readme.write_text(f"{head}{begin}{note}\n\n{table}\n{end}{tail}")
+
+
+def main() -> None:
+    """Train, export, verify, time and report."""
+    parser = argparse.ArgumentParser(description="From images to a faster network.")
+    parser.add_argument("--data", default="digits", choices=("digits", "fashion_mnist"))
+    parser.add_argument("--out", type=Path, default=Path("demo_out"), help="folder for all results")
+    parser.add_argument("--epochs", type=int, help="of each training (default: the recipe's)")
+    parser.add_argument("--repeat", type=int, default=200, help="timed runs per model and engine")
+    parser.add_argument("--readme", type=Path, help="put the summary into this file")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+
+    settings = [f"data.name={args.data}"]
+    if args.epochs:
+        settings.append(f"training.epochs={args.epochs}")
+    dense = train_and_export("dense", "tiles", args.out, [*settings, "sparsity=null"])
+    settings += [f"init_from={args.out / 'dense'}", f"sparsity.sparsity={SPARSITY}"]
+    sparse = {name: train_and_export(name, name, args.out, settings) for name in ("paper", "tiles")}
+
+    engines = [name for name in ENGINES if name == "activsparse" or find_spec(name)]
+    timings = args.out / "bench.json"
+    command(
+        *("bench", "--dense", dense, "--sparse", *sparse.values()),
+        *("--engines", ",".join(engines), "--repeat", str(args.repeat), "--json", timings),
+    )
+    found = json.loads(timings.read_text())
+    found["rows"] = [Row(**row) for row in found["rows"]]
+
+    images, labels = test_set(args.data)
+    report = Report(
+        title=f"A small residual network on {args.data}",
+        summary=f"Dense, and with {SPARSITY:.0%} of the output positions of its masked layers left "
+        "out: by the published procedure, and with masks shaped for the engine.",
+        variants=[
+            Variant("dense", str(dense), top1(dense, images, labels)),
+            *(
+                Variant(
+                    f"{name} {SPARSITY}",
+                    str(model),
+                    top1(model, images, labels),
+                    SPARSITY,
+                    layers_of(Session(model).profile()),
+                    masks_of(model),
+                )
+                for name, model in sparse.items()
+            ),
+        ],
+        comparison=Comparison(**found),
+        images=sample_pictures(images),
+        settings={
+            "images": f"{args.data}, {len(labels)} test images of {images.shape[2:]} pixels",
+            "timing": f"{args.repeat} interleaved runs per model and engine, batch 1, one thread",
+            "command": shlex.join(["python", *sys.argv]),
+        },
+    )
+    write(report, args.out / "report.html")
+    print_summary(report)
+    console.print(f"report: {args.out / 'report.html'}")
+    if args.readme:
+        put_into_readme(report, args.readme)
+
+
+if __name__ == "__main__":
+    main()
