@@ -1,5 +1,6 @@
-// The one exception type of the engine. Its text names the layer or operator, the cause and the remedy.
-// Bindings turn it into activsparse.ActivsparseError; the C ABI turns it into a status code.
+// The one exception type of the engine. Its text names the layer or operator, the cause and the
+// remedy. Bindings turn it into activsparse.ActivsparseError; the C ABI turns it into a status
+// code.
 #pragma once
 #include <stdexcept>
 #include <string>

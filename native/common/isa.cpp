@@ -15,7 +15,8 @@ bool compiled(Isa isa) {
 #endif
 }
 
-// The compiler's probe reads CPUID and XGETBV, so a set the operating system does not save is reported as missing.
+// The compiler's probe reads CPUID and XGETBV, so a set the operating system does not save is
+// reported as missing.
 bool present(Isa isa) {
   switch (isa) {
     case Isa::kScalar:
@@ -78,8 +79,8 @@ Isa isa_from_name(const std::string& name) {
   }
   for (Isa isa : kAll) {
     if (name != isa_name(isa)) continue;
-    throw Error("instruction set '" + name + "' is not available on this machine; use one of: " +
-                available);
+    throw Error("instruction set '" + name +
+                "' is not available on this machine; use one of: " + available);
   }
   throw Error("unknown instruction set '" + name + "'; use one of: " + available);
 }

@@ -13,8 +13,8 @@ const char* isa_name(Isa isa);  // "scalar", "neon", "avx2", "avx512"
 // Throws Error when `name` is unknown, was not compiled in, or is missing on this CPU.
 Isa isa_from_name(const std::string& name);
 
-// Compiled in and present on this CPU (operating system support of the registers included), best last.
-// Never executes an instruction the CPU may lack.
+// Compiled in and present on this CPU (operating system support of the registers included), best
+// last. Never executes an instruction the CPU may lack.
 std::vector<Isa> available_isas();
 
 Isa best_isa();

@@ -24,7 +24,8 @@ ConvParams conv_params_of(const OpSpec& spec) {
   p.output = spec.outputs[0];
   p.group = static_cast<int32_t>(spec.int_or("group", 1));
   p.in_per_group = static_cast<int32_t>(weight->shape[1]);
-  require(p.group >= 1 && weight->shape[0] % p.group == 0, "the group count must divide the output channels");
+  require(p.group >= 1 && weight->shape[0] % p.group == 0,
+          "the group count must divide the output channels");
   p.out_per_group = static_cast<int32_t>(weight->shape[0] / p.group);
   p.kernel_h = static_cast<int32_t>(weight->shape[2]);
   p.kernel_w = static_cast<int32_t>(weight->shape[3]);
@@ -42,18 +43,19 @@ ConvParams conv_params_of(const OpSpec& spec) {
   require(p.output.n == p.input.n &&
               p.output.h == out_size(p.input.h, p.pad_top + pad_bottom, p.kernel_h, p.stride_h,
                                      p.dilation_h) &&
-              p.output.w == out_size(p.input.w, p.pad_left + pad_right, p.kernel_w, p.stride_w,
-                                     p.dilation_w),
+              p.output.w ==
+                  out_size(p.input.w, p.pad_left + pad_right, p.kernel_w, p.stride_w, p.dilation_w),
           "the output's size does not follow from input, kernel, stride, dilation and padding");
   p.has_residual = spec.inputs.size() == 2;
   if (p.has_residual) {
     p.residual = spec.inputs[1];
-    require(p.residual.n == p.output.n && p.residual.h == p.output.h && p.residual.w == p.output.w &&
-                p.residual.c == p.output.c,
+    require(p.residual.n == p.output.n && p.residual.h == p.output.h &&
+                p.residual.w == p.output.w && p.residual.c == p.output.c,
             "the residual's shape is not the output's");
   }
   const int64_t positions = int64_t{p.output.h} * p.output.w;
-  if (const ArrayView* bias = spec.array("bias")) require(bias->size() == p.output.c, "the bias must be (O)");
+  if (const ArrayView* bias = spec.array("bias"))
+    require(bias->size() == p.output.c, "the bias must be (O)");
   if (const ArrayView* mask = spec.array("mask"))
     require(mask->dtype == 'b' && mask->size() == positions, "the mask must be uint8 (OH, OW)");
   if (const ArrayView* value = spec.array("skipped_value"))
@@ -68,8 +70,9 @@ ConvParams conv_params_of(const OpSpec& spec) {
     const auto* index = static_cast<const int32_t*>(source->data);
     const auto* mask = static_cast<const uint8_t*>(spec.array("mask")->data);
     for (int64_t i = 0; i < positions; ++i)
-      require(index[i] >= 0 && index[i] < positions && mask[index[i]] && (!mask[i] || index[i] == i),
-              "the fill source must name kept positions, and a kept position itself");
+      require(
+          index[i] >= 0 && index[i] < positions && mask[index[i]] && (!mask[i] || index[i] == i),
+          "the fill source must name kept positions, and a kept position itself");
   }
   p.epilogue = epilogue_of(spec);
   return p;

@@ -1,4 +1,5 @@
-// The geometry of a convolution, read and checked once from a spec; trivially copyable, so blobs store it as it is.
+// The geometry of a convolution, read and checked once from a spec; trivially copyable, so blobs
+// store it as it is.
 #pragma once
 #include "operators/epilogue.h"
 #include "operators/operator.h"
@@ -14,7 +15,8 @@ struct ConvParams {
   Epilogue epilogue;
 
   int taps() const { return kernel_h * kernel_w; }
-  // Input pixel (without the image offset) that tap (ky, kx) of output (oy, ox) reads, or -1 in the padding.
+  // Input pixel (without the image offset) that tap (ky, kx) of output (oy, ox) reads, or -1 in the
+  // padding.
   int64_t input_pixel(int oy, int ox, int ky, int kx) const {
     const int y = oy * stride_h - pad_top + ky * dilation_h;
     const int x = ox * stride_w - pad_left + kx * dilation_w;

@@ -1,5 +1,6 @@
-// The definition of a convolution, in double precision and in the order it is written on paper: the oracle every
-// other algorithm is tested against. It ignores `input_mask`, which never changes a result.
+// The definition of a convolution, in double precision and in the order it is written on paper: the
+// oracle every other algorithm is tested against. It ignores `input_mask`, which never changes a
+// result.
 #include <vector>
 
 #include "operators/conv_params.h"

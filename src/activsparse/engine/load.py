@@ -62,7 +62,7 @@ def load(
 
 def _read(file: Path) -> onnx.ModelProto:
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
 
     try:
         model = onnx.load(file, load_external_data=False)
