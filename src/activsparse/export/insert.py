@@ -6,6 +6,7 @@ no change; the tensor before the mask gets the name with `.dense` appended.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,17 +109,17 @@ def find_masks(graph: onnx.GraphProto) -> list[FoundMask]:
     return masks
 
 
-def remove_masks(model: onnx.ModelProto) -> int:
-    """Take all masks out of `model`; returns how many there were."""
+def remove_masks(model: onnx.ModelProto, masks: Sequence[FoundMask] | None = None) -> int:
+    """Take masks out of `model`: those given, by default all; returns how many there were."""
     graph = model.graph
-    masks = find_masks(graph)
-    for mask in masks:
+    chosen = find_masks(graph) if masks is None else masks
+    for mask in chosen:
         constants = {name for node in mask.nodes for name in node.input}
         for node in mask.nodes:
             graph.node.remove(node)
         _join(graph, mask.before, mask.after)
         _drop_unread(graph, constants)
-    return len(masks)
+    return len(chosen)
 
 
 def _constant(model: onnx.ModelProto, name: str, value: npt.NDArray[np.generic]) -> str:

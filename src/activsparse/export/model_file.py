@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from activsparse.errors import ActivsparseError
 from activsparse.files import atomic_path, require_file
 
-__all__ = ["read_model", "write_model"]
+__all__ = ["read_model", "save_model", "write_model"]
 
 
 def read_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
@@ -41,17 +41,25 @@ def write_model(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
     """Check a model and write it as one file, whole or not at all.
 
     Raises:
-        ActivsparseError: the model is not valid ONNX, too large for one file, or the path is not
-        writable.
+        ActivsparseError: the model is not valid, too large for one file, or the path not writable.
+    """
+    with atomic_path(path) as temporary:
+        save_model(model, temporary)
+
+
+def save_model(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
+    """Check a model and write it to a temporary file that the caller renames.
+
+    Raises:
+        ActivsparseError: the model is not valid, or too large for one file.
     """
     _check(model, path, "please report this")
-    with atomic_path(path) as temporary:
-        try:
-            onnx.save(model, temporary)
-        except ValueError as error:
-            raise ActivsparseError(
-                f"{path}: cannot be written ({_first_line(error)}); one ONNX file holds up to 2 GB"
-            ) from error
+    try:
+        onnx.save(model, path)
+    except ValueError as error:
+        raise ActivsparseError(
+            f"{path}: cannot be written ({_first_line(error)}); one ONNX file holds up to 2 GB"
+        ) from error
 
 
 def _check(model: onnx.ModelProto, path: str | os.PathLike[str], remedy: str) -> None:

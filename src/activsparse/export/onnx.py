@@ -1,0 +1,203 @@
+"""torch networks, sparsified or not, to ONNX files of standard operators."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from activsparse.errors import ActivsparseError
+from activsparse.export.check import Check, compare
+from activsparse.export.insert import remove_masks
+from activsparse.export.mask import REQUESTED_KEY, write_requested
+from activsparse.export.model_file import write_model
+from activsparse.export.normalise import normalise_masks
+from activsparse.masks import Mask
+
+__all__ = ["DEFAULT_OPSET", "Exported", "convert", "export_onnx", "without_masks"]
+
+DEFAULT_OPSET = 18
+"""The oldest operator set torch's exporter writes by itself; most engines know it."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An ONNX model, its masks by name of the convolution, its check (None: not asked for)."""
+
+    model: onnx.ModelProto
+    masks: dict[str, Mask]
+    check: Check | None
+
+
+def export_onnx(
+    model: nn.Module, example_input: Any, path: str | os.PathLike[str], **options: Any
+) -> Exported:
+    """Export `model` to the file `path`; `options` as in `convert`.
+
+    Raises:
+        ActivsparseError: see `convert`; or the path is not writable. No file is left then.
+    """
+    exported = convert(model, example_input, **options)
+    write_model(exported.model, path)
+    return exported
+
+
+def convert(
+    model: nn.Module,
+    example_input: Any,
+    *,
+    requested: Mapping[str, float] | None = None,
+    opset: int = DEFAULT_OPSET,
+    dynamic_batch: bool = False,
+    verify: bool = True,
+) -> Exported:
+    """Turn `model` into an ONNX model of standard operators.
+
+    Masks become what docs/architecture.md says: a Mul by the (1, 1, OH, OW) constant
+    `<conv name>.activation_mask`, or a Gather for fill `nearest`.
+
+    Args:
+        model: any module; exported in evaluation mode, unchanged.
+        example_input: a tensor (N, C, H, W), or a tuple of the model's arguments.
+        requested: requested sparsity by name of the convolution, noted in the model's metadata.
+        opset: ONNX operator set.
+        dynamic_batch: leave the first size of all inputs open.
+        verify: compare with torch, see `check.compare`.
+
+    Raises:
+        ActivsparseError: torch cannot export the network, a mask is not in the result, or the check
+        fails.
+    """
+    inputs = example_input if isinstance(example_input, tuple) else (example_input,)
+    inputs = pytree.tree_map(lambda x: x.detach().cpu() if isinstance(x, Tensor) else x, inputs)
+    frozen = copy.deepcopy(model).cpu().eval()
+    proto = _torch_export(frozen, inputs, opset, dynamic_batch)
+    _drop_notes(proto)
+    masks = normalise_masks(proto)
+    _require_masks(frozen, masks)
+    if requested:
+        write_requested(proto, {name: requested[name] for name in masks if name in requested})
+    check = compare(frozen, proto, inputs) if verify else None
+    if check is not None and not check.passed:
+        raise ActivsparseError(
+            f"the exported {type(model).__name__} differs from torch by {check.error:.3g}, more "
+            f"than rounding explains ({check.bound:.3g}); try another --opset, or --no-verify"
+        )
+    return Exported(proto, masks, check)
+
+
+def without_masks(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The dense model with the same weights."""
+    dense = onnx.ModelProto()
+    dense.CopyFrom(model)
+    remove_masks(dense)
+    for entry in [entry for entry in dense.metadata_props if entry.key == REQUESTED_KEY]:
+        dense.metadata_props.remove(entry)
+    return dense
+
+
+def _torch_export(
+    model: nn.Module, inputs: tuple[Any, ...], opset: int, dynamic_batch: bool
+) -> onnx.ModelProto:
+    count = sum(isinstance(x, Tensor) for x in pytree.tree_leaves(inputs))
+    names = ["input"] if count == 1 else None
+    shapes = None
+    if dynamic_batch:
+        # The exporter takes a size of 1 for a constant.
+        inputs = pytree.tree_map(
+            lambda x: torch.cat([x, x]) if isinstance(x, Tensor) and len(x) == 1 else x, inputs
+        )
+        batch = torch.export.Dim("batch")
+        shapes = pytree.tree_map(lambda x: {0: batch} if isinstance(x, Tensor) else None, inputs)
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                model,
+                inputs,
+                None,
+                dynamo=True,
+                opset_version=opset,
+                input_names=names,
+                dynamic_shapes=shapes,
+                verbose=False,
+            )
+    except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError, TypeError) as error:
+        causes = [line for line in str(error.__cause__ or error).splitlines() if line.strip()]
+        raise ActivsparseError(
+            f"torch cannot export {type(model).__name__} to ONNX opset {opset} "
+            f"({causes[0] if causes else type(error).__name__}); "
+            "see torch.onnx.export for what networks may contain"
+        ) from error
+    assert program is not None
+    proto: onnx.ModelProto = program.model_proto
+    written = next(entry.version for entry in proto.opset_import if entry.domain == "")
+    if written != opset:
+        raise ActivsparseError(
+            f"torch writes {type(model).__name__} in opset {written}, not {opset}; "
+            f"use --opset {written}"
+        )
+    return proto
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's progress, warnings and log lines to ourselves."""
+    names = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
+    levels = {name: logging.getLogger(name).level for name in names}
+    try:
+        for name in names:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def _drop_notes(proto: onnx.ModelProto) -> None:
+    """Remove torch's notes: they hold source lines with paths of the machine it ran on."""
+    graph = proto.graph
+    for holder in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info):
+        holder.ClearField("metadata_props")
+        holder.ClearField("doc_string")
+    for tensor in graph.initializer:
+        tensor.ClearField("metadata_props")
+        tensor.ClearField("doc_string")
+    if len(graph.output) == 1:
+        _rename(graph, graph.output[0].name, "output")
+
+
+def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
+    for node in graph.node:
+        node.input[:] = [new if name == old else name for name in node.input]
+        node.output[:] = [new if name == old else name for name in node.output]
+    for value in (*graph.output, *graph.value_info):
+        if value.name == old:
+            value.name = new
+
+
+def _require_masks(model: nn.Module, masks: Mapping[str, Mask]) -> None:
+    """Every mask with a hole must have come through; the exporter may drop those without."""
+    hosts = [
+        name
+        for name, buffer in model.named_buffers()
+        if name.rpartition(".")[2] == "activation_mask" and not bool(buffer.all())
+    ]
+    holes = sum(not mask.all() for mask in masks.values())
+    if holes < len(hosts):
+        raise ActivsparseError(
+            f"{type(model).__name__} has {len(hosts)} masks (such as {hosts[0]}) but {holes} came "
+            "through the export; is every masked layer used, directly after its convolution?"
+        )
