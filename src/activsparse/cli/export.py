@@ -95,7 +95,7 @@ def _summary(exported: Exported) -> str:
     masks = exported.masks
     if masks:
         mean = sum(map(sparsity_of, masks.values())) / len(masks)
-        lines.append(f"{len(masks)} masked layers, mean sparsity {mean:.3f}")
+        lines.append(f"masked layers: {len(masks)}, mean sparsity {mean:.3f}")
     else:
         lines.append("A dense model: no layer has a mask")
     if exported.check is not None:

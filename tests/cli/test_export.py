@@ -1,0 +1,96 @@
+"""`activsparse export` on a trained run; reading the run itself is tested with training."""
+
+import subprocess
+import sys
+import types
+
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from activsparse import ActivsparseError
+from activsparse.cli import main
+from activsparse.export.insert import find_masks
+from activsparse.train.sparsifier import Sparsifier
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with the run `trained` and the dense run `plain`."""
+    example = torch.randn(1, 3, 12, 12)
+
+    def load_run(run_dir, checkpoint="best"):
+        names = {"trained": True, "plain": False}
+        if run_dir not in names:
+            raise ActivsparseError(f"{run_dir}: no such run; train one first")
+        torch.manual_seed(len(checkpoint) if checkpoint == "last" else 7)
+        model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3)).eval()
+        sparsifier = Sparsifier(model, example, 0.25) if names[run_dir] else None
+        return types.SimpleNamespace(model=model, sparsifier=sparsifier, example_input=example)
+
+    module = types.ModuleType("activsparse.train.run")
+    module.load_run = load_run
+    monkeypatch.setitem(sys.modules, "activsparse.train.run", module)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_model_dense_twin_and_header(folder, capsys):
+    files = ["--out", "m.onnx", "--dense", "d.onnx", "--header", "masks.h"]
+    assert main(["export", "trained", *files]) == 0
+    printed = capsys.readouterr().out
+    assert "masked layers: 1, mean sparsity 0.2" in printed
+    assert "ONNX Runtime agrees with torch: largest error" in printed
+    assert sorted(path.name for path in folder.iterdir()) == ["d.onnx", "m.onnx", "masks.h"]
+    (mask,) = find_masks(onnx.load("m.onnx").graph)
+    assert mask.constant == "2.activation_mask"
+    assert find_masks(onnx.load("d.onnx").graph) == []
+    assert "const uint8_t LAYER_2[8][8] = {" in (folder / "masks.h").read_text()
+
+
+def test_a_dense_run(folder, capsys):
+    assert main(["export", "plain", "--out", "m.onnx", "--no-verify"]) == 0
+    printed = capsys.readouterr().out
+    assert "A dense model" in printed
+    assert "agrees" not in printed
+
+
+def test_checkpoint_opset_and_open_batch(folder):
+    options = ["--checkpoint", "last", "--opset", "19", "--dynamic-batch"]
+    assert main(["export", "trained", "--out", "m.onnx", *options]) == 0
+    model = onnx.load("m.onnx")
+    assert model.opset_import[0].version == 19
+    assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    assert main(["export", "trained", "--out", "best.onnx", "--opset", "19"]) == 0
+    weights = [m.graph.initializer[0].raw_data for m in (model, onnx.load("best.onnx"))]
+    assert weights[0] != weights[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none", "--out", "m.onnx"], "none: no such run"),
+        (["trained", "--out", "no/m.onnx"], "no/m.onnx: cannot be written"),
+        (["trained", "--out", "m.onnx", "--dense", "no/d.onnx"], "no/d.onnx: cannot be written"),
+        (["trained", "--out", "m.onnx", "--dense", "./m.onnx"], "name the same file"),
+        (["trained", "--out", "m.onnx", "--opset", "3"], "in opset 18, not 3"),
+        (["plain", "--out", "m.onnx", "--header", "masks.h"], "masks.h: there are no masks"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(folder, capsys, arguments, message):
+    assert main(["export", *arguments]) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
+    assert list(folder.iterdir()) == []
+
+
+def test_help_as_a_process():
+    result = subprocess.run(
+        [sys.executable, "-m", "activsparse", "export", "--help"], capture_output=True, text=True
+    )
+    assert result.returncode == 0
+    for option in ("--out", "--dense", "--header", "--checkpoint", "--opset", "--no-verify"):
+        assert option in result.stdout
