@@ -150,6 +150,10 @@ void bind_executor(nb::module_& m) {
       .def_prop_ro("scratch_bytes",
                    [](const PyExecutor& e) { return e.executor().scratch_bytes(); });
   m.def(
+      "fma_peak", [](const std::string& isa) { return fma_peak_gflops(isa_from_name(isa)); },
+      nb::arg("isa"), nb::call_guard<nb::gil_scoped_release>(),
+      "GFLOP/s of independent fused multiply-adds on registers, one thread, a few milliseconds.");
+  m.def(
       "time_operator", &time_packed, nb::arg("packed"), nb::arg("repeat"), nb::arg("threads") = 1,
       nb::arg("evict_bytes") = 0,
       "Milliseconds of each of `repeat` runs on random data, after one that is not counted. With\n"

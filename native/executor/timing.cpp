@@ -1,9 +1,11 @@
 #include "executor/timing.h"
 
 #include <atomic>
+#include <chrono>
 #include <random>
 
 #include "executor/executor.h"
+#include "kernels/kernels.h"
 
 namespace activsparse {
 namespace {
@@ -57,6 +59,18 @@ std::vector<double> time_operator(const Operator& op, const std::vector<TensorDe
     times.push_back(executor.profile(nullptr, nullptr, 1)[0]);
   }
   return times;
+}
+
+double fma_peak_gflops(Isa isa) {
+  const PeakKernels& peak = kernels_for(isa).peak_f32;
+  const int64_t rounds = 1 << 18;
+  peak.run(rounds);
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point begin = Clock::now();
+  volatile float keep = peak.run(rounds);
+  static_cast<void>(keep);
+  const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+  return 1e-9 * static_cast<double>(rounds * peak.flops_per_round) / seconds;
 }
 
 }  // namespace activsparse

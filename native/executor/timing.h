@@ -15,4 +15,7 @@ std::vector<double> time_operator(const Operator& op, const std::vector<TensorDe
                                   const std::vector<TensorDesc>& outputs, int repeat, int threads,
                                   std::size_t evict_bytes);
 
+// GFLOP/s of fused multiply-adds on registers alone, one thread: the ceiling of every kernel.
+double fma_peak_gflops(Isa isa);
+
 }  // namespace activsparse

@@ -18,7 +18,7 @@ constexpr int tile_rows(int vectors) {
   return vectors == 2 ? 6 : vectors == 1 ? 12 : 0;
 }
 
-template <class V, int R, int N>
+template <class V, int R, int N, bool kGather>
 void gemm_tile(const GemmArgs& args) {
   constexpr int W = V::kWidth;
   // Weights stream from the second-level cache; this many bytes ahead covers its latency.
@@ -41,6 +41,7 @@ void gemm_tile(const GemmArgs& args) {
 
   const float* const* rows = args.rows;
   const int channels = args.channels;
+  const int32_t* const distances = args.distances;
   for (int t = 0; t < args.taps; ++t, rows += R) {
     const float* w = args.weights[t];
     const float* x[R];
@@ -55,7 +56,7 @@ void gemm_tile(const GemmArgs& args) {
       }
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
-        const V value = V::broadcast(x[r] + c);
+        const V value = V::broadcast(x[r] + (kGather ? distances[c] : c));
 #pragma GCC unroll 4
         for (int v = 0; v < N; ++v) sums[r][v] = fma(value, weight[v], sums[r][v]);
       }
@@ -97,26 +98,29 @@ void gemm_tile(const GemmArgs& args) {
       activate_run<V>(args.out[r], args.out[r], (N - 1) * W + lanes, *epilogue);
 }
 
-template <class V, int N, int R>
+template <class V, bool kGather, int N, int R>
 constexpr void fill_tiles(GemmKernels& kernels) {
   if constexpr (R > 0) {
-    kernels.tile[N - 1][R - 1] = gemm_tile<V, R, N>;
-    fill_tiles<V, N, R - 1>(kernels);
+    kernels.max_vectors = N;
+    kernels.max_rows[N - 1] = kernels.max_rows[N - 1] > R ? kernels.max_rows[N - 1] : R;
+    kernels.tile[N - 1][R - 1] = gemm_tile<V, R, N, kGather>;
+    fill_tiles<V, kGather, N, R - 1>(kernels);
   }
 }
 
-template <class V>
+template <class V, bool kGather = false>
 constexpr GemmKernels gemm_kernels() {
   GemmKernels kernels{};
-  for (int v = 1; v <= kMaxTileVectors; ++v) {
-    kernels.max_rows[v - 1] = tile_rows<V>(v);
-    if (tile_rows<V>(v) > 0) kernels.max_vectors = v;
-  }
-  fill_tiles<V, 1, tile_rows<V>(1)>(kernels);
-  fill_tiles<V, 2, tile_rows<V>(2)>(kernels);
-  fill_tiles<V, 3, tile_rows<V>(3)>(kernels);
-  fill_tiles<V, 4, tile_rows<V>(4)>(kernels);
+  fill_tiles<V, kGather, 1, tile_rows<V>(1)>(kernels);
+  fill_tiles<V, kGather, 2, tile_rows<V>(2)>(kernels);
+  fill_tiles<V, kGather, 3, tile_rows<V>(3)>(kernels);
+  fill_tiles<V, kGather, 4, tile_rows<V>(4)>(kernels);
   return kernels;
+}
+
+template <class V>
+constexpr GemmKernels gather_gemm_kernels() {
+  return gemm_kernels<V, true>();
 }
 
 }  // namespace activsparse

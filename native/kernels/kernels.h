@@ -33,6 +33,8 @@ struct GemmArgs {
   const float* const* weights;  // (taps): each (channels, vectors * width), 64-byte aligned, zero
                                 // beyond the last lane
   int taps, channels;
+  // Only for gather_gemm, (channels): channel c of a row lies at rows[t][r][distances[c]].
+  const int32_t* distances;
   const float*
       start;  // (vectors * width), usually the bias; nullptr: sums go on from what `out` holds
   float* const* out;             // (tile rows)

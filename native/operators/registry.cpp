@@ -8,6 +8,7 @@ std::vector<OperatorType> conv_reference_types();
 std::vector<OperatorType> conv_direct_types();
 std::vector<OperatorType> conv_pointwise_types();
 std::vector<OperatorType> conv_depthwise_types();
+std::vector<OperatorType> conv_stem_types();
 std::vector<OperatorType> gemm_direct_types();
 std::vector<OperatorType> conv_winograd_types();
 std::vector<OperatorType> elementwise_types();
@@ -29,6 +30,7 @@ const std::vector<OperatorType>& operator_types() {
              conv_direct_types,
              conv_pointwise_types,
              conv_depthwise_types,
+             conv_stem_types,
              conv_winograd_types,
              gemm_direct_types,
          }) {
