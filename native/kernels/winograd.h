@@ -4,19 +4,29 @@
 //   y = A^T [ (G g G^T) . (B^T d B) ] A        d: input patch, g: kernel, y: output tile, . element
 //   by element
 //
-// Summed over C input channels, each of the kIn^2 elements k is a matrix product M[k] = V[k] U[k]
-// with V[k] (tiles, C), U[k] (C, N). Layouts, in floats:
+// Along each axis a tile is *full* (kOut outputs from kIn = kOut + 2 inputs) or *half* (kOut / 2
+// outputs). A half axis interpolates at a subset of the full one's points, so that its transformed
+// weights are the full one's up to constant factors, which its input transform takes over: ragged
+// edges cost less and no weights of their own.
+//
+// Summed over C input channels, each of the kIn^2 elements k = i * kIn + j is a matrix product M[k]
+// = V[k] U[k] with V[k] (tiles, C), U[k] (C, N). Layouts, in floats:
 //   v   [k][tile][channel]: element k of a tile starts at v + k * v_stride + tile * row_stride
-//   u   [block of kVecs vectors of outputs][k][C][vecs * width], made at pack time
+//   u   [block of vectors of outputs][k][C][vecs * width], made at pack time
 //   m   [tile][k][vecs * width], one block of output channels at a time
 // Padded channels of v (up to the next whole vector) are written as zeros and never read by the
-// product.
+// product. Elements of a half tile whose points it does not use are neither written nor read.
 #pragma once
 #include <cstdint>
 
 #include "common/activation.h"
 
 namespace activsparse {
+
+// Which axes of a tile are half. Tiles are sorted in this order: whatever points an element k
+// belongs to, the tiles that have it are neighbours.
+enum WinogradShape : int { kHalfWidth = 0, kFull = 1, kHalfHeight = 2, kHalfBoth = 3 };
+inline constexpr int kWinogradShapes = 4;
 
 // One image of an NHWC tensor. `x` points at pixel (0, 0), channel 0.
 struct WinogradSource {
@@ -40,16 +50,17 @@ struct WinogradTarget {
 
 struct WinogradKernels {
   int max_vecs;  // largest `vecs` of a block of output channels
-  int out, in;   // tile sizes kOut and kIn
   // B^T d B of the patch whose first element is pixel (top, left), zeros outside of the image.
-  void (*transform_input)(const WinogradSource& source, int top, int left, float* v,
-                          int64_t v_stride);
-  // All kIn^2 products of `tiles` tiles with one block of `vecs` vectors of output channels.
-  void (*multiply)(const float* v, int64_t v_stride, int64_t row_stride, int tiles, int channels,
-                   const float* u, int vecs, float* m);
+  void (*transform_input[kWinogradShapes])(const WinogradSource& source, int top, int left,
+                                           float* v, int64_t v_stride);
+  // All products of consecutive tiles with one block of `vecs` vectors of output channels; the
+  // tiles of shape s are the rows first[s] to first[s + 1] of v and m.
+  void (*multiply)(const float* v, int64_t v_stride, int64_t row_stride,
+                   const int (&first)[kWinogradShapes + 1], int channels, const float* u, int vecs,
+                   float* m);
   // activation(A^T m A + bias + residual) of one tile.
-  void (*transform_output)(const float* m, int vecs, const WinogradTarget& target,
-                           const Epilogue& epilogue);
+  void (*transform_output[kWinogradShapes])(const float* m, int vecs, const WinogradTarget& target,
+                                            const Epilogue& epilogue);
 };
 
 }  // namespace activsparse

@@ -30,7 +30,8 @@ void winograd_rows(const float* v, int64_t row_stride, int channels, const float
     V row[N];
 #pragma GCC unroll 4
     for (int j = 0; j < N; ++j) row[j] = V::load(u + j * W);
-    __builtin_prefetch(next, 0, 2);
+    for (int64_t i = 0; i < fetch; i += 64 / int64_t{sizeof(float)})
+      __builtin_prefetch(next + i, 0, 2);
     next += fetch;
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
@@ -70,26 +71,38 @@ struct WinogradRowsTable {
   }
 };
 
+// Shapes of tiles that have an element: the half ones only if its point is theirs.
+template <class W>
+constexpr bool winograd_half_point(int point) {
+  for (int used : W::Half::kPoints)
+    if (used == point) return true;
+  return false;
+}
+
 template <class V, class W>
-void winograd_multiply(const float* v, int64_t v_stride, int64_t row_stride, int tiles,
-                       int channels, const float* u, int vecs, float* m) {
+void winograd_multiply(const float* v, int64_t v_stride, int64_t row_stride,
+                       const int (&first)[kWinogradShapes + 1], int channels, const float* u,
+                       int vecs, float* m) {
   static constexpr WinogradRowsTable<V> table;
-  constexpr int elements = W::kIn * W::kIn;
+  constexpr int points = W::Full::kIn;
   const int64_t panel = int64_t{channels} * vecs * V::kWidth;
-  const int64_t m_stride = int64_t{elements} * vecs * V::kWidth;
+  const int64_t m_stride = int64_t{points} * points * vecs * V::kWidth;
   const int max_rows = winograd_max_rows<V>(vecs);
-  const int groups = (tiles + max_rows - 1) / max_rows;
-  // Lines of the next panel fetched per channel and group of rows; the groups share the panel
-  // evenly.
-  const int64_t fetch = panel / channels / groups;
-  for (int k = 0; k < elements; ++k, v += v_stride, u += panel, m += vecs * V::kWidth) {
-    for (int g = 0, done = 0; g < groups; ++g) {
-      const int rows = (tiles - done) / (groups - g);
-      table.rows[vecs][rows](v + done * row_stride, row_stride, channels, u, m + done * m_stride,
-                             m_stride, u + panel + g * fetch * channels, fetch);
-      done += rows;
+  for (int i = 0; i < points; ++i)
+    for (int j = 0; j < points; ++j, v += v_stride, u += panel, m += vecs * V::kWidth) {
+      const bool half_i = winograd_half_point<W>(i), half_j = winograd_half_point<W>(j);
+      const int begin = first[half_j ? kHalfWidth : kFull];
+      const int end = first[half_i ? half_j ? kWinogradShapes : kHalfBoth : kHalfHeight];
+      const int groups = (end - begin + max_rows - 1) / max_rows;
+      for (int g = 0, row = begin; g < groups; ++g) {
+        const int rows = (end - row) / (groups - g);
+        // The groups share the fetching of the next panel evenly.
+        const int64_t fetch = panel / channels / groups;
+        table.rows[vecs][rows](v + row * row_stride, row_stride, channels, u, m + row * m_stride,
+                               m_stride, u + panel + g * fetch * channels, fetch);
+        row += rows;
+      }
     }
-  }
 }
 
 }  // namespace activsparse

@@ -1,10 +1,11 @@
 // Winograd convolutions over kept tiles: conv/winograd4 and conv/winograd2. The maths and layouts
 // of the inner loops are in kernels/winograd.h, their error bounds in docs/numerics.md.
 //
-// All tiles of the batch are numbered through. A small layer ("shared") transforms every tile first
-// and then multiplies blocks of output channels by blocks of tiles, so that its large weights are
-// read once and threads share the transformed input. A large layer goes block of tiles by block of
-// tiles, each staying in the second-level cache.
+// All tiles of the batch are numbered through, sorted by shape (tile / images in the cover, tile %
+// images the image). A small layer ("shared") transforms every tile first and then multiplies
+// blocks of output channels by blocks of tiles, so that its large weights are read once and threads
+// share the transformed input. A large layer goes block of tiles by block of tiles, each staying in
+// the second-level cache.
 #include <algorithm>
 #include <cstring>
 
@@ -19,7 +20,7 @@ namespace {
 // Below this many bytes of transformed input a layer is "shared". It need not fit the second-level
 // cache (1-2 MiB on the CPUs we know): the products read it at a small fraction of the third
 // level's bandwidth.
-constexpr int64_t kSharedBytes = 3 << 20;
+constexpr int64_t kSharedBytes = 1 << 20;
 // Transformed input and products of one block of tiles, which stay in the second-level cache next
 // to the weights.
 constexpr int64_t kBlockBytes = 448 << 10;
@@ -36,6 +37,11 @@ struct Header {
 };
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+int shape_of(const CoverTile& tile) {
+  if (tile.half_height) return tile.half_width ? kHalfBoth : kHalfHeight;
+  return tile.half_width ? kHalfWidth : kFull;
+}
 
 template <int kOut>
 class ConvWinograd : public Operator {
@@ -56,6 +62,9 @@ class ConvWinograd : public Operator {
     sources_ = h_.has_source ? blob.array<int32_t>(h_.sources, h_.skipped) : nullptr;
     check();
     total_ = int64_t{p.output.n} * h_.image_tiles;
+    for (int i = 0; i < h_.image_tiles; ++i)
+      for (int shape = shape_of(tiles_[i]); shape < kWinogradShapes; ++shape)
+        first_[shape + 1] += p.output.n;
     row_stride_ = v_row_stride(p.input.c);
     max_vecs_ =
         static_cast<int>(ceil_div(ceil_div(p.output.c, table_.width), std::max(h_.blocks, 1)));
@@ -79,7 +88,13 @@ class ConvWinograd : public Operator {
            ",3x3) x" + std::to_string(max_vecs_ * table_.width);
   }
   double macs() const override {
-    return static_cast<double>(total_) * kElements * h_.params.input.c * h_.params.output.c;
+    const double channels = static_cast<double>(h_.params.input.c) * h_.params.output.c;
+    constexpr int full = kOut + 2, half = kOut / 2 + 2;
+    constexpr int products[kWinogradShapes] = {full * half, full * full, full * half, half * half};
+    double sum = 0;
+    for (int s = 0; s < kWinogradShapes; ++s)
+      sum += (first_[s + 1] - first_[s]) * channels * products[s];
+    return sum;
   }
   std::size_t index_bytes() const override {
     return h_.image_tiles * sizeof(CoverTile) +
@@ -133,7 +148,7 @@ class ConvWinograd : public Operator {
     bool good = h_.block_tiles >= 1 && h_.blocks >= 1 && p.kernel_h == 3 && p.kernel_w == 3;
     for (int i = 0; i < h_.image_tiles && good; ++i) {
       const CoverTile& t = tiles_[i];
-      good = t.y >= 0 && t.x >= 0;
+      good = t.y >= 0 && t.x >= 0 && (i == 0 || shape_of(tiles_[i - 1]) <= shape_of(t));
       for (int bit = 0; bit < kOut * kOut; ++bit)
         if (t.keep >> bit & 1)
           good = good && t.y + bit / kOut < p.output.h && t.x + bit % kOut < p.output.w;
@@ -150,9 +165,10 @@ class ConvWinograd : public Operator {
     WinogradSource source{nullptr, p.input.h, p.input.w, p.input.c, p.input.stride};
     const int64_t image_floats = int64_t{p.input.h} * p.input.w * p.input.stride;
     for (int64_t i = begin; i < end; ++i, v += row_stride_) {
-      const CoverTile& tile = tiles_[i % h_.image_tiles];
-      source.x = args.inputs[0] + i / h_.image_tiles * image_floats;
-      kernels_.transform_input(source, tile.y - p.pad_top, tile.x - p.pad_left, v, v_stride);
+      const CoverTile& tile = tiles_[i / p.input.n];
+      source.x = args.inputs[0] + i % p.input.n * image_floats;
+      kernels_.transform_input[shape_of(tile)](source, tile.y - p.pad_top, tile.x - p.pad_left, v,
+                                               v_stride);
     }
   }
 
@@ -167,8 +183,10 @@ class ConvWinograd : public Operator {
     const int vecs = block_start(vectors, h_.blocks, static_cast<int>(block) + 1) - first_vector;
     const int first = first_vector * width;
     const int64_t end = std::min(begin + h_.block_tiles, total_);
-    kernels_.multiply(v + (begin - origin) * row_stride_, v_stride, row_stride_,
-                      static_cast<int>(end - begin), p.input.c,
+    int shapes[kWinogradShapes + 1];
+    for (int s = 0; s <= kWinogradShapes; ++s)
+      shapes[s] = static_cast<int>(std::clamp(first_[s], begin, end) - begin);
+    kernels_.multiply(v + (begin - origin) * row_stride_, v_stride, row_stride_, shapes, p.input.c,
                       weights_ + int64_t{first} * kElements * p.input.c, vecs, m);
 
     const int64_t positions = int64_t{p.output.h} * p.output.w;
@@ -181,12 +199,12 @@ class ConvWinograd : public Operator {
     target.channels = std::min(vecs * width, p.output.c - first);
     target.padded = p.output.padded;
     for (int64_t i = begin; i < end; ++i, m += int64_t{kElements} * vecs * width) {
-      const CoverTile& tile = tiles_[i % h_.image_tiles];
-      const int64_t pixel = i / h_.image_tiles * positions + int64_t{tile.y} * p.output.w + tile.x;
+      const CoverTile& tile = tiles_[i / p.output.n];
+      const int64_t pixel = i % p.output.n * positions + int64_t{tile.y} * p.output.w + tile.x;
       target.y = args.outputs[0] + pixel * p.output.stride + first;
       target.keep = tile.keep;
       if (p.has_residual) target.residual = args.inputs[1] + pixel * p.residual.stride + first;
-      kernels_.transform_output(m, vecs, target, p.epilogue);
+      kernels_.transform_output[shape_of(tile)](m, vecs, target, p.epilogue);
     }
   }
 
@@ -224,6 +242,7 @@ class ConvWinograd : public Operator {
   const float *weights_, *bias_, *skipped_value_;
   const CoverTile* tiles_;
   const int32_t *skipped_, *sources_;
+  int64_t first_[kWinogradShapes + 1] = {};  // first tile of each shape
   int64_t total_, row_stride_;
   int max_vecs_;
 };
@@ -256,7 +275,7 @@ Blob pack(const OpSpec& spec, Isa isa) {
   const int64_t total = int64_t{p.output.n} * h.image_tiles;
   const int64_t v_bytes = ConvWinograd<kOut>::v_bytes_per_tile(p.input.c);
   const int64_t m_bytes =
-      int64_t{kernels.in} * kernels.in * ceil_div(vectors, h.blocks) * table.width * sizeof(float);
+      int64_t{kOut + 2} * (kOut + 2) * ceil_div(vectors, h.blocks) * table.width * sizeof(float);
   h.shared = total * v_bytes <= kSharedBytes || total <= 16;
   const int64_t fit =
       std::max<int64_t>(h.shared ? kBlockBytes / m_bytes : kBlockBytes / (v_bytes + m_bytes), 16);

@@ -1,6 +1,7 @@
 #include "operators/tile_cover.h"
 
 #include <algorithm>
+#include <climits>
 
 namespace activsparse {
 namespace {
@@ -13,74 +14,99 @@ struct View {
   bool kept(int y, int x) const {
     return !mask || mask[swapped ? int64_t{x} * h + y : int64_t{y} * w + x];
   }
-};
-
-// First columns of the tiles that cover the kept positions of rows [begin, end).
-std::vector<int> band_tiles(const View& view, int begin, int end, int size) {
-  std::vector<int> starts;
-  for (int x = 0; x < view.w;) {
-    bool any = false;
-    for (int y = begin; y < end; ++y) any = any || view.kept(y, x);
-    if (any) starts.push_back(x);
-    x += any ? size : 1;
+  bool any(int begin, int end, int x) const {
+    for (int y = begin; y < end; ++y)
+      if (kept(y, x)) return true;
+    return false;
   }
-  return starts;
-}
-
-struct Band {
-  int begin, end;
-  std::vector<int> starts;
 };
 
-// The bands of the cover with the fewest tiles; equal counts prefer high bands.
-std::vector<Band> best_bands(const View& view, int size) {
-  std::vector<int> count(view.h + 1, 0), next(view.h + 1, view.h);
-  for (int y = view.h - 1; y >= 0; --y) {
-    count[y] = -1;
-    for (int end = std::min(y + size, view.h); end > y; --end) {
-      const int tiles = static_cast<int>(band_tiles(view, y, end, size).size()) + count[end];
-      if (count[y] >= 0 && tiles >= count[y]) continue;
-      count[y] = tiles;
-      next[y] = end;
+struct Piece {
+  int begin, length;
+};
+
+// Cuts an axis of `count` places into pieces of 1 to `size` places or of one place at no cost, with
+// the lowest sum of cost(begin, length); of equal sums the longest pieces first.
+template <class Cost>
+std::vector<Piece> cut(int count, int size, const Cost& cost, int64_t* sum) {
+  std::vector<int64_t> best(count + 1, 0);
+  std::vector<int> length(count + 1, 0);
+  for (int at = count - 1; at >= 0; --at) {
+    best[at] = INT64_MAX;
+    for (int n = std::min(size, count - at); n > 0; --n) {
+      const int64_t total = cost(at, n) + best[at + n];
+      if (total >= best[at]) continue;
+      best[at] = total;
+      length[at] = n;
     }
   }
-  std::vector<Band> bands;
-  for (int y = 0; y < view.h; y = next[y])
-    bands.push_back({y, next[y], band_tiles(view, y, next[y], size)});
-  return bands;
+  *sum = best[0];
+  std::vector<Piece> pieces;
+  for (int at = 0; at < count; at += length[at]) pieces.push_back({at, length[at]});
+  return pieces;
 }
 
-size_t tiles_in(const std::vector<Band>& bands) {
-  size_t n = 0;
-  for (const Band& band : bands) n += band.starts.size();
-  return n;
+// Products along an axis for a piece: those of a half or a full tile.
+int points(int length, int size) { return (length <= size / 2 ? size / 2 : size) + 2; }
+
+// The pieces of a band of rows; empty columns cost nothing.
+std::vector<Piece> cut_band(const View& view, Piece band, int size, int64_t* sum) {
+  std::vector<char> kept(view.w);
+  for (int x = 0; x < view.w; ++x) kept[x] = view.any(band.begin, band.begin + band.length, x);
+  return cut(
+      view.w, size,
+      [&](int at, int n) -> int64_t { return n == 1 && !kept[at] ? 0 : points(n, size); }, sum);
+}
+
+struct Cover {
+  int64_t products;
+  std::vector<CoverTile> tiles;
+};
+
+Cover cover(const View& view, int size) {
+  int64_t products = 0, ignored;
+  const std::vector<Piece> bands = cut(
+      view.h, size,
+      [&](int at, int n) {
+        int64_t sum;
+        cut_band(view, {at, n}, size, &sum);
+        return sum * points(n, size);
+      },
+      &products);
+  std::vector<CoverTile> tiles;
+  for (const Piece& band : bands)
+    for (const Piece& piece : cut_band(view, band, size, &ignored)) {
+      CoverTile tile{};
+      for (int i = 0; i < band.length; ++i)
+        for (int j = 0; j < piece.length; ++j)
+          if (view.kept(band.begin + i, piece.begin + j))
+            tile.keep |= static_cast<uint16_t>(1u << (view.swapped ? j * size + i : i * size + j));
+      if (!tile.keep) continue;
+      tile.y = static_cast<int16_t>(band.begin);
+      tile.x = static_cast<int16_t>(piece.begin);
+      tile.half_height = band.length <= size / 2;
+      tile.half_width = piece.length <= size / 2;
+      if (view.swapped) {
+        std::swap(tile.y, tile.x);
+        std::swap(tile.half_height, tile.half_width);
+      }
+      tiles.push_back(tile);
+    }
+  return {products, std::move(tiles)};
+}
+
+int order(const CoverTile& tile) {
+  return tile.half_height ? 2 + tile.half_width : 1 - tile.half_width;
 }
 
 }  // namespace
 
 std::vector<CoverTile> cover_with_tiles(const uint8_t* mask, int h, int w, int size) {
-  View view{mask, h, w, false};
-  std::vector<Band> bands = best_bands(view, size);
-  const View swapped{mask, w, h, true};
-  std::vector<Band> columns = best_bands(swapped, size);
-  if (tiles_in(columns) < tiles_in(bands)) {
-    bands = std::move(columns);
-    view = swapped;
-  }
-  std::vector<CoverTile> tiles;
-  for (const Band& band : bands)
-    for (int start : band.starts) {
-      uint16_t keep = 0;
-      for (int y = band.begin; y < band.end; ++y)
-        for (int x = start; x < std::min(start + size, view.w); ++x) {
-          const int i = y - band.begin, j = x - start;
-          if (view.kept(y, x))
-            keep = static_cast<uint16_t>(keep | 1u << (view.swapped ? j * size + i : i * size + j));
-        }
-      CoverTile tile{static_cast<int16_t>(band.begin), static_cast<int16_t>(start), keep};
-      if (view.swapped) std::swap(tile.y, tile.x);
-      tiles.push_back(tile);
-    }
+  Cover rows = cover({mask, h, w, false}, size), columns = cover({mask, w, h, true}, size);
+  std::vector<CoverTile> tiles =
+      std::move(columns.products < rows.products ? columns.tiles : rows.tiles);
+  std::stable_sort(tiles.begin(), tiles.end(),
+                   [](const CoverTile& a, const CoverTile& b) { return order(a) < order(b); });
   return tiles;
 }
 

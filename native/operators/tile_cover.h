@@ -6,22 +6,24 @@
 
 namespace activsparse {
 
-// A tile of size x size output positions, the first of them at (y, x). Bit i * size + j of `keep`
-// is set where the tile writes position (y + i, x + j); a tile may reach over other tiles and over
-// the edge of the map, but never writes there.
+// A tile of output positions, the first of them at (y, x). Along each axis it is `size` positions
+// long, or half of that. Bit i * size + j of `keep` is set where the tile writes position (y + i, x
+// + j); a tile may reach over other tiles and over the edge of the map, but never writes there.
 struct CoverTile {
   int16_t y, x;
   uint16_t keep;
+  uint8_t half_height, half_width;
 };
 
 // Every kept position is written by exactly one tile. `mask` is (h, w), nonzero = kept, nullptr =
-// all kept; h and w at most 32767, size at most 4.
+// all kept; h and w at most 32767, size 4 or 2. A tile of h x w outputs costs (h + 2) (w + 2)
+// products per pair of channels.
 //
-// The map is cut into bands of at most `size` rows, and each band's kept columns are taken greedily
-// from the left, which is optimal within a band; dynamic programming finds the cuts with the fewest
-// tiles. The same is tried with bands of columns. The dense grid is one such cover, so there are
-// never more tiles than in the dense grid, and a map of kept rows x kept columns gets (runs of
-// rows) x (runs of columns) tiles.
+// The map is cut into bands of rows and each band into tiles, both by dynamic programming, so that
+// the products are the fewest of all such covers; and again with bands of columns. The dense grid
+// is one such cover, so no mask costs more than the dense map, and a map of kept rows x kept
+// columns costs (its rows' runs) x (its columns' runs). The tiles come sorted by shape: half width,
+// full, half height, half both (WinogradShape).
 std::vector<CoverTile> cover_with_tiles(const uint8_t* mask, int h, int w, int size);
 
 }  // namespace activsparse

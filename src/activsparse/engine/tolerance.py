@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ NETWORK_SAFETY = 8.0
 """Between a random walk of roundings and what two correct engines may differ by."""
 
 _FINITE_POINTS = {4: (0.0, 0.625, -0.625, 1.5, -1.5), 2: (0.0, 1.0, -1.0)}
+_HALF_POINTS = {4: 3, 2: 2}  # the first so many of them serve tiles of half the size
 
 
 def gamma(operations: int) -> float:
@@ -31,26 +33,29 @@ def gamma(operations: int) -> float:
     return operations * UNIT_ROUNDOFF / (1 - operations * UNIT_ROUNDOFF)
 
 
-def winograd_matrices(tile: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+def winograd_matrices(tile: int, half: bool = False) -> tuple[FloatArray, FloatArray, FloatArray]:
     """The matrices of F(tile, 3): y = A^T ((G g) * (B^T d)).
 
     Args:
-        tile: Outputs per tile, 4 or 2.
+        tile: Outputs of a full tile along one axis, 4 or 2.
+        half: The axis of half as many outputs that shares the full one's transformed weights.
 
     Returns:
-        A^T (tile, tile + 2), G (tile + 2, 3) and B^T (tile + 2, tile + 2).
+        A^T (m, m + 2), G (m + 2, 3) and B^T (m + 2, m + 2) for m outputs, m = tile or tile / 2.
     """
-    points = np.array(_FINITE_POINTS[tile])
-    size = tile + 2
-    a = np.zeros((tile, size))
-    a[:, :-1] = points[None, :] ** np.arange(tile)[:, None]
+    every = np.array(_FINITE_POINTS[tile])
+    points = every[: _HALF_POINTS[tile]] if half else every
+    size = len(points) + 1
+    a = np.zeros((size - 2, size))
+    a[:, :-1] = points[None, :] ** np.arange(size - 2)[:, None]
     a[-1, -1] = 1
     g = np.zeros((size, 3))
     b = np.zeros((size, size))
     for i, point in enumerate(points):
         others = np.delete(points, i)
-        g[i] = point ** np.arange(3) / np.prod(point - others)
-        b[i, :-1] = np.poly(others)[::-1]
+        scale = np.prod(point - np.delete(every, i))
+        g[i] = point ** np.arange(3) / scale
+        b[i, :-1] = np.poly(others)[::-1] * scale / np.prod(point - others)
     g[-1, -1] = 1
     b[-1] = np.poly(points)[::-1]
     return a, g, b
@@ -72,15 +77,15 @@ def winograd_bound(
     Returns:
         (O,) float64: bound of the absolute error per output channel.
     """
-    a, g, b = (
-        np.abs(matrix) if i != 1 else matrix for i, matrix in enumerate(winograd_matrices(tile))
-    )
-    u = np.abs(np.einsum("ij,ocjk,lk->ocil", g, weight.astype(np.float64), g, optimize=True))
-    v = np.outer(b.sum(1), b.sum(1))
-    products = np.einsum("ocil,c->oil", u, input_max.astype(np.float64)) * v
-    outputs = np.einsum("ij,ojk,lk->oil", a, products, a, optimize=True)
-    bound: FloatArray = gamma(weight.shape[1] + TRANSFORM_OPERATIONS) * outputs.max(axis=(1, 2))
-    return bound
+    largest = np.zeros(len(weight))
+    axes = [winograd_matrices(tile, half) for half in (False, True)]
+    for (ay, gy, by), (ax, gx, bx) in itertools.product(axes, axes):
+        u = np.abs(np.einsum("ij,ocjk,lk->ocil", gy, weight.astype(np.float64), gx, optimize=True))
+        v = np.outer(np.abs(by).sum(1), np.abs(bx).sum(1))
+        products = np.einsum("ocil,c->oil", u, input_max.astype(np.float64)) * v
+        outputs = np.einsum("ij,ojk,lk->oil", np.abs(ay), products, np.abs(ax), optimize=True)
+        largest = np.maximum(largest, outputs.max(axis=(1, 2)))
+    return gamma(weight.shape[1] + TRANSFORM_OPERATIONS) * largest
 
 
 def network_bound(sums: Iterable[float], reference: npt.NDArray[Any]) -> float:

@@ -1,0 +1,184 @@
+// The Winograd transforms along one axis. Matrices, and why these points, in docs/numerics.md.
+//
+// Each struct: kOut outputs from kIn inputs; kTile and kFamily, the same of the full axis it
+// belongs to; kPoints, the family's points it uses, infinity being the last. `input` and `output`
+// multiply one line of vectors by B^T and A^T. `input_rows` and `output_rows` do so with N columns
+// at once: load(i, j) gives an element, emit(i, row) takes row i of the result. They go through the
+// rows in an order that keeps few vectors alive.
+#pragma once
+
+namespace activsparse {
+
+// `input_rows` and `output_rows` from `input` and `output`, one column after the other.
+template <class Axis>
+struct WinogradColumns {
+  template <class V, int N, class Load, class Emit>
+  __attribute__((always_inline)) static void input_rows(const Load& d, const Emit& emit) {
+    V rows[Axis::kIn][N];
+    for (int j = 0; j < N; ++j) {
+      V column[Axis::kIn], t[Axis::kIn];
+      for (int i = 0; i < Axis::kIn; ++i) column[i] = d(i, j);
+      Axis::input(column, t);
+      for (int i = 0; i < Axis::kIn; ++i) rows[i][j] = t[i];
+    }
+    for (int i = 0; i < Axis::kIn; ++i) emit(i, rows[i]);
+  }
+  template <class V, int N, class Load, class Emit>
+  __attribute__((always_inline)) static void output_rows(const Load& m, const Emit& emit) {
+    V rows[Axis::kOut][N];
+    for (int j = 0; j < N; ++j) {
+      V column[Axis::kIn], y[Axis::kOut];
+      for (int i = 0; i < Axis::kIn; ++i) column[i] = m(i, j);
+      Axis::output(column, y);
+      for (int i = 0; i < Axis::kOut; ++i) rows[i][j] = y[i];
+    }
+    for (int i = 0; i < Axis::kOut; ++i) emit(i, rows[i]);
+  }
+};
+
+// Points 0, +-a, +-b, infinity. All constants are exact in fp32.
+struct Winograd4Points {
+  static constexpr float kA = 0.625f, kB = 1.5f;
+  static constexpr float kA2 = kA * kA, kB2 = kB * kB;
+};
+
+struct WinogradFull4 : Winograd4Points {
+  static constexpr int kOut = 4, kIn = 6, kTile = 4, kFamily = 6;
+  static constexpr int kPoints[6] = {0, 1, 2, 3, 4, 5};
+
+  // The rows of the points +-s, q being the other pair's square: (d4 - q d2) +- s (d3 - q d1).
+  template <class V>
+  static void pair(float s, float q, V d1, V d2, V d3, V d4, V& plus, V& minus) {
+    const V even = fma(V::set1(-q), d2, d4), odd = fma(V::set1(-q * s), d1, V::set1(s) * d3);
+    plus = even + odd;
+    minus = even - odd;
+  }
+  // The rows of the points 0 and infinity: a^2 b^2 d0 - (a^2 + b^2) d2 + d4.
+  template <class V>
+  static V end(V d0, V d2, V d4) {
+    return fma(V::set1(kA2 * kB2), d0, fma(V::set1(-(kA2 + kB2)), d2, d4));
+  }
+  template <class V>
+  static void input(const V (&d)[6], V (&t)[6]) {
+    t[0] = end(d[0], d[2], d[4]);
+    pair(kA, kB2, d[1], d[2], d[3], d[4], t[1], t[2]);
+    pair(kB, kA2, d[1], d[2], d[3], d[4], t[3], t[4]);
+    t[5] = end(d[1], d[3], d[5]);
+  }
+  template <class V, int N, class Load, class Emit>
+  __attribute__((always_inline)) static void input_rows(const Load& d, const Emit& emit) {
+    V plus[N], minus[N];
+    for (int j = 0; j < N; ++j)
+      pair(kA, kB2, d(1, j), d(2, j), d(3, j), d(4, j), plus[j], minus[j]);
+    emit(1, plus);
+    emit(2, minus);
+    for (int j = 0; j < N; ++j)
+      pair(kB, kA2, d(1, j), d(2, j), d(3, j), d(4, j), plus[j], minus[j]);
+    emit(3, plus);
+    emit(4, minus);
+    for (int j = 0; j < N; ++j) plus[j] = end(d(0, j), d(2, j), d(4, j));
+    emit(0, plus);
+    for (int j = 0; j < N; ++j) minus[j] = end(d(1, j), d(3, j), d(5, j));
+    emit(5, minus);
+  }
+
+  // Rows 0 and 2 of A^T need the sums p, r of the pairs of points, rows 1 and 3 their differences
+  // q, t.
+  template <class V>
+  static void even(V m0, V p, V r, V& y0, V& y2) {
+    y0 = m0 + (p + r);
+    y2 = fma(V::set1(kA2), p, V::set1(kB2) * r);
+  }
+  template <class V>
+  static void odd(V q, V t, V m5, V& y1, V& y3) {
+    y1 = fma(V::set1(kA), q, V::set1(kB) * t);
+    y3 = fma(V::set1(kA * kA2), q, fma(V::set1(kB * kB2), t, m5));
+  }
+  template <class V>
+  static void output(const V (&m)[6], V (&y)[4]) {
+    even(m[0], m[1] + m[2], m[3] + m[4], y[0], y[2]);
+    odd(m[1] - m[2], m[3] - m[4], m[5], y[1], y[3]);
+  }
+  template <class V, int N, class Load, class Emit>
+  __attribute__((always_inline)) static void output_rows(const Load& m, const Emit& emit) {
+    V first[N], second[N];
+    for (int j = 0; j < N; ++j)
+      even(m(0, j), m(1, j) + m(2, j), m(3, j) + m(4, j), first[j], second[j]);
+    emit(0, first);
+    emit(2, second);
+    for (int j = 0; j < N; ++j)
+      odd(m(1, j) - m(2, j), m(3, j) - m(4, j), m(5, j), first[j], second[j]);
+    emit(1, first);
+    emit(3, second);
+  }
+};
+
+// Two outputs at the points 0, +-a, infinity of the full axis. The rows of B^T are F(2, 3)'s times
+// the ratio of the two axes' weight scales: a^2 b^2 d0 - b^2 d2; (a^2 - b^2) (d2 +- a d1); d3 - a^2
+// d1.
+struct WinogradHalf4 : Winograd4Points, WinogradColumns<WinogradHalf4> {
+  static constexpr int kOut = 2, kIn = 4, kTile = 4, kFamily = 6;
+  static constexpr int kPoints[4] = {0, 1, 2, 5};
+
+  template <class V>
+  static void input(const V (&d)[4], V (&t)[4]) {
+    constexpr float scale = kA2 - kB2;
+    const V even = V::set1(scale) * d[2], odd = V::set1(scale * kA) * d[1];
+    t[0] = fma(V::set1(kA2 * kB2), d[0], V::set1(-kB2) * d[2]);
+    t[1] = even + odd;
+    t[2] = even - odd;
+    t[3] = fma(V::set1(-kA2), d[1], d[3]);
+  }
+  template <class V>
+  static void output(const V (&m)[4], V (&y)[2]) {
+    y[0] = m[0] + (m[1] + m[2]);
+    y[1] = fma(V::set1(kA), m[1] - m[2], m[3]);
+  }
+};
+
+// Points 0, 1, -1, infinity.
+struct WinogradFull2 : WinogradColumns<WinogradFull2> {
+  static constexpr int kOut = 2, kIn = 4, kTile = 2, kFamily = 4;
+  static constexpr int kPoints[4] = {0, 1, 2, 3};
+
+  template <class V>
+  static void input(const V (&d)[4], V (&t)[4]) {
+    t[0] = d[2] - d[0];
+    t[1] = d[1] + d[2];
+    t[2] = d[2] - d[1];
+    t[3] = d[3] - d[1];
+  }
+  template <class V>
+  static void output(const V (&m)[4], V (&y)[2]) {
+    y[0] = m[0] + (m[1] + m[2]);
+    y[1] = (m[1] - m[2]) + m[3];
+  }
+};
+
+// One output at the points 0, 1, infinity; the row of the point 1 is twice F(1, 3)'s.
+struct WinogradHalf2 : WinogradColumns<WinogradHalf2> {
+  static constexpr int kOut = 1, kIn = 3, kTile = 2, kFamily = 4;
+  static constexpr int kPoints[3] = {0, 1, 3};
+
+  template <class V>
+  static void input(const V (&d)[3], V (&t)[3]) {
+    t[0] = d[1] - d[0];
+    t[1] = d[1] + d[1];
+    t[2] = d[2] - d[1];
+  }
+  template <class V>
+  static void output(const V (&m)[3], V (&y)[1]) {
+    y[0] = m[0] + m[1] + m[2];
+  }
+};
+
+struct Winograd4 {
+  using Full = WinogradFull4;
+  using Half = WinogradHalf4;
+};
+struct Winograd2 {
+  using Full = WinogradFull2;
+  using Half = WinogradHalf2;
+};
+
+}  // namespace activsparse
