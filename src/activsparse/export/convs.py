@@ -9,7 +9,10 @@ import onnx
 from activsparse.export.graph import GraphIndex, TensorType, tensor_types
 from activsparse.masks import ConvShape
 
-__all__ = ["OnnxConv", "find_convs"]
+__all__ = ["OPEN_SIZE", "OnnxConv", "find_convs"]
+
+OPEN_SIZE = "the size of its output is open"
+"""The problem of a convolution in a model whose input size is not fixed."""
 
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
 
@@ -141,7 +144,7 @@ def _shape(
         return None, "its weights are no floats"
     sizes = types.get(node.output[0], (0, ()))[1]
     if len(sizes) != 4 or sizes[2] is None or sizes[3] is None:
-        return None, "the size of its output is open"
+        return None, OPEN_SIZE
     if sizes[2] * sizes[3] == 1:
         return None, "its output has a single position"
     attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}

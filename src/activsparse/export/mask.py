@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 
 from activsparse.errors import ActivsparseError
-from activsparse.export.convs import OnnxConv, find_convs
+from activsparse.export.convs import OPEN_SIZE, OnnxConv, find_convs
 from activsparse.export.insert import insert_mask, remove_masks
 from activsparse.masks import (
     ConvShape,
@@ -129,11 +129,7 @@ def mask_model(
     dense = _dense_layers(convs, skip, only, kernel_sizes, include_stem, include_shortcuts, name)
     layers = [(conv, conv.shape) for conv in convs if conv.shape and conv.name not in dense]
     if not layers:
-        reasons = "; ".join(f"{key}: {reason}" for key, reason in list(dense.items())[:3])
-        raise ActivsparseError(
-            f"{name}: no convolution is left to mask ({reasons or 'it has none'}); "
-            "loosen --skip, --only and --kernel-sizes, or use --include-stem"
-        )
+        raise _nothing_left(dense, name)
     shapes = [shape for _, shape in layers]
     masks = allocate(
         shapes,
@@ -187,6 +183,18 @@ def _dense_layers(
         if reason is not None:
             dense[conv.name] = reason
     return dense
+
+
+def _nothing_left(dense: dict[str, str], name: str) -> ActivsparseError:
+    if OPEN_SIZE in dense.values():
+        return ActivsparseError(
+            f"{name}: {OPEN_SIZE}; give the input's with --input-size HEIGHTxWIDTH"
+        )
+    reasons = "; ".join(f"{key}: {reason}" for key, reason in list(dense.items())[:3])
+    return ActivsparseError(
+        f"{name}: no convolution is left to mask ({reasons or 'it has none'}); "
+        "loosen --skip, --only and --kernel-sizes, or use --include-stem"
+    )
 
 
 def _matching(glob: str, option: str, convs: Sequence[OnnxConv], name: str) -> list[OnnxConv]:
