@@ -72,6 +72,8 @@ class Graph:
         shapes: static shape of every value known so far.
         constants: values known at compile time.
         opset: version of the default ONNX operator set.
+        requested: sparsity asked for when the masks were made, by convolution, where the file
+            notes it.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Graph:
     shapes: dict[str, Shape]
     constants: dict[str, Array]
     opset: int
+    requested: dict[str, float] = field(default_factory=dict)
 
     def copy(self) -> Graph:
         """Return a graph that can be changed without changing this one; arrays are shared."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +20,11 @@ __all__ = ["load"]
 
 # Opset 9 is the first whose BatchNormalization and Upsample mean what the passes assume.
 _OLDEST_OPSET = 9
+
+# Where `activsparse mask` and `export` note the sparsity that was asked for: a JSON object.
+_REQUESTED_KEY = "activsparse.requested"
+
+_log = logging.getLogger(__name__)
 
 
 def load(
@@ -55,6 +62,7 @@ def load(
         shapes=shapes,
         constants=constants,
         opset=opset,
+        requested=_requested(model, file),
     )
     _check_links(graph)
     return graph
@@ -121,6 +129,16 @@ def _without_functions(model: onnx.ModelProto, file: Path) -> onnx.ModelProto:
             f"{file}: its model-local functions cannot be inlined ({_line(error)}); "
             "export without functions"
         ) from error
+
+
+def _requested(model: onnx.ModelProto, file: Path) -> dict[str, float]:
+    """The noted sparsities; only reports show them, so a damaged note is no error."""
+    notes = [entry.value for entry in model.metadata_props if entry.key == _REQUESTED_KEY]
+    try:
+        return {str(k): float(v) for note in notes for k, v in json.loads(note).items()}
+    except (ValueError, TypeError, AttributeError):
+        _log.warning("%s: metadata '%s' is damaged and ignored", file, _REQUESTED_KEY)
+        return {}
 
 
 def _array(tensor: onnx.TensorProto, file: Path) -> Array:

@@ -27,7 +27,8 @@ class NodeReport:
         shape: of the result, (N, C, H, W) or (N, F).
         eligible: the operator is a convolution whose mask the engine turns into skipped work.
         reason: why it is not eligible.
-        requested: sparsity of the mask in the file; None without a mask.
+        requested: sparsity asked for when the mask was made, where the file notes it, else the
+            sparsity of the mask; None without a mask.
         achieved: share of the algorithm's own multiply-adds that the mask saves; for algorithms
             that skip single positions the requested sparsity, for others what is left of it after
             rounding to their tiles.
@@ -79,7 +80,7 @@ def report_of(
         achieved: see `NodeReport.achieved`; None where there is no mask or the algorithm does not
             count its work.
     """
-    requested, reason = _requested(node), ""
+    requested, reason = _sparsity(node), ""
     if node.op in _MASKS:
         reason, achieved = obstacle(graph, node), 0.0
     elif node.op == "conv" and requested is None:
@@ -98,7 +99,7 @@ def report_of(
         shape=graph.shape(node.output),
         eligible=bool(node.op == "conv" and requested and achieved),
         reason=reason,
-        requested=requested,
+        requested=None if requested is None else graph.requested.get(node.name, requested),
         achieved=achieved if requested is not None else None,
         macs=float(packed.macs),
         dense_macs=dense_macs(graph, node),
@@ -107,7 +108,7 @@ def report_of(
     )
 
 
-def _requested(node: Node) -> float | None:
+def _sparsity(node: Node) -> float | None:
     """Sparsity of the node's mask."""
     if node.op == "gather_positions":
         source = node.arrays["source"]

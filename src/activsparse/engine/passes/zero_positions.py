@@ -10,6 +10,8 @@ from activsparse.engine.passes.activations import apply, keeps_zero
 
 __all__ = ["zero_positions"]
 
+_POINTWISE = ("activate", "add", "concat", "gather_positions", "mask_multiply", "mul")
+
 Live = npt.NDArray[np.bool_]
 
 
@@ -29,29 +31,30 @@ def zero_positions(graph: Graph) -> Graph:
 
 def _live_output(graph: Graph, node: Node, live: dict[str, Live]) -> Live | None:
     """Positions that may hold something other than zero, or None where nothing is known."""
-    shape = graph.shape(node.output)
-    if len(shape) != 4:
+    if len(graph.shape(node.output)) != 4:
         return None
-    planes = [_plane(graph, name, live, shape[2:]) for name in node.inputs]
+    size = graph.shape(node.output)[2:]
     if node.op == "conv":
-        return _live_conv(node, planes[1:])
-    if not keeps_zero(node):
+        return _live_conv(node, [_plane(name, live, size) for name in node.inputs[1:]])
+    if node.op not in _POINTWISE or not keeps_zero(node):
         return None
-    plane: Live | None = None
+    planes = [_plane(name, live, size) for name in node.inputs]
+    plane: Live
     if node.op == "mask_multiply":
         plane = planes[0] & node.arrays["mask"].astype(bool)
     elif node.op == "gather_positions":
-        plane = planes[0].reshape(-1)[node.arrays["source"]].reshape(shape[2:])
+        plane = planes[0].reshape(-1)[node.arrays["source"]].reshape(size)
     elif node.op == "mul":
         plane = np.logical_and.reduce(planes)
-    elif node.op in ("activate", "add", "concat"):
+    else:
         plane = np.logical_or.reduce(planes)
     return plane
 
 
-def _plane(graph: Graph, value: str, live: dict[str, Live], shape: tuple[int, ...]) -> Live:
+def _plane(value: str, live: dict[str, Live], size: tuple[int, ...]) -> Live:
+    """What is known of an operand, repeated over the image if it has one position only."""
     plane = live.get(value)
-    return np.ones(shape, dtype=bool) if plane is None else np.broadcast_to(plane, shape)
+    return np.ones(size, dtype=bool) if plane is None else np.broadcast_to(plane, size)
 
 
 def _live_conv(node: Node, residual: list[Live]) -> Live | None:
