@@ -95,7 +95,7 @@ def export(model, path: Path, size: int) -> Path:
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory):
-    """Path of a torchvision model: exported(name), or with masks: exported(name, site, fill)."""
+    """Give paths of torchvision models: get(name), or with masks get(name, site, fill)."""
     folder = tmp_path_factory.mktemp("models")
     made: dict[tuple, Path] = {}
 

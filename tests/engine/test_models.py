@@ -1,10 +1,12 @@
 """Whole torchvision models, dense and masked, as torch exports them, against ONNX Runtime."""
 
+import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from activsparse import Session, _native
-from activsparse.engine.verify import compare_with_onnxruntime
+from activsparse.engine.tolerance import network_bound, sums_of
 from activsparse.export.mask import mask_model
 
 MODELS = (
@@ -19,12 +21,16 @@ MODELS = (
 
 
 def check(path, isas=None):
+    rng = np.random.default_rng(0)
+    oracle = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    x = rng.standard_normal(oracle.get_inputs()[0].shape, np.float32)
+    (expected,) = oracle.run(None, {oracle.get_inputs()[0].name: x})
     for isa in isas or _native.available_isas():
         for threads in (1, 2):
             session = Session(path, isa=isa, threads=threads)
-            for row in compare_with_onnxruntime(path, session):
-                assert row.max_abs_err > 0, "two engines that never round differently"
-                assert row.holds, (path.name, isa, threads, row)
+            error = np.abs(session.run(x) - expected).max()
+            bound = network_bound(sums_of(session.explain()), expected)
+            assert 0 < error <= bound, (path.name, isa, threads, error, bound)
     return session
 
 
@@ -35,9 +41,14 @@ def test_dense(exported, name):
 
 
 @pytest.mark.parametrize(
-    ("site", "fill"), [("conv", "zero"), ("conv", "nearest"), ("norm", "zero"), ("norm", "nearest")]
+    ("name", "site", "fill"),
+    [
+        ("resnet18", "conv", "zero"),
+        ("resnet18", "norm", "nearest"),
+        ("mobilenet_v2", "conv", "nearest"),
+        ("mobilenet_v2", "norm", "zero"),
+    ],
 )
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
 def test_masked_by_torch_hooks(exported, name, site, fill):
     session = check(exported(name, site, fill))
     rows = [row for row in session.explain() if row.kind == "conv"]
@@ -46,10 +57,20 @@ def test_masked_by_torch_hooks(exported, name, site, fill):
     assert sum(row.requested is not None for row in rows) == len(rows) - 1
 
 
-@pytest.mark.parametrize("pattern", ["random", "lattice", "tiles"])
-@pytest.mark.parametrize("name", MODELS)
-def test_masked_files(exported, tmp_path, name, pattern):
-    site, fill = ("conv", "nearest") if pattern == "lattice" else ("norm", "zero")
+@pytest.mark.parametrize(
+    ("name", "pattern", "site", "fill"),
+    [
+        ("resnet18", "random", "norm", "zero"),
+        ("resnet50", "auto", "norm", "zero"),
+        ("mobilenet_v2", "lattice", "norm", "zero"),
+        ("vgg11_bn", "tiles", "norm", "zero"),
+        ("vgg11_bn", "random", "conv", "nearest"),
+        ("efficientnet_b0", "lattice", "norm", "nearest"),
+        ("mobilenet_v3_small", "random", "conv", "zero"),
+        ("squeezenet1_1", "auto", "conv", "nearest"),
+    ],
+)
+def test_masked_files(exported, tmp_path, name, pattern, site, fill):
     dense = onnx.load(exported(name))
     masked, _ = mask_model(dense, 0.3, pattern=pattern, site=site, fill=fill)
     path = tmp_path / "masked.onnx"

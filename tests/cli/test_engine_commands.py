@@ -1,0 +1,99 @@
+"""verify, explain and run as a user calls them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from activsparse import cli
+
+
+def command(*args) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "activsparse", *map(str, args)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_verify(sparse):
+    result = command("verify", sparse, "--isa", "scalar", "--threads", 2, "--seed", 3)
+    assert result.returncode == 0, result.stderr
+    assert "holds" in result.stdout
+
+
+def test_verify_fails_where_the_bound_does_not_hold(sparse, monkeypatch, capsys):
+    monkeypatch.setattr("activsparse.engine.tolerance.NETWORK_SAFETY", 0.0)
+    assert cli.main(["verify", str(sparse)]) == 1
+    assert "does not hold" in capsys.readouterr().out
+
+
+def test_verify_without_onnxruntime(sparse, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert cli.main(["verify", str(sparse)]) == 2
+    assert "pip install" in capsys.readouterr().err
+
+
+def test_explain(sparse, tmp_path):
+    file = tmp_path / "out.json"
+    result = command("explain", sparse, "--json", file, "--repeat", 2)
+    assert result.returncode == 0, result.stderr
+    assert "conv" in result.stdout
+    content = json.loads(file.read_text())
+    (row,) = [row for row in content["nodes"] if row["kind"] == "conv"]
+    assert 0.1 < row["requested"] < 0.6
+    assert row["time_ms"] > 0
+    assert content["total"]["weight_bytes"] > 0
+
+
+def test_explain_strict_on_a_dense_model(dense):
+    assert command("explain", dense, "--strict", "--repeat", 1).returncode == 0
+
+
+def test_explain_strict_on_a_wasted_mask(tmp_path):
+    import onnx
+    from onnx import parser
+
+    model = parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[1, 2, 2, 2] x) => (float[1, 2, 2, 2] y)
+        <float[1, 1, 2, 2] m = {1, 0, 1, 1}> { y = Mul(x, m) }"""
+    )
+    path = tmp_path / "wasted.onnx"
+    onnx.save(model, path)
+    result = command("explain", path, "--strict", "--repeat", 1)
+    assert result.returncode == 1
+    assert "saves nothing" in result.stdout
+    assert command("explain", path, "--repeat", 1).returncode == 0
+
+
+def test_run(sparse, tmp_path):
+    from activsparse import Session
+
+    x = np.random.default_rng(0).standard_normal((1, 3, 8, 8), np.float32)
+    np.save(tmp_path / "x.npy", x)
+    result = command("run", sparse, "--input", tmp_path / "x.npy", "--output", tmp_path / "y.npy")
+    assert result.returncode == 0, result.stderr
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), Session(sparse).run(x))
+
+
+@pytest.mark.parametrize("content", [b"", b"no numpy file"])
+def test_run_on_what_is_no_array(sparse, tmp_path, content):
+    (tmp_path / "x.npy").write_bytes(content)
+    result = command("run", sparse, "--input", tmp_path / "x.npy", "--output", tmp_path / "y.npy")
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "y.npy").exists()
+
+
+def test_run_into_a_missing_folder(sparse, tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((1, 3, 8, 8), np.float32))
+    output = tmp_path / "none" / "y.npy"
+    result = command("run", sparse, "--input", tmp_path / "x.npy", "--output", output)
+    assert result.returncode == 2
+    assert str(output) in result.stderr
