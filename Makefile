@@ -11,7 +11,7 @@ FORMATTED := $(wildcard src tests examples benchmarks docs)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv native demo test test-all lint format bench clean
+.PHONY: help venv native sanitize demo test test-all lint format bench clean
 
 help:
 	@echo "make venv      install everything into $(VENV)"
@@ -20,6 +20,7 @@ help:
 	@echo "make lint      ruff, mypy --strict, clang-format; format repairs what it can"
 	@echo "make bench     time the engines against each other"
 	@echo "make native    build the engine into src/, for work from the source tree"
+	@echo "make sanitize  run the executor under the address, undefined and thread sanitizers"
 	@echo "make clean     remove what was built; $(VENV) stays"
 
 ifeq ($(if $(wildcard $(BIN)/python),$(wildcard $(MARK)),own),)
@@ -46,6 +47,12 @@ native:
 	$(CMAKE) --build build/native -j 2
 	cp build/native/_native*.so src/activsparse/.native.tmp && mv src/activsparse/.native.tmp src/activsparse/$$(cd build/native && ls _native*.so)
 	rm -f build-native.log
+
+sanitize:
+	for kind in address undefined thread; do \
+	  $(CMAKE) -S . -B build/sanitize-$$kind -DACTIVSPARSE_SANITIZE=$$kind -DACTIVSPARSE_PYTHON=OFF \
+	    && $(CMAKE) --build build/sanitize-$$kind -j 2 && build/sanitize-$$kind/executor_stress || exit 1; \
+	done
 
 demo: venv
 	$(BIN)/python examples/demo.py --out demo_out $(ARGS)

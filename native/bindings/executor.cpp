@@ -62,7 +62,8 @@ class PyExecutor {
       keep_.push_back(object);
     }
     executor_ = std::make_unique<Executor>(tensors_of(tensors), std::move(plan), std::move(inputs),
-                                           std::move(outputs), arena_floats, threads);
+                                           std::move(outputs), arena_floats,
+                                           std::make_shared<ThreadPool>(threads));
   }
 
   void run(const std::vector<InputArray>& inputs, const std::vector<OutputArray>& outputs) {

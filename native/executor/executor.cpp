@@ -47,18 +47,17 @@ int64_t tensor_extent(const TensorDesc& desc) {
 
 Executor::Executor(std::vector<PlanTensor> tensors, std::vector<PlanStep> steps,
                    std::vector<int> inputs, std::vector<int> outputs, int64_t arena_floats,
-                   int threads)
+                   std::shared_ptr<ThreadPool> pool)
     : tensors_(std::move(tensors)),
       steps_(std::move(steps)),
       inputs_(std::move(inputs)),
       outputs_(std::move(outputs)),
       thread_scratch_(thread_scratch_of(steps_)),
       arena_(sizeof(float) * static_cast<size_t>(std::max<int64_t>(arena_floats, 0))),
-      scratch_(thread_scratch_ * static_cast<size_t>(std::max(threads, 0)) +
-               shared_scratch_of(steps_)),
-      pool_(threads),
-      barrier_(pool_),
-      queue_(threads) {
+      scratch_(thread_scratch_ * static_cast<size_t>(pool->threads()) + shared_scratch_of(steps_)),
+      pool_(std::move(pool)),
+      barrier_(*pool_),
+      queue_(pool_->threads()) {
   check();
   for (size_t s = 0; s < steps_.size(); ++s) {
     const Operator& op = *steps_[s].op;
@@ -90,7 +89,6 @@ void Executor::check() const {
     if (tensor.offset < 0) {
       require(external[id] == 1,
               name + " has no arena offset and is not exactly one graph input or output");
-      require(d.nchw || d.stride == d.c, name + " is a graph input or output with padded pixels");
     } else {
       require(external[id] == 0, name + " is a graph input or output with an arena offset");
       require(tensor.offset <= arena_floats && tensor_extent(d) <= arena_floats - tensor.offset,
@@ -130,7 +128,7 @@ void Executor::run_phase(const Phase& phase, int thread, int begin, int end) con
   const StepPointers& pointers = pointers_[phase.step];
   const RunArgs args{pointers.inputs.data(), pointers.outputs.data(),
                      scratch_.data() + thread_scratch_ * thread,
-                     scratch_.data() + thread_scratch_ * pool_.threads()};
+                     scratch_.data() + thread_scratch_ * pool_->threads()};
   steps_[phase.step].op->run(args, phase.phase, begin, end);
 }
 
@@ -141,7 +139,7 @@ void Executor::run_phase(const Phase& phase, int thread, int begin, int end) con
 template <class Reached>
 void Executor::run_phases(bool meet_first, const Reached& reached) {
   const size_t count = phases_.size();
-  if (pool_.threads() == 1) {
+  if (pool_->threads() == 1) {
     if (meet_first) reached(0);
     for (size_t i = 0; i < count; ++i) {
       run_phase(phases_[i], 0, 0, phases_[i].tasks);
@@ -150,7 +148,7 @@ void Executor::run_phases(bool meet_first, const Reached& reached) {
     return;
   }
   if (count > 0) queue_.reset(phases_[0].tasks);
-  pool_.run([&](int thread) {
+  pool_->run([&](int thread) {
     if (meet_first) barrier_.arrive([&] { reached(0); });
     for (size_t i = 0; i < count; ++i) {
       const Phase& phase = phases_[i];

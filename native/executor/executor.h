@@ -1,6 +1,7 @@
 // Runs a compiled plan: a list of operators over tensors that live in one arena.
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <vector>
 
@@ -24,12 +25,13 @@ struct PlanStep {
 };
 
 // run() allocates nothing: memory and threads are taken once, at construction. One run at a time
-// per executor (a second caller waits); executors share nothing.
+// per executor (a second caller waits); Executors share nothing but, if their makers so wish, the
+// threads.
 class Executor {
  public:
   // Throws Error when ids, offsets or sizes do not fit together.
   Executor(std::vector<PlanTensor> tensors, std::vector<PlanStep> steps, std::vector<int> inputs,
-           std::vector<int> outputs, int64_t arena_floats, int threads);
+           std::vector<int> outputs, int64_t arena_floats, std::shared_ptr<ThreadPool> pool);
 
   // One pointer per graph input and output, in order; each holds tensor_extent() floats.
   void run(const float* const* inputs, float* const* outputs);
@@ -45,7 +47,7 @@ class Executor {
   size_t arena_bytes() const { return arena_.size(); }
   size_t scratch_bytes() const { return scratch_.size(); }
   float* arena() { return reinterpret_cast<float*>(arena_.data()); }
-  ThreadPool& pool() { return pool_; }
+  int threads() const { return pool_->threads(); }
 
  private:
   struct Phase {
@@ -69,7 +71,7 @@ class Executor {
   std::vector<StepPointers> pointers_;
   size_t thread_scratch_ = 0;
   PageBuffer arena_, scratch_;
-  ThreadPool pool_;
+  std::shared_ptr<ThreadPool> pool_;
   Barrier barrier_;
   TaskQueue queue_;
   std::mutex mutex_;

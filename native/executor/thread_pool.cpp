@@ -43,6 +43,7 @@ ThreadPool::~ThreadPool() {
 }
 
 void ThreadPool::run_erased(Function function, const void* context) {
+  std::lock_guard<std::mutex> lock(mutex_);
   if (threads_ > 1) {
     if (getpid() != owner_)
       throw Error(

@@ -27,7 +27,8 @@ class ThreadPool {
   std::chrono::nanoseconds spin() const { return spin_; }
 
   // Calls body(thread) once for every thread index 0..threads-1, index 0 on the caller; returns
-  // when all are done. `body` must not throw. One call at a time.
+  // when all are done. `body` must not throw, nor call run(). One call at a time: a second caller
+  // waits.
   template <class Body>
   void run(const Body& body) {
     run_erased(
@@ -45,6 +46,7 @@ class ThreadPool {
   pid_t owner_;                  // a forked child inherits this object, but not its threads
   Function function_ = nullptr;  // nullptr asks the workers to end
   const void* context_ = nullptr;
+  std::mutex mutex_;  // of the callers
   Signal start_, finish_;
   std::atomic<int> running_{0};
   std::vector<std::thread> workers_;

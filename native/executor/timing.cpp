@@ -38,7 +38,8 @@ std::vector<double> time_operator(const Operator& op, const std::vector<TensorDe
   for (const TensorDesc& desc : inputs) place(desc, step.inputs);
   input_floats = floats;
   for (const TensorDesc& desc : outputs) place(desc, step.outputs);
-  Executor executor(std::move(tensors), {std::move(step)}, {}, {}, floats, threads);
+  const auto pool = std::make_shared<ThreadPool>(threads);
+  Executor executor(std::move(tensors), {std::move(step)}, {}, {}, floats, pool);
 
   std::mt19937 random(1);
   std::uniform_real_distribution<float> uniform(-1.0f, 1.0f);
@@ -54,7 +55,7 @@ std::vector<double> time_operator(const Operator& op, const std::vector<TensorDe
   std::atomic<unsigned> sink{0};
   std::vector<double> times;
   for (int r = 0; r < repeat; ++r) {
-    executor.pool().run([&](int) { read_all(other, sink); });
+    pool->run([&](int) { read_all(other, sink); });
     std::copy(values.begin(), values.end(), executor.arena());
     times.push_back(executor.profile(nullptr, nullptr, 1)[0]);
   }

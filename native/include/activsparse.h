@@ -1,0 +1,98 @@
+/* activsparse from C: single operators (convolutions with masks first of all) that other runtimes
+ * can call.
+ *
+ *   as_spec* spec = as_spec_new("conv");
+ *   as_tensor x = {1, 56, 56, 64, 64, 0, 0}, y = {1, 56, 56, 64, 64, 0, 0};
+ *   as_spec_input(spec, &x);  as_spec_output(spec, &y);
+ *   as_spec_int(spec, "pad_top", 1);  ...  as_spec_string(spec, "activation", "relu");
+ *   as_spec_array(spec, "weight", AS_FLOAT32, weight, 4, (const int64_t[]){64, 64, 3, 3});
+ *   as_spec_array(spec, "mask", AS_UINT8, mask, 2, (const int64_t[]){56, 56});
+ *   as_operator* op = NULL;
+ *   if (as_operator_create(spec, NULL, NULL, &op) != AS_OK) puts(as_last_error());
+ *   as_spec_free(spec);
+ *   as_operator_run(op, inputs, outputs, 2);
+ *   as_operator_free(op);
+ *
+ * Kinds, attributes and arrays are those of docs/operators.md. Functions that can fail return a
+ * status; as_last_error() then tells why, in one line. No exception leaves this interface. Spec
+ * builders take NULL as the spec and fail, so that only as_operator_create() needs checking: it
+ * reports the first failure of its spec. */
+#ifndef ACTIVSPARSE_H_
+#define ACTIVSPARSE_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#define AS_API __attribute__((visibility("default")))
+#else
+#define AS_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum as_status {
+  AS_OK = 0,
+  AS_INVALID = 1, /* a wrong argument, or a spec no algorithm can run */
+  AS_OUT_OF_MEMORY = 2,
+  AS_INTERNAL = 3 /* a defect of this library */
+} as_status;
+
+typedef enum as_dtype { AS_FLOAT32 = 0, AS_INT32 = 1, AS_UINT8 = 2 } as_dtype;
+
+/* A float32 tensor. NHWC: pixel (n, y, x) starts at element ((n * h + y) * w + x) * stride, stride
+ * >= c. With `nchw` it is plain NCHW and stride is ignored. With `padded` the operator may
+ * overwrite lanes c .. c rounded up to 16 of every pixel, which is faster for other channel counts;
+ * stride must leave room for them. */
+typedef struct as_tensor {
+  int32_t n, h, w, c, stride;
+  int32_t nchw, padded; /* 0 or 1 */
+} as_tensor;
+
+typedef struct as_spec as_spec;
+typedef struct as_operator as_operator;
+
+AS_API const char* as_version(void);
+
+/* Why the last failing call of this thread failed; "" when none has. Valid until this thread's next
+ * failure. */
+AS_API const char* as_last_error(void);
+
+/* Instruction sets compiled in and present on this CPU, slowest first. NULL beyond the end. */
+AS_API int as_isa_count(void);
+AS_API const char* as_isa_name(int index);
+
+/* NULL only when out of memory or `kind` is NULL. */
+AS_API as_spec* as_spec_new(const char* kind);
+AS_API void as_spec_free(as_spec* spec);
+AS_API as_status as_spec_int(as_spec* spec, const char* name, int64_t value);
+AS_API as_status as_spec_float(as_spec* spec, const char* name, double value);
+AS_API as_status as_spec_string(as_spec* spec, const char* name, const char* value);
+/* Dense, C order. Not copied: `data` must stay valid until as_operator_create() has returned. */
+AS_API as_status as_spec_array(as_spec* spec, const char* name, as_dtype dtype, const void* data,
+                               int rank, const int64_t* shape);
+AS_API as_status as_spec_input(as_spec* spec, const as_tensor* tensor);
+AS_API as_status as_spec_output(as_spec* spec, const as_tensor* tensor);
+
+/* Packs the weights; the spec and its arrays are not needed afterwards. `algorithm` NULL times
+ * every algorithm that can run the spec (a few runs each, one thread) and keeps the fastest. `isa`
+ * NULL is the best of this CPU. */
+AS_API as_status as_operator_create(const as_spec* spec, const char* algorithm, const char* isa,
+                                    as_operator** op);
+AS_API void as_operator_free(as_operator* op);
+AS_API const char* as_operator_algorithm(const as_operator* op);
+/* Bytes of packed weights, masks and tables. */
+AS_API size_t as_operator_bytes(const as_operator* op);
+
+/* One array per input and output of the spec. One run at a time per operator: a second caller
+ * waits. Operators that run with the same number of threads share those threads. Allocates only
+ * when `threads` changes. */
+AS_API as_status as_operator_run(as_operator* op, const float* const* inputs, float* const* outputs,
+                                 int threads);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* ACTIVSPARSE_H_ */
