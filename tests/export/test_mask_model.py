@@ -112,7 +112,10 @@ def test_open_input_size():
         ({"fill": "mean"}, "fill 'mean': unknown"),
         ({"pattern": "dots"}, "pattern 'dots': unknown"),
         ({"pattern": "random", "block": 0}, "block 0: must be at least 1"),
-        ({"pattern": "random", "block": 99, "sparsity": 0.6}, "keeps none of 12x10"),
+        (
+            {"pattern": "random", "block": 99, "sparsity": 0.6},
+            "layer second: sparsity 0.6 keeps none of 12x10",
+        ),
     ],
 )
 def test_bad_requests(options, message):

@@ -138,6 +138,7 @@ def mask_model(
         phases=[conv.phase for conv, _ in layers],
         score=_score(masked, seed, name) if pattern == "random" else None,
         block=block,
+        names=[conv.name for conv, _ in layers],
     )
     report = MaskReport([], dense)
     for (conv, shape), mask in zip(layers, masks, strict=True):

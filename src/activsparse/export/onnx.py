@@ -130,6 +130,7 @@ def _torch_export(
                 opset_version=opset,
                 input_names=names,
                 dynamic_shapes=shapes,
+                optimize=True,
                 verbose=False,
             )
     except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError, TypeError) as error:

@@ -9,6 +9,7 @@ tiles.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from activsparse.errors import ActivsparseError
 from activsparse.masks.arrays import FloatMap, Mask
@@ -40,6 +41,7 @@ def allocate(
     phases: Sequence[int] | None = None,
     score: FloatMap | None = None,
     block: int = 1,
+    names: Sequence[str] | None = None,
 ) -> list[Mask]:
     """Make one mask per layer, their mean sparsity within 0.03 of the mean requested one.
 
@@ -54,6 +56,7 @@ def allocate(
         phases: phase of each layer's pattern; by default a layer's index.
         score: `random` only: score map at the network's input size, propagated to every layer.
         block: `random` only: side of the squares dropped as a whole.
+        names: of the layers, for error messages; by default their numbers.
 
     Returns:
         One bool (OH, OW) per layer, True = computed.
@@ -74,11 +77,16 @@ def allocate(
         check_sparsity(value)
     if not layers:
         return []
+    names = [f"number {i}" for i in range(len(layers))] if names is None else names
+    parts = [
+        _Layer(name, shape, auto_pattern(shape) if pattern == "auto" else pattern, wanted, phase)
+        for name, shape, wanted, phase in zip(names, layers, requested, phases, strict=True)
+    ]
 
     best: list[Mask] = []
     best_miss = float("inf")
     for tolerance, ignored in _STRICTNESS:
-        masks = _diffuse(layers, requested, pattern, phases, score, block, tolerance, ignored)
+        masks = _diffuse(parts, score, block, tolerance, ignored)
         miss = abs(sum(map(sparsity_of, masks)) - sum(requested)) / len(layers)
         if miss < best_miss:
             best, best_miss = masks, miss
@@ -87,31 +95,55 @@ def allocate(
     return best
 
 
+@dataclass(frozen=True)
+class _Layer:
+    name: str
+    shape: ConvShape
+    pattern: str
+    requested: float
+    phase: int
+
+    def target(self, carry: float, block: int, ignored: float) -> float:
+        """The sparsity to aim at when the layers before missed `carry` in sum."""
+        # Neighbouring layers with the same lattice skip what their neighbour skips, so leave small
+        # misses alone; and a layer the user wants dense stays dense.
+        single_positions = self.pattern == "random" and block == 1
+        small = self.pattern == "lattice" and abs(carry) <= ignored
+        if single_positions or small or not self.requested:
+            return self.requested
+        return min(max(self.requested + carry, 0.0), max(_HIGHEST, self.requested))
+
+
 def _diffuse(
-    layers: Sequence[ConvShape],
-    requested: Sequence[float],
-    pattern: str,
-    phases: Sequence[int],
+    layers: Sequence[_Layer],
     score: FloatMap | None,
     block: int,
     tolerance: float,
     ignored: float,
 ) -> list[Mask]:
+    def make(layer: _Layer, sparsity: float) -> Mask:
+        return make_mask(
+            layer.pattern,
+            layer.shape.output,
+            sparsity,
+            score=score,
+            block=block,
+            phase=layer.phase,
+            tolerance=tolerance,
+        )
+
     masks = []
     carry = 0.0
-    for layer, wanted, phase in zip(layers, requested, phases, strict=True):
-        kind = auto_pattern(layer) if pattern == "auto" else pattern
-        # Neighbouring layers with the same lattice skip what their neighbour skips, so leave small
-        # misses alone.
-        threshold = {"lattice": ignored, "random": 0.0 if block > 1 else float("inf")}.get(
-            kind, 0.0
-        )
-        target = wanted + carry if abs(carry) > threshold else wanted
-        # A layer the user wants dense stays dense; none is emptied to make up for others.
-        target = min(max(target, 0.0), max(_HIGHEST, wanted)) if wanted else 0.0
-        mask = make_mask(
-            kind, layer.output, target, score=score, block=block, phase=phase, tolerance=tolerance
-        )
+    for layer in layers:
+        target = layer.target(carry, block, ignored)
+        try:
+            try:
+                mask = make(layer, target)
+            except ActivsparseError:
+                # No layer is emptied to make up for others.
+                mask = make(layer, layer.requested)
+        except ActivsparseError as error:
+            raise ActivsparseError(f"layer {layer.name}: {error}") from error
         masks.append(mask)
-        carry += wanted - sparsity_of(mask)
+        carry += layer.requested - sparsity_of(mask)
     return masks
