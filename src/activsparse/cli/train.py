@@ -1,0 +1,96 @@
+"""`activsparse train`: carry out a recipe."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+__all__ = ["add_parser", "run"]
+
+_log = logging.getLogger(__name__)
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the sub-command."""
+    parser = subparsers.add_parser(
+        "train",
+        help="train a sparse network from a recipe",
+        description="Train a network as a recipe says. The run folder then holds config.yaml, "
+        "metrics.csv, checkpoints and summary.json; `activsparse export` reads it.",
+    )
+    parser.add_argument(
+        "--recipe", metavar="NAME|FILE.yaml", help="a recipe of the package, or a file"
+    )
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="change a key of the recipe, for example training.epochs=3 sparsity.pattern=lattice",
+    )
+    parser.add_argument("--out", metavar="DIR", help="run folder, by default runs/RECIPE")
+    parser.add_argument("--resume", metavar="DIR", help="continue a stopped run")
+    parser.add_argument(
+        "--print-config", action="store_true", help="print the resolved recipe and stop"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the sub-command."""
+    from activsparse.errors import ActivsparseError
+    from activsparse.train.recipe import dump_config, load_config, recipe_names
+
+    if args.resume and (args.recipe or args.set or args.out or args.print_config):
+        raise ActivsparseError(
+            "--resume continues a run as it was started; leave out --recipe, --set, --out "
+            "and --print-config"
+        )
+    if not args.resume and not args.recipe:
+        raise ActivsparseError(
+            f"name a --recipe ({', '.join(recipe_names())}) or a run to --resume"
+        )
+    config = None if args.resume else load_config(args.recipe, args.set)
+    if config is not None and args.print_config:
+        print(dump_config(config), end="")
+        return 0
+
+    from rich.console import Console
+
+    from activsparse.train.interrupt import Interrupted
+    from activsparse.train.trainer import resume, train
+
+    console = Console()
+    progress = console if console.is_terminal else None
+    folder = Path(args.resume or args.out or Path("runs") / Path(args.recipe).stem)
+    try:
+        if config is None:
+            summary = resume(folder, console=progress)
+        else:
+            summary = train(config, folder, console=progress)
+    except Interrupted:
+        _log.info("stopped; continue with: activsparse train --resume %s", folder)
+        return 130
+    _print_summary(console, folder, summary)
+    return 0
+
+
+def _print_summary(console: object, folder: Path, summary: dict[str, object]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    assert isinstance(console, Console)
+    table = Table("", "top-1", "sparsity", "multiply-adds", "time", title=f"{summary['recipe']}")
+    dense = summary["dense"]
+    for name, row in [("dense", dense), ("sparse" if summary["layers"] else "dense", summary)]:
+        if isinstance(row, dict):
+            table.add_row(
+                name,
+                f"{100 * row['top1']:.2f} %",
+                f"{row['achieved']:.3f}",
+                f"{100 * row['kept_macs']:.1f} %",
+                f"{row['seconds']:.0f} s",
+            )
+    console.print(table)
+    console.print(f"run folder: {folder}", highlight=False, soft_wrap=True)

@@ -1,0 +1,77 @@
+"""Training order and augmentation as pure functions of (seed, epoch, image)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+__all__ = ["EpochSampler", "Varied"]
+
+
+def _seed(*parts: int) -> int:
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Yields (epoch, index) in an order that depends on seed and epoch alone.
+
+    Args:
+        size: number of images.
+        seed: of the order.
+    """
+
+    def __init__(self, size: int, seed: int) -> None:
+        self.size = size
+        self.seed = seed
+        self.epoch = 0
+        self.skip = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; Lightning calls this."""
+        if epoch != self.epoch:
+            self.epoch, self.skip = epoch, 0
+
+    def resume(self, epoch: int, skip: int) -> None:
+        """Start within `epoch`, after `skip` images of it."""
+        self.epoch, self.skip = epoch, skip
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        generator = torch.Generator().manual_seed(_seed(self.seed, self.epoch))
+        order = torch.randperm(self.size, generator=generator).tolist()
+        for index in order[self.skip :]:
+            yield self.epoch, index
+
+
+class Varied(Dataset[tuple[Tensor, int]]):
+    """Transforms images with random numbers that depend on (seed, epoch, index) alone.
+
+    So neither the number of workers nor an interruption changes what is trained on.
+    """
+
+    def __init__(self, dataset: Dataset[Any], transform: Callable[[Any], Tensor], seed: int):
+        self.dataset = dataset
+        self.transform = transform
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
+        epoch, index = key
+        image, label = self.dataset[index]
+        # The CPU generator alone: torch.manual_seed also visits all accelerators, at great cost.
+        generator = torch.default_generator
+        outside = generator.get_state()
+        generator.manual_seed(_seed(self.seed, epoch, index + 1))
+        try:
+            return self.transform(image), int(label)
+        finally:
+            generator.set_state(outside)

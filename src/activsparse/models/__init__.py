@@ -1,0 +1,7 @@
+"""Networks by name: our own small one, torchvision's, timm's, or any import path."""
+
+from activsparse.models.registry import build_model
+from activsparse.models.small_resnet import SmallResNet
+from activsparse.models.weights import load_weights
+
+__all__ = ["SmallResNet", "build_model", "load_weights"]

@@ -1,0 +1,137 @@
+"""One function for all sources of networks."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from activsparse.errors import ActivsparseError
+from activsparse.models.small_resnet import SmallResNet
+from activsparse.models.weights import fill_in, load_weights
+from activsparse.train.names import suggest
+
+__all__ = ["build_model"]
+
+_OWN: dict[str, Callable[..., nn.Module]] = {"small_resnet": SmallResNet}
+
+
+def build_model(
+    name: str,
+    num_classes: int,
+    weights: str | None = None,
+    *,
+    in_channels: int = 3,
+    **options: Any,
+) -> nn.Module:
+    """Build a classifier.
+
+    Args:
+        name: `small_resnet`, a torchvision model, `timm:` and a timm model, or an import path
+            `package.module:factory` of a callable that takes `num_classes`.
+        num_classes: size of the new head.
+        weights: a file (see `load_weights`), or `default` for the published weights, which are
+            downloaded. The head is replaced where its number of classes differs.
+        in_channels: channels of the images.
+        options: passed to the model's constructor.
+
+    Raises:
+        ActivsparseError: an unknown name or option, or weights that cannot be had.
+    """
+    if name.startswith("timm:"):
+        model = _timm(name, num_classes, in_channels, options)
+    elif ":" in name:
+        model = _imported(name, num_classes, in_channels, options)
+    elif name in _OWN:
+        model = _call(_OWN[name], name, num_classes=num_classes, in_channels=in_channels, **options)
+    else:
+        model = _torchvision(name, num_classes, in_channels, options)
+    if weights == "default":
+        fill_in(model, _published(name), f"published weights of {name}")
+    elif weights is not None:
+        load_weights(model, weights)
+    return model
+
+
+def _call(factory: Callable[..., Any], model_name: str, /, **options: Any) -> nn.Module:
+    try:
+        model = factory(**options)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise ActivsparseError(
+            f"model {model_name}: cannot be built ({error}); check model.options"
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise ActivsparseError(
+            f"model {model_name}: gives a {type(model).__name__}, not a torch.nn.Module; "
+            "name a class or function that returns one"
+        )
+    return model
+
+
+def _torchvision(
+    name: str, num_classes: int, in_channels: int, options: dict[str, Any]
+) -> nn.Module:
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        raise ActivsparseError(
+            f"model {name!r} is unknown; {suggest(name, [*_OWN, *known])} "
+            "(or timm:NAME, or package.module:factory)"
+        )
+    if in_channels != 3:
+        raise ActivsparseError(
+            f"model {name} takes images of 3 channels, not {in_channels}; set data.channels to 3"
+        )
+    return _call(models.get_model, name, name=name, num_classes=num_classes, **options)
+
+
+def _timm(name: str, num_classes: int, in_channels: int, options: dict[str, Any]) -> nn.Module:
+    import timm
+
+    short = name.removeprefix("timm:")
+    if not timm.is_model(short):
+        raise ActivsparseError(f"model {name!r} is unknown; {suggest(short, timm.list_models())}")
+    return _call(
+        timm.create_model,
+        name,
+        model_name=short,
+        num_classes=num_classes,
+        in_chans=in_channels,
+        **options,
+    )
+
+
+def _imported(name: str, num_classes: int, in_channels: int, options: dict[str, Any]) -> nn.Module:
+    module_name, _, attribute = name.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ActivsparseError(
+            f"model {name}: cannot be imported ({error}); write package.module:factory"
+        ) from error
+    if "in_channels" in inspect.signature(factory).parameters:
+        options = {"in_channels": in_channels, **options}
+    return _call(factory, name, num_classes=num_classes, **options)
+
+
+def _published(name: str) -> dict[str, Any]:
+    """State dict of the published weights, downloaded."""
+    try:
+        if name.startswith("timm:"):
+            import timm
+
+            return dict(timm.create_model(name.removeprefix("timm:"), pretrained=True).state_dict())
+        from torchvision import models
+
+        if name in models.list_models(module=models):
+            return dict(models.get_model_weights(name)["DEFAULT"].get_state_dict(progress=False))
+    except (OSError, RuntimeError, KeyError) as error:
+        raise ActivsparseError(
+            f"published weights of {name} cannot be downloaded ({error}); "
+            "pass a file of weights as model.weights, or null to start from random ones"
+        ) from error
+    raise ActivsparseError(f"model {name} has no published weights; pass a file or null")

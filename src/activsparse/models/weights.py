@@ -1,0 +1,86 @@
+"""Weights from files, into networks whose head may differ."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from activsparse.errors import ActivsparseError
+from activsparse.files import require_file
+from activsparse.train.hooks import MASK, SOURCE, STATE
+
+__all__ = ["fill_in", "load_weights"]
+
+_log = logging.getLogger(__name__)
+_PREFIXES = ("model.", "module.", "_orig_mod.")
+
+
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Load a file of weights into `model`.
+
+    Takes a plain state dict, or one under `state_dict`, `model` or `model_state` (checkpoints of
+    Lightning, timm and torchvision's references), with the prefixes of wrappers, and drops masks.
+    A head for another number of classes is left as it is.
+
+    Raises:
+        ActivsparseError: not a file of weights, or weights of another network.
+    """
+    file = require_file(path)
+    try:
+        content: Any = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a strange file makes the unpickler raise
+        raise ActivsparseError(
+            f"{file}: is not a file of weights ({type(error).__name__}); "
+            "pass a state dict saved by torch.save"
+        ) from error
+    for key in ("state_dict", "model_state", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not any(isinstance(v, Tensor) for v in content.values()):
+        raise ActivsparseError(f"{file}: holds no weights; pass a state dict saved by torch.save")
+    fill_in(model, content, str(file))
+
+
+def fill_in(model: nn.Module, state: Mapping[str, Any], where: str) -> None:
+    """Load a state dict that may carry wrapper prefixes, masks, and another head.
+
+    Raises:
+        ActivsparseError: anything but the head does not fit; names the first such weight.
+    """
+    own = {key: value for key, value in model.state_dict().items() if not _is_mask(key)}
+    weights = {key: value for key, value in state.items() if not _is_mask(key)}
+    for _ in _PREFIXES:
+        for prefix in _PREFIXES:
+            if not set(weights) & set(own):
+                weights = {key.removeprefix(prefix): value for key, value in weights.items()}
+    head = _head(model)
+    replaced = set()
+    for key, value in own.items():
+        if key in weights and weights[key].shape == value.shape:
+            continue
+        if key.rpartition(".")[0] != head:
+            found = f"has shape {tuple(weights[key].shape)}" if key in weights else "is missing"
+            raise ActivsparseError(
+                f"{where}: weight {key} {found}, {type(model).__name__} needs "
+                f"{tuple(value.shape)}; pass weights of this network"
+            )
+        replaced.add(key)
+    if replaced:
+        _log.info("%s: the head %s starts anew, for another number of classes", where, head)
+    kept = {key: value for key, value in weights.items() if key in own and key not in replaced}
+    model.load_state_dict(kept, strict=False)
+
+
+def _head(model: nn.Module) -> str | None:
+    """Name of the last layer with weights, which gives the classes."""
+    heads = [n for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    return heads[-1] if heads else None
+
+
+def _is_mask(key: str) -> bool:
+    return key.endswith((f".{MASK}", f".{SOURCE}")) or STATE in key.split(".")

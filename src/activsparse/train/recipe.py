@@ -1,0 +1,106 @@
+"""Finding and reading recipes: YAML files, shipped by name or given by path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from activsparse.errors import ActivsparseError
+from activsparse.files import require_file
+from activsparse.train.config import Config, parse_config
+from activsparse.train.names import suggest
+
+__all__ = ["dump_config", "load_config", "read_config", "recipe_names"]
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with the package."""
+    folder = resources.files("activsparse.train") / "recipes"
+    return sorted(
+        f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")
+    )
+
+
+def load_config(recipe: str, overrides: Iterable[str] = ()) -> Config:
+    """Read a recipe by name or path, with `key.key=value` overrides; values are YAML.
+
+    A recipe may build on another one: `extends: NAME or path`.
+
+    Raises:
+        ActivsparseError: no such recipe, not YAML, unknown keys, wrong values.
+    """
+    values = _read(recipe, seen=())
+    for text in overrides:
+        _override(values, text)
+    values.setdefault("recipe", Path(recipe).stem)
+    return parse_config(values, recipe)
+
+
+def read_config(path: Path) -> Config:
+    """Read the resolved configuration of a run (`config.yaml`)."""
+    return parse_config(_parse(require_file(path).read_text(), str(path)), str(path))
+
+
+def dump_config(config: Config) -> str:
+    """The configuration as YAML that `read_config` takes."""
+    values = config.model_dump(mode="json")
+    return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+
+def _read(recipe: str, seen: tuple[str, ...]) -> dict[str, Any]:
+    if recipe in seen:
+        raise ActivsparseError(f"{recipe}: extends itself ({' -> '.join((*seen, recipe))})")
+    if recipe.endswith((".yaml", ".yml")) or "/" in recipe:
+        text = require_file(recipe).read_text()
+    elif recipe in recipe_names():
+        text = (resources.files("activsparse.train") / "recipes" / f"{recipe}.yaml").read_text()
+    else:
+        raise ActivsparseError(
+            f"recipe {recipe!r} is unknown; {suggest(recipe, recipe_names())} "
+            "(a file of your own ends in .yaml)"
+        )
+    values = _parse(text, recipe)
+    base = values.pop("extends", None)
+    if base is None:
+        return values
+    if str(base).endswith((".yaml", ".yml")):
+        base = str(Path(recipe).parent / str(base))
+    return _merge(_read(str(base), (*seen, recipe)), values)
+
+
+def _parse(text: str, where: str) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ActivsparseError(f"{where}: is not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(values, dict):
+        raise ActivsparseError(f"{where}: holds no keys; a recipe is a mapping of sections")
+    return values
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _override(values: dict[str, Any], text: str) -> None:
+    path, equals, value = text.partition("=")
+    if not equals or not path.strip():
+        raise ActivsparseError(f"--set {text}: write key=value, for example training.epochs=3")
+    *sections, key = path.strip().split(".")
+    target = values
+    for section in sections:
+        if not isinstance(target.get(section), dict):
+            target[section] = {}
+        target = target[section]
+    try:
+        target[key] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ActivsparseError(f"--set {text}: {value!r} is not a YAML value") from error

@@ -1,0 +1,103 @@
+"""A finished or stopped run, read back from its folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from activsparse.errors import ActivsparseError
+from activsparse.files import require_file
+from activsparse.models import build_model
+from activsparse.train.config import Config
+from activsparse.train.recipe import read_config
+from activsparse.train.sparsifier import Sparsifier
+
+__all__ = ["Run", "example_input", "load_run", "make_sparsifier"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained network.
+
+    Attributes:
+        model: in evaluation mode, on the CPU, masks attached.
+        sparsifier: its Sparsifier; None of a dense run.
+        config: the recipe it was trained with.
+        example_input: (1, C, H, W) float32.
+        num_classes: outputs of the model.
+    """
+
+    model: nn.Module
+    sparsifier: Sparsifier | None
+    config: Config
+    example_input: Tensor
+    num_classes: int
+
+
+def load_run(run_dir: str | Path, checkpoint: str = "best") -> Run:
+    """Read a run folder; the data it was trained on is not needed.
+
+    Args:
+        run_dir: folder written by `activsparse train --out`.
+        checkpoint: `best` (highest validation score with final masks) or `last`.
+
+    Raises:
+        ActivsparseError: no run folder, no such checkpoint yet, or a checkpoint of another recipe.
+    """
+    folder = Path(run_dir)
+    if not (folder / "config.yaml").is_file():
+        raise ActivsparseError(
+            f"{folder}: is no run folder (it has no config.yaml); "
+            "name the folder given to activsparse train --out"
+        )
+    config = read_config(folder / "config.yaml")
+    file = folder / f"{checkpoint}.ckpt"
+    if not file.is_file():
+        raise ActivsparseError(
+            f"{file}: no such checkpoint; finish the run with activsparse train --resume {folder}"
+        )
+    try:
+        content: dict[str, Any] = torch.load(
+            require_file(file), map_location="cpu", weights_only=True
+        )
+        shape, num_classes = content["activsparse"]["shape"], content["activsparse"]["num_classes"]
+        state = content["state_dict"]
+    except Exception as error:  # whatever a damaged file makes the unpickler raise
+        raise ActivsparseError(
+            f"{file}: is not a checkpoint of activsparse train ({type(error).__name__}); "
+            "train again or use another checkpoint"
+        ) from error
+    model = build_model(
+        config.model.name, num_classes, in_channels=shape[0], **config.model.options
+    )
+    example = example_input(shape)
+    sparsifier = make_sparsifier(model, example, config, total_steps=1)
+    own = {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
+    try:
+        model.load_state_dict(own)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip()
+        raise ActivsparseError(
+            f"{file}: does not fit {folder / 'config.yaml'} ({reason}); restore the configuration "
+            "it was trained with"
+        ) from error
+    return Run(model.eval(), sparsifier, config, example, num_classes)
+
+
+def example_input(shape: tuple[int, int, int] | list[int]) -> Tensor:
+    """A fixed normal random image (1, C, H, W)."""
+    return torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+
+
+def make_sparsifier(
+    model: nn.Module, example: Tensor, config: Config, total_steps: int
+) -> Sparsifier | None:
+    """The Sparsifier a configuration asks for; None if it asks for none."""
+    if config.sparsity is None:
+        return None
+    options = config.sparsity.model_dump()
+    return Sparsifier(model, example, total_steps=total_steps, seed=config.seed, **options)

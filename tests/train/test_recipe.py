@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from activsparse import ActivsparseError
+from activsparse.train import Sparsifier
+from activsparse.train.config import SparsitySection, TrainingSection
+from activsparse.train.optim import make_optimizer, make_scheduler
+from activsparse.train.recipe import dump_config, load_config, read_config, recipe_names
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_loads_and_survives_a_round_trip(name, tmp_path):
+    config = load_config(name)
+    assert config.recipe == name
+    file = tmp_path / "config.yaml"
+    file.write_text(dump_config(config))
+    assert read_config(file) == config
+
+
+def test_the_published_example_is_exact():
+    config = load_config("paper_resnet18_flowers102")
+    assert (config.model.name, config.model.weights) == ("resnet18", "default")
+    assert (config.data.name, config.data.image_size, config.data.batch_size) == (
+        "flowers102",
+        224,
+        64,
+    )
+    t = config.training
+    assert (t.epochs, t.optimizer, t.lr, t.schedule) == (400, "adam", 1e-4, "linear")
+    assert (t.final_lr, t.weight_decay, t.label_smoothing, t.gradient_clip) == (
+        0.01,
+        5e-5,
+        0.1,
+        10,
+    )
+    assert config.dense is None
+    assert config.sparsity == SparsitySection(
+        sparsity=0.3,
+        pattern="random",
+        site="conv",
+        skip_stem=False,
+        skip_kernel_sizes=[1],
+        begin=0.1,
+        end=0.5,
+    )
+
+
+def test_sparsity_section_mirrors_the_sparsifier():
+    arguments = set(Sparsifier.__init__.__kwdefaults__) | {"sparsity"}
+    assert arguments - {"total_steps", "seed"} == set(SparsitySection.model_fields)
+    defaults = SparsitySection().model_dump()
+    for key, value in Sparsifier.__init__.__kwdefaults__.items():
+        if key in defaults and value is not None:
+            same = list(value) if isinstance(value, tuple) else value
+            assert defaults[key] == same, key
+
+
+def test_overrides_are_yaml_and_may_open_a_section():
+    config = load_config(
+        "digits_demo",
+        [
+            "training.epochs=2",
+            "dense=null",
+            "sparsity.per_layer={'stages.0*': 0.5}",
+            "data.image_size=[28, 20]",
+            "training.lr=1e-4",
+        ],
+    )
+    assert config.training.epochs == 2
+    assert config.training.lr == 1e-4
+    assert config.dense is None
+    assert config.sparsity.per_layer == {"stages.0*": 0.5}
+    assert config.data.image_size == (28, 20)
+    assert load_config("digits_demo", ["sparsity=null"]).sparsity is None
+
+
+def test_the_dense_phase_takes_what_it_leaves_out_from_training():
+    config = load_config("digits_demo", ["training.weight_decay=0.25", "dense.epochs=3"])
+    assert config.dense.weight_decay == 0.25
+    assert config.dense.epochs == 3
+    assert config.dense.lr != config.training.lr
+
+
+def test_a_file_may_extend_a_recipe(tmp_path):
+    (tmp_path / "base.yaml").write_text("extends: digits_demo\nseed: 5\n")
+    (tmp_path / "mine.yaml").write_text("extends: base.yaml\nsparsity: {sparsity: 0.5}\n")
+    config = load_config(str(tmp_path / "mine.yaml"))
+    assert (config.recipe, config.seed, config.sparsity.sparsity) == ("mine", 5, 0.5)
+    assert config.sparsity.pattern == "tiles"
+    (tmp_path / "base.yaml").write_text("extends: mine.yaml\n")
+    with pytest.raises(ActivsparseError, match="extends itself"):
+        load_config(str(tmp_path / "mine.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["training.epoch=3"], "unknown key training.epoch; did you mean epochs"),
+        (["dense.optimiser=sgd"], "did you mean optimizer"),
+        (["spasity.sparsity=0.1"], "unknown key spasity; did you mean sparsity"),
+        (["training.epochs=many"], "training.epochs: .*not 'many'"),
+        (["sparsity=0.3"], "sparsity is a section, not a value; it has the keys sparsity, pattern"),
+        (["training.epochs"], "write key=value"),
+        (["training.lr={"], "not a YAML value"),
+        (["training.lr=-1"], "training.lr: .*greater than 0"),
+    ],
+)
+def test_bad_overrides_are_named(overrides, message):
+    with pytest.raises(ActivsparseError, match=message):
+        load_config("digits_demo", overrides)
+
+
+def test_unknown_recipes_and_broken_files(tmp_path):
+    with pytest.raises(ActivsparseError, match="did you mean digits_demo"):
+        load_config("digits-demo")
+    with pytest.raises(ActivsparseError, match="no such file"):
+        load_config(str(tmp_path / "none.yaml"))
+    (tmp_path / "bad.yaml").write_text("a: [1,\n")
+    with pytest.raises(ActivsparseError, match="is not YAML"):
+        load_config(str(tmp_path / "bad.yaml"))
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(ActivsparseError, match="holds no keys"):
+        load_config(str(tmp_path / "list.yaml"))
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "one_cycle", "constant"])
+@pytest.mark.parametrize("warmup", [0.0, 0.25])
+def test_learning_rates(schedule, warmup):
+    options = TrainingSection(schedule=schedule, warmup=warmup, lr=0.5, final_lr=0.01)
+    optimizer = make_optimizer(nn.Linear(2, 2), options)
+    scheduler = make_scheduler(optimizer, options, 40)
+    rates = []
+    for _ in range(40):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    last = optimizer.param_groups[0]["lr"]
+    peak = 0 if schedule != "one_cycle" and not warmup else 10 if schedule != "one_cycle" else 11
+    assert max(rates) == pytest.approx(0.5)
+    assert rates.index(max(rates)) == pytest.approx(peak, abs=1)
+    expected = {"constant": 0.5, "one_cycle": 0.5 / 25 * 0.01}.get(schedule, 0.005)
+    # OneCycleLR ends one step early, at its own last step.
+    assert (rates[-1] if schedule == "one_cycle" else last) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw", "sgd"])
+def test_no_decay_on_biases_and_norms(kind):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
+    optimizer = make_optimizer(model, TrainingSection(optimizer=kind, weight_decay=0.1))
+    for group in optimizer.param_groups:
+        assert group["params"]
+        for parameter in group["params"]:
+            assert group["weight_decay"] == (0.1 if parameter.ndim > 1 else 0.0)
+    assert sum(len(g["params"]) for g in optimizer.param_groups) == len(list(model.parameters()))
+    assert isinstance(
+        optimizer,
+        {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[kind],
+    )

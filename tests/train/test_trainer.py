@@ -1,0 +1,217 @@
+"""Tiny real trainings: the digits at 16x16 with a network of four blocks' width."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import yaml
+
+from activsparse import ActivsparseError
+from activsparse.cli import main
+from activsparse.train import load_run, trainer
+from activsparse.train.interrupt import Interrupted, Interruption
+from activsparse.train.recipe import load_config
+
+TINY = """
+extends: digits_demo
+model: {options: {widths: [8, 16, 32], blocks: [1, 1, 1]}}
+data: {image_size: 16}
+dense: {epochs: 4, lr: 0.2}
+training: {epochs: 3, lr: 0.1}
+"""
+PAPER = [
+    "sparsity.pattern=random",
+    "sparsity.schedule=polynomial",
+    "sparsity.site=conv",
+    "sparsity.skip_stem=false",
+    "sparsity.end=0.5",
+]
+
+
+class StopAt:
+    """Asks for an interruption at the n-th step, counted over both phases."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+        self.asked = 0
+
+    def __enter__(self) -> StopAt:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        pass
+
+    @property
+    def requested(self) -> bool:
+        self.asked += 1
+        return self.asked >= self.step
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    file = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    file.write_text(TINY)
+    return str(file)
+
+
+@pytest.fixture(scope="module")
+def finished(recipe, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    return folder, trainer.train(load_config(recipe, PAPER), folder)
+
+
+def test_a_run_ends_sparse_and_accurate(finished):
+    folder, summary = finished
+    assert summary["top1"] > 0.8
+    assert summary["dense"]["top1"] > 0.8
+    assert summary == json.loads((folder / "summary.json").read_text())
+    for layer in summary["layers"]:
+        positions = layer["shape"][0] * layer["shape"][1]
+        assert layer["achieved"] == pytest.approx(round(0.3 * positions) / positions)
+    assert summary["achieved"] == pytest.approx(0.3, abs=0.01)
+    assert 0.65 < summary["kept_macs"] < 0.75
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert [row["frozen"] for row in rows] == ["0", "1", "1"]
+
+
+def test_a_run_is_read_back_without_its_data(finished, monkeypatch):
+    folder, summary = finished
+    run = load_run(folder)
+    assert not run.model.training
+    assert run.sparsifier.frozen
+    assert run.example_input.shape == (1, 1, 16, 16)
+    assert [layer.achieved for layer in run.sparsifier.layers] == [
+        layer["achieved"] for layer in summary["layers"]
+    ]
+    dense = load_run(folder / "dense")
+    assert dense.sparsifier is None
+    assert not any("activation_mask" in key for key in dense.model.state_dict())
+    assert load_run(folder, "last").config == run.config
+
+
+@pytest.mark.parametrize(
+    "stop",
+    [36, 101, pytest.param(9, marks=pytest.mark.slow), pytest.param(90, marks=pytest.mark.slow)],
+)
+def test_a_stopped_and_resumed_run_is_bit_equal(finished, recipe, tmp_path, monkeypatch, stop):
+    """Within and at the end of epochs of 18 steps, in the dense phase (72 steps) and after it."""
+    whole, summary = finished
+    monkeypatch.setattr(trainer, "Interruption", lambda: StopAt(stop))
+    with pytest.raises(Interrupted):
+        trainer.train(load_config(recipe, PAPER), tmp_path / "run")
+    monkeypatch.setattr(trainer, "Interruption", Interruption)
+    resumed = trainer.resume(tmp_path / "run")
+    for part in ("dense", "."):
+        expected = torch.load(whole / part / "last.ckpt", weights_only=True)
+        found = torch.load(tmp_path / "run" / part / "last.ckpt", weights_only=True)
+        assert found["global_step"] == expected["global_step"]
+        assert found["state_dict"].keys() == expected["state_dict"].keys()
+        for key, value in expected["state_dict"].items():
+            assert torch.equal(found["state_dict"][key], value), f"{part} {key}"
+    assert resumed["top1"] == summary["top1"]
+    assert trainer.resume(tmp_path / "run") == resumed, "a finished run stays as it is"
+
+
+def test_starting_from_an_earlier_run(finished, recipe, tmp_path):
+    folder, summary = finished
+    overrides = [f"init_from={folder / 'dense'}", "training.epochs=1", "training.accumulate=2"]
+    result = trainer.train(load_config(recipe, overrides), tmp_path / "tiles")
+    assert result["dense"] == summary["dense"]
+    assert not (tmp_path / "tiles" / "dense").exists()
+    assert result["top1"] > 0.5
+    with pytest.raises(ActivsparseError, match="holds a run already"):
+        trainer.train(load_config(recipe, overrides), tmp_path / "tiles")
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_step(recipe, tmp_path):
+    overrides = ["dense=null", "training.lr=1e30", "training.gradient_clip=null"]
+    with pytest.raises(ActivsparseError, match=r"step \d+: the loss is not finite"):
+        trainer.train(load_config(recipe, overrides), tmp_path / "run")
+
+
+def test_folders_without_a_run_are_named(tmp_path):
+    with pytest.raises(ActivsparseError, match="is no run folder"):
+        load_run(tmp_path)
+    with pytest.raises(ActivsparseError, match="is no run folder"):
+        trainer.resume(tmp_path)
+
+
+def test_damaged_checkpoints_are_named(finished, tmp_path):
+    folder, _ = finished
+    config = (folder / "config.yaml").read_text()
+    (tmp_path / "config.yaml").write_text(config)
+    with pytest.raises(ActivsparseError, match="no such checkpoint; finish the run"):
+        load_run(tmp_path)
+    whole = (folder / "best.ckpt").read_bytes()
+    (tmp_path / "best.ckpt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ActivsparseError, match="is not a checkpoint of activsparse train"):
+        load_run(tmp_path)
+    (tmp_path / "best.ckpt").write_bytes(whole)
+    (tmp_path / "config.yaml").write_text(config.replace("fill: zero", "fill: nearest"))
+    with pytest.raises(ActivsparseError, match="does not fit"):
+        load_run(tmp_path)
+
+
+def command(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "activsparse", "train", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        **options,
+    )
+
+
+def test_command_line_prints_the_config(recipe):
+    result = command("--recipe", recipe, "--set", "training.lr=0.5", "--print-config")
+    assert result.returncode == 0, result.stderr
+    values = yaml.safe_load(result.stdout)
+    assert values["training"]["lr"] == 0.5
+    assert values["sparsity"]["pattern"] == "tiles"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "name a --recipe (digits_demo"),
+        (["--recipe", "digits_dmo"], "did you mean digits_demo"),
+        (["--recipe", "digits_demo", "--resume", "x"], "leave out --recipe"),
+        (["--resume", "/nowhere"], "is no run folder"),
+    ],
+)
+def test_command_line_errors_are_one_line(arguments, message, capsys):
+    assert main(["train", *arguments]) == 2
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert errors.count("\n") == 1
+
+
+def test_interrupted_command_says_how_to_resume(recipe, tmp_path):
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "activsparse", "train", "--recipe", recipe, "--out", str(out)),
+            *("--set", "dense=null", "training.epochs=500"),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (out / "last.ckpt").exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert f"activsparse train --resume {out}" in errors
+    assert "Warning" not in errors
+    assert all(line.startswith(("epoch ", "stopped;")) for line in errors.splitlines()), errors
+    assert not list(out.glob(".*")), "no temporary file is left"
+    load_run(out, "last")
