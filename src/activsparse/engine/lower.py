@@ -16,7 +16,7 @@ from activsparse.engine.graph import Graph, Node, Shape
 from activsparse.engine.memory import ALIGNMENT
 from activsparse.errors import ActivsparseError
 
-__all__ = ["Program", "Step", "Tensor", "lower", "spec_of"]
+__all__ = ["Program", "Step", "Tensor", "lower"]
 
 # Whether a node can run on these tensors in an algorithm worth having.
 Supports = Callable[[Node, list[_native.TensorDesc], list[_native.TensorDesc]], bool]
@@ -63,13 +63,6 @@ class Program:
     steps: list[Step] = field(default_factory=list)
     inputs: list[int] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
-
-
-def spec_of(
-    node: Node, inputs: list[_native.TensorDesc], outputs: list[_native.TensorDesc]
-) -> _native.Spec:
-    """Return the native spec of an engine node."""
-    return _native.Spec(node.op, dict(node.attributes), dict(node.arrays), inputs, outputs)
 
 
 def lower(graph: Graph, supports: Supports) -> Program:

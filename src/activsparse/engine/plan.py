@@ -5,15 +5,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import dataclass
 
 from activsparse import _native
-from activsparse.engine.choose import Chooser, by_preference
-from activsparse.engine.graph import Array, Graph, Node, Shape
+from activsparse.engine.choose import Chooser, Request, by_cost
+from activsparse.engine.graph import Graph, Node, Shape
 from activsparse.engine.load import load
-from activsparse.engine.lower import Program, Step, lower, spec_of
+from activsparse.engine.lower import Program, Step, lower
 from activsparse.engine.memory import Lifetime, assign_offsets
 from activsparse.engine.passes import optimise
 from activsparse.engine.report import NodeReport, report_of
@@ -60,7 +58,7 @@ def compile_plan(
     path: str | os.PathLike[str],
     isa: str,
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
-    choose: Chooser = by_preference,
+    choose: Chooser = by_cost,
 ) -> Plan:
     """Compile an ONNX file.
 
@@ -74,7 +72,7 @@ def compile_plan(
         node: Node, inputs: list[_native.TensorDesc], outputs: list[_native.TensorDesc]
     ) -> bool:
         try:
-            return choose(node.op, spec_of(node, inputs, outputs), isa).algorithm in _READS_NCHW
+            return choose(Request(node, inputs, outputs), isa) in _READS_NCHW
         except ActivsparseError:
             return False
 
@@ -125,61 +123,29 @@ def _lay_out(program: Program) -> tuple[list[int], int]:
 def _pack(
     graph: Graph, program: Program, step: Step, isa: str, choose: Chooser
 ) -> tuple[_native.PackedOperator, NodeReport]:
-    inputs = [program.tensors[i].desc for i in step.inputs]
-    outputs = [program.tensors[i].desc for i in step.outputs]
+    request = Request(
+        step.node,
+        [program.tensors[i].desc for i in step.inputs],
+        [program.tensors[i].desc for i in step.outputs],
+    )
     try:
-        spec = spec_of(step.node, inputs, outputs)
-        algorithm = choose(step.node.op, spec, isa).algorithm
-        packed = _native.pack(spec, algorithm, isa)
+        algorithm = choose(request, isa)
+        packed = _native.pack(request.spec(), algorithm, isa)
         achieved = None
         if step.node.op == "conv" and "mask" in step.node.arrays:
-            achieved = _achieved(step.node, inputs, outputs, algorithm, isa)
+            achieved = _achieved(request, algorithm, isa)
     except ActivsparseError as error:
         raise ActivsparseError(f"{graph.name}: {step.node.title}: {error}") from error
     return packed, report_of(graph, step.node, packed, achieved)
 
 
-def _achieved(
-    node: Node,
-    inputs: list[_native.TensorDesc],
-    outputs: list[_native.TensorDesc],
-    algorithm: str,
-    isa: str,
-) -> float | None:
-    """Share of the algorithm's multiply-adds the mask saves, known zeros of the input apart.
-
-    Positions are skipped in all channels at once, so a slim copy of the layer shows the same share
-    and is packed in no time.
-    """
+def _achieved(request: Request, algorithm: str, isa: str) -> float | None:
+    """Share of the algorithm's multiply-adds the mask saves, known zeros of the input apart."""
     counts = []
-    for masked in (True, False):
-        spec = _slim_spec(node, inputs[0], outputs[0], masked)
+    for keep in (("mask", "source"), ()):
+        spec = request.slim(keep).spec()
         if dict(spec.algorithms(isa))[algorithm]:
             return None
         counts.append(float(_native.pack(spec, algorithm, isa).macs))
-    with_mask, without = counts
-    return 1.0 - with_mask / without if without else None
-
-
-def _slim_spec(
-    node: Node, x: _native.TensorDesc, y: _native.TensorDesc, masked: bool
-) -> _native.Spec:
-    """The convolution with at most 16 channels, without residual."""
-    weight = node.arrays["weight"]
-    group = int(node.attributes["group"])
-    slim_in = min(x.c, 16)
-    if group == 1:
-        slim_out = min(y.c, 16)
-        weight = weight[:slim_out, :slim_in]
-    else:
-        group = slim_in = slim_out = min(group, 16)
-        weight = weight[:slim_out, :1]
-    arrays: dict[str, Array] = {"weight": np.ascontiguousarray(weight)}
-    if masked:
-        arrays |= {k: node.arrays[k] for k in ("mask", "source") if k in node.arrays}
-    slim = replace(node.with_attributes(group=group), arrays=arrays)
-    descs = [
-        _native.TensorDesc(t.n, t.h, t.w, c, c if t.nchw else 16, t.nchw, not t.nchw)
-        for t, c in ((x, slim_in), (y, slim_out))
-    ]
-    return spec_of(slim, descs[:1], descs[1:])
+    masked, dense = counts
+    return 1.0 - masked / dense if dense else None

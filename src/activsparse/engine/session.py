@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from activsparse import _native
-from activsparse.engine.choose import by_preference, forced
+from activsparse.engine.choose import by_cost, forced
 from activsparse.engine.graph import Shape
 from activsparse.engine.plan import compile_plan
 from activsparse.engine.report import NodeReport
@@ -58,7 +58,7 @@ class Session:
             raise ActivsparseError(f"threads={threads}: at least one thread is needed")
         isa = isa or os.environ.get(ISA_VARIABLE) or _native.available_isas()[-1]
         _native.check_isa(isa)
-        choose = by_preference if algorithm is None else forced(algorithm)
+        choose = by_cost if algorithm is None else forced(algorithm)
         self._plan = compile_plan(path, isa, input_shapes, choose)
         plan = self._plan
         self._executor = _native.Executor(

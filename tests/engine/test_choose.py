@@ -1,0 +1,46 @@
+"""The choice of algorithms: which one, not how fast."""
+
+import graphs
+import pytest
+
+from activsparse import Session, _native
+from activsparse.engine.report import NodeReport
+
+
+@pytest.fixture
+def b():
+    return graphs.Builder()
+
+
+def rows_of(b, tmp_path, output, **options) -> list[NodeReport]:
+    rows = Session(b.save(tmp_path / "m.onnx", output), **options).explain()
+    return [row for row in rows if row.kind == "conv"]
+
+
+@pytest.mark.parametrize("isa", _native.available_isas())
+def test_each_kind_of_convolution_gets_its_own_algorithm(b, tmp_path, isa):
+    x = b.conv(b.input(1, 3, 32, 32), 32, strides=(2, 2))
+    x = b.conv(x, 32, group=32)
+    x = b.conv(x, 64, (1, 1), pads=(0, 0, 0, 0))
+    x = b.conv(x, 64)
+    x = b.conv(x, 64, strides=(2, 2))
+    algorithms = [row.algorithm for row in rows_of(b, tmp_path, x, isa=isa)]
+    assert algorithms == ["stem", "depthwise", "pointwise", "winograd4", "direct"]
+
+
+def test_sparse_layers_leave_winograd_for_direct(b, tmp_path):
+    x = b.conv(b.input(1, 16, 32, 32), 64)
+    (row,) = rows_of(b, tmp_path, b.mask(x, 0.95))
+    assert row.algorithm == "direct"
+    assert row.achieved == pytest.approx(row.requested, abs=0.02)
+
+
+def test_forced_algorithm(b, tmp_path):
+    (row,) = rows_of(b, tmp_path, b.conv(b.input(1, 16, 8, 8), 64), algorithm="winograd2")
+    assert row.algorithm == "winograd2"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_never_the_reference(tmp_path, seed):
+    path = graphs.random_graph(tmp_path / "m.onnx", seed)
+    assert "reference" not in {row.algorithm for row in Session(path).explain()}
