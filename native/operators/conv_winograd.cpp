@@ -7,33 +7,39 @@
 // share the transformed input. A large layer goes block of tiles by block of tiles, each staying in
 // the second-level cache.
 #include <algorithm>
-#include <cstring>
 
 #include "kernels/kernels.h"
 #include "operators/conv_params.h"
+#include "operators/skipped_fill.h"
+#include "operators/source_fill.h"
 #include "operators/tile_cover.h"
 #include "operators/winograd_weights.h"
 
 namespace activsparse {
 namespace {
 
-// Below this many bytes of transformed input a layer is "shared". It need not fit the second-level
-// cache (1-2 MiB on the CPUs we know): the products read it at a small fraction of the third
-// level's bandwidth.
+// Below this many bytes of transformed input, or this many tiles, a layer is "shared".
 constexpr int64_t kSharedBytes = 1 << 20;
-// Transformed input and products of one block of tiles, which stay in the second-level cache next
-// to the weights.
-constexpr int64_t kBlockBytes = 448 << 10;
+constexpr int64_t kSharedTiles = 64;
+// Transformed input and products of one block of tiles; the second-level cache holds them next to a
+// panel of weights.
+constexpr int64_t kBlockBytes = 320 << 10;
+// Every block of tiles reads all weights. Up to this size they stay in the third-level cache, and
+// 16 tiles give the products enough to do for each of them; larger ones come from memory each time
+// and want more tiles. (All found on a Zen 4 server core, 1 MiB of second-level cache; differences
+// around these values are a few percent.)
+constexpr int64_t kCachedWeightBytes = 16 << 20;
+constexpr int64_t kMinBlockTiles = 16, kMinUncachedBlockTiles = 64;
 
 struct Header {
   ConvParams params;
   int32_t image_tiles;  // per image
   int32_t block_tiles;  // tiles that are multiplied together
   int32_t shared;
-  int32_t blocks;   // of output channels
-  int32_t skipped;  // positions per image
-  int32_t has_source;
-  uint64_t weights, bias, skipped_value, tiles, skipped_positions, sources;
+  int32_t blocks;  // of output channels
+  uint64_t weights, bias, tiles;
+  SkippedFillHeader skipped;
+  SourceFillHeader source;
 };
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -51,15 +57,14 @@ class ConvWinograd : public Operator {
   ConvWinograd(const BlobView& blob, Isa isa)
       : h_(blob.header<Header>()),
         table_(kernels_for(isa)),
-        kernels_(kOut == 4 ? table_.winograd4_f32 : table_.winograd2_f32) {
+        kernels_(kOut == 4 ? table_.winograd4_f32 : table_.winograd2_f32),
+        skipped_(blob, h_.skipped, h_.params, table_),
+        source_(blob, h_.source, h_.params.output) {
     const ConvParams& p = h_.params;
     weights_ = blob.array<float>(
         h_.weights, kElements * p.input.c * ceil_div(p.output.c, table_.width) * table_.width);
     bias_ = blob.array<float>(h_.bias, p.output.c);
-    skipped_value_ = blob.array<float>(h_.skipped_value, p.output.c);
     tiles_ = blob.array<CoverTile>(h_.tiles, h_.image_tiles);
-    skipped_ = blob.array<int32_t>(h_.skipped_positions, h_.skipped);
-    sources_ = h_.has_source ? blob.array<int32_t>(h_.sources, h_.skipped) : nullptr;
     check();
     total_ = int64_t{p.output.n} * h_.image_tiles;
     for (int i = 0; i < h_.image_tiles; ++i)
@@ -77,9 +82,9 @@ class ConvWinograd : public Operator {
   std::size_t shared_scratch_bytes() const override {
     return h_.shared ? v_floats(total_) * sizeof(float) : 0;
   }
-  int phases() const override { return 1 + h_.shared + h_.has_source; }
+  int phases() const override { return 1 + h_.shared + !source_.empty(); }
   int tasks(int phase) const override {
-    if (phase == 1 + h_.shared) return h_.params.output.n;
+    if (phase == 1 + h_.shared) return SourceFill::kTasks;
     if (phase == 1) return static_cast<int>(tile_blocks() * h_.blocks);
     return static_cast<int>(std::max<int64_t>(1, h_.shared ? total_ : tile_blocks()));
   }
@@ -97,14 +102,13 @@ class ConvWinograd : public Operator {
     return sum;
   }
   std::size_t index_bytes() const override {
-    return h_.image_tiles * sizeof(CoverTile) +
-           h_.skipped * sizeof(int32_t) * (h_.has_source ? 2 : 1);
+    return h_.image_tiles * sizeof(CoverTile) + skipped_.bytes() + source_.bytes();
   }
 
   void run(const RunArgs& args, int phase, int begin, int end) const override {
     float* scratch = reinterpret_cast<float*>(args.scratch);
     if (phase == 1 + h_.shared) {
-      for (int image = begin; image < end; ++image) copy_sources(args, image);
+      source_.run(args.outputs[0], begin, end);
     } else if (phase == 1) {
       const int64_t tile_blocks = this->tile_blocks();
       const float* v = reinterpret_cast<const float*>(args.shared_scratch);
@@ -115,7 +119,7 @@ class ConvWinograd : public Operator {
       float* v = reinterpret_cast<float*>(args.shared_scratch);
       transform_input(args, begin, std::min<int64_t>(end, total_), v + begin * row_stride_,
                       v_stride(total_));
-      fill_skipped(args, begin, end);
+      skipped_.run(args, begin, end, tasks(0));
     } else {
       float* m = scratch + v_floats(h_.block_tiles);
       const int64_t stride = v_stride(h_.block_tiles);
@@ -125,7 +129,7 @@ class ConvWinograd : public Operator {
         for (int block = 0; block < h_.blocks; ++block)
           multiply(args, scratch, stride, first, first, block, m);
       }
-      fill_skipped(args, begin, end);
+      skipped_.run(args, begin, end, tasks(0));
     }
   }
 
@@ -144,7 +148,6 @@ class ConvWinograd : public Operator {
   // A damaged plan must be refused, never executed.
   void check() const {
     const ConvParams& p = h_.params;
-    const int positions = p.output.h * p.output.w;
     bool good = h_.block_tiles >= 1 && h_.blocks >= 1 && p.kernel_h == 3 && p.kernel_w == 3;
     for (int i = 0; i < h_.image_tiles && good; ++i) {
       const CoverTile& t = tiles_[i];
@@ -153,9 +156,6 @@ class ConvWinograd : public Operator {
         if (t.keep >> bit & 1)
           good = good && t.y + bit / kOut < p.output.h && t.x + bit % kOut < p.output.w;
     }
-    for (int i = 0; i < h_.skipped && good; ++i)
-      good = skipped_[i] >= 0 && skipped_[i] < positions &&
-             (!sources_ || (sources_[i] >= 0 && sources_[i] < positions));
     if (!good) throw Error("the packed convolution is damaged; compile the model again");
   }
 
@@ -208,40 +208,13 @@ class ConvWinograd : public Operator {
     }
   }
 
-  // This phase's tasks share the skipped positions of all images evenly.
-  void fill_skipped(const RunArgs& args, int begin, int end) const {
-    if (h_.has_source) return;
-    const ConvParams& p = h_.params;
-    const int64_t positions = int64_t{p.output.h} * p.output.w;
-    const int64_t all = int64_t{p.output.n} * h_.skipped, tasks = this->tasks(0);
-    for (int64_t i = all * begin / tasks; i < all * end / tasks; ++i) {
-      const int64_t pixel = i / h_.skipped * positions + skipped_[i % h_.skipped];
-      float* y = args.outputs[0] + pixel * p.output.stride;
-      if (!p.has_residual) {
-        std::memcpy(y, skipped_value_, p.output.c * sizeof(float));
-        continue;
-      }
-      const float* r = args.inputs[1] + pixel * p.residual.stride;
-      for (int c = 0; c < p.output.c; ++c) y[c] = skipped_value_[c] + r[c];
-      if (p.epilogue.activation != Activation::kNone)
-        table_.activate_f32.run(y, y, p.output.c, p.epilogue);
-    }
-  }
-
-  void copy_sources(const RunArgs& args, int64_t image) const {
-    const ConvParams& p = h_.params;
-    float* y = args.outputs[0] + image * p.output.h * p.output.w * p.output.stride;
-    for (int i = 0; i < h_.skipped; ++i)
-      std::memcpy(y + int64_t{skipped_[i]} * p.output.stride,
-                  y + int64_t{sources_[i]} * p.output.stride, p.output.c * sizeof(float));
-  }
-
   const Header& h_;
   const Kernels& table_;
   const WinogradKernels& kernels_;
-  const float *weights_, *bias_, *skipped_value_;
+  SkippedFill skipped_;
+  SourceFill source_;
+  const float *weights_, *bias_;
   const CoverTile* tiles_;
-  const int32_t *skipped_, *sources_;
   int64_t first_[kWinogradShapes + 1] = {};  // first tile of each shape
   int64_t total_, row_stride_;
   int max_vecs_;
@@ -273,12 +246,14 @@ Blob pack(const OpSpec& spec, Isa isa) {
   h.blocks = static_cast<int32_t>(ceil_div(vectors, kernels.max_vecs));
 
   const int64_t total = int64_t{p.output.n} * h.image_tiles;
+  constexpr int64_t elements = (kOut + 2) * (kOut + 2);
   const int64_t v_bytes = ConvWinograd<kOut>::v_bytes_per_tile(p.input.c);
-  const int64_t m_bytes =
-      int64_t{kOut + 2} * (kOut + 2) * ceil_div(vectors, h.blocks) * table.width * sizeof(float);
-  h.shared = total * v_bytes <= kSharedBytes || total <= 16;
+  const int64_t m_bytes = elements * ceil_div(vectors, h.blocks) * table.width * sizeof(float);
+  const int64_t weight_bytes = elements * p.input.c * vectors * table.width * sizeof(float);
+  h.shared = total * v_bytes <= kSharedBytes || total <= kSharedTiles;
   const int64_t fit =
-      std::max<int64_t>(h.shared ? kBlockBytes / m_bytes : kBlockBytes / (v_bytes + m_bytes), 16);
+      std::max(kBlockBytes / (h.shared ? m_bytes : v_bytes + m_bytes),
+               weight_bytes <= kCachedWeightBytes ? kMinBlockTiles : kMinUncachedBlockTiles);
   int64_t blocks = std::max<int64_t>(1, ceil_div(total, fit));
   if (!h.shared && blocks > 2) blocks = ceil_div(blocks, 4) * 4;  // even shares for 2 and 4 threads
   h.block_tiles = static_cast<int32_t>(std::max<int64_t>(1, ceil_div(total, blocks)));
@@ -289,28 +264,12 @@ Blob pack(const OpSpec& spec, Isa isa) {
       transform_winograd_weights(static_cast<const float*>(spec.array("weight")->data), p.output.c,
                                  p.input.c, kOut, table.width, h.blocks);
   h.weights = writer.append(u.data(), u.size());
-  const ArrayView* bias = spec.array("bias");
-  h.bias = bias ? writer.append(static_cast<const float*>(bias->data), p.output.c)
-                : writer.append<float>(p.output.c);
-  std::vector<float> skipped_value(p.output.c, 0.0f);
-  if (const ArrayView* value = spec.array("skipped_value"))
-    std::memcpy(skipped_value.data(), value->data, p.output.c * sizeof(float));
-  if (!p.has_residual)
-    for (float& value : skipped_value) value = activate(value, p.epilogue);
-  h.skipped_value = writer.append(skipped_value.data(), skipped_value.size());
+  const float* bias = spec.float_array("bias");
+  h.bias = bias ? writer.append(bias, p.output.c) : writer.append<float>(p.output.c);
   h.tiles = writer.append(tiles.data(), tiles.size());
 
-  const ArrayView* source_view = spec.array("source");
-  h.has_source = source_view != nullptr;
-  std::vector<int32_t> skipped, sources;
-  for (int i = 0; mask && i < p.output.h * p.output.w; ++i) {
-    if (mask[i]) continue;
-    skipped.push_back(i);
-    if (source_view) sources.push_back(static_cast<const int32_t*>(source_view->data)[i]);
-  }
-  h.skipped = static_cast<int32_t>(skipped.size());
-  h.skipped_positions = writer.append(skipped.data(), skipped.size());
-  h.sources = writer.append(sources.data(), sources.size());
+  h.skipped = SkippedFill::pack(writer, spec, p);
+  h.source = SourceFill::pack(writer, spec);
   *writer.at<Header>(0) = h;
   return writer.take();
 }
