@@ -25,10 +25,11 @@ def export(name: str, path: Path) -> None:
     import torch
     import torchvision
 
+    from activsparse.export.onnx import export_onnx
+
     torch.manual_seed(0)
     model = torchvision.models.get_model(name, weights=None).eval()
-    example = torch.randn(1, 3, 224, 224)
-    torch.onnx.export(model, (example,), path, dynamo=True, external_data=False, verbose=False)
+    export_onnx(model, torch.randn(1, 3, 224, 224), path)
 
 
 def call(*words: object) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import shutil
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,6 +33,7 @@ from activsparse.data import build_data
 from activsparse.report import Report, Variant, layers_of, masks_of, write
 
 SPARSITY = 0.3
+BASE_TRAINING = ("dense=null", "training.epochs=8", "training.lr=0.1")
 SAMPLES = 6
 console = Console()
 
@@ -45,10 +47,18 @@ def command(*words: str | Path) -> None:
         sys.exit(status)
 
 
-def train_and_export(name: str, recipe: str, out: Path, settings: list[str]) -> Path:
-    """Train one network and export it; returns the ONNX file, which `verify` has checked."""
-    run, model = out / name, out / f"{name}.onnx"
+def train(name: str, recipe: str, out: Path, *settings: str) -> Path:
+    """Train one network, over an earlier run of the same name; returns its run folder."""
+    run = out / name
+    if (run / "config.yaml").exists():
+        shutil.rmtree(run)
     command("train", "--recipe", recipe, "--set", *settings, "--out", run)
+    return run
+
+
+def export(run: Path) -> Path:
+    """Export a run to ONNX and check the file in our engine; returns the file."""
+    model = run.with_suffix(".onnx")
     command("export", run, "--out", model)
     command("verify", model)
     return model
@@ -124,18 +134,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="From images to a faster network.")
     parser.add_argument("--data", default="digits", choices=("digits", "fashion_mnist"))
     parser.add_argument("--out", type=Path, default=Path("demo_out"), help="folder for all results")
-    parser.add_argument("--epochs", type=int, help="of each training (default: the recipe's)")
     parser.add_argument("--repeat", type=int, default=200, help="timed runs per model and engine")
     parser.add_argument("--readme", type=Path, help="put the summary into this file")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
 
-    settings = [f"data.name={args.data}"]
-    if args.epochs:
-        settings.append(f"training.epochs={args.epochs}")
-    dense = train_and_export("dense", "tiles", args.out, [*settings, "sparsity=null"])
-    settings += [f"init_from={args.out / 'dense'}", f"sparsity.sparsity={SPARSITY}"]
-    sparse = {name: train_and_export(name, name, args.out, settings) for name in ("paper", "tiles")}
+    # All three networks start from the same dense one and are then trained for equally long.
+    data = f"data.name={args.data}"
+    base = train("base", "digits_demo", args.out, data, "sparsity=null", *BASE_TRAINING)
+    start = (data, f"init_from={base}")
+    dense = export(train("dense", "digits_demo", args.out, *start, "sparsity=null"))
+    sparse = {
+        name: export(
+            train(name, f"digits_{name}", args.out, *start, f"sparsity.sparsity={SPARSITY}")
+        )
+        for name in ("paper", "tiles")
+    }
 
     engines = [name for name in ENGINES if name == "activsparse" or find_spec(name)]
     timings = args.out / "bench.json"
