@@ -100,7 +100,7 @@ def test_a_run_is_read_back_without_its_data(finished, monkeypatch):
 
 @pytest.mark.parametrize(
     "stop",
-    [36, 101, pytest.param(9, marks=pytest.mark.slow), pytest.param(90, marks=pytest.mark.slow)],
+    [36, 126, pytest.param(9, marks=pytest.mark.slow), pytest.param(101, marks=pytest.mark.slow)],
 )
 def test_a_stopped_and_resumed_run_is_bit_equal(finished, recipe, tmp_path, monkeypatch, stop):
     """Within and at the end of epochs of 18 steps, in the dense phase (72 steps) and after it."""
@@ -215,3 +215,14 @@ def test_interrupted_command_says_how_to_resume(recipe, tmp_path):
     assert all(line.startswith(("epoch ", "stopped;")) for line in errors.splitlines()), errors
     assert not list(out.glob(".*")), "no temporary file is left"
     load_run(out, "last")
+
+
+def test_mistakes_show_before_a_folder_is_made_or_a_dense_phase_run(recipe, tmp_path):
+    for override, message in [
+        ("sparsity.skip=[layer*]", "matches no convolution"),
+        (f"init_from={tmp_path / 'none.ckpt'}", "no such file"),
+        ("model.weights=default", "no published weights"),
+    ]:
+        with pytest.raises(ActivsparseError, match=message):
+            trainer.train(load_config(recipe, [override]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -54,8 +54,9 @@ def train(config: Config, out: str | Path, *, console: Console | None = None) ->
             f"{folder}: holds a run already; name another folder with --out or continue it "
             f"with --resume {folder}"
         )
-    # Mistakes in the recipe should show before the folder exists.
+    # Mistakes in the recipe should show before the folder exists, and before a dense phase is over.
     data = _data(config)
+    make_sparsifier(_network(config, data), example_input(data.shape), config, total_steps=1)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -91,10 +92,10 @@ def _carry_out(
         torch.set_num_threads(config.threads)
     with Interruption() as interruption, quiet_lightning():
         dense = None
-        start = config.init_from
-        if config.dense is not None and start is None:
+        main = config
+        if config.dense is not None and config.init_from is None:
             dense_folder = folder / "dense"
-            start = str(dense_folder)
+            main = config.model_copy(update={"init_from": str(dense_folder)})
             if (dense_folder / "summary.json").is_file():
                 dense = _read_summary(dense_folder)
             else:
@@ -103,16 +104,15 @@ def _carry_out(
                 )
                 dense_folder.mkdir(exist_ok=True)
                 _write(dense_folder / "config.yaml", dump_config(plain))
-                dense = _phase(plain, dense_folder, data, None, interruption, console, "dense")
+                dense = _phase(plain, dense_folder, data, interruption, console, "dense")
                 # The second phase draws its batches from the start again.
                 data.resume(0, 0)
-        elif start is not None and (Path(start) / "summary.json").is_file():
-            dense = _read_summary(Path(start))
+        elif main.init_from is not None and (Path(main.init_from) / "summary.json").is_file():
+            dense = _read_summary(Path(main.init_from))
         return _phase(
-            config,
+            main,
             folder,
             data,
-            start,
             interruption,
             console,
             "dense" if config.sparsity is None else config.sparsity.pattern,
@@ -124,7 +124,6 @@ def _phase(
     config: Config,
     folder: Path,
     data: ImageData,
-    start: str | None,
     interruption: Interruption,
     console: Console | None,
     title: str,
@@ -133,15 +132,7 @@ def _phase(
     """Train one phase, from its last.ckpt if there is one, and write its summary."""
     options = config.training
     pl.seed_everything(config.seed, verbose=False)
-    model = build_model(
-        config.model.name,
-        data.num_classes,
-        config.model.weights if start is None else None,
-        in_channels=data.shape[0],
-        **config.model.options,
-    )
-    if start is not None:
-        _start_from(model, Path(start))
+    model = _network(config, data)
     steps = -(-data.steps_per_epoch // options.accumulate) * options.epochs
     sparsifier = make_sparsifier(model, example_input(data.shape), config, total_steps=steps)
     # A quarter faster on CPUs than the default layout, and more on GPUs.
@@ -211,11 +202,22 @@ def _data(config: Config) -> ImageData:
     return build_data(**options, seed=config.seed)
 
 
-def _start_from(model: nn.Module, start: Path) -> None:
-    if not start.is_dir():
+def _network(config: Config, data: ImageData) -> nn.Module:
+    """The network with the weights it starts from."""
+    start = None if config.init_from is None else Path(config.init_from)
+    model = build_model(
+        config.model.name,
+        data.num_classes,
+        config.model.weights if start is None else None,
+        in_channels=data.shape[0],
+        **config.model.options,
+    )
+    if start is not None and start.is_dir():
+        best = start / "best.ckpt"
+        load_weights(model, best if best.is_file() else start / "last.ckpt")
+    elif start is not None:
         load_weights(model, start)
-        return
-    load_weights(model, start / ("best.ckpt" if (start / "best.ckpt").is_file() else "last.ckpt"))
+    return model
 
 
 def _read_summary(folder: Path) -> dict[str, Any]:
