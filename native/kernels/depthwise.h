@@ -1,53 +1,62 @@
 // Depthwise convolution of a few positions: lanes are channels, rows are positions; see
 // DepthwiseArgs in kernels.h.
 //
-// A tile loads one weight vector per tap and one input vector per tap and row, so it runs at the
-// load ports' pace.
+// A tile loads one input vector per multiply-add, so it runs at the load ports' pace. Row pointers
+// are loads too: several vectors per pointer halve their share.
 #pragma once
 #include "kernels/activate.h"
 #include "kernels/kernels.h"
 
 namespace activsparse {
 
-template <class V, int R, bool kPartial>
-inline void depthwise_vector(const DepthwiseArgs& args, int64_t c, int lanes) {
-  auto load = [&](const float* p) {
-    return kPartial ? V::load_partial(p + c, lanes) : V::load(p + c);
-  };
-  V sums[R];
-  const V start = V::load(args.start + c);
+template <class V, int R, int N, bool kPartial>
+inline void depthwise_vectors(const DepthwiseArgs& args, int64_t c, int lanes) {
+  constexpr int W = V::kWidth;
+  static_assert(N == 1 || !kPartial);
+  auto load = [&](const float* p) { return kPartial ? V::load_partial(p, lanes) : V::load(p); };
+  V sums[R][N];
 #pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) sums[r] = start;
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < N; ++v) sums[r][v] = V::load(args.start + c + v * W);
   const float* const* rows = args.rows;
   for (int t = 0; t < args.taps; ++t, rows += R) {
-    const V weight = V::load(args.weights[t] + c);
+    V weight[N];
+#pragma GCC unroll 4
+    for (int v = 0; v < N; ++v) weight[v] = V::load(args.weights[t] + c + v * W);
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) sums[r] = fma(load(rows[r]), weight, sums[r]);
+    for (int r = 0; r < R; ++r) {
+      const float* row = rows[r] + c;
+#pragma GCC unroll 4
+      for (int v = 0; v < N; ++v) sums[r][v] = fma(load(row + v * W), weight[v], sums[r][v]);
+    }
   }
-  if (args.residual != nullptr) {
+  const bool clip = args.epilogue->activation == Activation::kClip;
+  const V lo = V::set1(args.epilogue->lo), hi = V::set1(args.epilogue->hi);
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) sums[r] = sums[r] + load(args.residual[r]);
-  }
-  if (args.epilogue->activation == Activation::kClip) {
-    const V lo = V::set1(args.epilogue->lo), hi = V::set1(args.epilogue->hi);
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) sums[r] = min(max(sums[r], lo), hi);
-  }
-#pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) {
-    if (kPartial)
-      sums[r].store_partial(args.out[r] + c, lanes);
-    else
-      sums[r].store(args.out[r] + c);
-  }
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < N; ++v) {
+      V sum = sums[r][v];
+      if (args.residual != nullptr) sum = sum + load(args.residual[r] + c + v * W);
+      if (clip) sum = min(max(sum, lo), hi);
+      if (kPartial)
+        sum.store_partial(args.out[r] + c, lanes);
+      else
+        sum.store(args.out[r] + c + v * W);
+    }
 }
 
 template <class V, int R>
 void depthwise_tile(const DepthwiseArgs& args) {
   const int whole = args.whole_vectors ? (args.channels + V::kWidth - 1) / V::kWidth * V::kWidth
                                        : args.channels / V::kWidth * V::kWidth;
-  for (int c = 0; c < whole; c += V::kWidth) depthwise_vector<V, R, false>(args, c, V::kWidth);
-  if (whole < args.channels) depthwise_vector<V, R, true>(args, whole, args.channels - whole);
+  constexpr int kVectors = V::kRegisters >= 32 ? 3 : 1;
+  int c = 0;
+  for (; c + kVectors * V::kWidth <= whole; c += kVectors * V::kWidth)
+    depthwise_vectors<V, R, kVectors, false>(args, c, V::kWidth);
+  for (; c < whole; c += V::kWidth) depthwise_vectors<V, R, 1, false>(args, c, V::kWidth);
+  if (whole < args.channels) depthwise_vectors<V, R, 1, true>(args, whole, args.channels - whole);
   if (args.epilogue->activation > Activation::kClip)
     for (int r = 0; r < R; ++r)
       activate_run<V>(args.out[r], args.out[r], args.channels, *args.epilogue);

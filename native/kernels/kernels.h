@@ -72,6 +72,31 @@ struct DepthwiseKernels {
   void (*tile[kDepthwiseRows])(const DepthwiseArgs& args);
 };
 
+// The same for a block of neighbouring positions, H rows by W columns, all of whose inputs are read
+// once: `pixels` are the ((H - 1) * stride + kernel) x ((W - 1) * stride + kernel) inputs the block
+// sees.
+struct DepthwiseBlockArgs {
+  const float* const* pixels;
+  const float* weights;  // (kernel * kernel, weight_stride)
+  int64_t weight_stride;
+  int channels;
+  const float* start;
+  float* const* out;             // (H * W)
+  const float* const* residual;  // (H * W) or nullptr
+  const uint8_t* keep;           // (H * W) or nullptr: where 0, the sum is replaced by `skipped`
+  const float* skipped;          // (channels rounded up to whole vectors)
+  const Epilogue* epilogue;
+  int whole_vectors;  // as in DepthwiseArgs
+};
+
+inline constexpr int kBlockRows = 2, kBlockColumns = 4;
+inline constexpr int kMaxBlockPixels = 7 * 11;  // kernel 5, stride 2
+
+struct DepthwiseBlockKernels {
+  // [kernel 3 or 5][stride - 1][H - 1][W - 1]
+  void (*block[2][2][kBlockRows][kBlockColumns])(const DepthwiseBlockArgs& args);
+};
+
 // In-place activation of a run of floats: `out` = activation(`in`); `in` may equal `out`. Touches
 // `count` floats only.
 struct ActivateKernels {

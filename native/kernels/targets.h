@@ -2,6 +2,7 @@
 #pragma once
 #include "kernels/activate.h"
 #include "kernels/depthwise.h"
+#include "kernels/depthwise_block.h"
 #include "kernels/elementwise.h"
 #include "kernels/gemm.h"
 #include "kernels/kernels.h"

@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "kernels/kernels.h"
-#include "operators/conv_params.h"
+#include "operators/depthwise_weights.h"
 #include "operators/row_plan.h"
 #include "operators/source_fill.h"
 
@@ -111,22 +111,11 @@ Blob pack(const OpSpec& spec, Isa isa) {
   h.padded_channels = (p.output.c + width - 1) / width * width;
   BlobWriter writer;
   writer.append<Header>(1);
-  // (channels, taps) becomes (taps, channels).
-  h.weights = writer.append<float>(int64_t{p.taps()} * h.padded_channels);
-  const float* weight = spec.float_array("weight");
-  for (int t = 0; t < p.taps(); ++t)
-    for (int c = 0; c < p.output.c; ++c)
-      writer.at<float>(h.weights)[int64_t{t} * h.padded_channels + c] =
-          weight[int64_t{c} * p.taps() + t];
-  auto channels = [&](const char* name) {
-    const uint64_t offset = writer.append<float>(h.padded_channels);
-    if (const float* values = spec.float_array(name))
-      std::copy_n(values, p.output.c, writer.at<float>(offset));
-    return offset;
-  };
-  h.bias = channels("bias");
-  h.skipped_value = channels("skipped_value");
-  h.zeros = channels("");
+  h.weights = pack_depthwise_weights(writer, spec, p, h.padded_channels);
+  h.bias = pack_depthwise_channels(writer, spec.float_array("bias"), p, h.padded_channels);
+  h.skipped_value =
+      pack_depthwise_channels(writer, spec.float_array("skipped_value"), p, h.padded_channels);
+  h.zeros = pack_depthwise_channels(writer, nullptr, p, h.padded_channels);
   h.rows = RowPlan::pack(writer, spec, p, spec.array("source") == nullptr);
   h.fill = SourceFill::pack(writer, spec);
   *writer.at<Header>(0) = h;

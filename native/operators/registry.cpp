@@ -8,6 +8,7 @@ std::vector<OperatorType> conv_reference_types();
 std::vector<OperatorType> conv_direct_types();
 std::vector<OperatorType> conv_pointwise_types();
 std::vector<OperatorType> conv_depthwise_types();
+std::vector<OperatorType> conv_depthwise_block_types();
 std::vector<OperatorType> conv_stem_types();
 std::vector<OperatorType> gemm_direct_types();
 std::vector<OperatorType> conv_winograd_types();
@@ -30,6 +31,7 @@ const std::vector<OperatorType>& operator_types() {
              conv_direct_types,
              conv_pointwise_types,
              conv_depthwise_types,
+             conv_depthwise_block_types,
              conv_stem_types,
              conv_winograd_types,
              gemm_direct_types,
