@@ -26,6 +26,7 @@ ALGORITHMS = {
     "direct": ("any", "pointwise", "depthwise", "grouped"),
     "pointwise": ("pointwise",),
     "depthwise": ("depthwise",),
+    "depthwise_block": ("depthwise",),
     "stem": ("stem",),
 }
 
