@@ -19,7 +19,7 @@ from activsparse.errors import ActivsparseError
 __all__ = ["Chooser", "Request", "by_cost", "forced"]
 
 # Made for one kind of operator and never beaten there; best first.
-_SPECIAL = ("stem", "pointwise", "depthwise")
+_SPECIAL = ("stem", "pointwise", "depthwise_block", "depthwise")
 _REFERENCE = "reference"
 
 # How many multiply-adds take as long as fetching a byte of weights. AVX-512: fitted to the direct
