@@ -31,6 +31,7 @@ from activsparse.bench.machine import summary_line
 from activsparse.cli import main as activsparse
 from activsparse.data import build_data
 from activsparse.report import Report, Variant, layers_of, masks_of, write
+from activsparse.train.recipe import load_config
 
 SPARSITY = 0.3
 BASE_TRAINING = ("dense=null", "training.lr=0.1")
@@ -72,9 +73,10 @@ def top1(model: Path, images: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(scores.argmax(axis=1) == labels))
 
 
-def test_set(data: str) -> tuple[np.ndarray, np.ndarray]:
-    """Normalised test images (N, C, H, W) float32 and their labels (N,)."""
-    batches = list(build_data(data).test_dataloader())
+def test_set(recipe: str) -> tuple[np.ndarray, np.ndarray]:
+    """Normalised test images (N, C, H, W) float32 of a recipe and their labels (N,)."""
+    data = load_config(recipe).data
+    batches = list(build_data(data.name, data.root, data.image_size).test_dataloader())
     images = np.concatenate([x.numpy() for x, _ in batches])
     return images, np.concatenate([y.numpy() for _, y in batches])
 
@@ -151,14 +153,14 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
 
     # All three networks start from the same dense one and are then trained for equally long.
-    data = f"data.name={args.data}"
+    recipe = f"{args.data}_tiles"
     epochs = f"training.epochs={args.epochs or BASE_EPOCHS}"
-    base = train("base", "digits_demo", args.out, data, "sparsity=null", *BASE_TRAINING, epochs)
-    start = [data, f"init_from={base}", *([epochs] if args.epochs else [])]
-    dense = export(train("dense", "digits_demo", args.out, *start, "sparsity=null"))
+    base = train("base", recipe, args.out, "sparsity=null", *BASE_TRAINING, epochs)
+    start = [f"init_from={base}", *([epochs] if args.epochs else [])]
+    dense = export(train("dense", recipe, args.out, *start, "sparsity=null"))
     sparse = {
         name: export(
-            train(name, f"digits_{name}", args.out, *start, f"sparsity.sparsity={SPARSITY}")
+            train(name, f"{args.data}_{name}", args.out, *start, f"sparsity.sparsity={SPARSITY}")
         )
         for name in ("paper", "tiles")
     }
@@ -172,7 +174,7 @@ def main() -> None:
     found = json.loads(timings.read_text())
     found["rows"] = [Row(**row) for row in found["rows"]]
 
-    images, labels = test_set(args.data)
+    images, labels = test_set(recipe)
     report = Report(
         title=f"A small residual network on {args.data}",
         summary=f"Dense, and with {SPARSITY:.0%} of the output positions of its masked layers left "
