@@ -3,7 +3,8 @@
 Each algorithm's result is first compared with torch in double precision; one that disagrees is not
 timed. Times are medians of runs on data in cache (`--evict-mib` reads other memory in between). The
 share of peak counts the dense layer's multiply-adds, whatever an algorithm really does, so Winograd
-and masks may exceed 100 %.
+and masks may exceed 100 %. With sparsity 0 and others, a table of break-even sparsities follows:
+the lowest measured one at which an algorithm beats the layer's fastest dense algorithm.
 
     taskset -c 1 python benchmarks/kernels.py --model resnet18 --sparsity 0 0.3
 """
@@ -181,6 +182,29 @@ class Problem:
             raise SystemExit(f"{packed.algorithm} is wrong: {excess:.1f} times the tolerance")
 
 
+Times = dict[str, dict[float, float]]
+"""Median ms by algorithm and sparsity."""
+
+
+def break_even(times: dict[str, Times]) -> Table:
+    """The lowest measured sparsity at which each algorithm beats the layer's best dense time.
+
+    Args:
+        times: per layer name; dense times are those at sparsity 0.
+    """
+    algorithms = list(dict.fromkeys(name for by_name in times.values() for name in by_name))
+    table = Table("layer", "best dense", "ms", *algorithms, title="break-even sparsity")
+    for layer, by_name in times.items():
+        dense = {name: ms[0.0] for name, ms in by_name.items() if 0.0 in ms}
+        fastest = min(dense, key=lambda name: dense[name])
+        cells = []
+        for name in algorithms:
+            better = [s for s, ms in by_name.get(name, {}).items() if s and ms < dense[fastest]]
+            cells.append(f"{min(better):.2f}" if better else "-")
+        table.add_row(layer, fastest, f"{dense[fastest]:.3f}", *cells)
+    return table
+
+
 def main() -> None:
     """Measure and print one table per model."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -198,6 +222,7 @@ def main() -> None:
     peak = max(_native.fma_peak(args.isa) for _ in range(5)) * args.threads
     console.print(f"{args.isa}: {peak:.1f} GFLOP/s measured FMA peak, {args.threads} threads")
     for model in args.model:
+        measured: dict[str, Times] = {}
         for sparsity in args.sparsity:
             table = Table(title=f"{model}, sparsity {sparsity} ({args.pattern})")
             for column in (
@@ -227,12 +252,16 @@ def main() -> None:
                     )
                     ms = float(np.median(times))
                     least = float(np.min(times))
+                    by_name = measured.setdefault(layer.name, {})
+                    by_name.setdefault(algorithm, {})[sparsity] = ms
                     rate = 2e-6 * layer.macs / ms
                     row = (f"{ms:.3f}", f"{least:.3f}", f"{rate:.1f}", f"{rate / peak:.0%}")
                     table.add_row(layer.name, str(layer.count), algorithm, packed.kernel, *row)
                     best = min(best, ms)
                 best_total += best * layer.count
             console.print(table, f"best of each, times occurrences: {best_total:.2f} ms")
+        if 0.0 in args.sparsity and len(args.sparsity) > 1:
+            console.print(break_even(measured))
 
 
 if __name__ == "__main__":

@@ -86,6 +86,9 @@ def unpack(
 def run_operator(
     packed: PackedOperator, inputs: Sequence[_FloatArray], outputs: Sequence[_FloatArray]
 ) -> None: ...
+def tile_cover(
+    mask: npt.NDArray[np.bool_] | npt.NDArray[np.uint8], size: int
+) -> list[tuple[int, int, int, int, int]]: ...
 def time_operator(
     packed: PackedOperator, repeat: int, threads: int = 1, evict_bytes: int = 0
 ) -> list[float]: ...
