@@ -22,7 +22,7 @@ from activsparse.train.recipe import load_config
 TINY = """
 extends: digits_demo
 model: {options: {widths: [8, 16, 32], blocks: [1, 1, 1]}}
-data: {image_size: 16}
+data: {image_size: 16, batch_size: 64}
 dense: {epochs: 4, lr: 0.2}
 training: {epochs: 3, lr: 0.1}
 """
