@@ -5,7 +5,8 @@
 //
 // pack() does all work that depends on weights and mask only (packing weights for the instruction
 // set, building row lists and tables) and is called at compile time. The blob it returns is all
-// create() needs, so a stored plan never packs again. create() only reads the blob; it keeps
+// create() needs, so a stored plan never packs again; change a blob's layout, and FORMAT_VERSION in
+// engine/plan_file.py must rise with it. create() only reads the blob; it keeps
 // pointers into it, hence the blob must outlive the operator.
 #pragma once
 #include <cstddef>

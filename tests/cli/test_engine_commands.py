@@ -97,3 +97,43 @@ def test_run_into_a_missing_folder(sparse, tmp_path):
     result = command("run", sparse, "--input", tmp_path / "x.npy", "--output", output)
     assert result.returncode == 2
     assert str(output) in result.stderr
+
+
+@pytest.fixture
+def plan(sparse, tmp_path):
+    path = tmp_path / "model.plan"
+    result = command("compile", sparse, "--out", path, "--isa", "x86-64", "--threads", 2)
+    assert result.returncode == 0, result.stderr
+    return path
+
+
+def test_commands_take_a_plan(plan, sparse, tmp_path):
+    result = command("verify", sparse, "--plan", plan)
+    assert result.returncode == 0, result.stderr
+    assert "scalar, 2 thread(s)" in result.stdout
+    assert command("explain", plan, "--repeat", 1).returncode == 0
+    x = np.random.default_rng(0).standard_normal((1, 3, 8, 8), np.float32)
+    np.save(tmp_path / "x.npy", x)
+    result = command("run", plan, "--input", tmp_path / "x.npy", "--output", tmp_path / "y.npy")
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("words", [["verify"], ["bench", "--dense"]])
+def test_commands_that_need_the_model(words, plan):
+    result = command(*words, plan)
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert str(plan) in result.stderr
+
+
+@pytest.mark.parametrize("target", ["aarch64", "x86-64-v9"])
+def test_compiling_for_what_is_not_here(sparse, tmp_path, target):
+    from activsparse import _native
+
+    if target == "aarch64" and "neon" in _native.available_isas():
+        pytest.skip("this is aarch64")
+    result = command("compile", sparse, "--out", tmp_path / "model.plan", "--isa", target)
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert target in result.stderr
+    assert not (tmp_path / "model.plan").exists()

@@ -14,6 +14,7 @@ from activsparse.bench.engines import Engine, engine_class
 from activsparse.bench.engines.base import Array
 from activsparse.bench.machine import describe_machine
 from activsparse.bench.timing import Timing, time_interleaved
+from activsparse.engine.plan_file import is_plan
 from activsparse.errors import ActivsparseError
 from activsparse.files import require_file
 
@@ -113,6 +114,11 @@ def _load(
 ) -> list[_Contender]:
     from activsparse.bench.engines.onnxruntime import OnnxRuntime, static_input_shapes
 
+    if is_plan(path):
+        raise ActivsparseError(
+            f"{path}: only this engine runs compiled plans; name the ONNX model, "
+            "or time the plan alone with: activsparse explain"
+        )
     shapes = static_input_shapes(path)
     rng = np.random.default_rng(seed)
     inputs = [rng.standard_normal(shape, dtype=np.float32) for shape in shapes]

@@ -29,6 +29,7 @@ COMMANDS = {
     "train": "train a sparse network from a recipe",
     "export": "write a trained run as an ONNX file, a dense twin and a C header of masks",
     "mask": "put masks into an existing dense ONNX model, without training",
+    "compile": "compile an ONNX model into a plan, one file that loads fast and without onnx",
     "verify": "compare this engine with ONNX Runtime on random inputs",
     "bench": "time dense and sparse models on several engines, interleaved",
     "explain": "say per layer what is skipped, how, and what it saves",

@@ -24,5 +24,8 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         "`activsparse --version` lists those of this machine)",
     )
     parser.add_argument(
-        "--threads", type=positive, default=1, metavar="N", help="threads (default: 1)"
+        "--threads",
+        type=positive,
+        metavar="N",
+        help="threads (default: 1, or what a plan was compiled for)",
     )

@@ -25,7 +25,7 @@ def add_parser(subparsers: Any) -> None:
         description="List every operator of the compiled model: its algorithm and kernel, the "
         "sparsity its mask asks for, the share of work it really saves, and the time it takes.",
     )
-    parser.add_argument("model", type=Path, metavar="ONNX", help="the model")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="an ONNX model or a plan")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows as JSON")
     parser.add_argument(
         "--strict", action="store_true", help="exit status 1 if any mask saves no work"

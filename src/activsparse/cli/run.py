@@ -16,9 +16,9 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "run",
         help="run a model on a .npy input",
-        description="Run an ONNX model once on an array stored with numpy.save.",
+        description="Run a model once on an array stored with numpy.save.",
     )
-    parser.add_argument("model", type=Path, metavar="ONNX", help="the model")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="an ONNX model or a plan")
     parser.add_argument(
         "--input",
         type=Path,

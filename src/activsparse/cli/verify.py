@@ -21,6 +21,12 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("model", type=Path, metavar="ONNX", help="the model")
     parser.add_argument(
+        "--plan",
+        type=Path,
+        metavar="FILE",
+        help="run this plan of the model instead of compiling the model here",
+    )
+    parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of the random input (default: 0)"
     )
     add_engine_options(parser)
@@ -31,9 +37,16 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from activsparse import Session
+    from activsparse.engine.plan_file import is_plan
     from activsparse.engine.verify import compare_with_onnxruntime
+    from activsparse.errors import ActivsparseError
 
-    session = Session(args.model, threads=args.threads, isa=args.isa)
+    if is_plan(args.model):
+        raise ActivsparseError(
+            f"{args.model}: ONNX Runtime cannot run a compiled plan; "
+            "name the model it was compiled from: activsparse verify MODEL.onnx --plan PLAN"
+        )
+    session = Session(args.plan or args.model, threads=args.threads, isa=args.isa)
     rows = compare_with_onnxruntime(args.model, session, args.seed)
     console = Console(soft_wrap=True, highlight=False)
     for row in rows:

@@ -30,7 +30,7 @@ class Plan:
     """Everything an executor needs.
 
     Attributes:
-        name: the file it was compiled from.
+        name: the file it came from.
         isa: instruction set of the operators.
         inputs: (name, shape) of the graph's inputs, in order.
         outputs: (name, shape) of the graph's outputs, in order.
@@ -40,6 +40,7 @@ class Plan:
         output_ids: tensors that are outputs.
         arena_floats: size of the arena.
         reports: one per step.
+        threads: how many a session uses unless told otherwise.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Plan:
     output_ids: list[int]
     arena_floats: int
     reports: list[NodeReport]
+    threads: int = 1
 
 
 def compile_plan(

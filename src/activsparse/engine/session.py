@@ -13,6 +13,7 @@ from activsparse import _native
 from activsparse.engine.choose import by_cost, forced
 from activsparse.engine.graph import Shape
 from activsparse.engine.plan import compile_plan
+from activsparse.engine.plan_file import is_plan, read_plan, write_plan
 from activsparse.engine.report import NodeReport
 from activsparse.errors import ActivsparseError
 
@@ -23,7 +24,7 @@ ISA_VARIABLE = "ACTIVSPARSE_ISA"
 
 
 class Session:
-    """An ONNX model compiled for this machine.
+    """A compiled model, ready to run.
 
     Several threads may call `run` of one session; they take turns. Two sessions are independent of
     each other.
@@ -33,18 +34,19 @@ class Session:
         self,
         path: str | os.PathLike[str],
         *,
-        threads: int = 1,
+        threads: int | None = None,
         isa: str | None = None,
         input_shapes: Mapping[str, tuple[int, ...]] | None = None,
         algorithm: str | None = None,
     ) -> None:
-        """Load and compile.
+        """Compile an ONNX model, or map a compiled plan (see `save`) into memory.
 
         Args:
-            path: an ONNX file in float32.
-            threads: how many threads share the work of one run.
+            path: an ONNX file in float32, or a plan.
+            threads: how many threads share the work of one run; the default is 1, or what the plan
+                was saved with.
             isa: instruction set; the default is the variable ACTIVSPARSE_ISA, else the best one of
-                this CPU.
+                this CPU. This and the following are settled in a plan.
             input_shapes: full shapes of inputs whose sizes the file leaves open. An open batch size
                 that is not given becomes 1.
             algorithm: convolution algorithm for all layers instead of the choice per layer;
@@ -54,18 +56,44 @@ class Session:
             ActivsparseError: the file cannot be read, holds something the engine does not run, or
                 an option is not possible here.
         """
-        if threads < 1:
+        if threads is not None and threads < 1:
             raise ActivsparseError(f"threads={threads}: at least one thread is needed")
-        isa = isa or os.environ.get(ISA_VARIABLE) or _native.available_isas()[-1]
-        _native.check_isa(isa)
-        choose = by_cost if algorithm is None else forced(algorithm)
-        self._plan = compile_plan(path, isa, input_shapes, choose)
-        plan = self._plan
+        if is_plan(path):
+            plan = read_plan(path)
+            settled = {"input_shapes": input_shapes, "algorithm": algorithm}
+            if isa != plan.isa:
+                settled["isa"] = isa
+            for option, value in settled.items():
+                if value is not None:
+                    raise ActivsparseError(
+                        f"{plan.name}: {option}={value!r} cannot change a compiled plan; "
+                        "compile the model again with it"
+                    )
+        else:
+            isa = isa or os.environ.get(ISA_VARIABLE) or _native.available_isas()[-1]
+            _native.check_isa(isa)
+            choose = by_cost if algorithm is None else forced(algorithm)
+            plan = compile_plan(path, isa, input_shapes, choose)
+        self._plan = replace(plan, threads=threads or plan.threads)
         self._executor = _native.Executor(
-            plan.tensors, plan.steps, plan.input_ids, plan.output_ids, plan.arena_floats, threads
+            plan.tensors,
+            plan.steps,
+            plan.input_ids,
+            plan.output_ids,
+            plan.arena_floats,
+            self.threads,
         )
-        self._threads = threads
         self._times_ms: list[float] | None = None
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the compiled plan to a file that `Session` loads without onnx or compiling.
+
+        It runs on machines with the same instruction set; docs/plan-format.md describes it.
+
+        Raises:
+            ActivsparseError: the file cannot be written.
+        """
+        write_plan(self._plan, path)
 
     @property
     def isa(self) -> str:
@@ -75,7 +103,7 @@ class Session:
     @property
     def threads(self) -> int:
         """Threads that share the work of one run."""
-        return self._threads
+        return self._plan.threads
 
     @property
     def inputs(self) -> list[tuple[str, Shape]]:
