@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+
+# Tests must not depend on measurements, nor write where users keep theirs.
+os.environ["ACTIVSPARSE_CACHE"] = "off"
 
 
 def small_model(path: Path, *, masked: bool = False, batch: int | str = 1) -> Path:

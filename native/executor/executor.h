@@ -47,6 +47,7 @@ class Executor {
   size_t arena_bytes() const { return arena_.size(); }
   size_t scratch_bytes() const { return scratch_.size(); }
   float* arena() { return reinterpret_cast<float*>(arena_.data()); }
+  unsigned char* scratch() { return scratch_.data(); }
   int threads() const { return pool_->threads(); }
 
  private:

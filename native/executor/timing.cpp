@@ -1,7 +1,11 @@
 #include "executor/timing.h"
 
-#include <atomic>
+#include <sys/resource.h>
+
+#include <algorithm>
 #include <chrono>
+#include <cstring>
+#include <limits>
 #include <random>
 
 #include "executor/executor.h"
@@ -10,56 +14,151 @@
 namespace activsparse {
 namespace {
 
-int64_t round_up(int64_t value, int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
+constexpr std::size_t kLine = 64;
+
+// Values repeat after so many: enough for arithmetic not to notice, quick to draw.
+constexpr std::size_t kDrawn = 4096;
+
+// How often a run is taken again because the system gave a core to someone else meanwhile.
+constexpr int kRetries = 4;
+
+// How often threads of this process have been made to wait for a core they could have used.
+long interruptions() {
+  rusage usage{};
+  return getrusage(RUSAGE_SELF, &usage) == 0 ? usage.ru_nivcsw : 0;
 }
 
-// One word per cache line; the sum is kept so that the reads are.
-void read_all(const PageBuffer& buffer, std::atomic<unsigned>& sink) {
-  unsigned sum = 0;
-  for (std::size_t i = 0; i < buffer.size(); i += 64) sum += buffer.data()[i];
-  sink.fetch_add(sum, std::memory_order_relaxed);
+struct Region {
+  unsigned char* data;
+  std::size_t size;
+};
+
+// Reads or rewrites one byte of every cache line of this thread's share.
+void touch(const Region& region, int thread, int threads, bool write) {
+  const std::size_t lines = (region.size + kLine - 1) / kLine;
+  volatile unsigned char* data = region.data;
+  for (std::size_t i = lines * thread / threads; i < lines * (thread + 1) / threads; ++i) {
+    const unsigned char value = data[i * kLine];
+    if (write) data[i * kLine] = value;
+  }
 }
+
+void fill_random(float* values, std::size_t count) {
+  std::mt19937 random(1);
+  std::uniform_real_distribution<float> uniform(-1.0f, 1.0f);
+  for (std::size_t i = 0; i < count; ++i)
+    values[i] = i < kDrawn ? uniform(random) : values[i - kDrawn];
+}
+
+// The tensors of one kind of operator, outside of any executor's arena.
+class Tensors {
+ public:
+  Tensors(const std::vector<TensorDesc>& inputs, const std::vector<TensorDesc>& outputs)
+      : memory_(floats_of(inputs, outputs) * sizeof(float)) {
+    const auto place = [&](const TensorDesc& desc, std::vector<int>& ids, auto& pointers) {
+      ids.push_back(static_cast<int>(tensors_.size()));
+      tensors_.push_back({desc, -1});
+      pointers.push_back(reinterpret_cast<float*>(memory_.data()) + floats_);
+      floats_ += room(desc);
+    };
+    for (const TensorDesc& desc : inputs) place(desc, step_.inputs, inputs_);
+    const std::size_t input_floats = floats_;
+    for (const TensorDesc& desc : outputs) place(desc, step_.outputs, outputs_);
+    const std::size_t input_bytes = input_floats * sizeof(float);
+    input_region_ = {memory_.data(), input_bytes};
+    output_region_ = {memory_.data() + input_bytes, memory_.size() - input_bytes};
+    fill_random(reinterpret_cast<float*>(memory_.data()), input_floats);
+  }
+
+  std::unique_ptr<Executor> executor(const Operator& op,
+                                     const std::shared_ptr<ThreadPool>& pool) const {
+    PlanStep step = step_;
+    step.op = &op;
+    return std::make_unique<Executor>(tensors_, std::vector<PlanStep>{step}, step.inputs,
+                                      step.outputs, 0, pool);
+  }
+
+  double run_ms(Executor& executor) const {
+    return executor.profile(inputs_.data(), outputs_.data(), 1)[0];
+  }
+
+  const Region& inputs() const { return input_region_; }
+  const Region& outputs() const { return output_region_; }
+
+ private:
+  // A vector beyond the end: operators on padded tensors may read and write whole vectors.
+  static std::size_t room(const TensorDesc& desc) {
+    return (static_cast<std::size_t>(tensor_extent(desc)) + 16 + 15) / 16 * 16;
+  }
+
+  static std::size_t floats_of(const std::vector<TensorDesc>& inputs,
+                               const std::vector<TensorDesc>& outputs) {
+    std::size_t floats = 0;
+    for (const TensorDesc& desc : inputs) floats += room(desc);
+    for (const TensorDesc& desc : outputs) floats += room(desc);
+    return floats;
+  }
+
+  PageBuffer memory_;
+  std::size_t floats_ = 0;
+  std::vector<PlanTensor> tensors_;
+  PlanStep step_{nullptr, {}, {}};
+  std::vector<const float*> inputs_;
+  std::vector<float*> outputs_;
+  Region input_region_{}, output_region_{};
+};
 
 }  // namespace
+
+OperatorTimer::OperatorTimer(int threads) : pool_(std::make_shared<ThreadPool>(threads)) {}
+
+void OperatorTimer::evict(std::size_t bytes) {
+  if (other_ == nullptr || other_->size() < bytes) {
+    other_.reset();
+    other_ = std::make_unique<PageBuffer>(bytes);
+    std::memset(other_->data(), 1, bytes);  // pages never written may all be one zero page
+  }
+  pool_->run([&](int) { touch({other_->data(), bytes}, 0, 1, false); });
+}
+
+std::vector<std::vector<double>> OperatorTimer::time(const std::vector<const Operator*>& ops,
+                                                     const std::vector<TensorDesc>& inputs,
+                                                     const std::vector<TensorDesc>& outputs,
+                                                     int repeat, std::size_t evict_bytes) {
+  if (repeat < 1) throw Error("repeat must be at least 1, got " + std::to_string(repeat));
+  const Tensors tensors(inputs, outputs);
+  std::vector<std::unique_ptr<Executor>> executors;
+  for (const Operator* op : ops) executors.push_back(tensors.executor(*op, pool_));
+  const auto chill = [&](Executor& executor) {
+    evict(evict_bytes);
+    const Region scratch{executor.scratch(), executor.scratch_bytes()};
+    pool_->run([&](int thread) {
+      for (const Region& region : {tensors.outputs(), scratch, tensors.inputs()})
+        touch(region, thread, pool_->threads(), true);
+    });
+  };
+  std::vector<std::vector<double>> times(ops.size());
+  for (const auto& executor : executors) tensors.run_ms(*executor);
+  for (int round = 0; round < repeat; ++round) {
+    for (std::size_t i = 0; i < ops.size(); ++i) {
+      double least = std::numeric_limits<double>::infinity();
+      bool interrupted = true;
+      for (int attempt = 0; interrupted && attempt <= kRetries; ++attempt) {
+        if (evict_bytes > 0) chill(*executors[i]);
+        const long before = interruptions();
+        least = std::min(least, tensors.run_ms(*executors[i]));
+        interrupted = interruptions() != before;
+      }
+      times[i].push_back(least);
+    }
+  }
+  return times;
+}
 
 std::vector<double> time_operator(const Operator& op, const std::vector<TensorDesc>& inputs,
                                   const std::vector<TensorDesc>& outputs, int repeat, int threads,
                                   std::size_t evict_bytes) {
-  std::vector<PlanTensor> tensors;
-  PlanStep step{&op, {}, {}};
-  int64_t floats = 0, input_floats = 0;
-  const auto place = [&](TensorDesc desc, std::vector<int>& ids) {
-    ids.push_back(static_cast<int>(tensors.size()));
-    tensors.push_back({desc, floats});
-    // A vector beyond the end: operators on padded tensors may read and write whole vectors.
-    floats += round_up(tensor_extent(desc) + 16, 16);
-  };
-  for (const TensorDesc& desc : inputs) place(desc, step.inputs);
-  input_floats = floats;
-  for (const TensorDesc& desc : outputs) place(desc, step.outputs);
-  const auto pool = std::make_shared<ThreadPool>(threads);
-  Executor executor(std::move(tensors), {std::move(step)}, {}, {}, floats, pool);
-
-  std::mt19937 random(1);
-  std::uniform_real_distribution<float> uniform(-1.0f, 1.0f);
-  std::vector<float> values(input_floats);
-  for (float& value : values) value = uniform(random);
-  std::copy(values.begin(), values.end(), executor.arena());
-  executor.profile(nullptr, nullptr, 1);
-  if (evict_bytes == 0) return executor.profile(nullptr, nullptr, repeat);
-
-  if (repeat < 1) throw Error("repeat must be at least 1, got " + std::to_string(repeat));
-  PageBuffer other(evict_bytes);
-  std::memset(other.data(), 1, other.size());
-  std::atomic<unsigned> sink{0};
-  std::vector<double> times;
-  for (int r = 0; r < repeat; ++r) {
-    pool->run([&](int) { read_all(other, sink); });
-    std::copy(values.begin(), values.end(), executor.arena());
-    times.push_back(executor.profile(nullptr, nullptr, 1)[0]);
-  }
-  return times;
+  return OperatorTimer(threads).time({&op}, inputs, outputs, repeat, evict_bytes)[0];
 }
 
 double fma_peak_gflops(Isa isa) {

@@ -1,16 +1,41 @@
-// How long one operator takes by itself: what the compiler chooses algorithms by.
+// How long operators take by themselves: what the compiler chooses algorithms by.
 #pragma once
 #include <cstddef>
+#include <memory>
 #include <vector>
 
+#include "executor/page_buffer.h"
+#include "executor/thread_pool.h"
 #include "operators/operator.h"
 
 namespace activsparse {
 
-// Milliseconds of each of `repeat` runs on random data, after one run that is not counted. With
-// `evict_bytes` > 0 every thread first reads that much other memory, then the inputs are written
-// anew: as within a network, where the weights have left the near caches since the last run and the
-// inputs have just been produced.
+// Times operators the way they run within a network: before each run the weights have left the
+// near caches, while inputs, output and scratch have just been touched by the operators before.
+// Keeps its threads and the memory that pushes weights out from one call to the next.
+class OperatorTimer {
+ public:
+  explicit OperatorTimer(int threads);
+
+  // Milliseconds of each of `repeat` runs of each operator on random data: element [operator][r].
+  // All operators take the same tensors. They take turns, so that noise that lasts hits them all;
+  // the first round is not counted. A run during which another program got the core is taken again,
+  // a few times at most, and the least counts. Before each run every thread reads `evict_bytes` of
+  // other memory; with 0 nothing is touched in between, and weights stay where the last run left
+  // them.
+  std::vector<std::vector<double>> time(const std::vector<const Operator*>& ops,
+                                        const std::vector<TensorDesc>& inputs,
+                                        const std::vector<TensorDesc>& outputs, int repeat,
+                                        std::size_t evict_bytes);
+
+ private:
+  void evict(std::size_t bytes);
+
+  std::shared_ptr<ThreadPool> pool_;
+  std::unique_ptr<PageBuffer> other_;
+};
+
+// The same for one operator and one call.
 std::vector<double> time_operator(const Operator& op, const std::vector<TensorDesc>& inputs,
                                   const std::vector<TensorDesc>& outputs, int repeat, int threads,
                                   std::size_t evict_bytes);

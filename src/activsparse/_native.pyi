@@ -93,6 +93,12 @@ def time_operator(
     packed: PackedOperator, repeat: int, threads: int = 1, evict_bytes: int = 0
 ) -> list[float]: ...
 
+class OperatorTimer:
+    def __init__(self, threads: int = 1) -> None: ...
+    def time(
+        self, operators: Sequence[PackedOperator], repeat: int, evict_bytes: int = 0
+    ) -> list[list[float]]: ...
+
 class Executor:
     def __init__(
         self,

@@ -25,7 +25,7 @@ def test_each_kind_of_convolution_gets_its_own_algorithm(b, tmp_path, isa):
     x = b.conv(x, 64)
     x = b.conv(x, 64, strides=(2, 2))
     algorithms = [row.algorithm for row in rows_of(b, tmp_path, x, isa=isa)]
-    assert algorithms == ["stem", "depthwise", "pointwise", "winograd4", "direct"]
+    assert algorithms == ["stem", "depthwise_block", "pointwise", "winograd4", "direct"]
 
 
 def test_sparse_layers_leave_winograd_for_direct(b, tmp_path):

@@ -78,6 +78,7 @@ def compare(
     threads: int,
     repeat: int,
     seed: int = 0,
+    winograd: bool = True,
     advance: Callable[[int], None] = lambda samples: None,
 ) -> Comparison:
     """Check every model on every engine against ONNX Runtime, then time them all, interleaved.
@@ -89,6 +90,7 @@ def compare(
         threads: threads every engine may use.
         repeat: timed runs per model and engine.
         seed: of the standard-normal inputs.
+        winograd: whether our engine may use Winograd convolutions.
         advance: told how many timed runs have just finished.
 
     Raises:
@@ -99,7 +101,7 @@ def compare(
     contenders = [
         contender
         for path, variant in variants
-        for contender in _load(require_file(path), variant, engines, threads, seed)
+        for contender in _load(require_file(path), variant, engines, threads, seed, winograd)
     ]
     timings = time_interleaved(
         {contender.key: contender.call for contender in contenders}, repeat, advance=advance
@@ -110,7 +112,7 @@ def compare(
 
 
 def _load(
-    path: Path, variant: str, engines: Sequence[str], threads: int, seed: int
+    path: Path, variant: str, engines: Sequence[str], threads: int, seed: int, winograd: bool
 ) -> list[_Contender]:
     from activsparse.bench.engines.onnxruntime import OnnxRuntime, static_input_shapes
 
@@ -125,7 +127,8 @@ def _load(
     expected = OnnxRuntime(path, threads, shapes).run(inputs)
     contenders = []
     for name in dict.fromkeys(engines):
-        engine = engine_class(name)(path, threads, shapes)
+        options = {} if winograd or name != OWN_ENGINE else {"winograd": False}
+        engine = engine_class(name)(path, threads, shapes, **options)
         error = largest_difference(engine.run(inputs), expected, f"{path}: engine {name}")
         call = partial(engine.run, inputs)
         contenders.append(_Contender(path, variant, engine, error, call))

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from activsparse.cli.engine_options import add_winograd_option
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -51,6 +53,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="R",
         help="timed runs per model and engine (default: 50)",
     )
+    add_winograd_option(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
 
 
@@ -97,6 +100,7 @@ def _measure(args: argparse.Namespace) -> Comparison:
             engines,
             threads=args.threads,
             repeat=args.repeat,
+            winograd=not args.no_winograd,
             advance=lambda samples: progress.advance(task, samples),
         )
         if json_path:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from activsparse.cli.engine_options import positive
+from activsparse.cli.engine_options import add_choice_options, choice_options, positive
 
 __all__ = ["TARGETS", "add_parser", "run"]
 
@@ -38,13 +38,15 @@ def add_parser(subparsers: Any) -> None:
         metavar="N",
         help="threads a session of the plan uses unless told otherwise (default: 1)",
     )
+    add_choice_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Compile the model and write the plan."""
     from activsparse import Session
 
-    Session(args.model, threads=args.threads, isa=_instruction_set(args.isa)).save(args.out)
+    isa = _instruction_set(args.isa)
+    Session(args.model, threads=args.threads, isa=isa, **choice_options(args)).save(args.out)
     return 0
 
 

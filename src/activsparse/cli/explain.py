@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from activsparse.cli.engine_options import add_engine_options, positive
+from activsparse.cli.engine_options import add_engine_options, positive, session_options
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,6 +37,11 @@ def add_parser(subparsers: Any) -> None:
         metavar="R",
         help="runs to take the median time over (default: 20)",
     )
+    parser.add_argument(
+        "--candidates",
+        action="store_true",
+        help="also list the algorithms each layer could run in, with the times they were chosen by",
+    )
     add_engine_options(parser)
 
 
@@ -46,13 +51,15 @@ def run(args: argparse.Namespace) -> int:
 
     from activsparse import Session
 
-    session = Session(args.model, threads=args.threads, isa=args.isa)
+    session = Session(args.model, **session_options(args))
     rows = session.profile(args.repeat)
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = max(console.width, 200)  # piped output is for programs and long lines
     console.print(_table(session, rows))
     console.print(_totals(session, rows), soft_wrap=True)
+    if args.candidates:
+        console.print(_candidates(rows))
     if args.json is not None:
         _write_json(args.json, session, rows)
     wasted = [row for row in rows if row.wastes_mask]
@@ -91,6 +98,36 @@ def _table(session: Session, rows: list[NodeReport]) -> Table:
             "[green]yes[/]" if row.eligible else escape(row.reason),
         )
     return table
+
+
+def _candidates(rows: list[NodeReport]) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(
+        title="candidates, ms by themselves with cold weights; * chosen, - not timed",
+        title_justify="left",
+        box=None,
+    )
+    rows = [row for row in rows if len(row.candidates) > 1]
+    names = list(dict.fromkeys(name for row in rows for name, _ in row.candidates))
+    for heading in ("layer", "result"):
+        table.add_column(heading, overflow="fold")
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        times = dict(row.candidates)
+        cells = [_candidate(times, name, row.algorithm) for name in names]
+        table.add_row(escape(row.name), "x".join(str(size) for size in row.shape), *cells)
+    return table
+
+
+def _candidate(times: dict[str, float | None], name: str, chosen: str) -> str:
+    if name not in times:
+        return ""
+    ms = times[name]
+    text = "-" if ms is None else f"{ms:.3f}"
+    return f"[bold]{text}*[/]" if name == chosen else text
 
 
 def _share(value: float | None) -> str:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from activsparse.cli.engine_options import add_engine_options
+from activsparse.cli.engine_options import add_engine_options, session_options
 
 __all__ = ["add_parser", "run"]
 
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         raise ActivsparseError(f"{file}: not a .npy file; write it with numpy.save") from error
     if not isinstance(x, np.ndarray):
         raise ActivsparseError(f"{file}: holds several arrays; write one with numpy.save")
-    result = Session(args.model, threads=args.threads, isa=args.isa).run(x)
+    result = Session(args.model, **session_options(args)).run(x)
     first = result[0] if isinstance(result, list) else result
     with atomic_path(args.output) as temporary, temporary.open("wb") as out:
         np.save(out, first)

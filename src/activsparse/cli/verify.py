@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from activsparse.cli.engine_options import add_engine_options
+from activsparse.cli.engine_options import add_engine_options, session_options
 
 __all__ = ["add_parser", "run"]
 
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
             f"{args.model}: ONNX Runtime cannot run a compiled plan; "
             "name the model it was compiled from: activsparse verify MODEL.onnx --plan PLAN"
         )
-    session = Session(args.plan or args.model, threads=args.threads, isa=args.isa)
+    session = Session(args.plan or args.model, **session_options(args))
     rows = compare_with_onnxruntime(args.model, session, args.seed)
     console = Console(soft_wrap=True, highlight=False)
     for row in rows:

@@ -1,13 +1,12 @@
-"""Which algorithm runs an operator.
+"""Which algorithm runs an operator, by rules and estimates.
 
-A choice is a function of the operator and the instruction set alone, so that one machine can ask
-for every other's. `by_cost` estimates; anything callable in the same way (measurements with a
-cache) can take its place.
+`by_cost` is a function of the operator and the instruction set alone, so that one machine can ask
+for every other's. Anything callable in the same way can take its place, as `measure.Measured` does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,11 +15,12 @@ from activsparse import _native
 from activsparse.engine.graph import Array, Node
 from activsparse.errors import ActivsparseError
 
-__all__ = ["Chooser", "Request", "by_cost", "forced"]
+__all__ = ["Choice", "Chooser", "Request", "able", "by_cost", "estimate", "forced"]
 
 # Made for one kind of operator and never beaten there; best first.
 _SPECIAL = ("stem", "pointwise", "depthwise_block", "depthwise")
 _REFERENCE = "reference"
+_WINOGRAD = "winograd"
 
 # How many multiply-adds take as long as fetching a byte of weights. AVX-512: fitted to the direct
 # and Winograd times of ResNet18's 3x3 layers, dense and masked, on a server core with 1 MiB of L2
@@ -37,11 +37,20 @@ _SLIM = 64
 
 @dataclass(frozen=True)
 class Request:
-    """An operator that needs an algorithm: an engine node and the tensors it reads and writes."""
+    """An operator that needs an algorithm: an engine node and the tensors it reads and writes.
+
+    Attributes:
+        node: an engine node.
+        inputs: tensors it reads.
+        outputs: tensors it writes.
+        network_bytes: weights of the whole network; the more, the less of this operator's is left
+            in caches when its turn comes again.
+    """
 
     node: Node
     inputs: list[_native.TensorDesc]
     outputs: list[_native.TensorDesc]
+    network_bytes: int = 0
 
     def spec(self) -> _native.Spec:
         """Return what `_native.pack` takes."""
@@ -77,42 +86,84 @@ class Request:
         return Request(slim, descs[:1], descs[1:])
 
 
-Chooser = Callable[[Request, str], str]
-"""(operator, instruction set) -> algorithm."""
+@dataclass(frozen=True)
+class Choice:
+    """The algorithm taken, and what it was taken from.
+
+    Attributes:
+        algorithm: the one to run.
+        candidates: (algorithm, milliseconds) of all that could run, None where nothing was
+            measured.
+    """
+
+    algorithm: str
+    candidates: tuple[tuple[str, float | None], ...]
 
 
-def by_cost(request: Request, isa: str) -> str:
+Chooser = Callable[[Request, str], Choice]
+"""(operator, instruction set) -> choice."""
+
+
+def able(request: Request, isa: str, winograd: bool = True) -> list[str]:
+    """Return the algorithms that can run an operator; the reference only where it is alone.
+
+    Args:
+        request: the operator.
+        isa: instruction set.
+        winograd: whether Winograd's, which round more, are allowed.
+
+    Raises:
+        ActivsparseError: there is none; the message says why, one by one.
+    """
+    reasons = dict(request.spec().algorithms(isa))
+    allowed = {n: why for n, why in reasons.items() if winograd or not n.startswith(_WINOGRAD)}
+    names = [name for name, reason in allowed.items() if not reason and name != _REFERENCE]
+    if names:
+        return names
+    if reasons.get(_REFERENCE) == "":
+        return [_REFERENCE]
+    text = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    raise ActivsparseError(f"no algorithm runs it: {text or 'this build has none'}")
+
+
+def by_cost(request: Request, isa: str, winograd: bool = True) -> Choice:
     """Take the algorithm that should be fastest.
 
     One made for the operator wins if there is one. Otherwise the time is estimated as the larger
     of what the multiply-adds and what the weights, fetched once from memory, take: Winograd saves
     the former and multiplies the latter.
 
+    Args:
+        request: the operator.
+        isa: instruction set.
+        winograd: whether Winograd's algorithms are allowed.
+
     Raises:
-        ActivsparseError: no algorithm can run the operator; the message says why, one by one.
+        ActivsparseError: no algorithm can run the operator.
     """
-    reasons = dict(request.spec().algorithms(isa))
-    able = [name for name, reason in reasons.items() if not reason and name != _REFERENCE]
-    if not able and reasons.get(_REFERENCE) == "":
-        return _REFERENCE
-    if not able:
-        text = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-        raise ActivsparseError(f"no algorithm runs it: {text or 'this build has none'}")
-    special = [name for name in _SPECIAL if name in able]
-    if special or len(able) == 1 or request.node.op != "conv":
-        return (special or able)[0]
+    names = able(request, isa, winograd)
+    special = [name for name in _SPECIAL if name in names]
+    if special or len(names) == 1 or request.node.op != "conv":
+        best = (special or names)[0]
+    else:
+        costs = estimate(request, isa, names)
+        best = min(names, key=lambda name: costs[name])
+    return Choice(best, tuple((name, None) for name in names))
+
+
+def estimate(request: Request, isa: str, algorithms: Iterable[str]) -> dict[str, float]:
+    """Estimate the time of a convolution in each algorithm, in units of one multiply-add."""
     slim = request.slim()
-    return min(able, key=lambda name: _cost(request, slim, name, isa))
+    return {name: _cost(request, slim, name, isa) for name in algorithms}
 
 
 def _cost(request: Request, slim: Request, algorithm: str, isa: str) -> float:
-    """Estimated time of a convolution in units of one multiply-add."""
     spec = slim.spec()
     if dict(spec.algorithms(isa))[algorithm]:
         return float("inf")
     packed = _native.pack(spec, algorithm, isa)
     macs = packed.macs
-    if algorithm.startswith("winograd"):
+    if algorithm.startswith(_WINOGRAD):
         macs *= 1 + _TRANSFORMS * (1 / request.inputs[0].c + 1 / request.outputs[0].c)
     scale = request.node.arrays["weight"].size / slim.node.arrays["weight"].size
     weight_bytes = packed.nbytes - packed.index_bytes
@@ -122,10 +173,10 @@ def _cost(request: Request, slim: Request, algorithm: str, isa: str) -> float:
 def forced(algorithm: str) -> Chooser:
     """Return a chooser that takes `algorithm` for convolutions and wherever else it exists."""
 
-    def choose(request: Request, isa: str) -> str:
+    def choose(request: Request, isa: str) -> Choice:
         reasons = dict(request.spec().algorithms(isa))
         if reasons.get(algorithm) == "":
-            return algorithm
+            return Choice(algorithm, ((algorithm, None),))
         if request.node.op == "conv":
             cause = reasons.get(algorithm, "there is no such algorithm")
             known = ", ".join(sorted(reasons))

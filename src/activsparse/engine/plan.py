@@ -11,7 +11,7 @@ from activsparse import _native
 from activsparse.engine.choose import Chooser, Request, by_cost
 from activsparse.engine.graph import Graph, Node, Shape
 from activsparse.engine.load import load
-from activsparse.engine.lower import Program, Step, lower
+from activsparse.engine.lower import Program, lower
 from activsparse.engine.memory import Lifetime, assign_offsets
 from activsparse.engine.passes import optimise
 from activsparse.engine.report import NodeReport, report_of
@@ -69,12 +69,16 @@ def compile_plan(
     """
     loaded = load(path, input_shapes)
     graph = optimise(loaded)
+    network_bytes = sum(
+        node.arrays["weight"].nbytes for node in graph.nodes if "weight" in node.arrays
+    )
 
     def supports(
         node: Node, inputs: list[_native.TensorDesc], outputs: list[_native.TensorDesc]
     ) -> bool:
         try:
-            return choose(Request(node, inputs, outputs), isa) in _READS_NCHW
+            request = Request(node, inputs, outputs, network_bytes)
+            return choose(request, isa).algorithm in _READS_NCHW
         except ActivsparseError:
             return False
 
@@ -82,7 +86,13 @@ def compile_plan(
     offsets, arena_floats = _lay_out(program)
     steps, reports = [], []
     for step in program.steps:
-        packed, report = _pack(graph, program, step, isa, choose)
+        request = Request(
+            step.node,
+            [program.tensors[i].desc for i in step.inputs],
+            [program.tensors[i].desc for i in step.outputs],
+            network_bytes,
+        )
+        packed, report = _pack(graph, request, isa, choose)
         steps.append((packed, list(step.inputs), list(step.outputs)))
         reports.append(report)
     _log.debug("%s: %d operators, arena of %d floats", graph.name, len(steps), arena_floats)
@@ -123,22 +133,18 @@ def _lay_out(program: Program) -> tuple[list[int], int]:
 
 
 def _pack(
-    graph: Graph, program: Program, step: Step, isa: str, choose: Chooser
+    graph: Graph, request: Request, isa: str, choose: Chooser
 ) -> tuple[_native.PackedOperator, NodeReport]:
-    request = Request(
-        step.node,
-        [program.tensors[i].desc for i in step.inputs],
-        [program.tensors[i].desc for i in step.outputs],
-    )
+    node = request.node
     try:
-        algorithm = choose(request, isa)
-        packed = _native.pack(request.spec(), algorithm, isa)
+        choice = choose(request, isa)
+        packed = _native.pack(request.spec(), choice.algorithm, isa)
         achieved = None
-        if step.node.op == "conv" and "mask" in step.node.arrays:
-            achieved = _achieved(request, algorithm, isa)
+        if node.op == "conv" and "mask" in node.arrays:
+            achieved = _achieved(request, choice.algorithm, isa)
     except ActivsparseError as error:
-        raise ActivsparseError(f"{graph.name}: {step.node.title}: {error}") from error
-    return packed, report_of(graph, step.node, packed, achieved)
+        raise ActivsparseError(f"{graph.name}: {node.title}: {error}") from error
+    return packed, report_of(graph, node, packed, achieved, choice.candidates)
 
 
 def _achieved(request: Request, algorithm: str, isa: str) -> float | None:

@@ -245,10 +245,13 @@ def _plan(file: Path, header: Any, data: _Bytes) -> Plan:
         input_ids=ids[: ends[0]],
         output_ids=ids[ends[0] : ends[1]],
         arena_floats=int(header["arena_floats"]),
-        reports=[
-            NodeReport(**{**row, "shape": tuple(row["shape"])}) for row in metadata["reports"]
-        ],
+        reports=[_report(row) for row in metadata["reports"]],
     )
+
+
+def _report(row: dict[str, Any]) -> NodeReport:
+    candidates = tuple((name, ms) for name, ms in row["candidates"])
+    return NodeReport(**{**row, "shape": tuple(row["shape"]), "candidates": candidates})
 
 
 def _release(version: str) -> list[int]:

@@ -37,6 +37,8 @@ class NodeReport:
         weight_bytes: packed constants without index data.
         index_bytes: row lists and tables that say which positions are computed.
         time_ms: median time, after `Session.profile`.
+        candidates: (algorithm, milliseconds) of all algorithms that could run it, timed by
+            themselves when the model was compiled; None where nothing was measured.
     """
 
     name: str
@@ -53,6 +55,7 @@ class NodeReport:
     weight_bytes: int
     index_bytes: int
     time_ms: float | None = None
+    candidates: tuple[tuple[str, float | None], ...] = ()
 
     @property
     def wastes_mask(self) -> bool:
@@ -69,7 +72,11 @@ def dense_macs(graph: Graph, node: Node) -> float:
 
 
 def report_of(
-    graph: Graph, node: Node, packed: _native.PackedOperator, achieved: float | None
+    graph: Graph,
+    node: Node,
+    packed: _native.PackedOperator,
+    achieved: float | None,
+    candidates: tuple[tuple[str, float | None], ...] = (),
 ) -> NodeReport:
     """Describe a packed operator.
 
@@ -79,6 +86,7 @@ def report_of(
         packed: the operator made of it.
         achieved: see `NodeReport.achieved`; None where there is no mask or the algorithm does not
             count its work.
+        candidates: see `NodeReport.candidates`.
     """
     requested, reason = _sparsity(node), ""
     if node.op in _MASKS:
@@ -105,6 +113,7 @@ def report_of(
         dense_macs=dense_macs(graph, node),
         weight_bytes=int(packed.nbytes - packed.index_bytes),
         index_bytes=int(packed.index_bytes),
+        candidates=candidates,
     )
 
 

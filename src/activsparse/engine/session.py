@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from activsparse import _native
-from activsparse.engine.choose import by_cost, forced
 from activsparse.engine.graph import Shape
+from activsparse.engine.measure import AUTO, choosing
 from activsparse.engine.plan import compile_plan
 from activsparse.engine.plan_file import is_plan, read_plan, write_plan
 from activsparse.engine.report import NodeReport
@@ -38,6 +38,8 @@ class Session:
         isa: str | None = None,
         input_shapes: Mapping[str, tuple[int, ...]] | None = None,
         algorithm: str | None = None,
+        tune: bool | str = AUTO,
+        winograd: bool = True,
     ) -> None:
         """Compile an ONNX model, or map a compiled plan (see `save`) into memory.
 
@@ -51,6 +53,11 @@ class Session:
                 that is not given becomes 1.
             algorithm: convolution algorithm for all layers instead of the choice per layer;
                 "reference" forces the naive reference everywhere.
+            tune: measure algorithms on this machine (True) or go by estimates alone (False), which
+                gives the same plan every time. "auto" measures where the results can be kept:
+                unless ACTIVSPARSE_CACHE is "off" (docs/architecture.md, "Measured choices").
+            winograd: allow Winograd convolutions, which are faster and round more
+                (docs/numerics.md).
 
         Raises:
             ActivsparseError: the file cannot be read, holds something the engine does not run, or
@@ -60,9 +67,13 @@ class Session:
             raise ActivsparseError(f"threads={threads}: at least one thread is needed")
         if is_plan(path):
             plan = read_plan(path)
-            settled = {"input_shapes": input_shapes, "algorithm": algorithm}
-            if isa != plan.isa:
-                settled["isa"] = isa
+            settled = {
+                "isa": None if isa == plan.isa else isa,
+                "input_shapes": input_shapes,
+                "algorithm": algorithm,
+                "tune": True if tune is True else None,
+                "winograd": None if winograd else False,
+            }
             for option, value in settled.items():
                 if value is not None:
                     raise ActivsparseError(
@@ -72,8 +83,8 @@ class Session:
         else:
             isa = isa or os.environ.get(ISA_VARIABLE) or _native.available_isas()[-1]
             _native.check_isa(isa)
-            choose = by_cost if algorithm is None else forced(algorithm)
-            plan = compile_plan(path, isa, input_shapes, choose)
+            with choosing(algorithm, tune, winograd, isa, threads or 1) as choose:
+                plan = compile_plan(path, isa, input_shapes, choose)
         self._plan = replace(plan, threads=threads or plan.threads)
         self._executor = _native.Executor(
             plan.tensors,

@@ -16,8 +16,14 @@ class Activsparse(Engine):
 
     name = "activsparse"
 
-    def __init__(self, path: Path, threads: int, input_shapes: Sequence[tuple[int, ...]]) -> None:
-        self.session = Session(path, threads=threads)
+    def __init__(
+        self,
+        path: Path,
+        threads: int,
+        input_shapes: Sequence[tuple[int, ...]],
+        winograd: bool = True,
+    ) -> None:
+        self.session = Session(path, threads=threads, winograd=winograd)
         self.input_names = [name for name, _ in self.session.inputs]
 
     @staticmethod

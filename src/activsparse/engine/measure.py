@@ -1,0 +1,177 @@
+"""Which algorithm runs an operator, by measurement on this machine.
+
+Every algorithm that can run an operator and is not hopeless by estimate is packed and timed on its
+own, weights as cold as they will be within the network. The cost model breaks ties, so that noise
+does not shuffle algorithms that are equally fast.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import statistics
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Protocol
+
+from activsparse import _native
+from activsparse.engine.choice_cache import ChoiceCache, cache_folder
+from activsparse.engine.choose import Choice, Chooser, Request, able, by_cost, estimate, forced
+from activsparse.errors import ActivsparseError
+
+__all__ = ["AUTO", "Measured", "Timer", "choosing"]
+
+AUTO = "auto"
+
+# Estimates are off by less: an algorithm this many times as costly as the best is not timed.
+_HOPELESS = 3.0
+
+# Times come in blocks. The least of the blocks' medians counts: a block that other programs
+# disturbed is as good as not taken, and a single lucky run decides nothing.
+_BLOCKS = 3
+_BLOCK = 3
+
+# After a block, algorithms this many times as slow as the best are not timed again.
+_BEATEN = 1.4
+
+# The estimated choice stays unless another is faster by this share: below the noise of times.
+_TIE = 0.03
+
+# Nothing is gained by reading more than this to push weights out of caches.
+_MOST_EVICTED = 64 << 20
+
+# The instruction set whose times nobody cares about.
+_SLOW_ISA = "scalar"
+
+# Arrays of which not only the shape but the content decides how much is to be done.
+_CONTENT = ("mask", "source", "input_mask")
+
+_log = logging.getLogger(__name__)
+
+
+class Timer(Protocol):
+    """What `_native.OperatorTimer` does."""
+
+    def time(
+        self, operators: Sequence[_native.PackedOperator], repeat: int, evict_bytes: int
+    ) -> list[list[float]]:
+        """Milliseconds of each run of each operator."""
+
+
+@contextmanager
+def choosing(
+    algorithm: str | None, tune: bool | str, winograd: bool, isa: str, threads: int
+) -> Iterator[Chooser]:
+    """Yield what chooses algorithms for `Session`'s options; afterwards keep what it measured.
+
+    Raises:
+        ActivsparseError: the options exclude each other, or `tune` is none of True, False, "auto".
+    """
+    if tune not in (True, False, AUTO):
+        raise ActivsparseError(f"tune={tune!r}: choose True, False or '{AUTO}'")
+    if algorithm is not None:
+        if algorithm.startswith("winograd") and not winograd:
+            raise ActivsparseError(f"algorithm='{algorithm}' and winograd=False; drop one of them")
+        yield forced(algorithm)
+    elif tune is True or (tune == AUTO and isa != _SLOW_ISA and cache_folder() is not None):
+        cache = ChoiceCache.of_machine(isa, threads)
+        yield Measured(_native.OperatorTimer(threads), cache, winograd)
+        cache.save()
+    else:
+        yield partial(by_cost, winograd=winograd)
+
+
+class Measured:
+    """A chooser that takes the fastest algorithm."""
+
+    def __init__(self, timer: Timer, cache: ChoiceCache, winograd: bool = True) -> None:
+        """Prepare to measure.
+
+        Args:
+            timer: measures with as many threads as the operators will run on.
+            cache: what is known already; new choices are put there.
+            winograd: whether Winograd's algorithms are allowed.
+        """
+        self._timer = timer
+        self._cache = cache
+        self._winograd = winograd
+
+    def __call__(self, request: Request, isa: str) -> Choice:
+        """Return the fastest algorithm; where only one can run the operator, that one.
+
+        Raises:
+            ActivsparseError: no algorithm can run the operator.
+        """
+        names = able(request, isa, self._winograd)
+        if len(names) == 1 or request.node.op != "conv":
+            return by_cost(request, isa, self._winograd)
+        evict_bytes = _evict_bytes(request)
+        key = _key(request, names, evict_bytes)
+        known = self._cache.get(key)
+        if known is not None and known.algorithm in names:
+            return known
+        choice = self._measure(request, isa, names, evict_bytes)
+        self._cache.put(key, choice)
+        _log.debug("%s: %s", request.node.title, choice)
+        return choice
+
+    def _measure(
+        self, request: Request, isa: str, names: Sequence[str], evict_bytes: int
+    ) -> Choice:
+        favourite = by_cost(request, isa, self._winograd).algorithm
+        costs = estimate(request, isa, names)
+        limit = _HOPELESS * min(costs.values())
+        spec = request.spec()
+        running = {
+            name: _native.pack(spec, name, isa)
+            for name in names
+            if name == favourite or costs[name] <= limit
+        }
+        least: dict[str, float] = {}
+        for _ in range(_BLOCKS if len(running) > 1 else 1):
+            times = self._timer.time(list(running.values()), _BLOCK, evict_bytes)
+            blocks = dict(zip(running, times, strict=True))
+            for name, block in blocks.items():
+                ms = statistics.median(block)
+                least[name] = min(ms, least.get(name, ms))
+            limit = _BEATEN * min(least.values())
+            # The least time of a block: one disturbed run must not drop the best algorithm.
+            running = {name: running[name] for name in blocks if min(blocks[name]) <= limit}
+            if len(running) == 1:
+                break
+        fastest = min(least, key=lambda name: least[name])
+        if least[favourite] <= (1 + _TIE) * least[fastest]:
+            fastest = favourite
+        return Choice(fastest, tuple((name, least.get(name)) for name in names))
+
+
+def _evict_bytes(request: Request) -> int:
+    """How much is read between two uses of the operator's weights, as a power of two."""
+    others = request.network_bytes - request.node.arrays["weight"].nbytes
+    if others <= 0:
+        return 0
+    cpu = _native.cpu_info()
+    enough = max(int(cpu["l3"]), 4 * int(cpu["l2"])) or _MOST_EVICTED
+    return min(1 << (others - 1).bit_length(), enough, _MOST_EVICTED)
+
+
+def _key(request: Request, names: Sequence[str], evict_bytes: int) -> str:
+    """Digest of all that decides how long the operator's algorithms take on one machine."""
+    node = request.node
+    tensors = [
+        (t.n, t.h, t.w, t.c, t.stride, t.nchw, t.padded)
+        for t in (*request.inputs, *request.outputs)
+    ]
+    arrays: dict[str, Any] = {
+        name: [
+            list(array.shape),
+            str(array.dtype),
+            hashlib.blake2b(array.tobytes()).hexdigest() if name in _CONTENT else "",
+        ]
+        for name, array in node.arrays.items()
+    }
+    content = [node.op, dict(node.attributes), tensors, arrays, list(names), evict_bytes]
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
