@@ -102,6 +102,16 @@ MODELS = {
         *bottleneck(28, 512, 256, 6, 2),
         *bottleneck(14, 1024, 512, 3, 2),
     ],
+    "vgg16": [
+        Layer(224, 64, 64),
+        Layer(112, 64, 128),
+        Layer(112, 128, 128),
+        Layer(56, 128, 256),
+        Layer(56, 256, 256, count=2),
+        Layer(28, 256, 512),
+        Layer(28, 512, 512, count=2),
+        Layer(14, 512, 512, count=3),
+    ],
     "mobilenet_v2": [
         Layer(112, 32, 32, 3, 1, 32),
         Layer(112, 32, 16, 1),

@@ -5,7 +5,9 @@ from hypothesis import strategies as st
 
 from activsparse import ActivsparseError
 from activsparse.masks import ConvShape, allocate, lattice, random_score, sparsity_of
-from activsparse.masks.allocate import MEAN_TOLERANCE
+from activsparse.masks.allocate import LAYER_BOUNDS, MEAN_TOLERANCE
+from activsparse.masks.latency import winograd_macs
+from activsparse.masks.tiles import run_for
 
 
 def conv(size, stride=1, channels=64, kernel=3):
@@ -13,25 +15,98 @@ def conv(size, stride=1, channels=64, kernel=3):
     return ConvShape(*pair, 1, channels, channels, (size, size))
 
 
+def bottleneck(size, width, count, stride):
+    first = [conv(size * stride, 1, width, 1), conv(size, stride, width), conv(size, 1, width, 1)]
+    return first + [conv(size, 1, width, kernel) for _ in range(count - 1) for kernel in (1, 3, 1)]
+
+
+def inverted(size, width, count, stride):
+    pairs = [(size * stride if i == 0 else size, stride if i == 0 else 1) for i in range(count)]
+    return [
+        layer
+        for before, step in pairs
+        for layer in (
+            conv(before, 1, width, 1),
+            ConvShape((3, 3), (step, step), 6 * width, 6 * width, 6 * width, (size, size)),
+            conv(size, 1, width, 1),
+        )
+    ]
+
+
+STAGES = ((56, 64), (28, 128), (14, 256), (7, 512))
 RESNET18 = [
     layer
-    for size, first in ((56, 1), (28, 2), (14, 2), (7, 2))
-    for layer in [conv(size, first), *[conv(size)] * 3]
+    for size, channels in STAGES
+    for layer in [conv(size, 1 + (size < 56), channels), *[conv(size, 1, channels)] * 3]
 ]
+NETWORKS = {
+    "resnet18": RESNET18,
+    "resnet50": [
+        layer
+        for (size, width), count in zip(STAGES, (3, 4, 6, 3), strict=True)
+        for layer in bottleneck(size, width, count, 1 + (size < 56))
+    ],
+    "vgg16": [
+        conv(size, 1, channels)
+        for size, channels, count in (
+            (224, 64, 1), (112, 128, 2), (56, 256, 3), (28, 512, 3), (14, 512, 3)
+        )
+        for _ in range(count)
+    ],
+    "mobilenet_v2": [
+        layer
+        for size, width, count, stride in (
+            (56, 24, 2, 2), (28, 32, 3, 2), (14, 64, 4, 2), (14, 96, 3, 1), (7, 160, 4, 2)
+        )
+        for layer in inverted(size, width, count, stride)
+    ],
+}  # fmt: skip
 
 
 def mean(masks):
     return np.mean([sparsity_of(mask) for mask in masks])
 
 
-@pytest.mark.parametrize("pattern", ["random", "lattice", "tiles", "auto"])
-@pytest.mark.parametrize("sparsity", [0.0, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7])
-@pytest.mark.parametrize("block", [1, 4])
-def test_resnet18_mean_is_near_the_request(pattern, sparsity, block):
+@pytest.mark.parametrize(
+    ("network", "pattern"),
+    [
+        ("resnet18", "random"),
+        *((name, pattern) for name in NETWORKS for pattern in ("lattice", "tiles", "auto")),
+    ],
+)
+def test_networks_come_near_the_request(network, pattern):
+    layers = NETWORKS[network]
     score = random_score((224, 224), np.random.default_rng(0))
-    masks = allocate(RESNET18, sparsity, pattern, score=score, block=block)
-    assert [mask.shape for mask in masks] == [layer.output for layer in RESNET18]
-    assert mean(masks) == pytest.approx(sparsity, abs=0.015)
+    for sparsity in (0.0, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7):
+        masks = allocate(layers, sparsity, pattern, score=score)
+        assert [mask.shape for mask in masks] == [layer.output for layer in layers]
+        assert mean(masks) == pytest.approx(sparsity, abs=0.012), sparsity
+        bound = LAYER_BOUNDS.get(pattern, 0.5 / 49)
+        for layer, mask in zip(layers, masks, strict=True):
+            assert abs(sparsity_of(mask) - sparsity) <= bound + 1e-9, (layer, sparsity)
+
+
+def test_blocks_even_out_their_misses():
+    score = random_score((224, 224), np.random.default_rng(0))
+    for sparsity in (0.05, 0.1, 0.3, 0.5, 0.7):
+        masks = allocate(RESNET18, sparsity, "random", score=score, block=4)
+        assert mean(masks) == pytest.approx(sparsity, abs=0.015)
+
+
+def test_a_tenth_saves_products_on_every_resnet():
+    """Dense and masked products of the layers Winograd runs."""
+    layers = [layer for layer in RESNET18 if layer.winograd]
+    for pattern in ("tiles", "auto"):
+        masks = allocate(RESNET18, 0.1, pattern)
+        kept = [m for layer, m in zip(RESNET18, masks, strict=True) if layer.winograd]
+
+        def work(layer, mask):
+            rows, columns = int(mask.any(axis=1).sum()), int(mask.any(axis=0).sum())
+            return winograd_macs(layer, rows, columns, run_for(layer.output))
+
+        dense = sum(work(layer, np.ones(layer.output, bool)) for layer in layers)
+        masked = sum(work(layer, mask) for layer, mask in zip(layers, kept, strict=True))
+        assert masked < 0.95 * dense
 
 
 @settings(deadline=None)

@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from activsparse import _native
 from activsparse.masks import sparsity_of, tiles
-from activsparse.masks.tiles import RUN, TOLERANCE, tile_count
+from activsparse.masks.tiles import TOLERANCE, products, run_for
 
 SIZE = st.integers(1, 64)
 SPARSITY = st.floats(0, 1, exclude_max=True)
@@ -23,20 +24,33 @@ def runs(axis, value):
     return [len(run) for run in "".join("01"[int(v == value)] for v in axis).split("0") if run]
 
 
+def cost(mask, run):
+    """Products of a mask, counted run by run: a run is cut into tiles and one half or full rest."""
+    total = 1
+    for axis in axes(mask):
+        total *= sum(
+            length // run * (run + 2) + (0, run // 2 + 2, run + 2)[-(-(length % run) // (run // 2))]
+            for length in runs(axis, True)
+        )
+    return total
+
+
 @given(st.tuples(SIZE, SIZE), SPARSITY, PHASE)
 def test_kept_rows_times_kept_columns_in_runs(shape, sparsity, phase):
     mask = tiles(shape, sparsity, phase)
+    run = run_for(shape)
     assert mask.shape == shape
     for axis in axes(mask):
-        ragged = [length for length in runs(axis, True) if length % RUN]
+        ragged = [length for length in runs(axis, True) if length % run]
         assert len(ragged) <= 1
-        assert sum(-(-length // RUN) for length in runs(axis, True)) == -(-axis.sum() // RUN)
+    kept = [int(axis.sum()) for axis in axes(mask)]
+    assert cost(mask, run) == products(kept[0], run) * products(kept[1], run)
 
 
 @given(st.tuples(SIZE, SIZE), SPARSITY, PHASE)
 def test_gaps_are_one_wide_as_long_as_possible(shape, sparsity, phase):
     for axis in axes(tiles(shape, sparsity, phase)):
-        places = -(-axis.sum() // RUN) + 1
+        places = -(-axis.sum() // run_for(shape)) + 1
         gaps = runs(axis, False)
         dropped = axis.size - axis.sum()
         assert max(gaps, default=0) == -(-dropped // places)
@@ -56,28 +70,41 @@ def test_achieved_sparsity_is_bounded(shape, sparsity, phase):
 @pytest.mark.parametrize(
     ("size", "sparsity", "kept", "number"),
     [
-        (14, 0.27, (12, 12), 9),
-        (28, 0.27, (24, 24), 36),
-        (56, 0.27, (48, 48), 144),
-        (56, 0.38, (44, 44), 121),
-        (56, 0.30, (44, 48), 132),
-        (28, 0.0, (28, 28), 49),
+        (14, 0.0, (14, 14), 484),
+        (14, 0.14, (12, 14), 396),
+        (14, 0.27, (12, 12), 324),
+        (28, 0.0, (28, 28), 42 * 42),
+        (28, 0.27, (24, 24), 36 * 36),
+        (56, 0.27, (46, 48), 70 * 72),
+        (56, 0.38, (44, 44), 66 * 66),
+        (7, 0.0, (7, 7), 225),
+        (7, 0.14, (6, 7), 180),
+        (7, 0.27, (6, 6), 144),
+        (7, 0.49, (4, 6), 96),
     ],
 )
 def test_reference_points(size, sparsity, kept, number):
     mask = tiles((size, size), sparsity)
-    rows, columns = axes(mask)
-    assert (rows.sum(), columns.sum()) == kept
-    assert tile_count(mask) == number
+    assert tuple(int(axis.sum()) for axis in axes(mask)) == kept
+    assert cost(mask, run_for(mask.shape)) == number
 
 
-def test_no_choice_within_the_tolerance_has_fewer_tiles():
-    shape, sparsity = (28, 28), 0.3
-    mask = tiles(shape, sparsity)
+@pytest.mark.parametrize("size", [7, 14, 28])
+def test_the_engine_computes_as_many_products(size):
+    for sparsity in (0.0, 0.1, 0.2, 0.3, 0.5):
+        mask = tiles((size, size), sparsity)
+        run = run_for(mask.shape)
+        sides = [tile[3:] for tile in _native.tile_cover(mask, run)]
+        assert sum((height + 2) * (width + 2) for height, width in sides) <= cost(mask, run)
+
+
+@pytest.mark.parametrize("run", [2, 4])
+def test_no_choice_within_the_tolerance_has_fewer_products(run):
+    mask = tiles((28, 28), 0.3, run=run)
     for rows in range(1, 29):
-        for columns in range(max(1, rows - RUN), min(28, rows + RUN) + 1):
-            if abs(1 - rows * columns / 784 - sparsity) <= TOLERANCE:
-                assert tile_count(mask) <= -(-rows // RUN) * -(-columns // RUN)
+        for columns in range(max(1, rows - run), min(28, rows + run) + 1):
+            if abs(1 - rows * columns / 784 - 0.3) <= TOLERANCE:
+                assert cost(mask, run) <= products(rows, run) * products(columns, run)
 
 
 @pytest.mark.parametrize(("size", "distinct"), [(14, 2), (28, 7), (56, 13)])

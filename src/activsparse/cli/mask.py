@@ -37,8 +37,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--pattern",
         choices=("random", "lattice", "tiles", "auto"),
         default="auto",
-        help="how the kept positions are laid out (default: auto, tiles where Winograd is the best "
-        "algorithm, else lattice)",
+        help="how the kept positions are laid out (default: auto, which chooses pattern and "
+        "sparsity of each layer so that the whole takes least time, no layer more than 0.15 off)",
     )
     parser.add_argument(
         "--block",

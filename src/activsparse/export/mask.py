@@ -17,8 +17,7 @@ from activsparse.export.insert import insert_mask, remove_masks
 from activsparse.masks import (
     ConvShape,
     FloatMap,
-    allocate,
-    auto_pattern,
+    layouts,
     random_score,
     sparsity_of,
 )
@@ -131,7 +130,7 @@ def mask_model(
     if not layers:
         raise _nothing_left(dense, name)
     shapes = [shape for _, shape in layers]
-    masks = allocate(
+    found = layouts(
         shapes,
         sparsity,
         pattern,
@@ -141,10 +140,10 @@ def mask_model(
         names=[conv.name for conv, _ in layers],
     )
     report = MaskReport([], dense)
-    for (conv, shape), mask in zip(layers, masks, strict=True):
-        insert_mask(masked, conv, mask, site, fill)
-        kind = auto_pattern(shape) if pattern == "auto" else pattern
-        report.layers.append(MaskedLayer(conv.name, shape, kind, sparsity, sparsity_of(mask)))
+    for (conv, shape), layout in zip(layers, found, strict=True):
+        insert_mask(masked, conv, layout.mask, site, fill)
+        achieved = sparsity_of(layout.mask)
+        report.layers.append(MaskedLayer(conv.name, shape, layout.pattern, sparsity, achieved))
     write_requested(masked, {layer.name: layer.requested for layer in report.layers})
     return masked, report
 

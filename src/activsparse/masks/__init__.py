@@ -4,14 +4,15 @@ All maps are row-major (H, W). A mask is bool (OH, OW), True = computed ("kept")
 the share of False.
 """
 
-from activsparse.masks.allocate import allocate
+from activsparse.masks.allocate import Layout, allocate, layouts
 from activsparse.masks.arrays import FloatMap, IntArray, Mask
 from activsparse.masks.fill import nearest_source
 from activsparse.masks.lattice import lattice
-from activsparse.masks.pattern import PATTERNS, ConvShape, auto_pattern, make_mask, sparsity_of
+from activsparse.masks.pattern import PATTERNS, auto_pattern, make_mask, sparsity_of
 from activsparse.masks.propagate import propagate
 from activsparse.masks.score import random_score
 from activsparse.masks.select import select
+from activsparse.masks.shape import ConvShape
 from activsparse.masks.tiles import tiles
 
 __all__ = [
@@ -19,10 +20,12 @@ __all__ = [
     "ConvShape",
     "FloatMap",
     "IntArray",
+    "Layout",
     "Mask",
     "allocate",
     "auto_pattern",
     "lattice",
+    "layouts",
     "make_mask",
     "nearest_source",
     "propagate",

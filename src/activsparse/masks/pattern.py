@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from activsparse.errors import ActivsparseError
 from activsparse.masks.arrays import FloatMap, Mask
 from activsparse.masks.lattice import lattice
+from activsparse.masks.options import Option, options
 from activsparse.masks.propagate import propagate
 from activsparse.masks.select import select
+from activsparse.masks.shape import ConvShape
 from activsparse.masks.tiles import TOLERANCE, tiles
 
 __all__ = ["PATTERNS", "ConvShape", "auto_pattern", "check_sparsity", "make_mask", "sparsity_of"]
@@ -16,34 +16,21 @@ __all__ = ["PATTERNS", "ConvShape", "auto_pattern", "check_sparsity", "make_mask
 PATTERNS = ("random", "lattice", "tiles", "auto")
 
 
-@dataclass(frozen=True)
-class ConvShape:
-    """What `auto` needs to know about a convolution; pairs are (vertical, horizontal)."""
+def auto_pattern(conv: ConvShape, sparsity: float = 0.3) -> str:
+    """The pattern whose skipped positions save the most time on a layer by itself.
 
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    group: int
-    in_channels: int
-    out_channels: int
-    output: tuple[int, int]
-    dilation: tuple[int, int] = (1, 1)
-
-
-def auto_pattern(conv: ConvShape) -> str:
-    """The pattern whose skipped positions save the most time on a layer.
-
-    `tiles` where Winograd F(4x4, 3x3) is the fastest algorithm (there scattered holes save
-    nothing), else `lattice` (which costs the least accuracy, and skips in every other algorithm).
+    `tiles` or `lattice`: that of the fastest mask (see `options`) whose sparsity is within 0.03 of
+    the requested one, or the nearest to it.
     """
-    winograd = (
-        conv.kernel == (3, 3)
-        and conv.stride == (1, 1)
-        and conv.dilation == (1, 1)
-        and conv.group == 1
-        and min(conv.in_channels, conv.out_channels) >= 16
-        and min(conv.output) >= 14
-    )
-    return "tiles" if winograd else "lattice"
+    return _auto_option(conv, sparsity, 0).pattern
+
+
+def _auto_option(conv: ConvShape, sparsity: float, phase: int) -> Option:
+    def rank(option: Option) -> tuple[float, float, float]:
+        miss = round(abs(option.sparsity - sparsity), 12)
+        return max(miss, TOLERANCE), option.cost, miss
+
+    return min(options(conv, "auto", phase), key=rank)
 
 
 def make_mask(
@@ -55,7 +42,6 @@ def make_mask(
     block: int = 1,
     phase: int = 0,
     conv: ConvShape | None = None,
-    tolerance: float = TOLERANCE,
 ) -> Mask:
     """Make one layer's mask.
 
@@ -66,8 +52,7 @@ def make_mask(
         score: `random` only: score map of any size, propagated to `shape`.
         block: `random` only: side of the squares dropped as a whole.
         phase: `lattice` and `tiles`: shifts the pattern; use another one in each residual block.
-        conv: `auto` only: the layer.
-        tolerance: `tiles` only: how far the sparsity may be off to save a tile.
+        conv: `auto` only: the layer; its output is `shape`.
 
     Returns:
         bool (OH, OW), True = computed, with at least one True.
@@ -82,7 +67,7 @@ def make_mask(
             raise ActivsparseError(
                 "pattern auto: needs the layer's shape; pass conv=ConvShape(...)"
             )
-        pattern = auto_pattern(conv)
+        return _auto_option(conv, sparsity, phase).mask(shape, phase)
     if pattern == "random":
         if score is None:
             raise ActivsparseError(
@@ -96,7 +81,7 @@ def make_mask(
     elif pattern == "lattice":
         mask = lattice(shape, sparsity, phase)
     elif pattern == "tiles":
-        mask = tiles(shape, sparsity, phase, tolerance)
+        mask = tiles(shape, sparsity, phase)
     else:
         raise ActivsparseError(f"pattern {pattern!r}: unknown; choose one of {', '.join(PATTERNS)}")
     if not mask.any():

@@ -1,89 +1,116 @@
-"""Gapped tiles: kept rows x kept columns, in runs of 4 with gaps one position wide.
+"""Gapped tiles: kept rows x kept columns, in runs of a Winograd tile's side, with gaps between.
 
-Every kept 4x4 square is a whole output tile of Winograd F(4x4, 3x3), so an engine that computes 3x3
-convolutions that way skips the time along with the positions, while the holes stay one position
-wide and ragged edges vanish.
+An engine that computes 3x3 convolutions by Winograd F(m x m, 3x3) pays by the tile. Along an axis a
+run of m kept positions costs m + 2 products per pair of channels, one of up to m / 2 positions
+(half a tile) m / 2 + 2: with m = 4, 6 products for 3 or 4 positions and 4 for 1 or 2; with m = 2, 4
+for 2 and 3 for 1. A mask costs (its rows' products) x (its columns' products): 12 rows x 14 columns
+of 14x14 cost 18 x 22 = 396 where dense costs 22 x 22 = 484. Holes stay one position wide, and the
+time they save is real.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from activsparse.masks.arrays import Mask
 
-__all__ = ["RUN", "TOLERANCE", "tile_count", "tiles"]
+__all__ = ["RUNS", "TOLERANCE", "Kept", "kept_choices", "kept_mask", "products", "run_for", "tiles"]
 
-RUN = 4
-"""Length of a run of kept rows or columns: the side of a Winograd output tile."""
+RUNS = (4, 2)
+"""Lengths of a run of kept rows or columns: the sides of Winograd output tiles."""
 TOLERANCE = 0.03
-"""How far the achieved sparsity may be from the requested one to save a tile."""
+"""How far the achieved sparsity may be from the requested one to save products."""
+_SMALL = 8
+
+
+class Kept(NamedTuple):
+    """How many rows and columns are kept, in runs of what length."""
+
+    rows: int
+    columns: int
+    run: int
 
 
 def tiles(
-    shape: tuple[int, int], sparsity: float, phase: int = 0, tolerance: float = TOLERANCE
+    shape: tuple[int, int],
+    sparsity: float,
+    phase: int = 0,
+    tolerance: float = TOLERANCE,
+    run: int | None = None,
 ) -> Mask:
     """Make a mask of kept rows x kept columns.
 
     Of all numbers (kept rows, kept columns) whose shares differ by at most one run, take those
-    whose sparsity is within `tolerance` of the requested one, and of these the fewest 4x4 tiles
-    (dropping positions without dropping tiles saves no time), then the fewest axes with a ragged
-    run, then the nearest sparsity. Where none is within the tolerance take the nearest sparsity. So
-    |achieved - sparsity| <= max(tolerance, 1 / (2 min(OH, OW))), except that one position is always
-    kept.
-
-    The gaps are spread evenly over the places before, between and after the runs. They are one
-    position wide unless there are more of them than places.
+    whose sparsity is within `tolerance` of the requested one, of these the fewest products
+    (dropping positions without saving products saves no time), and of these the nearest sparsity.
+    Where none is within the tolerance take the nearest sparsity. So |achieved - sparsity| <=
+    max(tolerance, 1 / (2 min(OH, OW))), except that one position is always kept.
 
     Args:
         shape: (OH, OW).
         sparsity: share of positions not computed, in [0, 1).
         phase: rotates which places get the gaps, where there are more places than gaps.
-        tolerance: how far the sparsity may be off to save a tile.
+        tolerance: how far the sparsity may be off to save products.
+        run: length of a run, one of `RUNS`; by default `run_for(shape)`.
 
     Returns:
         bool (OH, OW), True = computed.
     """
-    rows, columns = _kept_counts(shape, sparsity, tolerance)
-    return np.logical_and.outer(_axis(shape[0], rows, phase), _axis(shape[1], columns, phase))
+    run = run_for(shape) if run is None else run
+    rows, columns, achieved, cost = kept_choices(shape, run)
+    error = np.round(np.abs(achieved - sparsity), 12)
+    # The last key counts first.
+    best = np.lexsort((columns, rows, error, cost, np.maximum(error, tolerance)))[0]
+    return kept_mask(shape, Kept(int(rows[best]), int(columns[best]), run), phase)
 
 
-def tile_count(mask: Mask) -> int:
-    """Number of 4x4 output tiles covering kept rows x kept columns, each run by itself."""
-    return _axis_tiles(np.any(mask, axis=1)) * _axis_tiles(np.any(mask, axis=0))
+def run_for(shape: tuple[int, int]) -> int:
+    """The tile side that wastes least on a map: 4, but 2 on maps below 8 positions."""
+    return 4 if min(shape) >= _SMALL else 2
 
 
-def _axis_tiles(kept: Mask) -> int:
-    edges = np.flatnonzero(np.diff(kept.astype(np.int8), prepend=0, append=0))
-    runs = edges[1::2] - edges[::2]
-    return int(np.sum(-(-runs // RUN)))
+def products(kept: npt.ArrayLike, run: int) -> npt.NDArray[np.int64]:
+    """Products along an axis of so many kept positions in runs of `run` and one shorter rest."""
+    full, rest = np.divmod(np.asarray(kept, dtype=np.int64), run)
+    half = run // 2
+    last = np.where(rest > half, run + 2, np.where(rest > 0, half + 2, 0))
+    return np.asarray(full * (run + 2) + last)
 
 
-@lru_cache(maxsize=4096)
-def _kept_counts(shape: tuple[int, int], sparsity: float, tolerance: float) -> tuple[int, int]:
+@lru_cache(maxsize=1024)
+def kept_choices(
+    shape: tuple[int, int], run: int
+) -> tuple[
+    npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64]
+]:
+    """All sensible (rows, columns), their sparsities and products; not to be written to."""
     height, width = shape
     rows, columns = (axis.ravel() for axis in np.mgrid[1 : height + 1, 1 : width + 1])
-    # Holes as dense in one direction as in the other: a lopsided choice may save a tile but makes
+    # Holes as dense in one direction as in the other: a lopsided choice may save products but makes
     # wide gaps.
-    balanced = np.abs(rows * width - columns * height) <= RUN * max(height, width)
+    balanced = np.abs(rows * width - columns * height) <= run * max(height, width)
     rows, columns = rows[balanced], columns[balanced]
-
-    error = np.round(np.abs(1 - rows * columns / (height * width) - sparsity), 12)
-    number = -(-rows // RUN) * -(-columns // RUN)
-    ragged = sum(
-        ((count % RUN != 0) & (count != size)).astype(np.int64)
-        for count, size in ((rows, height), (columns, width))
-    )
-    outside = np.maximum(error, tolerance)
-    # Last keys first: lexsort orders by its last key, ties by the one before.
-    best = np.lexsort((columns, rows, error, ragged, number, outside))[0]
-    return int(rows[best]), int(columns[best])
+    sparsity = 1 - rows * columns / (height * width)
+    return rows, columns, sparsity, products(rows, run) * products(columns, run)
 
 
-def _axis(size: int, kept: int, phase: int) -> Mask:
-    """One axis, bool (size,): runs of 4, the last one shorter if need be, gaps spread evenly."""
-    runs = [RUN] * (kept // RUN) + [kept % RUN] * (kept % RUN > 0)
+def kept_mask(shape: tuple[int, int], kept: Kept, phase: int = 0) -> Mask:
+    """Lay out kept rows and columns.
+
+    The gaps are spread evenly over the places before, between and after the runs. They are one
+    position wide unless there are more of them than places.
+    """
+    rows = _axis(shape[0], kept.rows, kept.run, phase)
+    return np.logical_and.outer(rows, _axis(shape[1], kept.columns, kept.run, phase))
+
+
+def _axis(size: int, kept: int, run: int, phase: int) -> Mask:
+    """One axis, bool (size,): full runs, a last one shorter if need be, gaps spread evenly."""
+    runs = [run] * (kept // run) + [kept % run] * (kept % run > 0)
     places = len(runs) + 1
     every, extra = divmod(size - kept, places)
     gaps = every + ((np.arange(places) + phase) * extra % places < extra)

@@ -1,0 +1,97 @@
+"""The masks a layer may get under a regular pattern, and what each costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+
+import numpy as np
+
+from activsparse.masks.arrays import Mask
+from activsparse.masks.latency import layer_cost, winograd_macs
+from activsparse.masks.lattice import MAX_PERIOD, lattice
+from activsparse.masks.shape import ConvShape
+from activsparse.masks.tiles import RUNS, Kept, kept_choices, kept_mask, run_for
+
+__all__ = ["Option", "options"]
+
+_STEP = 0.005
+"""Of several tile masks whose sparsities are as close as this, the cheapest is enough."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One possible mask.
+
+    Attributes:
+        pattern: `lattice` or `tiles`.
+        sparsity: achieved.
+        cost: pattern `auto`: estimated ms; `tiles`: multiply-adds; `lattice`: 0.
+        layout: a lattice's share of holes, or the kept rows and columns.
+    """
+
+    pattern: str
+    sparsity: float
+    cost: float
+    layout: Fraction | Kept
+
+    def mask(self, shape: tuple[int, int], phase: int) -> Mask:
+        """Bool (OH, OW), True = computed."""
+        if isinstance(self.layout, Kept):
+            return kept_mask(shape, self.layout, phase)
+        return lattice(shape, float(self.layout), phase)
+
+
+@lru_cache(maxsize=4096)
+def options(conv: ConvShape, pattern: str, phase: int) -> tuple[Option, ...]:
+    """All masks worth considering under `lattice`, `tiles` or `auto`; the first keeps everything.
+
+    `tiles` costs what Winograd with tiles of the usual size multiplies, where Winograd runs the
+    layer at all, else what the kept positions do: a pattern that is the same for every machine.
+    `auto` costs the time of the fastest algorithm, and lays tiles where Winograd can run only.
+    """
+    found = []
+    if pattern == "tiles" or (pattern == "auto" and conv.winograd):
+        runs = RUNS if pattern == "auto" else (run_for(conv.output),)
+        found += [option for run in runs for option in _tile_options(conv, pattern, run)]
+    if pattern in ("lattice", "auto"):
+        found += _lattice_options(conv, pattern, phase)
+    return tuple(sorted(found, key=lambda option: option.sparsity))
+
+
+@lru_cache(maxsize=1024)
+def _tile_options(conv: ConvShape, pattern: str, run: int) -> list[Option]:
+    rows, columns, sparsities, products = kept_choices(conv.output, run)
+    best: dict[int, Option] = {}
+    # Cheapest first, and of equal products the one that keeps most.
+    for at in np.lexsort((sparsities, products)):
+        slot = round(float(sparsities[at]) / _STEP)
+        if slot in best:
+            continue
+        kept = Kept(int(rows[at]), int(columns[at]), run)
+        share = 1 - float(sparsities[at])
+        if pattern == "auto":
+            cost = layer_cost(conv).ms(share, kept)
+        elif conv.winograd:
+            cost = winograd_macs(conv, kept.rows, kept.columns, run)
+        else:
+            cost = share * conv.positions * conv.macs_per_position
+        best[slot] = Option("tiles", 1 - share, cost, kept)
+    return list(best.values())
+
+
+@lru_cache(maxsize=1024)
+def _lattice_shares(shape: tuple[int, int], phase: int) -> list[tuple[Fraction, float]]:
+    """All lattices and the share of positions they keep."""
+    fractions = {Fraction(p, q) for q in range(1, MAX_PERIOD + 1) for p in range(q)}
+    return [(f, float(lattice(shape, float(f), phase).mean())) for f in sorted(fractions)]
+
+
+def _lattice_options(conv: ConvShape, pattern: str, phase: int) -> list[Option]:
+    found = []
+    for fraction, kept in _lattice_shares(conv.output, phase):
+        if kept:
+            cost = layer_cost(conv).ms(kept) if pattern == "auto" else 0.0
+            found.append(Option("lattice", 1 - kept, cost, fraction))
+    return found

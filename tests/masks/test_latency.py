@@ -1,0 +1,49 @@
+import json
+from importlib import resources
+
+import numpy as np
+import pytest
+
+from activsparse.masks import ConvShape
+from activsparse.masks.latency import layer_cost
+from activsparse.masks.tiles import Kept
+
+
+def conv(size=28, kernel=3, stride=1, group=1, channels=64):
+    pair = (kernel, kernel), (stride, stride)
+    return ConvShape(*pair, group, channels, channels, (size, size))
+
+
+def table():
+    text = resources.files("activsparse.masks").joinpath("latency.json").read_text("utf-8")
+    return json.loads(text)
+
+
+def test_the_table_names_its_machine_and_has_sane_times():
+    data = table()
+    assert data["machine"]
+    assert data["isa"]
+    assert len(data["layers"]) > 50
+    times = [ms for row in data["layers"] for t in row["times"].values() for _, ms in t]
+    assert min(times) > 0
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("size", [7, 14, 61, 224])
+def test_skipping_more_never_costs_more(kernel, size):
+    cost = layer_cost(conv(size, kernel, channels=48))
+    times = [cost.ms(kept) for kept in np.linspace(1, 0.1, 10)]
+    assert (np.diff(times) <= 1e-12).all()
+    assert min(times) > 0
+
+
+def test_tiles_save_winograd_products():
+    cost = layer_cost(conv(14, channels=256))
+    assert cost.ms(12 / 14, Kept(12, 14, 4)) < cost.ms(1.0)
+
+
+def test_unknown_layers_scale_with_their_work():
+    small, large = layer_cost(conv(30, 1, channels=100)), layer_cost(conv(60, 1, channels=100))
+    assert 2 < large.ms(1.0) / small.ms(1.0) < 8
+    assert not any(name.startswith("winograd") for name in layer_cost(conv(stride=2)).lines)
+    assert "depthwise" in layer_cost(conv(group=64)).lines
