@@ -17,6 +17,12 @@ namespace activsparse {
 
 inline constexpr std::size_t kAlignment = 64;
 
+// Large arrays come from the system page by page and go back to it at once: those of a compilation
+// follow each other in every size, and a heap would keep the gaps they leave.
+inline constexpr std::size_t kOwnPages = std::size_t{256} << 10;
+void* allocate_pages(std::size_t bytes);  // throws std::bad_alloc
+void free_pages(void* pages, std::size_t bytes);
+
 template <class T>
 struct AlignedAllocator {
   using value_type = T;
@@ -24,9 +30,17 @@ struct AlignedAllocator {
   template <class U>
   AlignedAllocator(const AlignedAllocator<U>&) {}
   T* allocate(std::size_t n) {
-    return static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t(kAlignment)));
+    const std::size_t bytes = n * sizeof(T);
+    return static_cast<T*>(bytes >= kOwnPages
+                               ? allocate_pages(bytes)
+                               : ::operator new(bytes, std::align_val_t(kAlignment)));
   }
-  void deallocate(T* p, std::size_t) { ::operator delete(p, std::align_val_t(kAlignment)); }
+  void deallocate(T* p, std::size_t n) {
+    if (n * sizeof(T) >= kOwnPages)
+      free_pages(p, n * sizeof(T));
+    else
+      ::operator delete(p, std::align_val_t(kAlignment));
+  }
   template <class U>
   bool operator==(const AlignedAllocator<U>&) const {
     return true;
@@ -50,7 +64,11 @@ class BlobWriter {
   std::uint64_t append(std::size_t count) {
     static_assert(std::is_trivially_copyable_v<T>);
     const std::size_t offset = (blob_.size() + kAlignment - 1) / kAlignment * kAlignment;
-    blob_.resize(offset + count * sizeof(T));
+    const std::size_t size = offset + count * sizeof(T);
+    // Room for the small arrays that follow large ones, so that these are not moved; pages that
+    // are never touched take no memory.
+    if (size > blob_.capacity()) blob_.reserve(size + size / 4);
+    blob_.resize(size);
     return offset;
   }
   template <class T>

@@ -44,10 +44,11 @@ struct VecAvx2 {
   friend VecAvx2 round_nearest(VecAvx2 a) {
     return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
   }
-  friend VecAvx2 pow2(VecAvx2 n) {
+  friend VecAvx2 scale_by_power(VecAvx2 a, VecAvx2 n) {
     const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(n.v), _mm256_set1_epi32(127));
-    return {_mm256_castsi256_ps(_mm256_slli_epi32(biased, 23))};
+    return {_mm256_mul_ps(a.v, _mm256_castsi256_ps(_mm256_slli_epi32(biased, 23)))};
   }
+  friend VecAvx2 reciprocal(VecAvx2 a) { return set1(1.0f) / a; }
 };
 
 }  // namespace activsparse

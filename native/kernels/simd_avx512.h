@@ -54,9 +54,10 @@ struct VecAvx512 {
   friend VecAvx512 round_nearest(VecAvx512 a) {
     return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
   }
-  friend VecAvx512 pow2(VecAvx512 n) {
-    const __m512i biased = _mm512_add_epi32(_mm512_cvtps_epi32(n.v), _mm512_set1_epi32(127));
-    return {_mm512_castsi512_ps(_mm512_slli_epi32(biased, 23))};
+  friend VecAvx512 scale_by_power(VecAvx512 a, VecAvx512 n) { return {_mm512_scalef_ps(a.v, n.v)}; }
+  friend VecAvx512 reciprocal(VecAvx512 a) {  // 14 bits, doubled by one step of Newton's method
+    const __m512 r = _mm512_rcp14_ps(a.v);
+    return {_mm512_mul_ps(r, _mm512_fnmadd_ps(a.v, r, _mm512_set1_ps(2.0f)))};
   }
 };
 

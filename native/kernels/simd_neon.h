@@ -38,10 +38,11 @@ struct VecNeon {
   friend VecNeon max(VecNeon a, VecNeon b) { return {vmaxq_f32(a.v, b.v)}; }
   friend VecNeon min(VecNeon a, VecNeon b) { return {vminq_f32(a.v, b.v)}; }
   friend VecNeon round_nearest(VecNeon a) { return {vrndnq_f32(a.v)}; }
-  friend VecNeon pow2(VecNeon n) {
+  friend VecNeon scale_by_power(VecNeon a, VecNeon n) {
     const int32x4_t biased = vaddq_s32(vcvtq_s32_f32(n.v), vdupq_n_s32(127));
-    return {vreinterpretq_f32_s32(vshlq_n_s32(biased, 23))};
+    return {vmulq_f32(a.v, vreinterpretq_f32_s32(vshlq_n_s32(biased, 23)))};
   }
+  friend VecNeon reciprocal(VecNeon a) { return {vdivq_f32(vdupq_n_f32(1.0f), a.v)}; }
 };
 
 }  // namespace activsparse

@@ -4,10 +4,13 @@
 //   V::kWidth                      lanes of float32
 //   V::load / store                unaligned, kWidth floats
 //   V::load_partial / store_partial  the first n lanes, 0 <= n <= kWidth; other lanes read as 0 /
-//   are not touched V::broadcast(p), V::set1(x), V::zero()
-//   + - *, fma(a, b, c) = a*b + c, max(a, b), min(a, b)  (a NaN in either operand may give either
-//   operand) round_nearest(a)               to the nearest integer, |a| < 2^22 pow2(n) 2^n for
-//   integral n, -126 <= n <= 127
+//   are not touched
+//   V::broadcast(p), V::set1(x), V::zero()
+//   + - * /, fma(a, b, c) = a*b + c
+//   max(a, b), min(a, b)           a NaN in either operand may give either operand
+//   round_nearest(a)               to the nearest integer, |a| < 2^22
+//   scale_by_power(a, n)           a * 2^n for integral n, -126 <= n <= 127
+//   reciprocal(a)                  1 / a to 2 units in the last place, 2^-126 <= |a|, |1/a|
 //
 //   V::transpose(block)            block[i] lane j <-> block[j] lane i, block of kWidth vectors
 //
@@ -40,12 +43,13 @@ struct VecScalar {
   friend VecScalar round_nearest(VecScalar a) {
     return {static_cast<float>(static_cast<int>(a.v + (a.v < 0 ? -0.5f : 0.5f)))};
   }
-  friend VecScalar pow2(VecScalar n) {
+  friend VecScalar scale_by_power(VecScalar a, VecScalar n) {
     const int bits = (static_cast<int>(n.v) + 127) << 23;
-    VecScalar result;
-    __builtin_memcpy(&result.v, &bits, sizeof bits);
-    return result;
+    float power;
+    __builtin_memcpy(&power, &bits, sizeof bits);
+    return {a.v * power};
   }
+  friend VecScalar reciprocal(VecScalar a) { return {1.0f / a.v}; }
 };
 
 }  // namespace activsparse

@@ -8,19 +8,19 @@ struct Header {
   TensorDesc input, output;
 };
 
-// Both directions walk tiles of kTile positions by all channels: a plane is then touched in runs of
-// whole cache lines, and the pixels of a tile stay in the first-level cache until they are
-// complete.
-constexpr int64_t kTile = 16;
-
+// Both directions walk tiles of positions by channels and read runs of several cache lines, while
+// the lines they write are finished before they leave the first-level cache: a tile of to_nhwc
+// reads a few planes and writes one line of each pixel, one of to_nchw reads whole pixels and
+// writes one line of each plane. Tiles of 64 x 16 made to_nchw a quarter slower, tiles of 16 x all
+// to_nhwc.
 template <bool to_nhwc>
 class Layout : public Operator {
  public:
   Layout(const BlobView& blob, const Kernels& kernels)
       : h_(blob.header<Header>()), kernels_(kernels) {
     positions_ = int64_t{h_.input.h} * h_.input.w;
-    tiles_per_task_ = std::max<int64_t>(1, pixels_per_task(h_.input.c) / kTile);
-    tasks_per_image_ = divide_up(positions_, kTile * tiles_per_task_);
+    tiles_per_task_ = std::max<int64_t>(1, pixels_per_task(h_.input.c) / kPositions);
+    tasks_per_image_ = divide_up(positions_, kPositions * tiles_per_task_);
   }
   int tasks(int) const override { return static_cast<int>(h_.input.n * tasks_per_image_); }
   std::string kernel() const override { return kernels_.isa; }
@@ -29,23 +29,31 @@ class Layout : public Operator {
     const TensorDesc& pixels = to_nhwc ? h_.output : h_.input;
     for (int task = begin; task < end; ++task) {
       const int64_t image = task / tasks_per_image_;
-      const int64_t first = task % tasks_per_image_ * tiles_per_task_ * kTile;
-      const int64_t last = std::min(positions_, first + tiles_per_task_ * kTile);
+      const int64_t first = task % tasks_per_image_ * tiles_per_task_ * kPositions;
+      const int64_t last = std::min(positions_, first + tiles_per_task_ * kPositions);
       const int64_t plane = image * h_.input.c * positions_,
                     pixel = image * positions_ * pixels.stride;
-      for (int64_t p = first; p < last; p += kTile) {
-        const int64_t count = std::min(kTile, last - p);
-        if (to_nhwc)
-          kernels_.transpose_f32.run(args.inputs[0] + plane + p, positions_, h_.input.c, count,
-                                     args.outputs[0] + pixel + p * pixels.stride, pixels.stride);
-        else
-          kernels_.transpose_f32.run(args.inputs[0] + pixel + p * pixels.stride, pixels.stride,
-                                     count, h_.input.c, args.outputs[0] + plane + p, positions_);
+      for (int64_t p = first; p < last; p += kPositions) {
+        const int64_t count = std::min(kPositions, last - p);
+        for (int64_t c = 0; c < h_.input.c; c += kChannels) {
+          const int64_t channels = std::min<int64_t>(kChannels, h_.input.c - c);
+          const int64_t planes = plane + c * positions_ + p;
+          const int64_t rows = pixel + p * pixels.stride + c;
+          if (to_nhwc)
+            kernels_.transpose_f32.run(args.inputs[0] + planes, positions_, channels, count,
+                                       args.outputs[0] + rows, pixels.stride);
+          else
+            kernels_.transpose_f32.run(args.inputs[0] + rows, pixels.stride, count, channels,
+                                       args.outputs[0] + planes, positions_);
+        }
       }
     }
   }
 
  private:
+  static constexpr int64_t kPositions = to_nhwc ? 64 : 16;
+  static constexpr int64_t kChannels = to_nhwc ? 16 : INT32_MAX;
+
   const Header& h_;
   const Kernels& kernels_;
   int64_t positions_, tiles_per_task_, tasks_per_image_;

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from activsparse import _native
 from activsparse.engine.choose import Chooser, Request, by_cost
@@ -68,7 +69,9 @@ def compile_plan(
         ActivsparseError: the file cannot be read, or holds something the engine does not run.
     """
     loaded = load(path, input_shapes)
+    output_names = loaded.outputs  # a pass may let an output read an earlier value
     graph = optimise(loaded)
+    del loaded
     network_bytes = sum(
         node.arrays["weight"].nbytes for node in graph.nodes if "weight" in node.arrays
     )
@@ -84,8 +87,14 @@ def compile_plan(
 
     program = lower(graph, supports)
     offsets, arena_floats = _lay_out(program)
+    # Raw weights are dropped one by one as they are packed, so that there are never two copies of
+    # the network: from here on only the steps hold them.
+    graph.nodes = [_without_weight(node) for node in graph.nodes]
+    waiting = deque(program.steps)
+    program.steps.clear()
     steps, reports = [], []
-    for step in program.steps:
+    while waiting:
+        step = waiting.popleft()
         request = Request(
             step.node,
             [program.tensors[i].desc for i in step.inputs],
@@ -100,10 +109,9 @@ def compile_plan(
         name=graph.name,
         isa=isa,
         inputs=[(name, graph.shape(name)) for name in graph.inputs],
-        # Names as in the file: a pass may have let an output read an earlier value.
         outputs=[
             (name, graph.shape(value))
-            for name, value in zip(loaded.outputs, graph.outputs, strict=True)
+            for name, value in zip(output_names, graph.outputs, strict=True)
         ],
         tensors=[
             (t.desc, -1 if t.block is None else offsets[t.block] + t.offset)
@@ -130,6 +138,11 @@ def _lay_out(program: Program) -> tuple[list[int], int]:
         for i, floats in enumerate(program.block_floats)
     ]
     return assign_offsets(blocks)
+
+
+def _without_weight(node: Node) -> Node:
+    arrays = {name: array for name, array in node.arrays.items() if name != "weight"}
+    return replace(node, arrays=arrays)
 
 
 def _pack(
