@@ -102,7 +102,8 @@ class TaskQueue {
       Range& range = ranges_[(thread + i) % count];
       int begin = range.next.load(std::memory_order_relaxed);
       while (begin < range.end) {
-        const int end = begin + (range.end - begin + 1) / 2;
+        // Alone, nobody waits for what is left.
+        const int end = count == 1 ? range.end : begin + (range.end - begin + 1) / 2;
         if (!range.next.compare_exchange_weak(begin, end, std::memory_order_relaxed)) continue;
         run(begin, end);
         begin = range.next.load(std::memory_order_relaxed);

@@ -17,6 +17,8 @@ std::vector<OperatorType> layout_types();
 std::vector<OperatorType> move_types();
 std::vector<OperatorType> pool_types();
 std::vector<OperatorType> softmax_types();
+std::vector<OperatorType> inverted_residual_types();
+std::vector<OperatorType> inverted_residual_reference_types();
 
 const std::vector<OperatorType>& operator_types() {
   static const std::vector<OperatorType> types = [] {
@@ -35,6 +37,8 @@ const std::vector<OperatorType>& operator_types() {
              conv_stem_types,
              conv_winograd_types,
              gemm_direct_types,
+             inverted_residual_types,
+             inverted_residual_reference_types,
          }) {
       for (const OperatorType& row : rows()) all.push_back(row);
     }

@@ -14,7 +14,7 @@ from activsparse.engine.graph import Graph, Node, Shape
 from activsparse.engine.load import load
 from activsparse.engine.lower import Program, lower
 from activsparse.engine.memory import Lifetime, assign_offsets
-from activsparse.engine.passes import optimise
+from activsparse.engine.passes import fuse_inverted_residual, optimise
 from activsparse.engine.report import NodeReport, report_of
 from activsparse.errors import ActivsparseError
 
@@ -62,8 +62,17 @@ def compile_plan(
     isa: str,
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     choose: Chooser = by_cost,
+    fuse: bool = True,
 ) -> Plan:
     """Compile an ONNX file.
+
+    Args:
+        path: the file.
+        isa: instruction set.
+        input_shapes: full shapes of inputs whose sizes the file leaves open.
+        choose: takes an algorithm for every operator.
+        fuse: whether convolutions may be joined into `inverted_residual` operators; otherwise
+            each is an operator of its own, to be run by any algorithm.
 
     Raises:
         ActivsparseError: the file cannot be read, or holds something the engine does not run.
@@ -75,6 +84,8 @@ def compile_plan(
     network_bytes = sum(
         node.arrays["weight"].nbytes for node in graph.nodes if "weight" in node.arrays
     )
+    if fuse:
+        graph = fuse_inverted_residual(graph)
 
     def supports(
         node: Node, inputs: list[_native.TensorDesc], outputs: list[_native.TensorDesc]

@@ -8,10 +8,12 @@ import numpy as np
 
 from activsparse import _native
 from activsparse.engine.graph import Graph, Node
+from activsparse.engine.passes.fuse_inverted_residual import stages_of
 from activsparse.engine.passes.fuse_mask import obstacle
 
 __all__ = ["NodeReport", "dense_macs", "report_of"]
 
+_CONVOLUTIONS = ("conv", "inverted_residual")
 _MASKS = ("mask_multiply", "gather_positions")
 
 
@@ -65,10 +67,44 @@ class NodeReport:
 
 def dense_macs(graph: Graph, node: Node) -> float:
     """Return the multiply-adds of an operator's definition; most kinds have none."""
+    if node.op == "inverted_residual":
+        return sum(_stage_macs(graph, node).values())
     if "weight" not in node.arrays:
         return 0.0
     n, *positions = graph.shape(node.output)[:1] + graph.shape(node.output)[2:]
     return float(n * np.prod(positions, dtype=np.float64) * node.arrays["weight"].size)
+
+
+def _stage_macs(graph: Graph, node: Node) -> dict[str, float]:
+    """Dense multiply-adds of an `inverted_residual`'s stages."""
+    macs = {}
+    for prefix, stage in stages_of(node).items():
+        # The expansion works at the size of the input, the others at that of the output.
+        value = node.inputs[0] if prefix == "expand" else node.output
+        n, _, h, w = graph.shape(value)
+        macs[prefix] = float(n * h * w * stage.arrays["weight"].size)
+    return macs
+
+
+def _joined_sparsity(graph: Graph, node: Node, noted: bool) -> float | None:
+    """Mean over an `inverted_residual`'s multiply-adds of its masks' sparsities.
+
+    Args:
+        graph: the graph.
+        node: the operator.
+        noted: take the sparsities asked for where the file notes them.
+    """
+    stages = stages_of(node)
+    sparsities = {prefix: _sparsity(stage) for prefix, stage in stages.items()}
+    if all(value is None for value in sparsities.values()):
+        return None
+    macs = _stage_macs(graph, node)
+    total = 0.0
+    for prefix, stage in stages.items():
+        value = sparsities[prefix]
+        if value is not None:
+            total += macs[prefix] * (graph.requested.get(stage.name, value) if noted else value)
+    return total / sum(macs.values())
 
 
 def report_of(
@@ -88,10 +124,18 @@ def report_of(
             count its work.
         candidates: see `NodeReport.candidates`.
     """
-    requested, reason = _sparsity(node), ""
+    joined = node.op == "inverted_residual"
+    requested = _joined_sparsity(graph, node, noted=False) if joined else _sparsity(node)
+    noted = None
+    if requested is not None:
+        noted = graph.requested.get(node.name, requested)
+        if joined:
+            noted = _joined_sparsity(graph, node, noted=True)
+            achieved = 1.0 - packed.macs / dense_macs(graph, node) if packed.macs else None
+    reason = ""
     if node.op in _MASKS:
         reason, achieved = obstacle(graph, node), 0.0
-    elif node.op == "conv" and requested is None:
+    elif node.op in _CONVOLUTIONS and requested is None:
         reason = "no mask"
     elif requested == 0.0:
         reason = "the mask keeps every position"
@@ -105,9 +149,9 @@ def report_of(
         algorithm=packed.algorithm,
         kernel=packed.kernel,
         shape=graph.shape(node.output),
-        eligible=bool(node.op == "conv" and requested and achieved),
+        eligible=bool(node.op in _CONVOLUTIONS and requested and achieved),
         reason=reason,
-        requested=None if requested is None else graph.requested.get(node.name, requested),
+        requested=noted,
         achieved=achieved if requested is not None else None,
         macs=float(packed.macs),
         dense_macs=dense_macs(graph, node),

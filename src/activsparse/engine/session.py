@@ -84,7 +84,7 @@ class Session:
             isa = isa or os.environ.get(ISA_VARIABLE) or _native.available_isas()[-1]
             _native.check_isa(isa)
             with choosing(algorithm, tune, winograd, isa, threads or 1) as choose:
-                plan = compile_plan(path, isa, input_shapes, choose)
+                plan = compile_plan(path, isa, input_shapes, choose, fuse=algorithm is None)
         self._plan = replace(plan, threads=threads or plan.threads)
         self._executor = _native.Executor(
             plan.tensors,

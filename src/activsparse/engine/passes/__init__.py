@@ -10,6 +10,7 @@ from activsparse.engine.passes.convert import convert
 from activsparse.engine.passes.fold_pad import fold_pad
 from activsparse.engine.passes.fold_scale import fold_scale
 from activsparse.engine.passes.fuse_activation import fuse_activation
+from activsparse.engine.passes.fuse_inverted_residual import fuse_inverted_residual
 from activsparse.engine.passes.fuse_mask import fuse_mask
 from activsparse.engine.passes.fuse_residual import fuse_residual
 from activsparse.engine.passes.infer import infer
@@ -18,7 +19,7 @@ from activsparse.engine.passes.match_fill import match_fill
 from activsparse.engine.passes.resolve_reshapes import resolve_reshapes
 from activsparse.engine.passes.zero_positions import zero_positions
 
-__all__ = ["optimise"]
+__all__ = ["fuse_inverted_residual", "optimise"]
 
 
 def optimise(graph: Graph) -> Graph:

@@ -1,0 +1,79 @@
+// A strip of output rows of a depthwise convolution whose inputs are given by a table of pixel
+// pointers, so that they may lie anywhere: in a ring of rows, in a tensor, in the constant pixel
+// that stands for padding or for skipped positions.
+//
+// Two forms. In *blocks*, every input is loaded once for all outputs of a block, and skipped
+// positions are computed in vain. In *tiles*, kept positions of a strip that see the same live taps
+// (inside the input, not known to be zero) are computed together, and nothing else is. The cheaper
+// one is chosen by a model of both.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "kernels/kernels.h"
+#include "operators/conv_params.h"
+
+namespace activsparse {
+
+class DepthwiseStrip {
+ public:
+  struct Layout {
+    int strip_rows, ring_rows, channels;
+    bool fill_skipped;  // whether skipped positions are written: skipped_value, activated
+  };
+  // Offsets in the blob of (taps, channels), (channels), (channels).
+  struct Arrays {
+    uint64_t weights, bias, skipped_value;
+  };
+
+  // Empty when the convolution can be run; else the reason.
+  static std::string unsupported(const OpSpec& spec);
+
+  // `live`: input positions that may differ from zero; `kept`: outputs to compute.
+  DepthwiseStrip(const BlobView& blob, const ConvParams& params, const Kernels& kernels,
+                 const Layout& layout, const std::vector<uint8_t>& live,
+                 const std::vector<uint8_t>& kept, const Arrays& arrays);
+
+  // Columns of the table: an output at x reads columns x * stride .. x * stride + kernel - 1.
+  int table_width() const { return (params_.output.w - 1) * params_.stride_w + params_.kernel_w; }
+  std::size_t scratch_bytes() const;
+  std::size_t index_bytes() const;
+  double macs() const;  // of one image
+  // Clears the input positions no kept output reads.
+  void mark_read(std::vector<uint8_t>& positions) const;
+
+  // Output rows y0..y1, y0 a multiple of strip_rows, to `out` with `stride` floats between pixels.
+  // Input row y is row y % ring_rows of `table`; rows outside of the input are `zero_row`.
+  void run(int y0, int y1, const float* const* table, const float* const* zero_row, float* out,
+           int64_t stride, uint8_t* scratch) const;
+
+ private:
+  struct Tile {
+    uint32_t taps;  // bit t: tap t is live
+    int32_t first, rows;
+    int32_t skipped;
+  };
+  struct Position {
+    uint16_t row, x;  // row: within the strip
+  };
+
+  void make_tiles(const std::vector<uint8_t>& live);
+  double tile_cost() const;
+  void run_blocks(int y0, int height, const float* const** lines, float* out, int64_t stride,
+                  uint8_t* scratch) const;
+  void run_tiles(int strip, const float* const** lines, float* out, int64_t stride,
+                 uint8_t* scratch) const;
+  bool whole_vectors() const;
+
+  const ConvParams& params_;
+  const Kernels& kernels_;
+  Layout layout_;
+  std::vector<uint8_t> kept_;
+  bool blocks_, all_kept_;
+  std::vector<Tile> tiles_;
+  std::vector<int32_t> first_tile_;  // of each strip, and the end
+  std::vector<Position> positions_;
+  const float *weights_, *bias_, *skipped_value_;
+};
+
+}  // namespace activsparse

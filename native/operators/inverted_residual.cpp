@@ -1,0 +1,323 @@
+// 1x1 expansion - depthwise convolution - 1x1 projection, strip by strip of output rows, so that
+// the wide tensors between them never leave the second-level cache.
+//
+// A thread keeps the expanded rows its current strip sees in a ring; the next strip only adds the
+// rows it does not share. All stages address pixels through pointers, so skipped positions cost
+// nothing between the stages: they are a pointer to one constant pixel, and nothing is written for
+// them. Positions no later stage reads are not computed.
+#include <algorithm>
+#include <optional>
+
+#include "operators/depthwise_strip.h"
+#include "operators/depthwise_weights.h"
+#include "operators/pixel_product.h"
+#include "operators/residual_stages.h"
+
+namespace activsparse {
+namespace {
+
+// The ring and the strip before the projection, of 1 MiB of second-level cache.
+constexpr int64_t kStripBytes = 400 << 10;
+
+enum Stage { kExpand, kDepthwise, kProject, kStages };
+
+struct Header {
+  ConvParams params[kStages];
+  int32_t present[kStages], has_mask[kStages];
+  int32_t padded_channels;
+  uint64_t masks[kStages];
+  PixelProductHeader expand, project;
+  // (padded_channels): what the depthwise stage reads at skipped positions of the expansion, and
+  // what the projection reads at those of the depthwise stage.
+  uint64_t expand_fill, depthwise_fill;
+  uint64_t weights, bias, skipped_value, zeros;
+};
+
+// The kept (or skipped) positions of a plane, row by row.
+struct PositionRows {
+  std::vector<int32_t> first, x;
+  PositionRows() = default;
+  PositionRows(const std::vector<uint8_t>& mask, int h, int w, bool kept) : first(1, 0) {
+    for (int y = 0; y < h; ++y) {
+      for (int i = 0; i < w; ++i)
+        if ((mask[int64_t{y} * w + i] != 0) == kept) x.push_back(i);
+      first.push_back(static_cast<int32_t>(x.size()));
+    }
+  }
+  std::size_t bytes() const { return sizeof(int32_t) * (first.size() + x.size()); }
+};
+
+class InvertedResidual : public Operator {
+ public:
+  InvertedResidual(const BlobView& blob, Isa isa)
+      : h_(blob.header<Header>()), kernels_(kernels_for(isa)) {
+    const ConvParams& d = depthwise();
+    if (h_.padded_channels < d.output.c || h_.padded_channels % kernels_.width != 0)
+      throw Error("the packed operator is damaged; compile the model again");
+    channels_ = h_.padded_channels;
+    if (h_.present[kExpand]) expand_.emplace(blob, h_.expand, h_.params[kExpand], kernels_);
+    if (h_.present[kProject]) project_.emplace(blob, h_.project, h_.params[kProject], kernels_);
+    expand_fill_ = blob.array<float>(h_.expand_fill, channels_);
+    depthwise_fill_ = blob.array<float>(h_.depthwise_fill, channels_);
+    zeros_ = blob.array<float>(h_.zeros, channels_);
+
+    std::vector<uint8_t> expanded = mask(blob, kExpand, d.input);
+    std::vector<uint8_t> depthwise = mask(blob, kDepthwise, d.output);
+    const std::vector<uint8_t> projected = mask(blob, kProject, d.output);
+    depthwise_kept_ = depthwise;
+    std::vector<uint8_t> live = expanded;
+    const bool zero =
+        std::all_of(expand_fill_, expand_fill_ + channels_, [](float v) { return v == 0.0f; });
+    if (!h_.present[kExpand] || !zero) live.assign(live.size(), 1);
+    if (h_.present[kProject])
+      for (std::size_t i = 0; i < depthwise.size(); ++i) depthwise[i] &= projected[i];
+    choose_strip();
+    DepthwiseStrip::Layout layout{strip_rows_, ring_rows_, channels_, !h_.present[kProject]};
+    strip_.emplace(blob, d, kernels_, layout, live, depthwise,
+                   DepthwiseStrip::Arrays{h_.weights, h_.bias, h_.skipped_value});
+    strip_->mark_read(expanded);
+    expand_all_ =
+        std::all_of(expanded.begin(), expanded.end(), [](uint8_t kept) { return kept != 0; });
+    expand_kept_ = PositionRows(expanded, d.input.h, d.input.w, true);
+    kept_ = PositionRows(projected, d.output.h, d.output.w, true);
+    skipped_ = PositionRows(projected, d.output.h, d.output.w, false);
+  }
+
+  int tasks(int) const override { return depthwise().output.n * strips_; }
+  std::size_t scratch_bytes() const override {
+    return floats() * sizeof(float) + pointers() * sizeof(float*) + strip_->scratch_bytes();
+  }
+  std::size_t index_bytes() const override {
+    return expand_kept_.bytes() + kept_.bytes() + skipped_.bytes() + strip_->index_bytes();
+  }
+  double macs() const override {
+    double sum = strip_->macs();
+    if (expand_) sum += double(expand_kept_.x.size()) * expand_->macs_per_pixel();
+    if (project_) sum += double(kept_.x.size()) * project_->macs_per_pixel();
+    return sum * depthwise().output.n;
+  }
+  std::string kernel() const override {
+    return std::string(kernels_.isa) + " " + std::to_string(strip_rows_) + " rows";
+  }
+
+  void run(const RunArgs& run, int, int begin, int end) const override {
+    const ConvParams& d = depthwise();
+    Work work(*this, run);
+    int expanded = 0;
+    for (int task = begin; task < end; ++task) {
+      const int image = task / strips_, y0 = task % strips_ * strip_rows_;
+      const int y1 = std::min(y0 + strip_rows_, d.output.h);
+      const int first = std::clamp(y0 * d.stride_h - d.pad_top, 0, d.input.h);
+      const int last = std::clamp((y1 - 1) * d.stride_h - d.pad_top + d.kernel_h, 0, d.input.h);
+      if (task == begin || y0 == 0) expanded = first;
+      expanded = std::max(expanded, first);
+      if (expand_)
+        expand_rows(work, image, expanded, last);
+      else
+        point_rows(work, image, expanded, last);
+      expanded = std::max(expanded, last);
+      float* out = work.strip;
+      int64_t stride = channels_;
+      if (!project_) {
+        out = run.outputs[0] + (int64_t{image} * d.output.h + y0) * d.output.w * d.output.stride;
+        stride = d.output.stride;
+      }
+      strip_->run(y0, y1, work.table, work.zero_row, out, stride, work.depthwise);
+      if (project_) project_rows(work, image, y0, y1);
+    }
+  }
+
+ private:
+  // A thread's scratch. `table` holds for every row of the ring where its pixels lie, padding
+  // included, table_width() pointers each.
+  struct Work {
+    const RunArgs& run;
+    float *ring, *strip;
+    const float **table, **zero_row, **rows, **residual;
+    float** out;
+    uint8_t* depthwise;
+    Work(const InvertedResidual& op, const RunArgs& args) : run(args) {
+      ring = reinterpret_cast<float*>(args.scratch);
+      strip = ring + op.ring_floats();
+      table = reinterpret_cast<const float**>(ring + op.floats());
+      zero_row = table + op.ring_rows_ * op.strip_->table_width();
+      rows = zero_row + op.strip_->table_width();
+      residual = rows + op.most_pixels();
+      out = const_cast<float**>(residual + op.most_pixels());
+      depthwise = reinterpret_cast<uint8_t*>(out + op.most_pixels());
+      std::fill(table, rows, op.zeros_);
+    }
+  };
+
+  const ConvParams& depthwise() const { return h_.params[kDepthwise]; }
+  int64_t ring_floats() const {
+    return expand_ ? int64_t{ring_rows_} * depthwise().input.w * channels_ : 0;
+  }
+  int64_t floats() const {
+    return ring_floats() + (project_ ? int64_t{strip_rows_} * depthwise().output.w * channels_ : 0);
+  }
+  int64_t most_pixels() const {
+    return std::max(int64_t{ring_rows_} * depthwise().input.w,
+                    int64_t{strip_rows_} * depthwise().output.w);
+  }
+  int64_t pointers() const {
+    return (ring_rows_ + 1) * int64_t{strip_->table_width()} + 3 * most_pixels();
+  }
+
+  std::vector<uint8_t> mask(const BlobView& blob, Stage stage, const TensorDesc& plane) const {
+    const int64_t count = int64_t{plane.h} * plane.w;
+    if (!h_.has_mask[stage]) return std::vector<uint8_t>(count, 1);
+    const uint8_t* data = blob.array<uint8_t>(h_.masks[stage], count);
+    return {data, data + count};
+  }
+
+  void choose_strip() {
+    const ConvParams& d = depthwise();
+    const int64_t in_row = expand_ ? int64_t{d.input.w} * channels_ * 4 : 0;
+    const int64_t out_row = project_ ? int64_t{d.output.w} * channels_ * 4 : 0;
+    auto bytes = [&](int rows) {
+      return ((rows - 1) * d.stride_h + d.kernel_h) * in_row + rows * out_row;
+    };
+    strip_rows_ = 2;
+    while (strip_rows_ < d.output.h && bytes(strip_rows_ + 2) <= kStripBytes) strip_rows_ += 2;
+    strips_ = (d.output.h + strip_rows_ - 1) / strip_rows_;
+    ring_rows_ = (strip_rows_ - 1) * d.stride_h + d.kernel_h;
+  }
+
+  const float** table_row(Work& work, int y) const {
+    return work.table + y % ring_rows_ * strip_->table_width() + depthwise().pad_left;
+  }
+
+  void point_rows(Work& work, int image, int first, int last) const {
+    const TensorDesc& in = depthwise().input;
+    for (int y = first; y < last; ++y) {
+      const float** row = table_row(work, y);
+      const float* at = work.run.inputs[0] + (int64_t{image} * in.h + y) * in.w * in.stride;
+      const int columns = std::min(in.w, strip_->table_width() - depthwise().pad_left);
+      for (int x = 0; x < columns; ++x) row[x] = at + int64_t{x} * in.stride;
+    }
+  }
+
+  void expand_rows(Work& work, int image, int first, int last) const {
+    const TensorDesc& in = h_.params[kExpand].input;
+    const int columns = std::min(in.w, strip_->table_width() - depthwise().pad_left);
+    int count = 0;
+    for (int y = first; y < last; ++y) {
+      const float** row = table_row(work, y);
+      const float* at = work.run.inputs[0] + (int64_t{image} * in.h + y) * in.w * in.stride;
+      float* to = work.ring + int64_t{y % ring_rows_} * in.w * channels_;
+      if (!expand_all_) std::fill(row, row + columns, expand_fill_);
+      for (int i = expand_kept_.first[y]; i < expand_kept_.first[y + 1]; ++i) {
+        const int x = expand_kept_.x[i];
+        work.rows[count] = at + int64_t{x} * in.stride;
+        work.out[count++] = to + int64_t{x} * channels_;
+        if (x < columns) row[x] = to + int64_t{x} * channels_;
+      }
+    }
+    expand_->run(work.rows, work.out, nullptr, count, false);
+  }
+
+  void project_rows(Work& work, int image, int y0, int y1) const {
+    const ConvParams& p = h_.params[kProject];
+    const TensorDesc& out = p.output;
+    for (const bool skipped : {false, true}) {
+      const PositionRows& positions = skipped ? skipped_ : kept_;
+      int count = 0;
+      for (int y = y0; y < y1; ++y) {
+        const int64_t pixel = (int64_t{image} * out.h + y) * out.w;
+        for (int i = positions.first[y]; i < positions.first[y + 1]; ++i, ++count) {
+          const int x = positions.x[i];
+          const bool computed = depthwise_kept_[int64_t{y} * out.w + x];
+          work.rows[count] =
+              computed ? work.strip + (int64_t{y - y0} * out.w + x) * channels_ : depthwise_fill_;
+          work.out[count] = work.run.outputs[0] + (pixel + x) * out.stride;
+          if (p.has_residual)
+            work.residual[count] = work.run.inputs[1] + (pixel + x) * p.residual.stride;
+        }
+      }
+      project_->run(work.rows, work.out, p.has_residual ? work.residual : nullptr, count, skipped);
+    }
+  }
+
+  const Header& h_;
+  const Kernels& kernels_;
+  int channels_;
+  std::optional<PixelProduct> expand_, project_;
+  std::optional<DepthwiseStrip> strip_;
+  int strip_rows_, strips_, ring_rows_;
+  const float *expand_fill_, *depthwise_fill_, *zeros_;
+  bool expand_all_;
+  std::vector<uint8_t> depthwise_kept_;
+  PositionRows expand_kept_, kept_, skipped_;
+};
+
+uint64_t pack_fill(BlobWriter& writer, const OpSpec& stage, const ConvParams& p, int channels) {
+  std::vector<float> fill(channels, 0.0f);
+  const float* value = stage.float_array("skipped_value");
+  for (int c = 0; c < p.output.c; ++c) fill[c] = activate(value ? value[c] : 0.0f, p.epilogue);
+  return writer.append(fill.data(), fill.size());
+}
+
+Blob pack(const OpSpec& spec, Isa isa) {
+  const ResidualStages stages = residual_stages_of(spec);
+  const Kernels& kernels = kernels_for(isa);
+  const OpSpec* specs[kStages] = {&stages.expand, &stages.depthwise, &stages.project};
+  Header h{};
+  h.present[kExpand] = stages.has_expand;
+  h.present[kDepthwise] = 1;
+  h.present[kProject] = stages.has_project;
+  BlobWriter writer;
+  writer.append<Header>(1);
+  for (int i = 0; i < kStages; ++i) {
+    if (!h.present[i]) continue;
+    h.params[i] = conv_params_of(*specs[i]);
+    if (const ArrayView* mask = specs[i]->array("mask")) {
+      h.has_mask[i] = 1;
+      h.masks[i] = writer.append(static_cast<const uint8_t*>(mask->data), mask->size());
+    }
+  }
+  const ConvParams& d = h.params[kDepthwise];
+  h.padded_channels = (d.output.c + 15) / 16 * 16;
+  const int channels = h.padded_channels;
+  if (stages.has_expand)
+    h.expand = PixelProduct::pack(writer, stages.expand, h.params[kExpand], kernels);
+  if (stages.has_project)
+    h.project = PixelProduct::pack(writer, stages.project, h.params[kProject], kernels);
+  h.expand_fill = stages.has_expand ? pack_fill(writer, stages.expand, h.params[kExpand], channels)
+                                    : writer.append<float>(channels);
+  h.depthwise_fill = pack_fill(writer, stages.depthwise, d, channels);
+  h.weights = pack_depthwise_weights(writer, stages.depthwise, d, channels);
+  h.bias = pack_depthwise_channels(writer, stages.depthwise.float_array("bias"), d, channels);
+  h.skipped_value =
+      pack_depthwise_channels(writer, stages.depthwise.float_array("skipped_value"), d, channels);
+  h.zeros = writer.append<float>(channels);
+  *writer.at<Header>(0) = h;
+  return writer.take();
+}
+
+std::string unsupported(const OpSpec& spec, Isa) {
+  const ResidualStages stages = residual_stages_of(spec);
+  for (const auto* list : {&spec.inputs, &spec.outputs})
+    for (const TensorDesc& tensor : *list)
+      if (tensor.nchw) return "a tensor is NCHW";
+  for (const OpSpec* stage : {&stages.expand, &stages.depthwise, &stages.project})
+    if (stage->array("source") != nullptr) return "skipped positions are filled from others";
+  for (const OpSpec* stage : {&stages.expand, &stages.project}) {
+    const ArrayView* weight = stage->array("weight");
+    if (weight != nullptr && !PixelProduct::unsupported(*stage).empty())
+      return PixelProduct::unsupported(*stage);
+  }
+  if (stages.depthwise.inputs.size() != 1) return "a residual is added to the depthwise stage";
+  return DepthwiseStrip::unsupported(stages.depthwise);
+}
+
+}  // namespace
+
+std::vector<OperatorType> inverted_residual_types() {
+  return {{"inverted_residual", "strips", unsupported, pack,
+           [](const BlobView& blob, Isa isa) -> std::unique_ptr<Operator> {
+             return std::make_unique<InvertedResidual>(blob, isa);
+           }}};
+}
+
+}  // namespace activsparse

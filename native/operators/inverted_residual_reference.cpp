@@ -1,0 +1,95 @@
+// The definition of an inverted residual: its stages one after the other, each by the reference
+// convolution.
+#include "operators/residual_stages.h"
+
+namespace activsparse {
+namespace {
+
+struct Header {
+  int32_t stages;
+  struct Stage {
+    uint64_t blob, bytes;
+    int64_t output_floats;  // 0: the operator's output
+  } stage[3];
+  int32_t has_residual;
+};
+
+class InvertedResidualReference : public Operator {
+ public:
+  InvertedResidualReference(const BlobView& blob, Isa isa) : h_(blob.header<Header>()) {
+    const OperatorType& conv = find_operator_type("conv", "reference");
+    if (h_.stages < 1 || h_.stages > 3)
+      throw Error("the packed operator is damaged; compile the model again");
+    for (int i = 0; i < h_.stages; ++i)
+      stages_.push_back(conv.create(
+          {blob.array<uint8_t>(h_.stage[i].blob, h_.stage[i].bytes), h_.stage[i].bytes}, isa));
+  }
+  int phases() const override { return h_.stages; }
+  int tasks(int phase) const override { return stages_[phase]->tasks(0); }
+  std::size_t shared_scratch_bytes() const override {
+    int64_t floats = 0;
+    for (const Header::Stage& stage : h_.stage) floats += stage.output_floats;
+    return floats * sizeof(float);
+  }
+  std::string kernel() const override { return "scalar naive"; }
+
+  void run(const RunArgs& args, int phase, int begin, int end) const override {
+    float* between = reinterpret_cast<float*>(args.shared_scratch);
+    const float* in = args.inputs[0];
+    for (int i = 0; i < phase; ++i) {
+      in = between;
+      between += h_.stage[i].output_floats;
+    }
+    const bool last = phase + 1 == h_.stages;
+    const float* inputs[2] = {in, last && h_.has_residual ? args.inputs[1] : nullptr};
+    float* outputs[1] = {last ? args.outputs[0] : between};
+    RunArgs stage = args;
+    stage.inputs = inputs;
+    stage.outputs = outputs;
+    stages_[phase]->run(stage, 0, begin, end);
+  }
+
+ private:
+  const Header& h_;
+  std::vector<std::unique_ptr<Operator>> stages_;
+};
+
+Blob pack(const OpSpec& spec, Isa isa) {
+  const ResidualStages all = residual_stages_of(spec);
+  std::vector<const OpSpec*> stages;
+  if (all.has_expand) stages.push_back(&all.expand);
+  stages.push_back(&all.depthwise);
+  if (all.has_project) stages.push_back(&all.project);
+  const OperatorType& conv = find_operator_type("conv", "reference");
+  BlobWriter writer;
+  writer.append<Header>(1);
+  Header h{};
+  h.stages = static_cast<int32_t>(stages.size());
+  h.has_residual = spec.inputs.size() == 2;
+  for (int i = 0; i < h.stages; ++i) {
+    const Blob blob = conv.pack(*stages[i], isa);
+    const TensorDesc& out = stages[i]->outputs[0];
+    h.stage[i] = {writer.append(blob.data(), blob.size()), blob.size(),
+                  i + 1 < h.stages ? out.pixels() * out.stride : 0};
+  }
+  *writer.at<Header>(0) = h;
+  return writer.take();
+}
+
+}  // namespace
+
+std::vector<OperatorType> inverted_residual_reference_types() {
+  return {{"inverted_residual", "reference",
+           [](const OpSpec& spec, Isa) {
+             for (const auto* list : {&spec.inputs, &spec.outputs})
+               for (const TensorDesc& tensor : *list)
+                 if (tensor.nchw) return std::string("a tensor is NCHW");
+             return std::string();
+           },
+           pack,
+           [](const BlobView& blob, Isa isa) -> std::unique_ptr<Operator> {
+             return std::make_unique<InvertedResidualReference>(blob, isa);
+           }}};
+}
+
+}  // namespace activsparse

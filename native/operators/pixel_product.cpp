@@ -1,0 +1,83 @@
+#include "operators/pixel_product.h"
+
+#include <algorithm>
+
+namespace activsparse {
+namespace {
+
+constexpr int64_t kChunkBytes = 20 << 10;  // of 32 KiB first-level cache per core
+// Chunks are whole tiles of every height in use: 48 is a multiple of 6, 8, 12 and 16.
+constexpr int kChunkRows = 48;
+
+}  // namespace
+
+std::string PixelProduct::unsupported(const OpSpec& spec) {
+  const ArrayView* weight = spec.array("weight");
+  if (spec.int_or("group", 1) != 1) return "it has groups";
+  if (weight == nullptr || weight->shape.size() != 4 || weight->shape[2] * weight->shape[3] != 1)
+    return "the kernel is not 1x1";
+  for (const char* stride : {"stride_h", "stride_w"})
+    if (spec.int_or(stride, 1) != 1) return "the stride is not 1";
+  for (const char* pad : {"pad_top", "pad_left", "pad_bottom", "pad_right"})
+    if (spec.int_or(pad, 0) != 0) return "it has padding";
+  return "";
+}
+
+PixelProductHeader PixelProduct::pack(BlobWriter& writer, const OpSpec& spec,
+                                      const ConvParams& params, const Kernels& kernels) {
+  const int64_t depth = params.input.c;
+  const Panels panels(kernels, 1, params.output.c, depth, kernels.gemm_f32.max_vectors);
+  const float* weight = spec.float_array("weight");
+  PixelProductHeader h{};
+  h.weights = panels.pack_weights(writer, [&](int o, int64_t k) { return weight[o * depth + k]; });
+  h.bias = panels.pack_channels(writer, spec.float_array("bias"));
+  h.skipped_value = panels.pack_channels(writer, spec.float_array("skipped_value"));
+  return h;
+}
+
+PixelProduct::PixelProduct(const BlobView& blob, const PixelProductHeader& header,
+                           const ConvParams& params, const Kernels& kernels)
+    : params_(params),
+      kernels_(kernels),
+      panels_(kernels, 1, params.output.c, params.input.c, kernels.gemm_f32.max_vectors) {
+  weights_ = blob.array<float>(header.weights, panels_.weight_floats());
+  bias_ = blob.array<float>(header.bias, panels_.channel_floats());
+  skipped_value_ = blob.array<float>(header.skipped_value, panels_.channel_floats());
+  const int64_t fit = kChunkBytes / 4 / params.input.c / kChunkRows * kChunkRows;
+  chunk_rows_ = static_cast<int>(std::clamp<int64_t>(fit, kChunkRows / 2, 4 * kChunkRows));
+}
+
+void PixelProduct::run(const float* const* rows, float* const* out, const float* const* residual,
+                       int count, bool skipped) const {
+  const float* weights = nullptr;
+  float* tile_out[kMaxTileRows];
+  const float* tile_residual[kMaxTileRows];
+  GemmArgs args{};
+  args.weights = &weights;
+  args.taps = skipped ? 0 : 1;
+  args.channels = params_.input.c;
+  args.out = tile_out;
+  args.residual = residual ? tile_residual : nullptr;
+  args.epilogue = &params_.epilogue;
+  for (int begin = 0; begin < count; begin += chunk_rows_) {
+    const int chunk = std::min(chunk_rows_, count - begin);
+    for (const Panel& panel : panels_.all()) {
+      weights = weights_ + panel.weights;
+      args.start = (skipped ? skipped_value_ : bias_) + panel.channels;
+      set_lanes(args, panel, params_.output, kernels_.width);
+      const int max_rows = kernels_.gemm_f32.max_rows[panel.vectors - 1];
+      const int tiles = (chunk + max_rows - 1) / max_rows;
+      for (int t = 0; t < tiles; ++t) {
+        const int first = begin + chunk * t / tiles;
+        const int height = begin + chunk * (t + 1) / tiles - first;
+        args.rows = rows + first;
+        for (int r = 0; r < height; ++r) tile_out[r] = out[first + r] + panel.first;
+        if (residual)
+          for (int r = 0; r < height; ++r) tile_residual[r] = residual[first + r] + panel.first;
+        kernels_.gemm_f32.tile[panel.vectors - 1][height - 1](args);
+      }
+    }
+  }
+}
+
+}  // namespace activsparse

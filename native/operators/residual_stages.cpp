@@ -1,0 +1,69 @@
+#include "operators/residual_stages.h"
+
+namespace activsparse {
+namespace {
+
+template <class Value>
+void take(const std::map<std::string, Value>& from, const std::string& prefix,
+          std::map<std::string, Value>& to) {
+  for (auto it = from.lower_bound(prefix);
+       it != from.end() && it->first.compare(0, prefix.size(), prefix) == 0; ++it)
+    to.emplace(it->first.substr(prefix.size()), it->second);
+}
+
+OpSpec stage_of(const OpSpec& spec, const std::string& prefix) {
+  OpSpec stage;
+  stage.kind = "conv";
+  take(spec.ints, prefix, stage.ints);
+  take(spec.floats, prefix, stage.floats);
+  take(spec.strings, prefix, stage.strings);
+  take(spec.arrays, prefix, stage.arrays);
+  return stage;
+}
+
+// What lies between two stages.
+TensorDesc between(const TensorDesc& shape, int32_t channels) {
+  TensorDesc desc = shape;
+  desc.nchw = 0;
+  desc.c = channels;
+  desc.stride = (channels + 15) / 16 * 16;
+  desc.padded = 1;
+  return desc;
+}
+
+}  // namespace
+
+ResidualStages residual_stages_of(const OpSpec& spec) {
+  ResidualStages stages{};
+  stages.expand = stage_of(spec, "expand.");
+  stages.depthwise = stage_of(spec, "depthwise.");
+  stages.project = stage_of(spec, "project.");
+  stages.has_expand = stages.expand.array("weight") != nullptr;
+  stages.has_project = stages.project.array("weight") != nullptr;
+  const ArrayView* weight = stages.depthwise.array("weight");
+  if (weight == nullptr || weight->shape.empty() || spec.inputs.empty() ||
+      spec.outputs.size() != 1 || (!stages.has_expand && !stages.has_project))
+    throw Error(
+        "inverted_residual: it needs an input, an output, a depthwise convolution, and one before "
+        "or after it");
+  const auto channels = static_cast<int32_t>(weight->shape[0]);
+  TensorDesc at = spec.inputs[0];
+  if (stages.has_expand) {
+    stages.expand.inputs = {at};
+    at = between(at, channels);
+    stages.expand.outputs = {at};
+  }
+  stages.depthwise.inputs = {at};
+  at = spec.outputs[0];
+  if (stages.has_project) {
+    at = between(at, channels);
+    stages.project.inputs = {at};
+    stages.project.outputs = {spec.outputs[0]};
+  }
+  stages.depthwise.outputs = {at};
+  OpSpec& last = stages.has_project ? stages.project : stages.depthwise;
+  last.inputs.insert(last.inputs.end(), spec.inputs.begin() + 1, spec.inputs.end());
+  return stages;
+}
+
+}  // namespace activsparse

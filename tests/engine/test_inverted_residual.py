@@ -1,0 +1,58 @@
+"""When convolutions are joined into inverted residuals, and what reports say of them."""
+
+import graphs
+import numpy as np
+import pytest
+
+from activsparse import Session
+from activsparse.engine.verify import compare_with_onnxruntime
+
+
+def block(b, masked, size=64, wide=96):
+    """A stem, an expansion to `wide` channels, a depthwise convolution and a projection."""
+    x = b.node("Relu", b.conv(b.input(1, 3, size, size), 16))
+    mask = b.mask if masked else lambda v: v
+    y = b.node("Relu", mask(b.conv(x, wide, (1, 1), pads=(0, 0, 0, 0))))
+    y = b.node("Relu", mask(b.conv(y, wide, group=wide)))
+    y = mask(b.conv(y, 16, (1, 1), pads=(0, 0, 0, 0)))
+    return b.node("Add", y, x)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_wide_blocks_are_joined(tmp_path, masked):
+    b = graphs.Builder()
+    path = b.save(tmp_path / "m.onnx", block(b, masked))
+    session = Session(path)
+    (row,) = [row for row in session.explain() if row.kind == "inverted_residual"]
+    assert row.algorithm == "strips"
+    assert row.dense_macs == 64 * 64 * (2 * 16 * 96 + 9 * 96)
+    assert row.eligible == masked
+    if masked:
+        assert row.requested == pytest.approx(0.3, abs=0.03)
+        assert row.achieved > 0.25
+    assert all(result.holds for result in compare_with_onnxruntime(path, session, seed=1))
+
+
+def test_blocks_that_fit_into_the_cache_are_not(tmp_path):
+    b = graphs.Builder()
+    path = b.save(tmp_path / "m.onnx", block(b, masked=False, size=16))
+    assert "inverted_residual" not in {row.kind for row in Session(path).explain()}
+
+
+def test_a_forced_algorithm_runs_convolutions_one_by_one(tmp_path):
+    b = graphs.Builder()
+    path = b.save(tmp_path / "m.onnx", block(b, masked=True))
+    kinds = {row.kind for row in Session(path, algorithm="reference").explain()}
+    assert "inverted_residual" not in kinds
+
+
+def test_a_value_used_twice_stays_in_memory(tmp_path):
+    b = graphs.Builder()
+    x = b.node("Relu", b.conv(b.input(1, 3, 64, 64), 16))
+    wide = b.conv(x, 96, (1, 1), pads=(0, 0, 0, 0))
+    y = b.node("Add", b.conv(wide, 96, group=96), wide)
+    path = b.save(tmp_path / "m.onnx", y)
+    session = Session(path)
+    assert "inverted_residual" not in {row.kind for row in session.explain()}
+    value = np.random.default_rng(0).standard_normal((1, 3, 64, 64)).astype(np.float32)
+    assert np.isfinite(session.run(value)).all()
