@@ -51,6 +51,22 @@ def test_explain(sparse, tmp_path):
     assert content["total"]["weight_bytes"] > 0
 
 
+def test_explain_lists_candidates(sparse, tmp_path):
+    file = tmp_path / "out.json"
+    result = command("explain", sparse, "--candidates", "--json", file, "--repeat", 1)
+    assert result.returncode == 0, result.stderr
+    assert "candidates" in result.stdout
+    nodes = json.loads(file.read_text())["nodes"]
+    assert all([row["algorithm"], None] in row["candidates"] for row in nodes)  # none was timed
+
+
+@pytest.mark.parametrize("verb", ["verify", "explain"])
+def test_without_winograd(sparse, verb):
+    result = command(verb, sparse, "--no-winograd", "--no-tune")
+    assert result.returncode == 0, result.stderr
+    assert "winograd" not in result.stdout
+
+
 def test_explain_strict_on_a_dense_model(dense):
     assert command("explain", dense, "--strict", "--repeat", 1).returncode == 0
 

@@ -94,6 +94,12 @@ def export(model, path: Path, size: int) -> Path:
 
 
 @pytest.fixture(scope="session")
+def build():
+    """`build_model`, which tests cannot import: other folders have a conftest too."""
+    return build_model
+
+
+@pytest.fixture(scope="session")
 def exported(tmp_path_factory):
     """Give paths of torchvision models: get(name), or with masks get(name, site, fill)."""
     folder = tmp_path_factory.mktemp("models")

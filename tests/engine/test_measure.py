@@ -104,6 +104,12 @@ def test_beaten_algorithms_are_not_timed_again():
     assert len(alone.calls) == 1
 
 
+def test_long_runs_are_not_repeated():
+    timer = fake(40.0, 30.0, 30.0)
+    choose(timer)
+    assert len(timer.calls) == 1
+
+
 def test_hopeless_algorithms_are_not_packed(monkeypatch):
     monkeypatch.setattr("activsparse.engine.measure._HOPELESS", 1.0)
     favourite = by_cost(request(), ISA).algorithm
@@ -135,6 +141,13 @@ def test_everything_able_is_a_candidate(options, masked):
     choice = choose(FakeTimer(**{name: [1.0] for name in names}), req)
     assert [name for name, _ in choice.candidates] == names
     assert "reference" not in names
+
+
+@pytest.mark.parametrize("options", [{}, {"group": 16}, {"kernel": 1}, DILATED])
+def test_a_mask_takes_no_algorithm_away(options):
+    mask = np.random.default_rng(3).random((12, 12)) > 0.3
+    masked = able(request(mask=mask.astype(np.uint8), **options), ISA)
+    assert set(able(request(**options), ISA)) <= set(masked)
 
 
 def test_weights_are_as_cold_as_in_the_network():

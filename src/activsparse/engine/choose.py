@@ -31,6 +31,9 @@ _MACS_PER_BYTE = {"avx512": 3.0, "avx2": 1.5, "neon": 0.75, "scalar": 0.2}
 # products ran at 0.85, 0.91 and 0.95 of direct's rate with 64, 128 and 256 channels.
 _TRANSFORMS = 6.0
 
+# Output channels `direct` computes at once, however few a group has.
+_DIRECT_CHANNELS = 16
+
 # Channels of the slim copies costs are read from.
 _SLIM = 64
 
@@ -165,6 +168,10 @@ def _cost(request: Request, slim: Request, algorithm: str, isa: str) -> float:
     macs = packed.macs
     if algorithm.startswith(_WINOGRAD):
         macs *= 1 + _TRANSFORMS * (1 / request.inputs[0].c + 1 / request.outputs[0].c)
+    group = int(request.node.attributes["group"])
+    if algorithm == "direct" and group > 1:
+        channels = request.outputs[0].c // group
+        macs *= -(-channels // _DIRECT_CHANNELS) * _DIRECT_CHANNELS / channels
     scale = request.node.arrays["weight"].size / slim.node.arrays["weight"].size
     weight_bytes = packed.nbytes - packed.index_bytes
     return scale * max(macs, _MACS_PER_BYTE[isa] * weight_bytes)

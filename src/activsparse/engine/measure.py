@@ -36,6 +36,9 @@ _BLOCK = 3
 # After a block, algorithms this many times as slow as the best are not timed again.
 _BEATEN = 1.4
 
+# No further blocks once runs have taken so long in total: long runs average noise by themselves.
+_ENOUGH_MS = 100.0
+
 # The estimated choice stays unless another is faster by this share: below the noise of times.
 _TIE = 0.03
 
@@ -130,6 +133,7 @@ class Measured:
             if name == favourite or costs[name] <= limit
         }
         least: dict[str, float] = {}
+        spent_ms = 0.0
         for _ in range(_BLOCKS if len(running) > 1 else 1):
             times = self._timer.time(list(running.values()), _BLOCK, evict_bytes)
             blocks = dict(zip(running, times, strict=True))
@@ -139,7 +143,8 @@ class Measured:
             limit = _BEATEN * min(least.values())
             # The least time of a block: one disturbed run must not drop the best algorithm.
             running = {name: running[name] for name in blocks if min(blocks[name]) <= limit}
-            if len(running) == 1:
+            spent_ms += sum(sum(block) for block in times)
+            if len(running) == 1 or spent_ms > _ENOUGH_MS:
                 break
         fastest = min(least, key=lambda name: least[name])
         if least[favourite] <= (1 + _TIE) * least[fastest]:
