@@ -34,8 +34,6 @@ from activsparse.report import Report, Variant, layers_of, masks_of, write
 from activsparse.train.recipe import load_config
 
 SPARSITY = 0.3
-BASE_TRAINING = ("dense=null", "training.lr=0.1")
-BASE_EPOCHS = 8
 SAMPLES = 6
 console = Console()
 
@@ -154,9 +152,12 @@ def main() -> None:
 
     # All three networks start from the same dense one and are then trained for equally long.
     recipe = f"{args.data}_tiles"
-    epochs = f"training.epochs={args.epochs or BASE_EPOCHS}"
-    base = train("base", recipe, args.out, "sparsity=null", *BASE_TRAINING, epochs)
-    start = [f"init_from={base}", *([epochs] if args.epochs else [])]
+    phase = load_config(recipe).dense
+    base = train(
+        *("base", recipe, args.out, "sparsity=null", "dense=null", f"training.lr={phase.lr}"),
+        f"training.epochs={args.epochs or phase.epochs}",
+    )
+    start = [f"init_from={base}", *([f"training.epochs={args.epochs}"] if args.epochs else [])]
     dense = export(train("dense", recipe, args.out, *start, "sparsity=null"))
     sparse = {
         name: export(
