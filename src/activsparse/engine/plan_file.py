@@ -29,7 +29,7 @@ __all__ = ["FORMAT_VERSION", "MAGIC", "is_plan", "read_plan", "write_plan"]
 
 MAGIC = b"\x8fASPLAN\n"
 # Rises with every change of the layout of this file, or of any operator's packed data.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _BYTE_ORDER = 0x01020304
 _ALIGNMENT = 64
