@@ -110,6 +110,14 @@ def test_long_runs_are_not_repeated():
     assert len(timer.calls) == 1
 
 
+def test_without_time_left_estimates_choose_and_nothing_is_kept():
+    timer, cache = fake(1.0, 2.0, 3.0), ChoiceCache(None)
+    assert choose(timer, cache=cache, seconds=0.0) == by_cost(request(), ISA)
+    assert not timer.calls
+    choose(timer, cache=cache, seconds=1.0)
+    assert timer.calls
+
+
 def test_hopeless_algorithms_are_not_packed(monkeypatch):
     monkeypatch.setattr("activsparse.engine.measure._HOPELESS", 1.0)
     favourite = by_cost(request(), ISA).algorithm

@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import statistics
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -38,6 +40,10 @@ _BEATEN = 1.4
 
 # No further blocks once runs have taken so long in total: long runs average noise by themselves.
 _ENOUGH_MS = 100.0
+
+# Compiling under "auto" measures no longer than this: a crowded machine can make it last. What is
+# left is estimated, and measured the next time.
+_AUTO_SECONDS = 5.0
 
 # The estimated choice stays unless another is faster by this share: below the noise of times.
 _TIE = 0.03
@@ -80,7 +86,8 @@ def choosing(
         yield forced(algorithm)
     elif tune is True or (tune == AUTO and isa != _SLOW_ISA and cache_folder() is not None):
         cache = ChoiceCache.of_machine(isa, threads)
-        yield Measured(_native.OperatorTimer(threads), cache, winograd)
+        seconds = _AUTO_SECONDS if tune == AUTO else math.inf
+        yield Measured(_native.OperatorTimer(threads), cache, winograd, seconds)
         cache.save()
     else:
         yield partial(by_cost, winograd=winograd)
@@ -89,17 +96,25 @@ def choosing(
 class Measured:
     """A chooser that takes the fastest algorithm."""
 
-    def __init__(self, timer: Timer, cache: ChoiceCache, winograd: bool = True) -> None:
+    def __init__(
+        self,
+        timer: Timer,
+        cache: ChoiceCache,
+        winograd: bool = True,
+        seconds: float = math.inf,
+    ) -> None:
         """Prepare to measure.
 
         Args:
             timer: measures with as many threads as the operators will run on.
             cache: what is known already; new choices are put there.
             winograd: whether Winograd's algorithms are allowed.
+            seconds: after so long no more measurements begin; estimates choose the rest.
         """
         self._timer = timer
         self._cache = cache
         self._winograd = winograd
+        self._seconds = seconds
 
     def __call__(self, request: Request, isa: str) -> Choice:
         """Return the fastest algorithm; where only one can run the operator, that one.
@@ -115,7 +130,12 @@ class Measured:
         known = self._cache.get(key)
         if known is not None and known.algorithm in names:
             return known
+        if self._seconds <= 0:
+            _log.info("%s: no time left to measure, estimated", request.node.title)
+            return by_cost(request, isa, self._winograd)
+        begin = time.perf_counter()
         choice = self._measure(request, isa, names, evict_bytes)
+        self._seconds -= time.perf_counter() - begin
         self._cache.put(key, choice)
         _log.debug("%s: %s", request.node.title, choice)
         return choice
