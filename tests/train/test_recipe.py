@@ -42,6 +42,7 @@ def test_the_published_example_is_exact():
         pattern="random",
         site="conv",
         skip_stem=False,
+        skip_shortcuts=False,
         skip_kernel_sizes=[1],
         begin=0.1,
         end=0.5,

@@ -10,10 +10,13 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+import torchvision
 from small_networks import Net, example, make_net, train
 from torch import nn
 
 from activsparse import ActivsparseError
+from activsparse.export.mask import mask_model
+from activsparse.export.onnx import convert
 from activsparse.train import Sparsifier
 
 VARIANTS = [
@@ -25,7 +28,7 @@ VARIANTS = [
 
 
 def test_layers_are_found_in_order_with_norms_and_blocks():
-    sparsifier = Sparsifier(make_net(), example(), 0.3, pattern="random")
+    sparsifier = Sparsifier(make_net(), example(), 0.3, pattern="random", skip_shortcuts=False)
     found = [(layer.name, layer.host, layer.shape) for layer in sparsifier.layers]
     assert found == [
         ("blocks.0.conv1", "blocks.0.bn1", (19, 15)),
@@ -42,11 +45,40 @@ def test_layers_are_found_in_order_with_norms_and_blocks():
 
 
 def test_blocks_share_a_mask_and_neighbours_do_not():
-    masks = Sparsifier(make_net(), example(size=(32, 32)), 0.34, pattern="lattice").masks()
+    masks = Sparsifier(
+        make_net(), example(size=(32, 32)), 0.34, pattern="lattice", skip_shortcuts=False
+    ).masks()
     np.testing.assert_array_equal(masks["blocks.0.conv1"], masks["blocks.0.conv2"])
     np.testing.assert_array_equal(masks["blocks.0.conv1"], masks["blocks.0.short"])
     other = masks["blocks.1.conv1"]
     assert (masks["blocks.0.conv1"][: other.shape[0], : other.shape[1]] != other).any()
+
+
+def test_shortcut_projections_stay_dense_by_default():
+    sparsifier = Sparsifier(make_net(), example(), 0.3, pattern="random")
+    reason = "skipped as a shortcut projection"
+    assert {name for name, why in sparsifier.skipped.items() if why == reason} == {
+        "blocks.0.short",
+        "blocks.1.short",
+    }
+
+
+@pytest.mark.parametrize("network", ["resnet18", "resnet50", "mobilenet_v2", "squeezenet1_1"])
+def test_the_same_masks_as_for_an_onnx_file(network):
+    """Layers, phases and masks agree with `activsparse mask` on the exported network."""
+    model = torchvision.models.get_model(network).eval()
+    sparsifier = Sparsifier(copy.deepcopy(model), example(1, (64, 64)), 0.3, pattern="auto")
+    dense = convert(model, example(1, (64, 64)), verify=False).model
+    masked, report = mask_model(dense, 0.3, pattern="auto")
+    assert [layer.name for layer in report.layers] == list(sparsifier.masks())
+    assert [layer.achieved for layer in report.layers] == [
+        layer.achieved for layer in sparsifier.layers
+    ]
+    arrays = {
+        tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in masked.graph.initializer
+    }
+    for name, mask in sparsifier.masks().items():
+        np.testing.assert_array_equal(arrays[f"{name}.activation_mask"][0, 0] != 0, mask, name)
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.1, 0.25, 0.3, 0.5, 0.9])

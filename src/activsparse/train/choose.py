@@ -21,6 +21,7 @@ def choose_sparsities(
     skip_types: Iterable[str | type] = (),
     skip_kernel_sizes: Iterable[int | Sequence[int]] = (),
     skip_stem: bool = True,
+    skip_shortcuts: bool = True,
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Split layers into the masked and the skipped.
 
@@ -63,6 +64,9 @@ def choose_sparsities(
                 skipped.setdefault(layer.name, f"skipped by kernel size ({pair[0]}x{pair[1]})")
     if skip_stem:
         skipped.setdefault(names[0], "skipped as the stem")
+    for layer in layers:
+        if skip_shortcuts and layer.shortcut:
+            skipped.setdefault(layer.name, "skipped as a shortcut projection")
 
     requested = {name: sparsity for name in names if name not in skipped}
     for glob, value in per_layer.items():
@@ -76,7 +80,8 @@ def choose_sparsities(
         requested.update(dict.fromkeys(masked, value))
     if not requested:
         raise ActivsparseError(
-            "every convolution is skipped; loosen skip, skip_types, skip_kernel_sizes or skip_stem"
+            "every convolution is skipped; loosen skip, skip_types, skip_kernel_sizes, skip_stem "
+            "or skip_shortcuts"
         )
     return requested, skipped
 

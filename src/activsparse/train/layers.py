@@ -26,8 +26,10 @@ class ConvLayer:
         norm: the module after which the site `norm` masks: the batch norm that consumes the
             convolution's output, or None where there is none.
         shape: kernel, stride, groups, channels and output size.
-        block: ordinal of the residual block it belongs to; a convolution outside of any is a block
-            of its own.
+        block: how many residual additions ran before it, so that the layers of a residual block
+            share a phase; its own index in a network without residual additions.
+        shortcut: whether it is the 1x1 projection that a residual addition adds to a branch which
+            starts from the same tensor.
         enclosing: class names of the convolution and the modules around it, innermost first,
             without the model's.
         problem: why it cannot be masked, or None.
@@ -37,6 +39,7 @@ class ConvLayer:
     norm: str | None
     shape: ConvShape
     block: int
+    shortcut: bool
     enclosing: tuple[str, ...]
     problem: str | None
 
@@ -59,10 +62,14 @@ class _Recorder:
         self.outputs: dict[str, list[Tensor]] = {}
         self.norms: dict[str, str] = {}
         self.calls: dict[str, int] = {}
-        self.stack: list[nn.Module] = []
-        self.adding: set[type[nn.Module]] = set()
-        # By identity; the tensors are kept alive in `outputs`, so no identity is used twice.
+        self.additions = 0
+        self.blocks: dict[str, int] = {}
+        self.added: set[str] = set()
+        # Tensors by identity; they are kept alive, so no identity is used twice.
+        self.alive: list[Tensor] = []
         self.producer: dict[int, str] = {}
+        self.normalised: dict[int, str] = {}
+        self.readers: dict[int, list[str]] = {}
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -79,7 +86,6 @@ class _Recorder:
 
     def _enter(self, name: str) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
-            self.stack.append(module)
             self.calls[name] = self.calls.get(name, 0) + 1
             # Other norms take their statistics from all positions at run time, so their input must
             # be computed.
@@ -92,10 +98,18 @@ class _Recorder:
 
     def _leave(self, name: str) -> Any:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
-            self.stack.pop()
-            if isinstance(module, nn.Conv2d) and isinstance(output, Tensor):
+            if not isinstance(output, Tensor):
+                return
+            if isinstance(module, nn.Conv2d):
                 self.outputs.setdefault(name, []).append(output)
                 self.producer[id(output)] = name
+                self.blocks.setdefault(name, self.additions)
+                if args:
+                    self.readers.setdefault(id(args[0]), []).append(name)
+                    self.alive.append(args[0])
+            elif "BatchNorm" in type(module).__name__ and args and id(args[0]) in self.producer:
+                self.normalised[id(output)] = self.producer[id(args[0])]
+                self.alive.append(output)
 
         return hook
 
@@ -111,16 +125,21 @@ class _Recorder:
             return inner
         return name
 
-    def block_of(self, conv: str) -> str:
-        """The nearest enclosing module of a class that adds feature maps, else the conv itself."""
-        for name in _parents(conv):
-            if name and type(self.modules[name]) in self.adding:
-                return name
-        return conv
+    def add(self, *maps: Tensor) -> None:
+        """Note a residual addition and the convolutions whose outputs it adds."""
+        self.additions += 1
+        for name in (self.normalised.get(id(m), self.producer.get(id(m))) for m in maps):
+            if name is not None:
+                self.added.add(name)
+
+    def is_shortcut(self, conv: str) -> bool:
+        """Whether `conv`, a 1x1 convolution, is added to what begins at its own input."""
+        together = next((names for names in self.readers.values() if conv in names), [])
+        return conv in self.added and len(together) > 1
 
 
 class _Additions(TorchFunctionMode):
-    """Notes the classes of modules that add two feature maps: residual blocks."""
+    """Notes residual additions: sums of two feature maps of one size."""
 
     def __init__(self, recorder: _Recorder) -> None:
         super().__init__()
@@ -128,13 +147,9 @@ class _Additions(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         maps = [a for a in args[:2] if isinstance(a, Tensor) and a.ndim == 4]
-        if len(maps) == 2 and getattr(func, "__name__", "") in ("add", "add_"):
-            # An addition may live in a small module of its own; the block is what contains the
-            # convolutions.
-            for module in reversed(self.recorder.stack):
-                if any(isinstance(child, nn.Conv2d) for child in module.modules()):
-                    self.recorder.adding.add(type(module))
-                    break
+        is_addition = getattr(func, "__name__", "") in ("add", "add_", "__iadd__")
+        if len(maps) == 2 and is_addition and maps[0].shape == maps[1].shape:
+            self.recorder.add(*maps)
         return func(*args, **(kwargs or {}))
 
 
@@ -170,12 +185,10 @@ def find_layers(model: nn.Module, example_input: Tensor | tuple[Any, ...]) -> li
             f"{type(model).__name__} runs no Conv2d layer; there is nothing to mask"
         )
 
-    blocks: dict[str, int] = {}
-    layers = []
-    for name, outputs in recorder.outputs.items():
-        block = blocks.setdefault(recorder.block_of(name), len(blocks))
-        layers.append(_layer(recorder, name, outputs, block))
-    return layers
+    return [
+        _layer(recorder, name, outputs, recorder.blocks[name] if recorder.additions else index)
+        for index, (name, outputs) in enumerate(recorder.outputs.items())
+    ]
 
 
 def _layer(recorder: _Recorder, name: str, outputs: list[Tensor], block: int) -> ConvLayer:
@@ -201,6 +214,7 @@ def _layer(recorder: _Recorder, name: str, outputs: list[Tensor], block: int) ->
             dilation=_pair(conv.dilation),
         ),
         block=block,
+        shortcut=_pair(conv.kernel_size) == (1, 1) and recorder.is_shortcut(name),
         enclosing=tuple(type(recorder.modules[n]).__name__ for n in [name, *_parents(name)] if n),
         problem=problem,
     )

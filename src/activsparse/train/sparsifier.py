@@ -73,6 +73,8 @@ class Sparsifier:
             left dense.
         skip_kernel_sizes: kernel sizes left dense, as 1 or (1, 1).
         skip_stem: whether the convolution that runs first is left dense.
+        skip_shortcuts: whether the 1x1 projections of residual shortcuts are left dense (an
+            identity shortcut keeps all positions as well).
         pattern: `random` (the published method), `lattice`, `tiles` or `auto`.
         block: `random` only: drop aligned squares of this side.
         fill: what a skipped position holds: `zero`, or the value of the `nearest` kept position.
@@ -106,6 +108,7 @@ class Sparsifier:
         skip_types: Iterable[str | type] = (),
         skip_kernel_sizes: Iterable[int | Sequence[int]] = (),
         skip_stem: bool = True,
+        skip_shortcuts: bool = True,
         pattern: str = "tiles",
         block: int = 1,
         fill: str = "zero",
@@ -149,6 +152,7 @@ class Sparsifier:
             skip_types=skip_types,
             skip_kernel_sizes=skip_kernel_sizes,
             skip_stem=skip_stem,
+            skip_shortcuts=skip_shortcuts,
         )
         self._dense_macs = sum(layer.macs for layer in found)
         self._layers = [layer for layer in found if layer.name in self.requested]
