@@ -124,15 +124,17 @@ void run_operator(const PackedOperator& packed, const std::vector<InputArray>& i
 }
 
 std::vector<std::tuple<int, int, int, int, int>> tile_cover(
-    const nb::ndarray<nb::ro, nb::ndim<2>, nb::c_contig, nb::device::cpu>& mask, int size) {
+    const nb::ndarray<nb::ro, nb::ndim<2>, nb::c_contig, nb::device::cpu>& mask, int size,
+    int stride) {
   if (mask.dtype() != nb::dtype<bool>() && mask.dtype() != nb::dtype<uint8_t>())
     throw Error("the mask must be bool or uint8");
-  if ((size != 2 && size != 4) || std::max(mask.shape(0), mask.shape(1)) > 32767)
-    throw Error("tiles are 2 or 4 wide, maps at most 32767");
+  if ((size != 2 && size != 4) || (stride != 1 && stride != 2) ||
+      std::max(mask.shape(0), mask.shape(1)) > 32767)
+    throw Error("tiles are 2 or 4 wide, strides 1 or 2, maps at most 32767");
   std::vector<std::tuple<int, int, int, int, int>> tiles;
   for (const CoverTile& tile :
        cover_with_tiles(static_cast<const uint8_t*>(mask.data()), static_cast<int>(mask.shape(0)),
-                        static_cast<int>(mask.shape(1)), size))
+                        static_cast<int>(mask.shape(1)), size, stride))
     tiles.emplace_back(tile.y, tile.x, tile.keep, tile.half_height ? size / 2 : size,
                        tile.half_width ? size / 2 : size);
   return tiles;
@@ -203,7 +205,7 @@ void bind_operators(nb::module_& m) {
       "64-byte boundary, as in a mapped plan file, else copied.");
   m.def("run_operator", &run_operator, nb::arg("packed"), nb::arg("inputs"), nb::arg("outputs"),
         "Run one operator on contiguous float32 arrays, one thread.");
-  m.def("tile_cover", &tile_cover, nb::arg("mask"), nb::arg("size"),
+  m.def("tile_cover", &tile_cover, nb::arg("mask"), nb::arg("size"), nb::arg("stride") = 1,
         "The output tiles a Winograd convolution computes for a mask (OH, OW): (y, x, keep, "
         "height, width), where bit i * size + j of keep is set if the tile writes position "
         "(y + i, x + j).");

@@ -1,13 +1,14 @@
-// Winograd convolutions F(4x4, 3x3) and F(2x2, 3x3), fp32: the interface between the operator and
-// the instruction sets.
+// Winograd convolutions of 4x4 and of 2x2 outputs by 3x3 taps, fp32: the interface between the
+// operator and the instruction sets.
 //
 //   y = A^T [ (G g G^T) . (B^T d B) ] A        d: input patch, g: kernel, y: output tile, . element
 //   by element
 //
-// Along each axis a tile is *full* (kOut outputs from kIn = kOut + 2 inputs) or *half* (kOut / 2
-// outputs). A half axis interpolates at a subset of the full one's points, so that its transformed
-// weights are the full one's up to constant factors, which its input transform takes over: ragged
-// edges cost less and no weights of their own.
+// Along each axis a tile is *full* (kOut outputs from kIn = (kOut - 1) * stride + 3 inputs, which
+// become as many products; stride 1 or 2) or *half* (kOut / 2 outputs). A half axis interpolates at
+// a subset of the full one's points, so that its transformed weights are the full one's up to
+// constant factors, which its input transform takes over: ragged edges cost less and no weights of
+// their own.
 //
 // Summed over C input channels, each of the kIn^2 elements k = i * kIn + j is a matrix product M[k]
 // = V[k] U[k] with V[k] (tiles, C), U[k] (C, N). Layouts, in floats:

@@ -24,5 +24,13 @@ template <class V>
 constexpr WinogradKernels winograd2_kernels() {
   return winograd_kernels<V, Winograd2>();
 }
+template <class V>
+constexpr WinogradKernels winograd4_s2_kernels() {
+  return winograd_kernels<V, WinogradStrided4>();
+}
+template <class V>
+constexpr WinogradKernels winograd2_s2_kernels() {
+  return winograd_kernels<V, WinogradStrided2>();
+}
 
 }  // namespace activsparse

@@ -10,6 +10,7 @@
 #include "kernels/vec_math.h"
 #include "kernels/winograd.h"
 #include "kernels/winograd_axes.h"
+#include "kernels/winograd_strided_axes.h"
 
 namespace activsparse {
 

@@ -1,5 +1,6 @@
-// Winograd convolutions over kept tiles: conv/winograd4 and conv/winograd2. The maths and layouts
-// of the inner loops are in kernels/winograd.h, their error bounds in docs/numerics.md.
+// Winograd convolutions over kept tiles: conv/winograd4 and conv/winograd2, and with stride 2
+// conv/winograd4_s2 and conv/winograd2_s2. The maths and layouts of the inner loops are in
+// kernels/winograd.h, their error bounds in docs/numerics.md.
 //
 // All tiles of the batch are numbered through, sorted by shape (tile / images in the cover, tile %
 // images the image). A small layer ("shared") transforms every tile first and then multiplies
@@ -18,9 +19,10 @@
 namespace activsparse {
 namespace {
 
-// Below this many bytes of transformed input, or this many tiles, a layer is "shared".
-constexpr int64_t kSharedBytes = 1 << 20;
-constexpr int64_t kSharedTiles = 64;
+// A layer is "shared" up to this many bytes of transformed input, or while its weights are so many
+// times larger: reading them again for every block of tiles would cost more than an input that
+// leaves the second-level cache.
+constexpr int64_t kSharedBytes = 1 << 20, kSharedWeights = 4;
 // Transformed input and products of one block of tiles; the second-level cache holds them next to a
 // panel of weights.
 constexpr int64_t kBlockBytes = 320 << 10;
@@ -49,15 +51,23 @@ int shape_of(const CoverTile& tile) {
   return tile.half_width ? kHalfWidth : kFull;
 }
 
-template <int kOut>
+template <int kOut, int kStride>
+const WinogradKernels& winograd_of(const Kernels& table) {
+  if (kStride == 2) return kOut == 4 ? table.winograd4_s2_f32 : table.winograd2_s2_f32;
+  return kOut == 4 ? table.winograd4_f32 : table.winograd2_f32;
+}
+
+template <int kOut, int kStride>
 class ConvWinograd : public Operator {
-  static constexpr int kElements = (kOut + 2) * (kOut + 2);
+  static constexpr int kFull = winograd_points(kOut, kStride);
+  static constexpr int kHalf = winograd_points(kOut / 2, kStride);
+  static constexpr int kElements = kFull * kFull;
 
  public:
   ConvWinograd(const BlobView& blob, Isa isa)
       : h_(blob.header<Header>()),
         table_(kernels_for(isa)),
-        kernels_(kOut == 4 ? table_.winograd4_f32 : table_.winograd2_f32),
+        kernels_(winograd_of<kOut, kStride>(table_)),
         skipped_(blob, h_.skipped, h_.params, table_),
         source_(blob, h_.source, h_.params.output) {
     const ConvParams& p = h_.params;
@@ -90,12 +100,12 @@ class ConvWinograd : public Operator {
   }
   std::string kernel() const override {
     return std::string(table_.isa) + " F(" + std::to_string(kOut) + "x" + std::to_string(kOut) +
-           ",3x3) x" + std::to_string(max_vecs_ * table_.width);
+           ",3x3" + (kStride == 2 ? "/2" : "") + ") x" + std::to_string(max_vecs_ * table_.width);
   }
   double macs() const override {
     const double channels = static_cast<double>(h_.params.input.c) * h_.params.output.c;
-    constexpr int full = kOut + 2, half = kOut / 2 + 2;
-    constexpr int products[kWinogradShapes] = {full * half, full * full, full * half, half * half};
+    constexpr int products[kWinogradShapes] = {kFull * kHalf, kFull * kFull, kFull * kHalf,
+                                               kHalf * kHalf};
     double sum = 0;
     for (int s = 0; s < kWinogradShapes; ++s)
       sum += (first_[s + 1] - first_[s]) * channels * products[s];
@@ -148,7 +158,8 @@ class ConvWinograd : public Operator {
   // A damaged plan must be refused, never executed.
   void check() const {
     const ConvParams& p = h_.params;
-    bool good = h_.block_tiles >= 1 && h_.blocks >= 1 && p.kernel_h == 3 && p.kernel_w == 3;
+    bool good = h_.block_tiles >= 1 && h_.blocks >= 1 && p.kernel_h == 3 && p.kernel_w == 3 &&
+                p.stride_h == kStride && p.stride_w == kStride;
     for (int i = 0; i < h_.image_tiles && good; ++i) {
       const CoverTile& t = tiles_[i];
       good = t.y >= 0 && t.x >= 0 && (i == 0 || shape_of(tiles_[i - 1]) <= shape_of(t));
@@ -167,8 +178,8 @@ class ConvWinograd : public Operator {
     for (int64_t i = begin; i < end; ++i, v += row_stride_) {
       const CoverTile& tile = tiles_[i / p.input.n];
       source.x = args.inputs[0] + i % p.input.n * image_floats;
-      kernels_.transform_input[shape_of(tile)](source, tile.y - p.pad_top, tile.x - p.pad_left, v,
-                                               v_stride);
+      kernels_.transform_input[shape_of(tile)](source, tile.y * kStride - p.pad_top,
+                                               tile.x * kStride - p.pad_left, v, v_stride);
     }
   }
 
@@ -220,37 +231,41 @@ class ConvWinograd : public Operator {
   int max_vecs_;
 };
 
+template <int kStride>
 std::string unsupported(const OpSpec& spec, Isa) {
   const ArrayView* weight = spec.array("weight");
   if (!weight || weight->shape.size() != 4 || weight->shape[2] != 3 || weight->shape[3] != 3)
     return "the kernel is not 3x3";
-  for (const char* name : {"stride_h", "stride_w", "dilation_h", "dilation_w", "group"})
-    if (spec.int_or(name, 1) != 1) return "stride, dilation or groups";
+  for (const char* name : {"stride_h", "stride_w"})
+    if (spec.int_or(name, 1) != kStride) return "the stride is not " + std::to_string(kStride);
+  for (const char* name : {"dilation_h", "dilation_w", "group"})
+    if (spec.int_or(name, 1) != 1) return "dilation or groups";
   if (spec.inputs[0].nchw || spec.outputs[0].nchw) return "input is NCHW";
   if (std::max(spec.outputs[0].h, spec.outputs[0].w) > 32767) return "the map is too large";
   return "";
 }
 
-template <int kOut>
+template <int kOut, int kStride>
 Blob pack(const OpSpec& spec, Isa isa) {
   const Kernels& table = kernels_for(isa);
-  const WinogradKernels& kernels = kOut == 4 ? table.winograd4_f32 : table.winograd2_f32;
+  const WinogradKernels& kernels = winograd_of<kOut, kStride>(table);
   Header h{};
   h.params = conv_params_of(spec);
   const ConvParams& p = h.params;
   const ArrayView* mask_view = spec.array("mask");
   const auto* mask = mask_view ? static_cast<const uint8_t*>(mask_view->data) : nullptr;
-  const std::vector<CoverTile> tiles = cover_with_tiles(mask, p.output.h, p.output.w, kOut);
+  const std::vector<CoverTile> tiles =
+      cover_with_tiles(mask, p.output.h, p.output.w, kOut, kStride);
   h.image_tiles = static_cast<int32_t>(tiles.size());
   const int vectors = static_cast<int>(ceil_div(p.output.c, table.width));
   h.blocks = static_cast<int32_t>(ceil_div(vectors, kernels.max_vecs));
 
   const int64_t total = int64_t{p.output.n} * h.image_tiles;
-  constexpr int64_t elements = (kOut + 2) * (kOut + 2);
-  const int64_t v_bytes = ConvWinograd<kOut>::v_bytes_per_tile(p.input.c);
+  constexpr int64_t points = winograd_points(kOut, kStride), elements = points * points;
+  const int64_t v_bytes = ConvWinograd<kOut, kStride>::v_bytes_per_tile(p.input.c);
   const int64_t m_bytes = elements * ceil_div(vectors, h.blocks) * table.width * sizeof(float);
   const int64_t weight_bytes = elements * p.input.c * vectors * table.width * sizeof(float);
-  h.shared = total * v_bytes <= kSharedBytes || total <= kSharedTiles;
+  h.shared = total * v_bytes <= std::max(kSharedBytes, weight_bytes / kSharedWeights);
   const int64_t fit =
       std::max(kBlockBytes / (h.shared ? m_bytes : v_bytes + m_bytes),
                weight_bytes <= kCachedWeightBytes ? kMinBlockTiles : kMinUncachedBlockTiles);
@@ -262,7 +277,7 @@ Blob pack(const OpSpec& spec, Isa isa) {
   writer.append<Header>(1);
   const std::vector<float> u =
       transform_winograd_weights(static_cast<const float*>(spec.array("weight")->data), p.output.c,
-                                 p.input.c, kOut, table.width, h.blocks);
+                                 p.input.c, kOut, kStride, table.width, h.blocks);
   h.weights = writer.append(u.data(), u.size());
   const float* bias = spec.float_array("bias");
   h.bias = bias ? writer.append(bias, p.output.c) : writer.append<float>(p.output.c);
@@ -274,16 +289,21 @@ Blob pack(const OpSpec& spec, Isa isa) {
   return writer.take();
 }
 
-template <int kOut>
+template <int kOut, int kStride>
 std::unique_ptr<Operator> create(const BlobView& blob, Isa isa) {
-  return std::make_unique<ConvWinograd<kOut>>(blob, isa);
+  return std::make_unique<ConvWinograd<kOut, kStride>>(blob, isa);
+}
+
+template <int kOut, int kStride>
+OperatorType type(const char* algorithm) {
+  return {"conv", algorithm, unsupported<kStride>, pack<kOut, kStride>, create<kOut, kStride>};
 }
 
 }  // namespace
 
 std::vector<OperatorType> conv_winograd_types() {
-  return {{"conv", "winograd4", unsupported, pack<4>, create<4>},
-          {"conv", "winograd2", unsupported, pack<2>, create<2>}};
+  return {type<4, 1>("winograd4"), type<2, 1>("winograd2"), type<4, 2>("winograd4_s2"),
+          type<2, 2>("winograd2_s2")};
 }
 
 }  // namespace activsparse

@@ -47,15 +47,18 @@ std::vector<Piece> cut(int count, int size, const Cost& cost, int64_t* sum) {
 }
 
 // Products along an axis for a piece: those of a half or a full tile.
-int points(int length, int size) { return (length <= size / 2 ? size / 2 : size) + 2; }
+int points(int length, int size, int stride) {
+  return winograd_points(length <= size / 2 ? size / 2 : size, stride);
+}
 
 // The pieces of a band of rows; empty columns cost nothing.
-std::vector<Piece> cut_band(const View& view, Piece band, int size, int64_t* sum) {
+std::vector<Piece> cut_band(const View& view, Piece band, int size, int stride, int64_t* sum) {
   std::vector<char> kept(view.w);
   for (int x = 0; x < view.w; ++x) kept[x] = view.any(band.begin, band.begin + band.length, x);
   return cut(
       view.w, size,
-      [&](int at, int n) -> int64_t { return n == 1 && !kept[at] ? 0 : points(n, size); }, sum);
+      [&](int at, int n) -> int64_t { return n == 1 && !kept[at] ? 0 : points(n, size, stride); },
+      sum);
 }
 
 struct Cover {
@@ -63,19 +66,19 @@ struct Cover {
   std::vector<CoverTile> tiles;
 };
 
-Cover cover(const View& view, int size) {
+Cover cover(const View& view, int size, int stride) {
   int64_t products = 0, ignored;
   const std::vector<Piece> bands = cut(
       view.h, size,
       [&](int at, int n) {
         int64_t sum;
-        cut_band(view, {at, n}, size, &sum);
-        return sum * points(n, size);
+        cut_band(view, {at, n}, size, stride, &sum);
+        return sum * points(n, size, stride);
       },
       &products);
   std::vector<CoverTile> tiles;
   for (const Piece& band : bands)
-    for (const Piece& piece : cut_band(view, band, size, &ignored)) {
+    for (const Piece& piece : cut_band(view, band, size, stride, &ignored)) {
       CoverTile tile{};
       for (int i = 0; i < band.length; ++i)
         for (int j = 0; j < piece.length; ++j)
@@ -101,8 +104,9 @@ int order(const CoverTile& tile) {
 
 }  // namespace
 
-std::vector<CoverTile> cover_with_tiles(const uint8_t* mask, int h, int w, int size) {
-  Cover rows = cover({mask, h, w, false}, size), columns = cover({mask, w, h, true}, size);
+std::vector<CoverTile> cover_with_tiles(const uint8_t* mask, int h, int w, int size, int stride) {
+  Cover rows = cover({mask, h, w, false}, size, stride);
+  Cover columns = cover({mask, w, h, true}, size, stride);
   std::vector<CoverTile> tiles =
       std::move(columns.products < rows.products ? columns.tiles : rows.tiles);
   std::stable_sort(tiles.begin(), tiles.end(),

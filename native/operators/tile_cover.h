@@ -15,15 +15,18 @@ struct CoverTile {
   uint8_t half_height, half_width;
 };
 
+// Products of a tile of `outputs` outputs along an axis: as many as inputs that it sees.
+constexpr int winograd_points(int outputs, int stride) { return (outputs - 1) * stride + 3; }
+
 // Every kept position is written by exactly one tile. `mask` is (h, w), nonzero = kept, nullptr =
-// all kept; h and w at most 32767, size 4 or 2. A tile of h x w outputs costs (h + 2) (w + 2)
-// products per pair of channels.
+// all kept; h and w at most 32767, size 4 or 2. A tile of h x w outputs costs the product of
+// winograd_points(h, stride) and winograd_points(w, stride) per pair of channels.
 //
 // The map is cut into bands of rows and each band into tiles, both by dynamic programming, so that
 // the products are the fewest of all such covers; and again with bands of columns. The dense grid
 // is one such cover, so no mask costs more than the dense map, and a map of kept rows x kept
 // columns costs (its rows' runs) x (its columns' runs). The tiles come sorted by shape: half width,
 // full, half height, half both (WinogradShape).
-std::vector<CoverTile> cover_with_tiles(const uint8_t* mask, int h, int w, int size);
+std::vector<CoverTile> cover_with_tiles(const uint8_t* mask, int h, int w, int size, int stride);
 
 }  // namespace activsparse

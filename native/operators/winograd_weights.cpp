@@ -1,31 +1,44 @@
 #include "operators/winograd_weights.h"
 
+#include "operators/tile_cover.h"
+
 namespace activsparse {
 namespace {
 
-// Row p of G for a finite point p: (1, p, p^2) over the product of (p - q) over the other finite
-// points q. For the point at infinity: (0, 0, 1). See docs/numerics.md.
-void transform_matrix(const double* points, int count, double (*g)[3]) {
+constexpr int kMaxPoints = 9;
+
+// Row p of G for a finite point p: (1, p, p^2), with stride 2 (1, 0, p), over the product of (p -
+// q) over the other finite points q. For the point at infinity: (0, 0, 1). With stride 2 then one
+// row (0, 1, 0) for each output. See docs/numerics.md.
+void transform_matrix(int out, int stride, double (*g)[3]) {
+  static constexpr double kPoints4[] = {0, 0.625, -0.625, 1.5, -1.5}, kPoints2[] = {0, 1, -1};
+  static constexpr double kStrided4[] = {0.375, -0.375, 1.375, -1.375}, kStrided2[] = {0, 1};
+  const double* points =
+      stride == 2 ? (out == 4 ? kStrided4 : kStrided2) : (out == 4 ? kPoints4 : kPoints2);
+  const int count = stride == 2 ? out : out + 1;
   for (int i = 0; i < count; ++i) {
     double scale = 1;
     for (int j = 0; j < count; ++j)
       if (j != i) scale *= points[i] - points[j];
     g[i][0] = 1 / scale;
-    g[i][1] = points[i] / scale;
-    g[i][2] = points[i] * points[i] / scale;
+    g[i][1] = stride == 2 ? 0 : points[i] / scale;
+    g[i][2] = points[i] * (stride == 2 ? 1 : points[i]) / scale;
   }
   g[count][0] = g[count][1] = 0;
   g[count][2] = 1;
+  for (int i = count + 1; i < winograd_points(out, stride); ++i) {
+    g[i][0] = g[i][2] = 0;
+    g[i][1] = 1;
+  }
 }
 
 }  // namespace
 
 std::vector<float> transform_winograd_weights(const float* weight, int outputs, int channels,
-                                              int out, int width, int blocks) {
-  static constexpr double kPoints4[] = {0, 0.625, -0.625, 1.5, -1.5}, kPoints2[] = {0, 1, -1};
-  const int in = out + 2;
-  double g[6][3];
-  transform_matrix(out == 4 ? kPoints4 : kPoints2, in - 1, g);
+                                              int out, int stride, int width, int blocks) {
+  const int in = winograd_points(out, stride);
+  double g[kMaxPoints][3];
+  transform_matrix(out, stride, g);
 
   const int vectors = (outputs + width - 1) / width;
   std::vector<float> u(int64_t{in} * in * channels * vectors * width);
@@ -36,7 +49,7 @@ std::vector<float> transform_winograd_weights(const float* weight, int outputs, 
     for (int c = 0; c < channels; ++c)
       for (int o = first; o < first + lanes && o < outputs; ++o) {
         const float* w = weight + (int64_t{o} * channels + c) * 9;
-        double half[6][3];
+        double half[kMaxPoints][3];
         for (int i = 0; i < in; ++i)
           for (int j = 0; j < 3; ++j)
             half[i][j] = g[i][0] * w[j] + g[i][1] * w[3 + j] + g[i][2] * w[6 + j];

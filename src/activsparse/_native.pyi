@@ -87,7 +87,7 @@ def run_operator(
     packed: PackedOperator, inputs: Sequence[_FloatArray], outputs: Sequence[_FloatArray]
 ) -> None: ...
 def tile_cover(
-    mask: npt.NDArray[np.bool_] | npt.NDArray[np.uint8], size: int
+    mask: npt.NDArray[np.bool_] | npt.NDArray[np.uint8], size: int, stride: int = 1
 ) -> list[tuple[int, int, int, int, int]]: ...
 def time_operator(
     packed: PackedOperator, repeat: int, threads: int = 1, evict_bytes: int = 0

@@ -24,8 +24,16 @@ def test_each_kind_of_convolution_gets_its_own_algorithm(b, tmp_path, isa):
     x = b.conv(x, 64, (1, 1), pads=(0, 0, 0, 0))
     x = b.conv(x, 64)
     x = b.conv(x, 64, strides=(2, 2))
+    x = b.conv(x, 64, (5, 5), pads=(2, 2, 2, 2))
     algorithms = [row.algorithm for row in rows_of(b, tmp_path, x, isa=isa)]
-    assert algorithms == ["stem", "depthwise_block", "pointwise", "winograd4", "direct"]
+    assert algorithms == [
+        "stem",
+        "depthwise_block",
+        "pointwise",
+        "winograd4",
+        "winograd4_s2",
+        "direct",
+    ]
 
 
 def test_sparse_layers_leave_winograd_for_direct(b, tmp_path):

@@ -12,7 +12,11 @@ from activsparse.engine.tolerance import gamma, winograd_bound, winograd_matrice
 from activsparse.masks import make_mask, nearest_source
 
 ISAS = _native.available_isas()
-TILES = {"winograd4": 4, "winograd2": 2}
+# algorithms by stride: their tile
+TILES = {
+    1: {"winograd4": 4, "winograd2": 2},
+    2: {"winograd4_s2": 4, "winograd2_s2": 2},
+}
 
 
 def round_up(value: int, multiple: int) -> int:
@@ -30,6 +34,7 @@ class Conv:
     c: int
     o: int
     pads: tuple[int, int, int, int] = (1, 1, 1, 1)
+    stride: int = 1
     activation: str = "none"
     residual: bool = False
     mask: np.ndarray | None = None
@@ -40,7 +45,8 @@ class Conv:
 
     def __post_init__(self) -> None:
         top, left, bottom, right = self.pads
-        self.oh, self.ow = self.h + top + bottom - 2, self.w + left + right - 2
+        self.oh = (self.h + top + bottom - 3) // self.stride + 1
+        self.ow = (self.w + left + right - 3) // self.stride + 1
         rng = self.rng
         self.in_stride = round_up(self.c, 16) if self.padded else self.c + int(rng.integers(0, 3))
         self.out_stride = round_up(self.o, 16) if self.padded else self.o + int(rng.integers(0, 3))
@@ -70,6 +76,7 @@ class Conv:
         )
         names = ("pad_top", "pad_left", "pad_bottom", "pad_right")
         attributes = {"activation": self.activation, **dict(zip(names, self.pads, strict=True))}
+        attributes |= {"stride_h": self.stride, "stride_w": self.stride}
         inputs = [source, target] if self.residual else [source]
         return _native.Spec("conv", attributes, self.arrays, inputs, [target])
 
@@ -87,14 +94,16 @@ class Conv:
         added = np.abs(self.arrays["bias"])
         if self.residual:
             added = added + np.abs(self.inputs[1][..., : self.o])
-        bound = winograd_bound(TILES[algorithm], self.arrays["weight"], largest)
+        bound = winograd_bound(
+            TILES[self.stride][algorithm], self.arrays["weight"], largest, self.stride
+        )
         # No activation here has a slope above 1.1; vectorised exponentials lose a few units.
         return 1.1 * (bound + gamma(3) * added) + gamma(16) * np.abs(expected) + 1e-30
 
     def check(self) -> None:
         expected = self.run("reference", "scalar")
         for isa in ISAS:
-            for algorithm in TILES:
+            for algorithm in TILES[self.stride]:
                 error = np.abs(self.run(algorithm, isa).astype(np.float64) - expected)
                 worst = (error / self.tolerance(algorithm, expected)).max(initial=0)
                 assert worst <= 1, (worst, isa, algorithm, self.describe())
@@ -103,6 +112,7 @@ class Conv:
         mask = "" if self.mask is None else f" mask {int(self.mask.sum())}/{self.mask.size}"
         return (
             f"{self.n}x{self.h}x{self.w}x{self.c} -> {self.o}, pads {self.pads}, "
+            f"stride {self.stride}, "
             f"{self.activation}, residual {self.residual}{mask}"
         )
 
@@ -127,15 +137,16 @@ def masks_of(shape: tuple[int, int], rng: np.random.Generator) -> dict[str, np.n
     return masks
 
 
+@pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("seed", range(12))
-def test_random_convolutions(seed: int) -> None:
+def test_random_convolutions(seed: int, stride: int) -> None:
     rng = np.random.default_rng(seed)
     n, c, o = int(rng.integers(1, 4)), int(rng.integers(1, 131)), int(rng.integers(1, 131))
     pads = tuple(int(p) for p in rng.integers(0, 3, 4))
     h = int(rng.integers(max(1, 3 - pads[0] - pads[2]), 25 if seed % 4 else 41))
     w = int(rng.integers(max(1, 3 - pads[1] - pads[3]), 25 if seed % 4 else 41))
     c = min(c, 2_000_000 // (n * h * w * o))  # the reference is slow
-    shape = (h + pads[0] + pads[2] - 2, w + pads[1] + pads[3] - 2)
+    shape = ((h + pads[0] + pads[2] - 3) // stride + 1, (w + pads[1] + pads[3] - 3) // stride + 1)
     activations = ("none", "relu", "hardswish", "silu")
     for i, mask in enumerate(masks_of(shape, rng).values()):
         Conv(
@@ -146,6 +157,7 @@ def test_random_convolutions(seed: int) -> None:
             max(c, 1),
             o,
             pads,
+            stride,
             activation=activations[(seed + i) % 4],
             residual=bool((seed + i) // 2 % 2),
             mask=mask,
@@ -162,53 +174,62 @@ def test_nearest_fill(seed: int) -> None:
     Conv(rng, 2, h, w, 7, 20, activation="relu", mask=mask, source=True).check()
 
 
+@pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(("h", "c", "o"), [(56, 8, 24), (30, 200, 16), (7, 70, 300)])
-def test_blocks_of_tiles_and_channels(h: int, c: int, o: int) -> None:
+def test_blocks_of_tiles_and_channels(h: int, c: int, o: int, stride: int) -> None:
     """Shapes whose tiles or output channels need several blocks."""
-    Conv(np.random.default_rng(h), 2, h, h, c, o, activation="relu").check()
+    conv = Conv(np.random.default_rng(h), 2, h, h, c, o, stride=stride, activation="relu")
+    conv.check()
 
 
+@pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("scale", [1.0, 3.0])
-def test_badly_scaled_data_stays_within_the_bound(scale: float) -> None:
+def test_badly_scaled_data_stays_within_the_bound(scale: float, stride: int) -> None:
     rng = np.random.default_rng(7)
     for c in (1, 16, 100):
-        Conv(rng, 1, 11, 13, c, 19, scale=scale).check()
+        Conv(rng, 1, 11, 13, c, 19, stride=stride, scale=scale).check()
 
 
+@pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("tile", [4, 2])
-def test_matrices_compute_a_correlation(tile: int, half: bool) -> None:
+def test_matrices_compute_a_correlation(tile: int, half: bool, stride: int) -> None:
     rng = np.random.default_rng(tile)
-    a, g, b = winograd_matrices(tile, half)
+    a, g, b = winograd_matrices(tile, half, stride)
     assert len(a) == (tile // 2 if half else tile)
     d, k = rng.standard_normal(len(g)), rng.standard_normal(3)
-    expected = [d[i : i + 3] @ k for i in range(len(a))]
+    expected = [d[i * stride : i * stride + 3] @ k for i in range(len(a))]
     np.testing.assert_allclose(a @ ((g @ k) * (b @ d)), expected, atol=1e-12)
 
 
-def products(tiles: list[tuple[int, int, int, int, int]]) -> int:
-    return sum((height + 2) * (width + 2) for *_, height, width in tiles)
+def points(outputs: int, stride: int) -> int:
+    return (outputs - 1) * stride + 3
 
 
-def axis_products(kept: np.ndarray, size: int) -> int:
+def products(tiles: list[tuple[int, int, int, int, int]], stride: int = 1) -> int:
+    return sum(points(height, stride) * points(width, stride) for *_, height, width in tiles)
+
+
+def axis_products(kept: np.ndarray, size: int, stride: int = 1) -> int:
     """Fewest products along one axis, by dynamic programming from its end."""
     best = np.zeros(len(kept) + size, int)
     for at in range(len(kept))[::-1]:
-        tiles = [best[at + length] + length + 2 for length in (size, size // 2)]
+        tiles = [best[at + length] + points(length, stride) for length in (size, size // 2)]
         best[at] = min(tiles) if kept[at] else best[at + 1]
     return int(best[0])
 
 
+@pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [4, 2])
 @pytest.mark.parametrize("seed", range(25))
-def test_tile_cover(seed: int, size: int) -> None:
+def test_tile_cover(seed: int, size: int, stride: int) -> None:
     rng = np.random.default_rng(seed)
     shape = tuple(int(v) for v in rng.integers(1, 41, 2))
     ones = [np.ones(n, bool) for n in shape]
-    dense = axis_products(ones[0], size) * axis_products(ones[1], size)
+    dense = axis_products(ones[0], size, stride) * axis_products(ones[1], size, stride)
     for name, mask in masks_of(shape, rng).items():
         kept = np.ones(shape, bool) if mask is None else mask
-        tiles = _native.tile_cover(kept, size)
+        tiles = _native.tile_cover(kept, size, stride)
         written = np.zeros((shape[0] + size, shape[1] + size), int)
         for y, x, keep, height, width in tiles:
             bits = np.array([keep >> i & 1 for i in range(size * size)]).reshape(size, size)
@@ -219,7 +240,7 @@ def test_tile_cover(seed: int, size: int) -> None:
         message = f"{name} {shape}"
         np.testing.assert_array_equal(written[: shape[0], : shape[1]], kept, message)
         assert written.sum() == kept.sum(), message
-        assert products(tiles) <= dense, message
+        assert products(tiles, stride) <= dense, message
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -246,8 +267,8 @@ def test_unsupported_convolutions_say_why(name: str) -> None:
     weight = np.zeros((2, 2, 3, 3), np.float32)
     spec = _native.Spec("conv", {name: 2}, {"weight": weight}, descs, descs)
     reasons = dict(spec.algorithms("scalar"))
-    assert reasons["winograd4"]
-    assert reasons["winograd2"]
+    for algorithm in (*TILES[1], *TILES[2]):
+        assert reasons[algorithm]
 
 
 def test_a_damaged_blob_is_refused() -> None:

@@ -24,8 +24,14 @@ TRANSFORM_OPERATIONS = 20
 NETWORK_SAFETY = 8.0
 """Between a random walk of roundings and what two correct engines may differ by."""
 
-_FINITE_POINTS = {4: (0.0, 0.625, -0.625, 1.5, -1.5), 2: (0.0, 1.0, -1.0)}
-_HALF_POINTS = {4: 3, 2: 2}  # the first so many of them serve tiles of half the size
+# By (tile, stride): the finite points, and how many of them, from the first, serve half a tile.
+_FINITE_POINTS = {
+    (4, 1): (0.0, 0.625, -0.625, 1.5, -1.5),
+    (2, 1): (0.0, 1.0, -1.0),
+    (4, 2): (0.375, -0.375, 1.375, -1.375),
+    (2, 2): (0.0, 1.0),
+}
+_HALF_POINTS = {(4, 1): 3, (2, 1): 2, (4, 2): 2, (2, 2): 1}
 
 
 def gamma(operations: int) -> float:
@@ -33,36 +39,58 @@ def gamma(operations: int) -> float:
     return operations * UNIT_ROUNDOFF / (1 - operations * UNIT_ROUNDOFF)
 
 
-def winograd_matrices(tile: int, half: bool = False) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """The matrices of F(tile, 3): y = A^T ((G g) * (B^T d)).
+def winograd_matrices(
+    tile: int, half: bool = False, stride: int = 1
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """The matrices of an axis with 3 taps: y = A^T ((G g) * (B^T d)).
 
     Args:
         tile: Outputs of a full tile along one axis, 4 or 2.
         half: The axis of half as many outputs that shares the full one's transformed weights.
+        stride: 1 or 2.
 
     Returns:
-        A^T (m, m + 2), G (m + 2, 3) and B^T (m + 2, m + 2) for m outputs, m = tile or tile / 2.
+        A^T (m, k), G (k, 3) and B^T (k, k) for m outputs of k = (m - 1) * stride + 3 inputs, m =
+        tile or tile / 2.
     """
-    every = np.array(_FINITE_POINTS[tile])
-    points = every[: _HALF_POINTS[tile]] if half else every
-    size = len(points) + 1
-    a = np.zeros((size - 2, size))
-    a[:, :-1] = points[None, :] ** np.arange(size - 2)[:, None]
+    every = np.array(_FINITE_POINTS[tile, stride])
+    points = every[: _HALF_POINTS[tile, stride]] if half else every
+    size, outputs = len(points) + 1, tile // 2 if half else tile
+    a = np.zeros((outputs, size))
+    a[:, :-1] = points[None, :] ** np.arange(outputs)[:, None]
     a[-1, -1] = 1
-    g = np.zeros((size, 3))
+    taps = 4 - stride
+    g = np.zeros((size, taps))
     b = np.zeros((size, size))
     for i, point in enumerate(points):
         others = np.delete(points, i)
         scale = np.prod(point - np.delete(every, i))
-        g[i] = point ** np.arange(3) / scale
-        b[i, :-1] = np.poly(others)[::-1] * scale / np.prod(point - others)
+        g[i] = point ** np.arange(taps) / scale
+        b[i, :-1] = np.atleast_1d(np.poly(others))[::-1] * scale / np.prod(point - others)
     g[-1, -1] = 1
     b[-1] = np.poly(points)[::-1]
-    return a, g, b
+    return (a, g, b) if stride == 1 else _with_odd_inputs(a, g, b)
+
+
+def _with_odd_inputs(
+    a: FloatArray, g: FloatArray, b: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Make an axis of stride 2 from one of stride 1 whose 2 taps are its outer ones.
+
+    The outer taps meet inputs with even index; the middle one meets the others, one product each.
+    """
+    m, size = a.shape
+    wide_g, wide_b = np.zeros((size + m, 3)), np.zeros((size + m, size + m))
+    wide_g[:size, ::2], wide_g[size:, 1] = g, 1
+    wide_b[:size, ::2], wide_b[size:, 1::2] = b, np.eye(m)
+    return np.hstack([a, np.eye(m)]), wide_g, wide_b
 
 
 def winograd_bound(
-    tile: int, weight: npt.NDArray[np.float32], input_max: npt.NDArray[np.float32]
+    tile: int,
+    weight: npt.NDArray[np.float32],
+    input_max: npt.NDArray[np.float32],
+    stride: int = 1,
 ) -> FloatArray:
     """Largest possible error of a Winograd convolution before its activation.
 
@@ -73,12 +101,13 @@ def winograd_bound(
         tile: Output tile size, 4 or 2.
         weight: (O, C, 3, 3) float32.
         input_max: (C,) float32, the largest absolute input per channel.
+        stride: 1 or 2.
 
     Returns:
         (O,) float64: bound of the absolute error per output channel.
     """
     largest = np.zeros(len(weight))
-    axes = [winograd_matrices(tile, half) for half in (False, True)]
+    axes = [winograd_matrices(tile, half, stride) for half in (False, True)]
     for (ay, gy, by), (ax, gx, bx) in itertools.product(axes, axes):
         u = np.abs(np.einsum("ij,ocjk,lk->ocil", gy, weight.astype(np.float64), gx, optimize=True))
         v = np.outer(np.abs(by).sum(1), np.abs(bx).sum(1))
