@@ -24,7 +24,7 @@ from rich.progress import track
 from activsparse import _native
 from activsparse.files import atomic_path
 from activsparse.masks import lattice, sparsity_of
-from activsparse.masks.latency import winograd_macs
+from activsparse.masks.latency import winograd_macs, winograd_run
 from activsparse.masks.shape import ConvShape
 from activsparse.masks.tiles import tiles
 
@@ -84,7 +84,7 @@ def measure(layer: Layer, isa: str, seconds: float, evict_bytes: int) -> Times:
             continue
         for sparsity in SPARSITIES:
             if algorithm.startswith("winograd"):
-                run = int(algorithm.removeprefix("winograd"))
+                run = winograd_run(algorithm)
                 mask = tiles(conv.output, sparsity, run=run)
                 rows, columns = (int(np.count_nonzero(mask.any(axis=a))) for a in (1, 0))
                 done = winograd_macs(conv, rows, columns, run)

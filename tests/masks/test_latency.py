@@ -45,5 +45,5 @@ def test_tiles_save_winograd_products():
 def test_unknown_layers_scale_with_their_work():
     small, large = layer_cost(conv(30, 1, channels=100)), layer_cost(conv(60, 1, channels=100))
     assert 2 < large.ms(1.0) / small.ms(1.0) < 8
-    assert not any(name.startswith("winograd") for name in layer_cost(conv(stride=2)).lines)
+    assert not any(name.startswith("winograd") for name in layer_cost(conv(stride=3)).lines)
     assert "depthwise" in layer_cost(conv(group=64)).lines

@@ -24,8 +24,8 @@ _WINOGRAD = "winograd"
 
 # How many multiply-adds take as long as fetching a byte of weights. AVX-512: fitted to the direct
 # and Winograd times of ResNet18's 3x3 layers, dense and masked, on a server core with 1 MiB of L2
-# (2.4 to 3.5 give the same choices but for ties); the others in proportion to their vectors.
-_MACS_PER_BYTE = {"avx512": 3.0, "avx2": 1.5, "neon": 0.75, "scalar": 0.2}
+# (3.5 to 4.5 give the same choices but for ties); the others in proportion to their vectors.
+_MACS_PER_BYTE = {"avx512": 4.0, "avx2": 1.5, "neon": 0.75, "scalar": 0.2}
 
 # What Winograd's transforms add to its products, per input and per output channel; the same fit:
 # products ran at 0.85, 0.91 and 0.95 of direct's rate with 64, 128 and 256 channels.

@@ -56,14 +56,19 @@ class LayerCost:
         done: float = kept * conv.positions * conv.macs_per_position
         if algorithm.startswith("winograd"):
             rows, columns = conv.output if tile is None else tile[:2]
-            done = winograd_macs(conv, rows, columns, int(algorithm.removeprefix("winograd")))
+            done = winograd_macs(conv, rows, columns, winograd_run(algorithm))
         return fixed * conv.positions * conv.macs_per_position + rate * done
 
 
 def winograd_macs(conv: ConvShape, rows: int, columns: int, run: int) -> float:
     """Products of so many kept rows x columns times pairs of channels."""
-    tiles = int(products(rows, run)) * int(products(columns, run))
+    tiles = int(products(rows, run, conv.stride[0])) * int(products(columns, run, conv.stride[1]))
     return float(tiles * conv.in_channels * conv.out_channels)
+
+
+def winograd_run(algorithm: str) -> int:
+    """Side of the output tiles of `winograd4`, `winograd2_s2` and so on."""
+    return int(algorithm.removeprefix("winograd")[0])
 
 
 @lru_cache(maxsize=1024)

@@ -62,7 +62,7 @@ def options(conv: ConvShape, pattern: str, phase: int) -> tuple[Option, ...]:
 
 @lru_cache(maxsize=1024)
 def _tile_options(conv: ConvShape, pattern: str, run: int) -> list[Option]:
-    rows, columns, sparsities, products = kept_choices(conv.output, run)
+    rows, columns, sparsities, products = kept_choices(conv.output, run, conv.stride[0])
     best: dict[int, Option] = {}
     # Cheapest first, and of equal products the one that keeps most.
     for at in np.lexsort((sparsities, products)):

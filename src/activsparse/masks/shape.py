@@ -32,10 +32,10 @@ class ConvShape:
 
     @property
     def winograd(self) -> bool:
-        """Whether Winograd F(4x4, 3x3) and F(2x2, 3x3) can be worth trying."""
+        """Whether Winograd with tiles of 4x4 or 2x2 outputs can be worth trying."""
         return (
             self.kernel == (3, 3)
-            and self.stride == (1, 1)
+            and self.stride in ((1, 1), (2, 2))
             and self.dilation == (1, 1)
             and self.group == 1
             and min(self.in_channels, self.out_channels) >= 16

@@ -3,9 +3,9 @@
 An engine that computes 3x3 convolutions by Winograd F(m x m, 3x3) pays by the tile. Along an axis a
 run of m kept positions costs m + 2 products per pair of channels, one of up to m / 2 positions
 (half a tile) m / 2 + 2: with m = 4, 6 products for 3 or 4 positions and 4 for 1 or 2; with m = 2, 4
-for 2 and 3 for 1. A mask costs (its rows' products) x (its columns' products): 12 rows x 14 columns
-of 14x14 cost 18 x 22 = 396 where dense costs 22 x 22 = 484. Holes stay one position wide, and the
-time they save is real.
+for 2 and 3 for 1; with stride 2 it is 2 m + 1 products. A mask costs (its rows' products) x (its
+columns' products): 12 rows x 14 columns of 14x14 cost 18 x 22 = 396 where dense costs 22 x 22 =
+484. Holes stay one position wide, and the time they save is real.
 """
 
 from __future__ import annotations
@@ -73,17 +73,20 @@ def run_for(shape: tuple[int, int]) -> int:
     return 4 if min(shape) >= _SMALL else 2
 
 
-def products(kept: npt.ArrayLike, run: int) -> npt.NDArray[np.int64]:
-    """Products along an axis of so many kept positions in runs of `run` and one shorter rest."""
+def products(kept: npt.ArrayLike, run: int, stride: int = 1) -> npt.NDArray[np.int64]:
+    """Products along an axis of so many kept positions in runs of `run` and one shorter rest.
+
+    A run of m costs as many products as it sees inputs, (m - 1) * stride + 3.
+    """
     full, rest = np.divmod(np.asarray(kept, dtype=np.int64), run)
-    half = run // 2
-    last = np.where(rest > half, run + 2, np.where(rest > 0, half + 2, 0))
-    return np.asarray(full * (run + 2) + last)
+    whole, half = ((m - 1) * stride + 3 for m in (run, run // 2))
+    last = np.where(rest > run // 2, whole, np.where(rest > 0, half, 0))
+    return np.asarray(full * whole + last)
 
 
 @lru_cache(maxsize=1024)
 def kept_choices(
-    shape: tuple[int, int], run: int
+    shape: tuple[int, int], run: int, stride: int = 1
 ) -> tuple[
     npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64]
 ]:
@@ -95,7 +98,7 @@ def kept_choices(
     balanced = np.abs(rows * width - columns * height) <= run * max(height, width)
     rows, columns = rows[balanced], columns[balanced]
     sparsity = 1 - rows * columns / (height * width)
-    return rows, columns, sparsity, products(rows, run) * products(columns, run)
+    return rows, columns, sparsity, products(rows, run, stride) * products(columns, run, stride)
 
 
 def kept_mask(shape: tuple[int, int], kept: Kept, phase: int = 0) -> Mask:
