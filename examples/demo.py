@@ -4,9 +4,9 @@
     python examples/demo.py --data fashion_mnist     # 70,000 images, longer
 
 Trains a small residual network dense, then fine-tunes it at sparsity 0.3 in two ways: with the
-recipe `paper` (the published procedure) and with `tiles` (masks shaped for the engine). All three
-are exported, checked, timed on every engine that is installed, and set side by side in a table and
-in an HTML report.
+published procedure (the data set's recipe `*_paper`) and with masks shaped for the engine
+(`*_tiles`). All three are exported, checked, timed on every engine that is installed, and set side
+by side in a table and in an HTML report.
 """
 
 from __future__ import annotations

@@ -17,12 +17,16 @@ __all__ = ["atomic_path", "require_file"]
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path in the target's folder; rename it to `path` when the block succeeds.
 
+    A symbolic link is followed: the file it points to is replaced, the link stays.
+
     Raises:
-        ActivsparseError: the folder does not exist or cannot be written to.
+        ActivsparseError: the folder does not exist or cannot be written to, or `path` is a folder,
+            a device or a pipe, which a rename would destroy.
     """
-    target = Path(path)
-    if target.is_dir():
-        raise ActivsparseError(f"{target}: is a folder; name a file to write")
+    target = Path(path).resolve()
+    if target.exists() and not target.is_file():
+        kind = "a folder" if target.is_dir() else "a device or a pipe"
+        raise ActivsparseError(f"{path}: is {kind}; name a file to write")
     try:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     except OSError as error:

@@ -24,7 +24,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "convolution is masked except the stem (the first one), the 1x1 projections of residual "
         "shortcuts, and those with a single output position.",
     )
-    parser.add_argument("model", help="dense ONNX file")
+    # The model first: behind an option that takes several values it would be read as one of them.
+    parser.usage = "activsparse mask MODEL --sparsity S --out OUT [options]"
+    parser.add_argument("model", metavar="MODEL", help="dense ONNX file")
     parser.add_argument("--out", required=True, help="ONNX file to write")
     parser.add_argument(
         "--sparsity",

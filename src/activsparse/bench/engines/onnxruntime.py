@@ -27,14 +27,16 @@ def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
 
 
 def static_input_shapes(path: Path) -> list[tuple[int, ...]]:
-    """Shapes of a model's inputs, in graph order.
+    """Shapes of a model's inputs, in graph order; an open batch size counts as 1.
 
     Raises:
         ActivsparseError: a dimension is not fixed, or ONNX Runtime cannot load the file.
     """
     shapes = []
     for tensor in _session(path, 1).get_inputs():
-        if not all(isinstance(size, int) and size > 0 for size in tensor.shape):
+        batch, *sizes = tensor.shape or [None]
+        shape = (batch if isinstance(batch, int) else 1, *sizes)
+        if not all(isinstance(size, int) and size > 0 for size in shape):
             raise ActivsparseError(
                 f"{path}: input {tensor.name!r} has the dynamic shape {tensor.shape}; "
                 "export the model with fixed sizes to time it"
@@ -43,7 +45,7 @@ def static_input_shapes(path: Path) -> list[tuple[int, ...]]:
             raise ActivsparseError(
                 f"{path}: input {tensor.name!r} is a {tensor.type}; only float32 inputs are timed"
             )
-        shapes.append(tuple(tensor.shape))
+        shapes.append(shape)
     return shapes
 
 
