@@ -129,7 +129,9 @@ MODELS = {
 class Problem:
     """One layer with random data and an optional mask: its spec, buffers and the right answer."""
 
-    def __init__(self, layer: Layer, pattern: str, sparsity: float) -> None:
+    def __init__(
+        self, layer: Layer, pattern: str, sparsity: float, input_masked: bool = False
+    ) -> None:
         rng = np.random.default_rng(0)
         size, pad = layer.output_size, layer.kernel // 2
         x = rng.standard_normal((1, layer.inputs, layer.size, layer.size)).astype(np.float32)
@@ -141,6 +143,9 @@ class Problem:
         if sparsity > 0:
             score = rng.random((size, size), np.float32)
             mask = make_mask(pattern, (size, size), sparsity, score=score)
+        input_masked = input_masked and sparsity > 0 and layer.size == size
+        if input_masked:
+            x *= mask
         residual = rng.standard_normal((1, layer.outputs, size, size)).astype(np.float32)
 
         def laid_out(values: np.ndarray) -> tuple[_native.TensorDesc, np.ndarray]:
@@ -170,6 +175,8 @@ class Problem:
         arrays = {"weight": weight, "bias": bias}
         if sparsity > 0:
             arrays["mask"] = mask.astype(np.uint8)
+        if input_masked:
+            arrays["input_mask"] = mask.astype(np.uint8)
         self.spec = _native.Spec("conv", attributes, arrays, self.input_descs, [self.output_desc])
 
         def exact(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> torch.Tensor:
@@ -223,6 +230,9 @@ def main() -> None:
     parser.add_argument("--isa", default=_native.available_isas()[-1])
     parser.add_argument("--sparsity", nargs="+", type=float, default=[0.0])
     parser.add_argument("--pattern", default="random", choices=("random", "lattice", "tiles"))
+    parser.add_argument(
+        "--input-mask", action="store_true", help="the input has the same mask, where sizes agree"
+    )
     parser.add_argument("--repeat", type=int, default=30)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--evict-mib", type=int, default=0)
@@ -248,7 +258,7 @@ def main() -> None:
                 table.add_column(column, justify="right" if column in ("ms", "peak") else "left")
             best_total = 0.0
             for layer in MODELS[model]:
-                problem = Problem(layer, args.pattern, sparsity)
+                problem = Problem(layer, args.pattern, sparsity, args.input_mask)
                 best = np.inf
                 for algorithm, reason in problem.spec.algorithms(args.isa):
                     wanted = args.algorithm is None or algorithm in args.algorithm

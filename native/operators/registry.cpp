@@ -6,6 +6,7 @@ namespace activsparse {
 
 std::vector<OperatorType> conv_reference_types();
 std::vector<OperatorType> conv_direct_types();
+std::vector<OperatorType> conv_active_taps_types();
 std::vector<OperatorType> conv_pointwise_types();
 std::vector<OperatorType> conv_depthwise_types();
 std::vector<OperatorType> conv_depthwise_block_types();
@@ -31,6 +32,7 @@ const std::vector<OperatorType>& operator_types() {
              pool_types,
              softmax_types,
              conv_direct_types,
+             conv_active_taps_types,
              conv_pointwise_types,
              conv_depthwise_types,
              conv_depthwise_block_types,

@@ -24,6 +24,7 @@ ISAS = _native.available_isas()
 # algorithm: the kinds of random convolution that exercise it
 ALGORITHMS = {
     "direct": ("any", "pointwise", "depthwise", "grouped"),
+    "active_taps": ("any", "depthwise", "grouped"),
     "pointwise": ("pointwise",),
     "depthwise": ("depthwise",),
     "depthwise_block": ("depthwise",),
@@ -110,6 +111,56 @@ def test_weights_larger_than_the_cache_are_summed_in_blocks() -> None:
     )
     for isa in ISAS:
         check(case, "direct", isa, 5)
+        check(case, "active_taps", isa, 5)
+
+
+@pytest.mark.parametrize("kinds", zip(MASKS[1:], MASKS[2:] + MASKS[1:2], strict=True))
+def test_inputs_known_to_be_zero(kinds: tuple[str, str]) -> None:
+    rng = np.random.default_rng(11)
+    case = ConvCase(
+        rng.standard_normal((2, 20, 19, 23)).astype(np.float32),
+        rng.standard_normal((35, 20, 3, 3)).astype(np.float32),
+        pads=(1, 1, 1, 1),
+        mask=make_mask(kinds[0], (19, 23), rng),
+        input_mask=make_mask(kinds[1], (19, 23), rng),
+        residual=rng.standard_normal((2, 35, 19, 23)).astype(np.float32),
+        activation={"activation": "relu"},
+        layouts=(Layout(), Layout(padded=False), Layout()),
+    )
+    assert case.mask is not None
+    assert case.input_mask is not None
+    case.x *= case.input_mask
+    for isa in ISAS:
+        check(case, "direct", isa, 11)
+        check(case, "active_taps", isa, 11)
+    pairs = np.zeros((19, 23), int)
+    known = np.pad(case.input_mask, 1).astype(int)
+    for y, x in np.ndindex(3, 3):
+        pairs += known[y : y + 19, x : x + 23] * case.mask
+    packed = _native.pack(case.spec()[0], "active_taps", ISAS[-1])
+    assert packed.macs == 2 * pairs.sum() * 20 * 35
+
+
+@pytest.mark.parametrize("array", ["positions", "pairs"])
+def test_damaged_pairs_are_refused(array: str) -> None:
+    rng = np.random.default_rng(2)
+    case = ConvCase(
+        rng.standard_normal((1, 3, 8, 8)).astype(np.float32),
+        rng.standard_normal((4, 3, 3, 3)).astype(np.float32),
+        pads=(1, 1, 1, 1),
+        mask=np.ones((8, 8), bool),
+        input_mask=np.ones((8, 8), bool),
+    )
+    packed = _native.pack(case.spec()[0], "active_taps", "scalar")
+    data = np.array(packed.data)
+    y, x = np.indices((8, 8)).reshape(2, -1)
+    first_tap = np.arange(64)[(y > 0) & (x > 0)]
+    stored = {"positions": (y << 16 | x).astype(np.uint32), "pairs": first_tap.astype(np.uint8)}
+    at = data.tobytes().find(stored[array].tobytes())
+    assert at > 0
+    data[at] = {"positions": 8, "pairs": 7}[array]  # a column, and one that reads the padding
+    with pytest.raises(ActivsparseError, match="damaged"):
+        _native.unpack("conv", "active_taps", "scalar", data, packed.inputs, packed.outputs)
 
 
 def test_reference_equals_torch() -> None:
