@@ -14,8 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 os.environ["ACTIVSPARSE_CACHE"] = "off"
 
 
-def small_model(path: Path, *, masked: bool = False, batch: int | str = 1) -> Path:
-    """Convolution, optional mask, ReLU on a (1, 3, 8, 8) input."""
+def small_model(
+    path: Path, *, masked: bool = False, batch: int | str = 1, height: int | str = 8
+) -> Path:
+    """Convolution, optional mask, ReLU on a (1, 3, 8, 8) input; a name leaves a size open."""
     rng = np.random.default_rng(0)
     weight = rng.standard_normal((4, 3, 3, 3), dtype=np.float32)
     mask = (rng.random((1, 1, 8, 8)) > 0.3).astype(np.float32)
@@ -29,8 +31,8 @@ def small_model(path: Path, *, masked: bool = False, batch: int | str = 1) -> Pa
     graph = helper.make_graph(
         nodes,
         "small",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, 8, 8])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, 4, 8, 8])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, height, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, 4, height, 8])],
         constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
@@ -49,5 +51,10 @@ def sparse(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def open_batch(tmp_path: Path) -> Path:
+    return small_model(tmp_path / "open_batch.onnx", batch="n")
+
+
+@pytest.fixture
 def dynamic(tmp_path: Path) -> Path:
-    return small_model(tmp_path / "dynamic.onnx", batch="n")
+    return small_model(tmp_path / "dynamic.onnx", batch="n", height="h")

@@ -127,6 +127,15 @@ def test_dynamic_shapes_are_refused_by_name(dynamic: Path):
         compare(dynamic, [], ["onnxruntime"], threads=1, repeat=1)
 
 
+@pytest.mark.parametrize("name", ["activsparse", "onnxruntime", "openvino", "ncnn"])
+def test_an_open_batch_counts_as_one(name: str, open_batch: Path):
+    pytest.importorskip(name)
+    shapes = static_input_shapes(open_batch)
+    assert shapes == [(1, 3, 8, 8)]
+    (y,) = engine_class(name)(open_batch, 1, shapes).run([np.zeros(shapes[0], dtype=np.float32)])
+    assert y.shape == (1, 4, 8, 8)
+
+
 def test_unknown_engine_names_the_known_ones():
     with pytest.raises(ActivsparseError, match="no engine named 'tvm'; choose from activsparse,"):
         engine_class("tvm")
