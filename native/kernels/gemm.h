@@ -42,6 +42,8 @@ void gemm_tile(const GemmArgs& args) {
   const float* const* rows = args.rows;
   const int channels = args.channels;
   const int32_t* const distances = args.distances;
+  const float* next = args.next;
+  const int64_t fetch = args.fetch;
   for (int t = 0; t < args.taps; ++t, rows += R) {
     const float* w = args.weights[t];
     const float* x[R];
@@ -53,6 +55,11 @@ void gemm_tile(const GemmArgs& args) {
       for (int v = 0; v < N; ++v) {
         weight[v] = V::load(w + v * W);
         if (v * W % 16 == 0) __builtin_prefetch(w + kAhead + v * W);
+      }
+      if constexpr (R <= kFetchRows) {
+        for (int64_t i = 0; i < fetch; i += 64 / int64_t{sizeof(float)})
+          __builtin_prefetch(next + i, 0, 2);
+        next += fetch;
       }
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {

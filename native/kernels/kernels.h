@@ -43,7 +43,12 @@ struct GemmArgs {
       epilogue;  // nullptr: raw sums are left in `out`, no residual, no activation: more is to come
   int lanes;  // 1..width: lanes of the last vector that hold results; residual lanes that are read
   int store_lanes;  // lanes..width: lanes of the last vector that are written
+  // Weights a later call needs, to be brought into the second-level cache meanwhile: `fetch` floats
+  // from `next` on per channel and tap, where the tile has at most kFetchRows rows.
+  const float* next;
+  int64_t fetch;
 };
+inline constexpr int kFetchRows = 6;  // taller tiles have no register for it
 
 // tile[v - 1][r - 1] computes r rows by v vectors, for v <= max_vectors and r <= max_rows[v - 1].
 struct GemmKernels {
