@@ -12,11 +12,16 @@ from torch import nn
 from activsparse.errors import ActivsparseError
 from activsparse.models.small_resnet import SmallResNet
 from activsparse.models.weights import fill_in, load_weights
+from activsparse.models.yolov5 import yolov5n, yolov5s
 from activsparse.train.names import suggest
 
 __all__ = ["build_model"]
 
-_OWN: dict[str, Callable[..., nn.Module]] = {"small_resnet": SmallResNet}
+_OWN: dict[str, Callable[..., nn.Module]] = {
+    "small_resnet": SmallResNet,
+    "yolov5n": yolov5n,
+    "yolov5s": yolov5s,
+}
 
 
 def build_model(
@@ -27,11 +32,11 @@ def build_model(
     in_channels: int = 3,
     **options: Any,
 ) -> nn.Module:
-    """Build a classifier.
+    """Build a classifier or a detector.
 
     Args:
-        name: `small_resnet`, a torchvision model, `timm:` and a timm model, or an import path
-            `package.module:factory` of a callable that takes `num_classes`.
+        name: `small_resnet`, `yolov5n`, `yolov5s`, a torchvision model, `timm:` and a timm model,
+            or an import path `package.module:factory` of a callable that takes `num_classes`.
         num_classes: size of the new head.
         weights: a file (see `load_weights`), or `default` for the published weights, which are
             downloaded. The head is replaced where its number of classes differs.
