@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from activsparse.errors import ActivsparseError
+from activsparse.train.fill import fill_nearest, fill_zero
 from activsparse.train.state import SparsifierState
 
 __all__ = ["MASK", "SOURCE", "STATE", "attach_mask", "remove_masks"]
@@ -55,7 +56,7 @@ def _fill_zero(module: nn.Module, args: Any, output: Tensor) -> Tensor:
         return output
     mask: Tensor = module._buffers[MASK]  # type: ignore[assignment]
     _check_size(mask, output)
-    return output * mask.to(output.dtype)
+    return fill_zero(output, mask)
 
 
 def _fill_nearest(module: nn.Module, args: Any, output: Tensor) -> Tensor:
@@ -63,7 +64,7 @@ def _fill_nearest(module: nn.Module, args: Any, output: Tensor) -> Tensor:
         return output
     _check_size(module._buffers[MASK], output)  # type: ignore[arg-type]
     source: Tensor = module._buffers[SOURCE]  # type: ignore[assignment]
-    return output.flatten(2).index_select(2, source).reshape(output.shape)
+    return fill_nearest(output, source)
 
 
 def _check_size(mask: Tensor, output: Tensor) -> None:

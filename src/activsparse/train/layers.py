@@ -30,6 +30,7 @@ class ConvLayer:
             share a phase; its own index in a network without residual additions.
         shortcut: whether it is the 1x1 projection that a residual addition adds to a branch which
             starts from the same tensor.
+        added: whether a residual addition adds its output, normalised, to another map.
         enclosing: class names of the convolution and the modules around it, innermost first,
             without the model's.
         problem: why it cannot be masked, or None.
@@ -40,6 +41,7 @@ class ConvLayer:
     shape: ConvShape
     block: int
     shortcut: bool
+    added: bool
     enclosing: tuple[str, ...]
     problem: str | None
 
@@ -215,6 +217,7 @@ def _layer(recorder: _Recorder, name: str, outputs: list[Tensor], block: int) ->
         ),
         block=block,
         shortcut=_pair(conv.kernel_size) == (1, 1) and recorder.is_shortcut(name),
+        added=name in recorder.added,
         enclosing=tuple(type(recorder.modules[n]).__name__ for n in [name, *_parents(name)] if n),
         problem=problem,
     )

@@ -22,7 +22,7 @@ from activsparse.train.state import SparsifierState
 
 __all__ = ["FILLS", "SITES", "LayerReport", "Sparsifier"]
 
-FILLS = ("zero", "nearest")
+FILLS = ("zero", "nearest", "auto")
 SITES = ("norm", "conv")
 
 
@@ -77,7 +77,8 @@ class Sparsifier:
             identity shortcut keeps all positions as well).
         pattern: `random` (the published method), `lattice`, `tiles` or `auto`.
         block: `random` only: drop aligned squares of this side.
-        fill: what a skipped position holds: `zero`, or the value of the `nearest` kept position.
+        fill: what a skipped position holds: `zero`, the value of the `nearest` kept position, or
+            `auto`: zero where a shortcut is added, which fills the hole, nearest elsewhere.
         site: mask after the batch norm that follows a convolution (`norm`; the convolution itself
             where none does), or directly after the convolution (`conv`, as published).
         criterion: `random` pattern only: `lnorm` drops the lowest of one score map propagated to
@@ -171,7 +172,7 @@ class Sparsifier:
         self._hosts = [modules[self._host(layer)] for layer in self._layers]
         model.add_module(STATE, self.state)
         for layer, host in zip(self._layers, self._hosts, strict=True):
-            attach_mask(host, layer.shape.output, fill, self.state)
+            attach_mask(host, layer.shape.output, self._fill(layer), self.state)
         self._enter(0)
 
     def step(self, loss: Tensor | float | None = None) -> None:
@@ -264,6 +265,11 @@ class Sparsifier:
     def _host(self, layer: ConvLayer) -> str:
         return layer.norm if self.site == "norm" and layer.norm is not None else layer.name
 
+    def _fill(self, layer: ConvLayer) -> str:
+        if self.fill != "auto":
+            return self.fill
+        return "zero" if layer.added else "nearest"
+
     def _latest_pruning_step(self) -> int:
         step = max(min(self.current_step, self.schedule.end - 1), 0)
         return max(step - step % self.schedule.frequency, self.schedule.begin)
@@ -281,7 +287,7 @@ class Sparsifier:
         masks = self._maker.masks(int(self.state.seed), source_step, sparsities)
         for mask, host in zip(masks, self._hosts, strict=True):
             host.get_buffer(MASK)[0, 0].copy_(torch.from_numpy(mask))
-            if self.fill == "nearest":
+            if SOURCE in host._buffers:
                 source = nearest_source(mask).astype(np.int64)
                 host.get_buffer(SOURCE).copy_(torch.from_numpy(source))
 
