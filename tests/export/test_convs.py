@@ -61,3 +61,36 @@ def test_weights_behind_identity_and_constant_nodes():
     model.graph.node.insert(0, onnx.helper.make_node("Constant", [], ["w0"], value=weight))
     model.graph.node.insert(1, onnx.helper.make_node("Identity", ["w0"], ["second.weight"]))
     assert find_convs(model)[1].shape.out_channels == 8
+
+
+def test_what_a_convolution_reads_of_another():
+    sources = {conv.name: conv.source for conv in find_convs(residual())}
+    # Sums of several tensors, and what is pooled, are nobody's.
+    assert sources == {
+        "stem": None,
+        "one.a": "stem",
+        "one.b": "one.a",
+        "one.shortcut": "stem",
+        "two.a": None,
+        "two.b": "two.a",
+        "squeeze": None,
+    }
+    through = build(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[1, 4, 8, 8] x) => (float[1, 4, 8, 8] y)
+        <float low = {0}, float high = {6}, float one = {1}> {
+            a = Conv(x, a__weight)
+            a1 = BatchNormalization(a, s, t, m, v)
+            a2 = Clip(a1, low, high)
+            b = Conv(a2, b__weight)
+            b1 = Sigmoid(b)
+            b2 = Mul(b, b1)
+            c = Conv(b2, c__weight)
+            c1 = Clip(c, one, high)
+            d = Conv(c1, d__weight)
+            d1 = Sigmoid(d)
+            y = Conv(d1, e__weight)
+        }""",
+        {f"{name}.weight": (4, 4, 1, 1) for name in "abcde"} | dict.fromkeys("stmv", (4,)),
+    )
+    assert [conv.source for conv in find_convs(through)] == [None, "a", "b", None, None]

@@ -36,6 +36,8 @@ class OnnxConv:
             others are a `layer`.
         problem: why it cannot be masked, or None.
         elem_type: ONNX element type of the output.
+        source: name of the convolution whose normalised output, through nothing but activations
+            that keep zero, is its input: a mask there leaves zeros here. None where there is none.
     """
 
     name: str
@@ -47,6 +49,7 @@ class OnnxConv:
     role: str
     problem: str | None
     elem_type: int
+    source: str | None = None
 
 
 def find_convs(model: onnx.ModelProto) -> list[OnnxConv]:
@@ -57,6 +60,7 @@ def find_convs(model: onnx.ModelProto) -> list[OnnxConv]:
     nodes = [node for node in model.graph.node if node.op_type == "Conv" and not node.domain]
     residual = any(additions.values())
     found: list[OnnxConv] = []
+    made_by: dict[str, str] = {}
     for node in nodes:
         names = {conv.name for conv in found}
         norm_output = _norm_output(node.output[0], index)
@@ -77,8 +81,10 @@ def find_convs(model: onnx.ModelProto) -> list[OnnxConv]:
                 role=role,
                 problem=problem,
                 elem_type=types.get(node.output[0], (onnx.TensorProto.FLOAT, ()))[0],
+                source=made_by.get(_before_activations(node.input[0], index)),
             )
         )
+        made_by[norm_output] = found[-1].name
     return found
 
 
@@ -111,6 +117,36 @@ def _norm_output(conv_output: str, index: GraphIndex) -> str:
     if reader is not None and reader.op_type == "BatchNormalization":
         return str(reader.output[0])
     return conv_output
+
+
+def _before_activations(tensor: str, index: GraphIndex) -> str:
+    """The tensor that activations which keep zero made `tensor` of."""
+    node = index.producers.get(tensor)
+    while node is not None and _keeps_zero(node, index):
+        # SiLU is x * sigmoid(x).
+        gates = ("Sigmoid", "HardSigmoid")
+        tensor = next(
+            name
+            for name in node.input
+            if name not in index.producers or index.producers[name].op_type not in gates
+        )
+        node = index.producers.get(tensor)
+    return tensor
+
+
+def _keeps_zero(node: onnx.NodeProto, index: GraphIndex) -> bool:
+    if node.op_type == "Clip":
+        lowest = index.constant(node.input[1]) if len(node.input) > 1 and node.input[1] else None
+        return lowest is None or not onnx.numpy_helper.to_array(lowest).any()
+    if node.op_type == "Mul":
+        gates = [index.producers.get(name) for name in node.input]
+        return any(
+            gate is not None
+            and gate.op_type in ("Sigmoid", "HardSigmoid")
+            and gate.input[0] in node.input
+            for gate in gates
+        )
+    return node.op_type in ("Relu", "LeakyRelu", "HardSwish", "Identity")
 
 
 def _is_shortcut(

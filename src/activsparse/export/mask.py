@@ -138,6 +138,7 @@ def mask_model(
         score=_score(masked, seed, name) if pattern == "random" else None,
         block=block,
         names=[conv.name for conv, _ in layers],
+        inputs=_inputs([conv for conv, _ in layers], site, fill),
     )
     report = MaskReport([], dense)
     for (conv, shape), layout in zip(layers, found, strict=True):
@@ -183,6 +184,19 @@ def _dense_layers(
         if reason is not None:
             dense[conv.name] = reason
     return dense
+
+
+def _inputs(convs: Sequence[OnnxConv], site: str, fill: str) -> list[int | None]:
+    """For each masked convolution the number of the one whose mask leaves zeros in its input."""
+    if fill != "zero":
+        return [None] * len(convs)
+    # Before a batch norm a zero does not stay one.
+    zeros = {
+        conv.name: i
+        for i, conv in enumerate(convs)
+        if site == "norm" or conv.norm_output == conv.conv_output
+    }
+    return [zeros.get(conv.source) if conv.source is not None else None for conv in convs]
 
 
 def _nothing_left(dense: dict[str, str], name: str) -> ActivsparseError:

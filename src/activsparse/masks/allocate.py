@@ -2,7 +2,8 @@
 
 Lattices and tiles come in coarse steps, and not every step saves time: a tenth less of a 14x14 map
 takes as long as all of it, a seventh less a fifth less time. So the layers are chosen together: the
-masks with the least total cost whose mean sparsity is as requested, no layer far off.
+masks with the least total cost whose mean sparsity is as requested, no layer far off. Where a layer
+reads what another one's mask left zero, its time depends on both masks, and both are chosen for it.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from activsparse.errors import ActivsparseError
 from activsparse.masks.arrays import FloatMap, Mask
-from activsparse.masks.budget import choose
+from activsparse.masks.budget import Choices, choose
 from activsparse.masks.options import Option, options
 from activsparse.masks.pattern import check_sparsity, make_mask, sparsity_of
 from activsparse.masks.shape import ConvShape
+
+FloatArray = npt.NDArray[np.float64]
 
 __all__ = ["LAYER_BOUNDS", "MEAN_TOLERANCE", "Layout", "allocate", "layouts"]
 
@@ -27,8 +31,15 @@ MEAN_TOLERANCE = 0.03
 LAYER_BOUNDS = {"lattice": 0.1, "tiles": 0.1, "auto": 0.15}
 """How far a layer's sparsity may be from its requested one; where no mask is, the nearest."""
 
-# A mean this close is wanted; the looser ones are for networks of few layers.
-_TOLERANCES = (0.01, MEAN_TOLERANCE)
+# A mean this close is wanted; the looser ones are for networks of few layers. `auto` is after time
+# and takes what it may; what is left of the 0.03 is lost to rounding in `budget`.
+_TOLERANCES = {
+    "lattice": (0.01, MEAN_TOLERANCE),
+    "tiles": (0.01, MEAN_TOLERANCE),
+    "auto": (MEAN_TOLERANCE - 0.002, MEAN_TOLERANCE),
+}
+# Sparsities of a mask that the next layer's time is reckoned for.
+_GROUPS = 16
 # What a layer's squared miss costs, as a share of the mean cost of a layer: little, so that it only
 # decides between masks that save as much, and spreads a sparsity evenly over equal layers.
 _EVENNESS = 0.05
@@ -52,6 +63,7 @@ def allocate(
     score: FloatMap | None = None,
     block: int = 1,
     names: Sequence[str] | None = None,
+    inputs: Sequence[int | None] | None = None,
 ) -> list[Mask]:
     """Make one mask per layer, their mean sparsity within 0.03 of the mean requested one.
 
@@ -69,6 +81,8 @@ def allocate(
         score: `random` only: score map at the network's input size, propagated to every layer.
         block: `random` only: side of the squares dropped as a whole.
         names: of the layers, for error messages; by default their numbers.
+        inputs: `auto` only: for each layer the number of the earlier one whose mask leaves zeros in
+            its input, or None where all of the input counts; by default None for all.
 
     Returns:
         One bool (OH, OW) per layer, True = computed.
@@ -76,7 +90,16 @@ def allocate(
     Raises:
         ActivsparseError: see `make_mask`; also lists of different lengths.
     """
-    found = layouts(layers, sparsity, pattern, phases=phases, score=score, block=block, names=names)
+    found = layouts(
+        layers,
+        sparsity,
+        pattern,
+        phases=phases,
+        score=score,
+        block=block,
+        names=names,
+        inputs=inputs,
+    )
     return [layout.mask for layout in found]
 
 
@@ -89,6 +112,7 @@ def layouts(
     score: FloatMap | None = None,
     block: int = 1,
     names: Sequence[str] | None = None,
+    inputs: Sequence[int | None] | None = None,
 ) -> list[Layout]:
     """As `allocate`, with the pattern each layer got."""
     requested = (
@@ -113,18 +137,62 @@ def layouts(
         _within(options(layer, pattern, phase), wanted, LAYER_BOUNDS[pattern])
         for layer, wanted, phase in zip(layers, requested, phases, strict=True)
     ]
-    misses = [
-        np.array([option.sparsity - wanted for option in of_layer])
-        for of_layer, wanted in zip(choices, requested, strict=True)
-    ]
-    costs = [np.array([option.cost for option in of_layer]) for of_layer in choices]
-    scale = float(np.mean([cost.max() for cost in costs])) or 1.0
-    costs = [cost + _EVENNESS * scale * miss**2 for cost, miss in zip(costs, misses, strict=True)]
-    chosen = choose(misses, costs, _TOLERANCES)
+    chains = [[i] for i in range(len(layers))]
+    if pattern == "auto" and inputs is not None:
+        chains = _chains(inputs)
+    order = [i for chain in chains for i in chain]
+    times = {
+        i: _costs(layers[i], choices[i], chain.index(i) > 0) for chain in chains for i in chain
+    }
+    scale = float(np.mean([cost[0].max() for cost in times.values()])) or 1.0
+    table = []
+    for chain in chains:
+        for i, following in zip(chain, [*chain[1:], None], strict=True):
+            misses = np.array([option.sparsity for option in choices[i]]) - requested[i]
+            matters = following is not None and len(times[following]) > 1
+            groups = _group(choices[i]) if matters else np.zeros(len(misses), dtype=np.int64)
+            table.append(Choices(misses, times[i] + _EVENNESS * scale * misses**2, groups))
+    chosen = dict(zip(order, choose(table, _TOLERANCES[pattern]), strict=True))
+    found = [of_layer[chosen[i]] for i, of_layer in enumerate(choices)]
     return [
-        Layout(of_layer[at].pattern, of_layer[at].mask(layer.output, phase))
-        for of_layer, at, layer, phase in zip(choices, chosen, layers, phases, strict=True)
+        Layout(option.pattern, option.mask(layer.output, phase))
+        for option, layer, phase in zip(found, layers, phases, strict=True)
     ]
+
+
+def _chains(inputs: Sequence[int | None]) -> list[list[int]]:
+    """Layers cut into chains in which each reads what the one before it left.
+
+    Where several layers read one, the first of them follows it, and the others are on their own.
+    """
+    chain_of: dict[int, list[int]] = {}
+    chains: list[list[int]] = []
+    for i, source in enumerate(inputs):
+        chain = chain_of.get(source) if source is not None else None
+        if chain is None or chain[-1] != source:
+            chain = []
+            chains.append(chain)
+        chain.append(i)
+        chain_of[i] = chain
+    return chains
+
+
+def _group(of_layer: Sequence[Option]) -> npt.NDArray[np.int64]:
+    """Masks by their sparsity, which is what they are worth to the layer that reads them."""
+    sparsities = np.array([option.sparsity for option in of_layer])
+    return (sparsities * _GROUPS).astype(np.int64)
+
+
+def _costs(layer: ConvShape, of_layer: Sequence[Option], follows: bool) -> FloatArray:
+    """(groups of the layer before, masks), or one row where the layer before does not matter."""
+    costs = np.array([[option.cost for option in of_layer]])
+    if follows:
+        # All masks of a group are at least as sparse as this.
+        sparsities = np.arange(_GROUPS) / _GROUPS
+        rows = [[option.ms(layer, 1 - s) for option in of_layer] for s in sparsities]
+        if (np.array(rows) < costs).any():
+            return np.array(rows)
+    return costs
 
 
 def _within(found: Sequence[Option], wanted: float, bound: float) -> list[Option]:

@@ -6,11 +6,12 @@ layer and algorithm a line is fitted,
 
     ms = fixed * (multiply-adds of the dense layer) + rate * (multiply-adds done),
 
-where what is done are the kept positions' multiply-adds or, for Winograd, products of tiles times
-pairs of channels. A layer that is not in the table takes both coefficients of the most similar one:
-of the same kernel, stride and kind (depthwise or not) where there is one, the nearest in channels
-and positions, each compared by the logarithm of its ratio. A kernel that is not in the table takes
-those of another one, without Winograd.
+where what is done are the kept positions' multiply-adds; for Winograd, products of tiles times
+pairs of channels; for `active_taps`, which leaves out inputs that are known to be zero too, the
+share of kept positions times that of live inputs. A layer that is not in the table takes both
+coefficients of the most similar one: of the same kernel, stride and kind (depthwise or not) where
+there is one, the nearest in channels and positions, each compared by the logarithm of its ratio. A
+kernel that is not in the table takes those of another one, without Winograd.
 """
 
 from __future__ import annotations
@@ -23,10 +24,64 @@ from math import log
 
 import numpy as np
 
+from activsparse.masks.arrays import Mask
 from activsparse.masks.shape import ConvShape
-from activsparse.masks.tiles import Kept, products
+from activsparse.masks.tiles import RUNS, Kept, products, run_for, tiles
 
-__all__ = ["LayerCost", "layer_cost"]
+__all__ = ["LayerCost", "dense_ms", "layer_cost", "layer_ms", "mask_ms"]
+
+# The engine tries `active_taps` where an input is known to be zero, and on maps of at most so many
+# positions with a mask alone.
+_SMALL_MAP = 64
+
+
+def dense_ms(conv: ConvShape) -> float:
+    """Estimated time of a layer without masks, one image, one thread, in ms."""
+    return layer_cost(conv).ms(1.0)
+
+
+def layer_ms(conv: ConvShape, pattern: str, sparsity: float, input_sparsity: float = 0.0) -> float:
+    """Estimated time of a masked layer, one image, one thread, in ms.
+
+    Args:
+        conv: the layer.
+        pattern: `random`, `lattice`, `tiles`, or `auto` for the better of the last two.
+        sparsity: of its mask, in [0, 1); `tiles` rounds it as `masks.tiles` does.
+        input_sparsity: share of the input's positions that an earlier layer's mask leaves zero.
+    """
+    cost, live = layer_cost(conv), 1 - input_sparsity
+    times = []
+    if pattern != "tiles":
+        times.append(cost.ms(1 - sparsity, live=live))
+    if pattern in ("tiles", "auto"):
+        runs = RUNS if pattern == "auto" else (run_for(conv.output),)
+        masks = (tiles(conv.output, sparsity, run=run) for run in runs)
+        times += [mask_ms(conv, mask, input_sparsity) for mask in masks]
+    return min(times)
+
+
+def mask_ms(conv: ConvShape, mask: Mask, input_sparsity: float = 0.0) -> float:
+    """Estimated time of a layer under a given mask, one image, one thread, in ms.
+
+    Args:
+        conv: the layer.
+        mask: bool (OH, OW), True = computed; seen for what it is, gapped tiles or scattered holes.
+        input_sparsity: share of the input's positions that an earlier layer's mask leaves zero.
+    """
+    rows, columns = np.asarray(mask.any(axis=1)), np.asarray(mask.any(axis=0))
+    tile = None
+    if np.array_equal(mask, np.logical_and.outer(rows, columns)):
+        counts = int(rows.sum()), int(columns.sum())
+        fitting = (run for run in RUNS if _fits(rows, run) and _fits(columns, run))
+        tile = next((Kept(*counts, run) for run in fitting), None)
+    return layer_cost(conv).ms(float(mask.mean()), tile, 1 - input_sparsity)
+
+
+def _fits(kept: Mask, run: int) -> bool:
+    """Whether an axis needs no more tiles than its kept positions would without gaps."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], kept, [False]]).astype(np.int8)))
+    lengths = edges[1::2] - edges[::2]
+    return int(np.sum(-(-lengths // run))) == -(-int(kept.sum()) // run)
 
 
 @dataclass(frozen=True)
@@ -41,23 +96,32 @@ class LayerCost:
     conv: ConvShape
     lines: dict[str, tuple[float, float]]
 
-    def ms(self, kept: float, tile: Kept | None = None) -> float:
+    def ms(self, kept: float, tile: Kept | None = None, live: float = 1.0) -> float:
         """Time of the fastest algorithm.
 
         Args:
             kept: share of positions computed.
             tile: rows and columns of a `tiles` mask; without it Winograd computes all tiles.
+            live: share of input positions that are not known to be zero.
         """
-        return min(self._ms(name, kept, tile) for name in self.lines)
+        times = (self._ms(name, kept, tile, live) for name in self.lines)
+        return min(ms for ms in times if ms is not None)
 
-    def _ms(self, algorithm: str, kept: float, tile: Kept | None) -> float:
+    def _ms(self, algorithm: str, kept: float, tile: Kept | None, live: float) -> float | None:
         fixed, rate = self.lines[algorithm]
         conv = self.conv
-        done: float = kept * conv.positions * conv.macs_per_position
-        if algorithm.startswith("winograd"):
-            rows, columns = conv.output if tile is None else tile[:2]
-            done = winograd_macs(conv, rows, columns, winograd_run(algorithm))
-        return fixed * conv.positions * conv.macs_per_position + rate * done
+        dense = conv.positions * conv.macs_per_position
+        done = kept * dense
+        if algorithm == "active_taps":
+            if live == 1 and (kept == 1 or conv.positions > _SMALL_MAP):
+                return None
+            done *= live
+        elif algorithm.startswith("winograd"):
+            run = winograd_run(algorithm)
+            # No tile fits between gaps that are closer than its side.
+            rows, columns = conv.output if tile is None or tile.run < run else tile[:2]
+            done = winograd_macs(conv, rows, columns, run)
+        return fixed * dense + rate * done
 
 
 def winograd_macs(conv: ConvShape, rows: int, columns: int, run: int) -> float:

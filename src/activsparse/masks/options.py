@@ -27,7 +27,7 @@ class Option:
     Attributes:
         pattern: `lattice` or `tiles`.
         sparsity: achieved.
-        cost: pattern `auto`: estimated ms; `tiles`: multiply-adds; `lattice`: 0.
+        cost: pattern `auto`: estimated ms with a dense input; `tiles`: multiply-adds; `lattice`: 0.
         layout: a lattice's share of holes, or the kept rows and columns.
     """
 
@@ -41,6 +41,11 @@ class Option:
         if isinstance(self.layout, Kept):
             return kept_mask(shape, self.layout, phase)
         return lattice(shape, float(self.layout), phase)
+
+    def ms(self, conv: ConvShape, live: float) -> float:
+        """Estimated time where the share `live` of the input's positions may not be zero."""
+        tile = self.layout if isinstance(self.layout, Kept) else None
+        return layer_cost(conv).ms(1 - self.sparsity, tile, live)
 
 
 @lru_cache(maxsize=4096)
