@@ -1,16 +1,22 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
+import io
+import json
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 import torch
+import torchvision
 from PIL import Image
 
 from activsparse import ActivsparseError
 from activsparse.data import build_data
-from activsparse.data.sampler import EpochSampler
+from activsparse.data.sampler import EpochSampler, FixedBatches
 
 
 def batches(loader):
@@ -99,14 +105,14 @@ def test_damaged_fashion_mnist_is_named(tmp_path):
         build_data("fashion_mnist", root=str(tmp_path / "x"))
 
 
-@pytest.mark.parametrize("name", ["fashion_mnist", "flowers102"])
+@pytest.mark.parametrize("name", ["fashion_mnist", "flowers102", "food101", "cifar10", "cifar100"])
 def test_missing_data_says_what_to_put_where(name, tmp_path, monkeypatch):
     def offline(*args, **kwargs):
         raise OSError("no network")
 
     monkeypatch.setattr("urllib.request.urlopen", offline)
     monkeypatch.setattr("activsparse.data.fashion_mnist._DEBIAN", tmp_path / "none")
-    with pytest.raises(ActivsparseError, match=r"cannot be downloaded .*; put "):
+    with pytest.raises(ActivsparseError, match=r"cannot be downloaded .*; (put|unpack) "):
         build_data(name, root=str(tmp_path / "data"))
 
 
@@ -117,6 +123,191 @@ def write_images(folder: Path, classes: list[str], count: int) -> None:
         for i in range(count):
             pixels = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / label / f"{i}.png")
+
+
+CIFAR = {
+    "cifar10": (10, "cifar-10-batches-py", "cifar-10-batches-bin", b"labels"),
+    "cifar100": (100, "cifar-100-python", "cifar-100-binary", b"fine_labels"),
+}
+
+
+def write_cifar(root: Path, name: str, binary: bool) -> np.ndarray:
+    """Generated files in the real formats; returns the test images (N, 3, 32, 32)."""
+    classes, python_folder, binary_folder, key = CIFAR[name]
+    folder = root / (binary_folder if binary else python_folder)
+    folder.mkdir(parents=True)
+    ten = name == "cifar10"
+    train = [f"data_batch_{i}" for i in range(1, 6)] if ten else ["train"]
+    rng = np.random.default_rng(0)
+    for file in [*train, "test_batch" if ten else "test"]:
+        pixels = rng.integers(0, 256, (12, 3072), dtype=np.uint8)
+        labels = np.arange(12) * 7 % classes
+        if binary:
+            columns = [labels[:, None].astype(np.uint8), pixels]
+            if not ten:
+                columns.insert(0, columns[0] // 5)
+            (folder / f"{file}.bin").write_bytes(np.concatenate(columns, 1).tobytes())
+        else:
+            content = {b"data": pixels, key: labels.tolist(), b"filenames": [b"a.png"] * 12}
+            (folder / file).write_bytes(pickle.dumps(content, protocol=2))
+    return pixels.reshape(12, 3, 32, 32)
+
+
+@pytest.mark.parametrize("name", list(CIFAR))
+@pytest.mark.parametrize("binary", [False, True])
+def test_cifar_in_both_formats(tmp_path, name, binary):
+    pixels = write_cifar(tmp_path, name, binary)
+    data = build_data(name, str(tmp_path), 32, batch_size=4)
+    assert (data.shape, data.num_classes) == ((3, 32, 32), CIFAR[name][0])
+    images, labels = next(iter(data.test_dataloader()))
+    assert labels.tolist() == [i * 7 % data.num_classes for i in range(12)]
+    mean, std = (torch.tensor(v)[:, None, None] for v in (data.mean, data.std))
+    expected = (torch.from_numpy(pixels) / 255 - mean) / std
+    torch.testing.assert_close(images, expected, rtol=1e-5, atol=1e-5)
+    assert next(iter(data.train_dataloader()))[0].shape == (4, 3, 32, 32)
+    resized = build_data(name, str(tmp_path), (24, 40), batch_size=4, channels=1)
+    assert next(iter(resized.val_dataloader()))[0].shape[1:] == (1, 24, 40)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"hello", "is not a whole CIFAR file"),
+        (
+            pickle.dumps({b"data": np.zeros((2, 5), np.uint8), b"labels": [0, 1]}),
+            "unexpected sizes",
+        ),
+        (pickle.dumps(Path("x")), "refers to pathlib"),
+    ],
+)
+def test_damaged_cifar_is_named(tmp_path, content, message):
+    write_cifar(tmp_path, "cifar10", binary=False)
+    (tmp_path / "cifar-10-batches-py" / "data_batch_3").write_bytes(content)
+    with pytest.raises(ActivsparseError, match=f"data_batch_3: .*{message}.*fetch it again"):
+        build_data("cifar10", str(tmp_path))
+
+
+def test_flowers102(tmp_path, monkeypatch):
+    base = tmp_path / "flowers-102"
+    (base / "jpg").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for i in range(1, 13):
+        pixels = rng.integers(0, 256, (50, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(base / "jpg" / f"image_{i:05}.jpg")
+    scipy.io.savemat(base / "imagelabels.mat", {"labels": np.arange(1, 13)[None] * 8})
+    parts = {"trnid": [1, 2, 3, 4, 5], "valid": [6, 7, 8], "tstid": [9, 10, 11, 12]}
+    scipy.io.savemat(base / "setid.mat", {k: np.array([v]) for k, v in parts.items()})
+    # torchvision knows the published files by their checksums.
+    checksums = {
+        key: (name, hashlib.md5((base / name).read_bytes()).hexdigest())
+        for key, name in (("label", "imagelabels.mat"), ("setid", "setid.mat"))
+    }
+    monkeypatch.setattr(torchvision.datasets.Flowers102, "_file_dict", checksums)
+    data = build_data("flowers102", str(tmp_path), 32, batch_size=5)
+    assert (data.shape, data.num_classes) == ((3, 32, 32), 102)
+    images, labels = next(iter(data.train_dataloader()))
+    assert images.shape == (5, 3, 32, 32)
+    assert sorted(labels.tolist()) == [7, 15, 23, 31, 39]
+    assert next(iter(data.val_dataloader()))[1].tolist() == [47, 55, 63]
+    assert next(iter(data.test_dataloader()))[1].tolist() == [71, 79, 87, 95]
+
+
+def test_food101(tmp_path):
+    base = tmp_path / "food-101"
+    write_images(base / "images", ["apple_pie", "waffles"], 6)
+    for file in list((base / "images").rglob("*.png")):
+        Image.open(file).save(file.with_suffix(".jpg"))
+    (base / "meta").mkdir()
+    for part, numbers in (("train", range(4)), ("test", (4, 5))):
+        names = {label: [f"{label}/{i}" for i in numbers] for label in ("apple_pie", "waffles")}
+        (base / "meta" / f"{part}.json").write_text(json.dumps(names))
+    data = build_data("food101", str(tmp_path), 32, batch_size=4)
+    assert data.num_classes == 2
+    assert next(iter(data.train_dataloader()))[0].shape == (4, 3, 32, 32)
+    assert next(iter(data.test_dataloader()))[1].tolist() == [0, 0, 1, 1]
+
+
+def test_imagenet(tmp_path):
+    classes = [f"n{i:08}" for i in range(1000)]
+    image = Image.fromarray(np.full((8, 8, 3), 100, np.uint8))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG")
+    for part in ("train", "val"):
+        for name in classes:
+            (tmp_path / part / name).mkdir(parents=True)
+            (tmp_path / part / name / "x.JPEG").write_bytes(buffer.getvalue())
+    data = build_data("imagenet", str(tmp_path), 16, batch_size=4)
+    assert (data.num_classes, data.steps_per_epoch) == (1000, 225)
+    assert next(iter(data.test_dataloader()))[1].tolist()[:3] == [0, 1, 2]
+    (tmp_path / "train" / classes[-1] / "x.JPEG").unlink()
+    (tmp_path / "train" / classes[-1]).rmdir()
+    with pytest.raises(ActivsparseError, match="classes differ"):
+        build_data("imagenet", str(tmp_path))
+
+
+def test_missing_or_unsorted_imagenet_is_explained(tmp_path):
+    with pytest.raises(
+        ActivsparseError, match=r"unpack ILSVRC2012_img_train.tar.* or set data.root"
+    ):
+        build_data("imagenet", str(tmp_path))
+    write_images(tmp_path / "train", ["n01440764", "n01443537"], 2)
+    with pytest.raises(ActivsparseError, match="val: holds no folders of classes; sort"):
+        build_data("imagenet", str(tmp_path))
+    write_images(tmp_path / "val", ["n01440764", "n01443537"], 2)
+    with pytest.raises(ActivsparseError, match=r"has 2 classes.*data\.name=image_folder"):
+        build_data("imagenet", str(tmp_path))
+
+
+@pytest.mark.parametrize("policy", ["trivial", "rand", "auto"])
+def test_augmentations_are_a_function_of_seed_epoch_and_image(policy):
+    def epoch(**options):
+        data = build_data("digits", image_size=16, batch_size=64, **options)
+        return batches(data.train_dataloader())
+
+    varied = epoch(auto_augment=policy, random_erasing=0.5)
+    again = epoch(auto_augment=policy, random_erasing=0.5)
+    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(varied, again, strict=True))
+    basic = epoch()
+    assert not any(torch.equal(a, b) for (a, _), (b, _) in zip(varied, basic, strict=True))
+    assert all(a.isfinite().all() and a.shape == (64, 1, 16, 16) for a, _ in varied)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_processes_share_each_batch(monkeypatch, processes):
+    whole = build_data("digits", image_size=8, batch_size=12, augment=False)
+    expected = batches(whole.train_dataloader())[3:]
+    monkeypatch.setattr("activsparse.data.module.world_size", lambda: processes)
+    parts = []
+    for rank in range(processes):
+        monkeypatch.setattr("activsparse.data.module.rank", lambda rank=rank: rank)
+        data = build_data("digits", image_size=8, batch_size=12, augment=False)
+        data.resume(0, 3)
+        parts.append(batches(data.train_dataloader()))
+        evaluated = sum(len(y) for _, y in data.test_dataloader())
+        assert evaluated == pytest.approx(450 / processes, abs=1)
+    for step, (images, labels) in enumerate(expected):
+        together = torch.stack([part[step][0] for part in parts], 1).flatten(0, 1)
+        assert torch.equal(together, images)
+        assert len(parts[0]) == len(expected) == len(parts[-1])
+        assert torch.equal(torch.stack([part[step][1] for part in parts], 1).flatten(), labels)
+
+
+def test_a_batch_that_cannot_be_shared_is_named(monkeypatch):
+    monkeypatch.setattr("activsparse.data.module.world_size", lambda: 3)
+    data = build_data("digits", image_size=8, batch_size=64)
+    with pytest.raises(ActivsparseError, match="choose a multiple of 3"):
+        data.train_dataloader()
+
+
+@pytest.mark.parametrize("processes", [1, 2, 5])
+@pytest.mark.parametrize("size", [5, 17, 256, 301])
+def test_fixed_batches_cover_all_images_once(size, processes):
+    ranks = [list(FixedBatches(size, 16, r, processes)) for r in range(processes)]
+    assert sorted(i for batch_list in ranks for batch in batch_list for i in batch) == [
+        *range(size)
+    ]
+    assert len({len(batch_list) for batch_list in ranks}) == 1
+    assert all(0 < len(batch) <= 16 for batch_list in ranks for batch in batch_list)
 
 
 def test_image_folder(tmp_path):
@@ -137,6 +328,7 @@ def test_image_folder(tmp_path):
     [
         ({"name": "digit"}, "did you mean digits"),
         ({"name": "image_folder"}, "set data.root"),
+        ({"name": "digits", "auto_augment": "triv"}, "did you mean trivial"),
         ({"name": "image_folder", "root": "/nowhere"}, "no folder of images"),
         ({"name": "digits", "batch_size": 5000}, "lower data.batch_size"),
     ],

@@ -6,6 +6,7 @@ from torch import nn
 
 from activsparse import ActivsparseError
 from activsparse.models import build_model, load_weights
+from activsparse.models.weights import fill_in
 from activsparse.train import Sparsifier
 
 
@@ -23,10 +24,55 @@ def test_small_resnet_is_the_network_of_the_first_study():
     assert wide(torch.zeros(1, 3, 17, 23)).shape == (1, 3)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "timm:resnet10t"])
-def test_known_names(name):
-    model = build_model(name, 7).eval()
-    assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 7)
+FAMILIES = [
+    *("resnet18", "mobilenet_v2", "mobilenet_v3_small", "squeezenet1_1", "efficientnet_b0"),
+    *("regnet_y_400mf", "timm:resnet10t"),
+]
+LARGE = ["resnet34", "resnet50", "vgg11_bn", "mobilenet_v3_large", "timm:mobilenetv3_small_050"]
+
+
+@pytest.mark.parametrize(
+    "name", [*FAMILIES, *(pytest.param(n, marks=pytest.mark.slow) for n in LARGE)]
+)
+def test_families_are_built_masked_and_trained(name):
+    model = build_model(name, 7, in_channels=1)
+    images = torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    sparsifier = Sparsifier(model, images, 0.3, pattern="random")
+    assert sparsifier.layers
+    logits = model(images)
+    assert logits.shape == (2, 7)
+    nn.functional.cross_entropy(logits, torch.tensor([1, 3])).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("resnet18", (32, 32)),
+        ("mobilenet_v2", (32, 32)),
+        ("squeezenet1_1", (32, 32)),
+        ("timm:resnet10t", (32, 32)),
+        ("small_resnet", (32, 32)),
+    ],
+)
+def test_stems_for_small_images_keep_the_resolution(name, shape):
+    model = build_model(name, 10, small_images=True)
+    sparsifier = Sparsifier(model, torch.zeros(1, 3, 32, 32), 0.3)
+    assert sparsifier.layers[0].shape == shape
+    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_stem_weights_are_fitted():
+    torch.manual_seed(0)
+    source = build_model("resnet18", 5)
+    small = build_model("resnet18", 5, in_channels=1, small_images=True)
+    fill_in(small, source.state_dict(), "resnet18")
+    middle = source.conv1.weight[:, :, 2:5, 2:5]
+    torch.testing.assert_close(small.conv1.weight, middle.sum(1, keepdim=True))
+    grey = torch.randn(1, 1, 9, 9)
+    colour = nn.functional.conv2d(grey.expand(1, 3, 9, 9), middle, padding=1)
+    torch.testing.assert_close(small.conv1(grey), colour, rtol=1e-5, atol=1e-6)
+    assert torch.equal(small.layer1[0].conv1.weight, source.layer1[0].conv1.weight)
 
 
 def test_an_import_path(monkeypatch, tmp_path):
@@ -51,7 +97,6 @@ def test_an_import_path(monkeypatch, tmp_path):
     [
         ({"name": "resnet81"}, "did you mean resnet"),
         ({"name": "timm:resnet10x"}, "did you mean resnet10t"),
-        ({"name": "resnet18", "in_channels": 1}, "set data.channels to 3"),
         ({"name": "resnet18", "depth": 3}, "cannot be built.*model.options"),
         ({"name": "small_resnet", "weights": "default"}, "no published weights"),
     ],
@@ -90,6 +135,7 @@ def test_wrong_weights_are_named(tmp_path):
     torch.save({"a": 1}, tmp_path / "empty.pt")
     with pytest.raises(ActivsparseError, match="holds no weights"):
         load_weights(model, tmp_path / "empty.pt")
-    torch.save(build_model("small_resnet", 4, in_channels=3).state_dict(), tmp_path / "rgb.pt")
-    with pytest.raises(ActivsparseError, match=r"conv1.weight has shape \(16, 3, 3, 3\)"):
-        load_weights(model, tmp_path / "rgb.pt")
+    wide = build_model("small_resnet", 4, in_channels=1, widths=[8, 32, 64])
+    torch.save(wide.state_dict(), tmp_path / "wide.pt")
+    with pytest.raises(ActivsparseError, match=r"conv1.weight has shape \(8, 1, 3, 3\)"):
+        load_weights(model, tmp_path / "wide.pt")

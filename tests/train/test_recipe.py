@@ -102,11 +102,11 @@ def test_a_file_may_extend_a_recipe(tmp_path):
         (["training.epoch=3"], "unknown key training.epoch; did you mean epochs"),
         (["dense.optimiser=sgd"], "did you mean optimizer"),
         (["spasity.sparsity=0.1"], "unknown key spasity; did you mean sparsity"),
-        (["training.epochs=many"], "training.epochs: .*not 'many'"),
+        (["training.epochs=many"], "training.epochs: should be a valid integer, not .many"),
         (["sparsity=0.3"], "sparsity is a section, not a value; it has the keys sparsity, pattern"),
         (["training.epochs"], "write key=value"),
         (["training.lr={"], "not a YAML value"),
-        (["training.lr=-1"], "training.lr: .*greater than 0"),
+        (["training.lr=-1"], "training.lr: should be greater than 0"),
     ],
 )
 def test_bad_overrides_are_named(overrides, message):

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from activsparse.data.images import Images, candidate_roots
+from activsparse.data.resize import resized
 from activsparse.errors import ActivsparseError
 
 __all__ = ["load_fashion_mnist"]
@@ -38,8 +39,8 @@ def load_fashion_mnist(root: str | None, image_size: tuple[int, int]) -> Images:
     folder = _find(root)
     train_x, train_y, test_x, test_y = (_read_idx(_file(folder, name)) for name in _FILES)
     return Images(
-        train=TensorDataset(_resized(train_x, image_size), train_y.long()),
-        test=TensorDataset(_resized(test_x, image_size), test_y.long()),
+        train=TensorDataset(resized(train_x[:, None], image_size), train_y.long()),
+        test=TensorDataset(resized(test_x[:, None], image_size), test_y.long()),
         num_classes=10,
         channels=1,
         mean=(0.286,),
@@ -85,12 +86,3 @@ def _read_idx(path: Path) -> Tensor:
     return torch.from_numpy(
         np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape).copy()
     )
-
-
-def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """(N, H, W) to (N, 1, *size), uint8."""
-    pixels = images[:, None]
-    if tuple(pixels.shape[2:]) == size:
-        return pixels
-    resized = torch.nn.functional.interpolate(pixels.float(), size, mode="bilinear", antialias=True)
-    return resized.round().clamp(0, 255).to(torch.uint8)

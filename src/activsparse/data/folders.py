@@ -1,4 +1,4 @@
-"""Data sets of image files: Flowers102 and any folder of one sub-folder per class."""
+"""Data sets of image files: Flowers102, Food101, ImageNet, or one sub-folder per class."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from activsparse.data.images import Images, candidate_roots
 from activsparse.errors import ActivsparseError
 
-__all__ = ["load_flowers102", "load_image_folder"]
+__all__ = ["load_flowers102", "load_food101", "load_image_folder", "load_imagenet"]
 
 # Of ImageNet, which pretrained networks expect.
 _MEAN = (0.485, 0.456, 0.406)
@@ -39,6 +39,58 @@ def load_flowers102(root: str | None, image_size: tuple[int, int]) -> Images:
     return Images(train, test, 102, 3, _MEAN, _STD, validation=validation, flip=True)
 
 
+def load_food101(root: str | None, image_size: tuple[int, int]) -> Images:
+    """Food-101: its own training and test parts.
+
+    Raises:
+        ActivsparseError: no copy in `root` and no download.
+    """
+    from torchvision.datasets import Food101
+
+    folder = next((r for r in candidate_roots(root) if (r / "food-101").is_dir()), None)
+    folder = folder or candidate_roots(root)[0]
+    try:
+        train, test = (Food101(str(folder), part, download=True) for part in ("train", "test"))
+    except (OSError, URLError, RuntimeError, KeyError, ValueError) as error:
+        raise ActivsparseError(
+            f"Food101 is not in {folder} and cannot be downloaded ({error}); unpack "
+            "food-101.tar.gz there, which gives food-101/images/ and food-101/meta/"
+        ) from error
+    return Images(train, test, len(train.classes), 3, _MEAN, _STD, flip=True)
+
+
+def load_imagenet(root: str | None, image_size: tuple[int, int]) -> Images:
+    """ImageNet-1K as `train/nXXXXXXXX/*` and `val/nXXXXXXXX/*`, 1000 classes in both.
+
+    The published validation images are the test images; the validation part is split off the
+    training images.
+
+    Raises:
+        ActivsparseError: no such folders, validation images that are not sorted into classes, or
+            not 1000 of them.
+    """
+    places = [p for r in candidate_roots(root) for p in (r, r / "imagenet")]
+    base = next((p for p in places if (p / "train").is_dir()), None)
+    if base is None:
+        raise ActivsparseError(
+            f"ImageNet is not in {places[0]} and cannot be downloaded without an account; unpack "
+            "ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar of image-net.org to "
+            "train/nXXXXXXXX/ and val/nXXXXXXXX/ there, or set data.root to where they are"
+        )
+    if not any(p.is_dir() for p in (base / "val").glob("*")):
+        raise ActivsparseError(
+            f"{base / 'val'}: holds no folders of classes; sort the validation images into "
+            "val/nXXXXXXXX/ (torchvision.datasets.ImageNet does it from the archives)"
+        )
+    images = load_image_folder(str(base), image_size)
+    if images.num_classes != 1000:
+        raise ActivsparseError(
+            f"{base / 'train'}: has {images.num_classes} classes, ImageNet-1K has 1000; "
+            "complete it, or use data.name=image_folder for a part of it"
+        )
+    return images
+
+
 def load_image_folder(root: str | None, image_size: tuple[int, int]) -> Images:
     """A folder with `train/CLASS/*`, and optionally `val/CLASS/*` and `test/CLASS/*`.
 
@@ -49,7 +101,9 @@ def load_image_folder(root: str | None, image_size: tuple[int, int]) -> Images:
         ActivsparseError: no root, no such folders, no images, or other classes in one of them.
     """
     if root is None:
-        raise ActivsparseError("data image_folder: needs a folder; set data.root")
+        raise ActivsparseError(
+            "data image_folder: needs a folder with train/CLASS/*.jpg; set data.root"
+        )
     base = Path(root).expanduser()
     train = _folder(base / "train")
     parts: dict[str, Any] = {}

@@ -9,11 +9,12 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
-from torchvision.transforms import v2
 
+from activsparse.data.augment import Augmentation, plain, statistics, varied
 from activsparse.data.images import Images
-from activsparse.data.sampler import EpochSampler, Varied
+from activsparse.data.sampler import EpochSampler, FixedBatches, Varied
 from activsparse.errors import ActivsparseError
+from activsparse.train.distributed import rank, world_size
 
 __all__ = ["ImageData"]
 
@@ -21,13 +22,17 @@ __all__ = ["ImageData"]
 class ImageData(pl.LightningDataModule):
     """Training, validation and test batches (N, C, H, W) float32, normalised, with labels (N,).
 
-    The validation images never come from the test set, which is for the final number only.
+    The validation images never come from the test set, which is for the final number only. Under
+    torch.distributed each process gets its part of every batch, so that all of them together train
+    on what one alone would.
 
     Attributes:
         num_classes: labels are 0 .. num_classes - 1.
         shape: (C, H, W) of an image.
         steps_per_epoch: training batches; the last incomplete one is left out.
         has_test: whether there are test images.
+        mean: what was subtracted from values in [0, 1], per channel.
+        std: what they were then divided by.
     """
 
     def __init__(
@@ -37,7 +42,7 @@ class ImageData(pl.LightningDataModule):
         batch_size: int,
         *,
         channels: int | None,
-        augment: bool,
+        augmentation: Augmentation,
         validation: float,
         workers: int,
         seed: int,
@@ -47,6 +52,7 @@ class ImageData(pl.LightningDataModule):
         self.shape = (channels or images.channels, *image_size)
         self.batch_size = batch_size
         self.workers = workers
+        self.mean, self.std = statistics(images, self.shape[0])
         train, held_out = images.train, images.validation
         if held_out is None:
             train, held_out = _split(images.train, validation)
@@ -55,10 +61,10 @@ class ImageData(pl.LightningDataModule):
                 f"{_size(train)} training images do not fill a batch of {batch_size}; "
                 "lower data.batch_size"
             )
-        plain = _plain(images, self.shape)
-        self._train = Varied(train, _varied(images, self.shape) if augment else plain, seed)
-        self._validation = _Plain(held_out, plain)
-        self._test = None if images.test is None else _Plain(images.test, plain)
+        unchanged = plain(images, self.shape)
+        self._train = Varied(train, varied(images, self.shape, augmentation), seed)
+        self._validation = _Plain(held_out, unchanged)
+        self._test = None if images.test is None else _Plain(images.test, unchanged)
         self._sampler = EpochSampler(len(self._train), seed)
         self.steps_per_epoch = len(self._train) // batch_size
         self.has_test = self._test is not None
@@ -68,10 +74,22 @@ class ImageData(pl.LightningDataModule):
         self._sampler.resume(epoch, batches * self.batch_size)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Batches in an order given by (seed, epoch)."""
+        """Batches in an order given by (seed, epoch).
+
+        Raises:
+            ActivsparseError: the batch size cannot be shared out evenly to all processes.
+        """
+        processes = world_size()
+        if self.batch_size % processes:
+            raise ActivsparseError(
+                f"data.batch_size {self.batch_size} is the number of images of all {processes} "
+                f"processes together; choose a multiple of {processes}"
+            )
+        # Image i of each batch goes to process i % processes.
+        self._sampler.share(rank(), processes, self.steps_per_epoch * self.batch_size)
         return DataLoader(
             self._train,
-            self.batch_size,
+            self.batch_size // processes,
             sampler=self._sampler,
             drop_last=True,
             num_workers=self.workers,
@@ -86,7 +104,8 @@ class ImageData(pl.LightningDataModule):
         return self._plain_loader(self._test or self._validation)
 
     def _plain_loader(self, dataset: Dataset[Any]) -> DataLoader[Any]:
-        return DataLoader(dataset, max(self.batch_size, 128), num_workers=self.workers)
+        batches = FixedBatches(_size(dataset), max(self.batch_size, 128), rank(), world_size())
+        return DataLoader(dataset, batch_sampler=batches, num_workers=self.workers)
 
 
 class _Plain(Dataset[tuple[Tensor, int]]):
@@ -113,50 +132,3 @@ def _split(dataset: Dataset[Any], share: float) -> tuple[Dataset[Any], Dataset[A
     order = torch.randperm(_size(dataset), generator=torch.Generator().manual_seed(0)).tolist()
     held_out = max(1, round(share * len(order)))
     return Subset(dataset, order[held_out:]), Subset(dataset, order[:held_out])
-
-
-def _plain(images: Images, shape: tuple[int, int, int]) -> Callable[[Any], Tensor]:
-    size = shape[1:]
-    # The usual margin: the short side is an eighth larger than the crop.
-    scale = [] if images.small else [v2.Resize(round(max(size) * 8 / 7)), v2.CenterCrop(size)]
-    return _pipeline(images, shape, scale)
-
-
-def _varied(images: Images, shape: tuple[int, int, int]) -> Callable[[Any], Tensor]:
-    size = shape[1:]
-    steps: list[Any] = (
-        [v2.RandomCrop(size, padding=max(1, min(size) // 14))]
-        if images.small
-        else [v2.RandomResizedCrop(size)]
-    )
-    if images.flip:
-        steps.append(v2.RandomHorizontalFlip())
-    return _pipeline(images, shape, steps)
-
-
-def _pipeline(
-    images: Images, shape: tuple[int, int, int], steps: list[Any]
-) -> Callable[[Any], Tensor]:
-    convert = [v2.Grayscale(1)] if shape[0] == 1 else [v2.RGB()]
-    mean, std = list(images.mean), list(images.std)
-    if len(mean) != shape[0]:
-        mean, std = [sum(mean) / len(mean)] * shape[0], [sum(std) / len(std)] * shape[0]
-    # Small images are tensors already; each needless transform costs as much as a crop.
-    before = [] if images.small else [v2.ToImage()]
-    same = images.small and shape[0] == images.channels
-    pipeline: Callable[[Any], Tensor] = v2.Compose(
-        [*before, *([] if same else convert), *steps, _Normalise(mean, std)]
-    )
-    return pipeline
-
-
-class _Normalise:
-    """uint8 (C, H, W) to float32 of zero mean and unit deviation; one step where v2 needs two."""
-
-    def __init__(self, mean: list[float], std: list[float]) -> None:
-        deviation = torch.tensor(std)[:, None, None]
-        self.scale = 1 / (255 * deviation)
-        self.shift = torch.tensor(mean)[:, None, None] / deviation
-
-    def __call__(self, image: Tensor) -> Tensor:
-        return image.as_subclass(Tensor) * self.scale - self.shift

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from activsparse.data.augment import AUTO_AUGMENT, Augmentation
+from activsparse.data.cifar import load_cifar10, load_cifar100
 from activsparse.data.digits import load_digits
 from activsparse.data.fashion_mnist import load_fashion_mnist
-from activsparse.data.folders import load_flowers102, load_image_folder
+from activsparse.data.folders import (
+    load_flowers102,
+    load_food101,
+    load_image_folder,
+    load_imagenet,
+)
 from activsparse.data.images import Images
 from activsparse.data.module import ImageData
 from activsparse.errors import ActivsparseError
@@ -15,10 +22,14 @@ from activsparse.train.names import suggest
 __all__ = ["build_data"]
 
 _SOURCES: dict[str, Callable[[str | None, tuple[int, int]], Images]] = {
+    "cifar10": load_cifar10,
+    "cifar100": load_cifar100,
     "digits": load_digits,
     "fashion_mnist": load_fashion_mnist,
     "flowers102": load_flowers102,
+    "food101": load_food101,
     "image_folder": load_image_folder,
+    "imagenet": load_imagenet,
 }
 
 
@@ -30,6 +41,8 @@ def build_data(
     *,
     channels: int | None = None,
     augment: bool = True,
+    auto_augment: str | None = None,
+    random_erasing: float = 0.0,
     validation: float = 0.1,
     workers: int = 0,
     seed: int = 0,
@@ -37,12 +50,15 @@ def build_data(
     """Build a data module.
 
     Args:
-        name: `digits`, `fashion_mnist`, `flowers102` or `image_folder`.
+        name: `cifar10`, `cifar100`, `digits`, `fashion_mnist`, `flowers102`, `food101`,
+            `image_folder` or `imagenet`.
         root: folder of the data; by default $ACTIVSPARSE_DATA, then ./data.
         image_size: side, or (H, W), of the images the network sees.
         batch_size: images per step.
         channels: 1 or 3 converts the images; None keeps them.
         augment: whether training images are varied (shifts or crops, mirroring where harmless).
+        auto_augment: `trivial`, `rand` or `auto`: torchvision's policy of that name on top.
+        random_erasing: probability that a rectangle of a training image is blanked.
         validation: share of the training images held out, where the data has no part for it.
         workers: processes that load images.
         seed: of the order and the variation of training images.
@@ -52,6 +68,10 @@ def build_data(
     """
     if name not in _SOURCES:
         raise ActivsparseError(f"data {name!r} is unknown; {suggest(name, _SOURCES)}")
+    if auto_augment is not None and auto_augment not in AUTO_AUGMENT:
+        raise ActivsparseError(
+            f"auto_augment {auto_augment!r} is unknown; {suggest(auto_augment, AUTO_AUGMENT)}"
+        )
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     images = _SOURCES[name](root, (size[0], size[1]))
     return ImageData(
@@ -59,7 +79,7 @@ def build_data(
         (size[0], size[1]),
         batch_size,
         channels=channels,
-        augment=augment,
+        augmentation=Augmentation(augment, auto_augment, random_erasing),
         validation=validation,
         workers=workers,
         seed=seed,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-__all__ = ["EpochSampler", "Varied"]
+__all__ = ["EpochSampler", "FixedBatches", "Varied"]
 
 
 def _seed(*parts: int) -> int:
@@ -30,6 +30,11 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.seed = seed
         self.epoch = 0
         self.skip = 0
+        self._rank, self._processes, self._used = 0, 1, size
+
+    def share(self, rank: int, processes: int, used: int) -> None:
+        """Yield every `processes`-th of the first `used` images of the order, from `rank` on."""
+        self._rank, self._processes, self._used = rank, processes, used
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch; Lightning calls this."""
@@ -37,17 +42,40 @@ class EpochSampler(Sampler[tuple[int, int]]):
             self.epoch, self.skip = epoch, 0
 
     def resume(self, epoch: int, skip: int) -> None:
-        """Start within `epoch`, after `skip` images of it."""
+        """Start within `epoch`, after `skip` images of it, those of all processes together."""
         self.epoch, self.skip = epoch, skip
 
     def __len__(self) -> int:
-        return self.size
+        return self._used // self._processes
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         generator = torch.Generator().manual_seed(_seed(self.seed, self.epoch))
         order = torch.randperm(self.size, generator=generator).tolist()
-        for index in order[self.skip :]:
+        for index in order[self.skip + self._rank : self._used : self._processes]:
             yield self.epoch, index
+
+
+class FixedBatches(Sampler[list[int]]):
+    """Batches of all images in order, each image in one process, equally many batches in each.
+
+    Args:
+        size: number of images.
+        batch_size: largest batch.
+        rank: of this process.
+        processes: their number.
+    """
+
+    def __init__(self, size: int, batch_size: int, rank: int = 0, processes: int = 1) -> None:
+        count = -(-size // (batch_size * processes))
+        # Collective operations of a forward pass must meet in every process, so none may run out.
+        parts = np.array_split(np.arange(size), count * processes)
+        self.batches = [part.tolist() for part in parts[rank::processes]]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
 
 
 class Varied(Dataset[tuple[Tensor, int]]):

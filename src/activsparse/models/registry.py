@@ -11,6 +11,7 @@ from torch import nn
 
 from activsparse.errors import ActivsparseError
 from activsparse.models.small_resnet import SmallResNet
+from activsparse.models.stem import adapt_stem
 from activsparse.models.weights import fill_in, load_weights
 from activsparse.models.yolov5 import yolov5n, yolov5s
 from activsparse.train.names import suggest
@@ -30,6 +31,7 @@ def build_model(
     weights: str | None = None,
     *,
     in_channels: int = 3,
+    small_images: bool = False,
     **options: Any,
 ) -> nn.Module:
     """Build a classifier or a detector.
@@ -41,6 +43,7 @@ def build_model(
         weights: a file (see `load_weights`), or `default` for the published weights, which are
             downloaded. The head is replaced where its number of classes differs.
         in_channels: channels of the images.
+        small_images: fit the stem to images of about 32 pixels: see `stem.adapt_stem`.
         options: passed to the model's constructor.
 
     Raises:
@@ -53,7 +56,10 @@ def build_model(
     elif name in _OWN:
         model = _call(_OWN[name], name, num_classes=num_classes, in_channels=in_channels, **options)
     else:
-        model = _torchvision(name, num_classes, in_channels, options)
+        model = _torchvision(name, num_classes, options)
+        adapt_stem(model, in_channels, small_images)
+    if small_images:
+        adapt_stem(model, in_channels, small_images)
     if weights == "default":
         fill_in(model, _published(name), f"published weights of {name}")
     elif weights is not None:
@@ -76,9 +82,7 @@ def _call(factory: Callable[..., Any], model_name: str, /, **options: Any) -> nn
     return model
 
 
-def _torchvision(
-    name: str, num_classes: int, in_channels: int, options: dict[str, Any]
-) -> nn.Module:
+def _torchvision(name: str, num_classes: int, options: dict[str, Any]) -> nn.Module:
     from torchvision import models
 
     known = models.list_models(module=models)
@@ -86,10 +90,6 @@ def _torchvision(
         raise ActivsparseError(
             f"model {name!r} is unknown; {suggest(name, [*_OWN, *known])} "
             "(or timm:NAME, or package.module:factory)"
-        )
-    if in_channels != 3:
-        raise ActivsparseError(
-            f"model {name} takes images of 3 channels, not {in_channels}; set data.channels to 3"
         )
     return _call(models.get_model, name, name=name, num_classes=num_classes, **options)
 

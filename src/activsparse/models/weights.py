@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from activsparse.errors import ActivsparseError
 from activsparse.files import require_file
+from activsparse.models.stem import fit_stem_weight, stem_name
 from activsparse.train.hooks import MASK, SOURCE, STATE
 
 __all__ = ["fill_in", "load_weights"]
@@ -25,7 +26,8 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 
     Takes a plain state dict, or one under `state_dict`, `model` or `model_state` (checkpoints of
     Lightning, timm and torchvision's references), with the prefixes of wrappers, and drops masks.
-    A head for another number of classes is left as it is.
+    A head for another number of classes is left as it is; a stem of a larger kernel or of other
+    channels is fitted (see `stem.fit_stem_weight`).
 
     Raises:
         ActivsparseError: not a file of weights, or weights of another network.
@@ -58,6 +60,9 @@ def fill_in(model: nn.Module, state: Mapping[str, Any], where: str) -> None:
         for prefix in _PREFIXES:
             if not set(weights) & set(own):
                 weights = {key.removeprefix(prefix): value for key, value in weights.items()}
+    stem = f"{stem_name(model)}.weight"
+    if stem in weights and _fits_stem(weights[stem], own[stem]):
+        weights[stem] = fit_stem_weight(weights[stem], own[stem])
     head = _head(model)
     replaced = set()
     for key, value in own.items():
@@ -74,6 +79,13 @@ def fill_in(model: nn.Module, state: Mapping[str, Any], where: str) -> None:
         _log.info("%s: the head %s starts anew, for another number of classes", where, head)
     kept = {key: value for key, value in weights.items() if key in own and key not in replaced}
     model.load_state_dict(kept, strict=False)
+
+
+def _fits_stem(weight: Tensor, own: Tensor) -> bool:
+    """Whether `weight` is that of a larger kernel or of other channels than `own`."""
+    larger = all(a >= b for a, b in zip(weight.shape[2:], own.shape[2:], strict=True))
+    other = weight.shape != own.shape and own.shape[1] in (1, 3) and weight.shape[1] in (1, 3)
+    return weight.shape[0] == own.shape[0] and larger and other
 
 
 def _head(model: nn.Module) -> str | None:

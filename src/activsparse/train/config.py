@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -12,6 +14,7 @@ from activsparse.train.names import suggest
 __all__ = [
     "Config",
     "DataSection",
+    "DistillationSection",
     "ModelSection",
     "SparsitySection",
     "TrainingSection",
@@ -31,11 +34,12 @@ class ModelSection(_Section):
 
     name: str = "small_resnet"
     weights: str | None = None
+    small_images: bool = False
     options: dict[str, Any] = {}
 
 
 class DataSection(_Section):
-    """The images: see `activsparse.data.build_data`."""
+    """The images: see `activsparse.data.build_data`; `batch_size` counts all processes."""
 
     name: str = "digits"
     root: str | None = None
@@ -43,12 +47,18 @@ class DataSection(_Section):
     channels: Literal[1, 3] | None = None
     batch_size: PositiveInt = 64
     augment: bool = True
+    auto_augment: Literal["trivial", "rand", "auto"] | None = None
+    random_erasing: Fraction = 0.0
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
     workers: Annotated[int, Field(ge=0)] = 0
 
 
 class TrainingSection(_Section):
-    """One phase of training; precision `auto` is 16-mixed on CUDA, else 32-true."""
+    """One phase of training; precision `auto` is 16-mixed on CUDA, else 32-true.
+
+    `mixup` and `cutmix` are the parameters of their Beta distributions, 0 leaves them out.
+    `save_every` writes last.ckpt every so many optimiser steps, besides each epoch.
+    """
 
     epochs: PositiveInt = 10
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
@@ -59,9 +69,31 @@ class TrainingSection(_Section):
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
     weight_decay: Annotated[float, Field(ge=0)] = 5e-5
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    mixup: Annotated[float, Field(ge=0)] = 0.0
+    cutmix: Annotated[float, Field(ge=0)] = 0.0
     gradient_clip: Annotated[float, Field(gt=0)] | None = 10.0
     accumulate: PositiveInt = 1
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    freeze_norms: bool = False
+    save_every: PositiveInt | None = None
+
+
+class DistillationSection(_Section):
+    """A teacher whose softmax the network imitates in the phase with masks.
+
+    `teacher` is `dense` (the run's own dense phase, or `init_from`) or a run folder; or else
+    `model` describes a network with weights. The loss is `weight` times the divergence from the
+    teacher, plus the label loss unless `only`. `mean` and `std` are the teacher's own, where its
+    images were normalised in another way.
+    """
+
+    teacher: str | None = "dense"
+    model: ModelSection | None = None
+    weight: Annotated[float, Field(gt=0)] = 5.0
+    only: bool = False
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    mean: list[float] | None = None
+    std: list[Annotated[float, Field(gt=0)]] | None = None
 
 
 class SparsitySection(_Section):
@@ -98,12 +130,14 @@ class Config(_Section):
     seed: Annotated[int, Field(ge=0)] = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: PositiveInt | None = None
+    tensorboard: bool = False
     init_from: str | None = None
     model: ModelSection = ModelSection()
     data: DataSection = DataSection()
     dense: TrainingSection | None = None
     training: TrainingSection = TrainingSection()
     sparsity: SparsitySection | None = SparsitySection()
+    distillation: DistillationSection | None = None
 
 
 def parse_config(values: dict[str, Any], where: str) -> Config:
@@ -117,31 +151,61 @@ def parse_config(values: dict[str, Any], where: str) -> Config:
         ActivsparseError: an unknown key or a wrong value; all of them in one line.
     """
     values = dict(values)
-    if isinstance(values.get("dense"), dict) and isinstance(values.get("training", {}), dict):
-        values["dense"] = {**values.get("training", {}), **values["dense"]}
+    own: Any = values.get("dense")
+    if isinstance(own, dict) and isinstance(values.get("training", {}), dict):
+        values["dense"] = {**values.get("training", {}), **own}
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        problems = dict.fromkeys(_describe(e) for e in error.errors())
-        raise ActivsparseError(f"{where}: {'; '.join(problems)}") from None
+        problems: dict[str, list[Any]] = {}
+        for found in error.errors(include_url=False):
+            path = _path(found["loc"], values)
+            inherited = path[0] == "dense" and len(path) > 1 and path[1] not in own
+            if not inherited:
+                # Each member of a union complains for itself; they share a key.
+                problems.setdefault(".".join(path), []).append(found)
+        described = "; ".join(_describe(path, found) for path, found in problems.items())
+        raise ActivsparseError(f"{where}: {described}") from None
 
 
-def _describe(error: Any) -> str:
-    path = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        *parents, key = error["loc"]
-        return f"unknown key {path}; {suggest(str(key), _keys(parents))}"
-    if error["type"] == "model_type":
-        keys = ", ".join(_keys(error["loc"]))
-        return f"{path} is a section, not a value; it has the keys {keys}"
-    message = error["msg"][0].lower() + error["msg"][1:]
-    return f"{path}: {message}, not {error['input']!r}"
+def _path(location: tuple[str | int, ...], values: Any) -> list[str]:
+    """The key as it is written in the recipe, without pydantic's names of union members."""
+    path = []
+    for part in location:
+        try:
+            values = values[part]
+        except (KeyError, IndexError, TypeError):
+            continue
+        path.append(str(part))
+    return path
 
 
-def _keys(path: Any) -> list[str]:
+def _describe(path: str, errors: list[Any]) -> str:
+    first = errors[0]
+    *parents, key = path.split(".")
+    value = first["input"]
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {path}; {suggest(key, _keys(parents))}"
+    if first["type"] == "model_type":
+        return f"{path} is a section, not a value; it has the keys {', '.join(_keys([key]))}"
+    if first["type"] == "literal_error" and isinstance(value, str):
+        valid = re.findall(r"'([^']*)'", first["ctx"]["expected"])
+        return f"{path}: {value!r} is unknown; {suggest(value, valid)}"
+    wanted = dict.fromkeys(
+        "a pair" if e["type"] in ("missing", "tuple_type", "too_long") else _wish(e["msg"])
+        for e in errors
+    )
+    return f"{path}: should be {' or '.join(wanted)}, not {value!r}"
+
+
+def _wish(message: str) -> str:
+    return message.partition(",")[0].removeprefix("Input should be ")
+
+
+def _keys(path: Iterable[str]) -> list[str]:
     section: type[BaseModel] = Config
     for part in path:
-        section = _SECTIONS.get(str(part), section)
+        section = _SECTIONS.get(part, section)
     return list(section.model_fields)
 
 
@@ -151,4 +215,5 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "dense": TrainingSection,
     "training": TrainingSection,
     "sparsity": SparsitySection,
+    "distillation": DistillationSection,
 }

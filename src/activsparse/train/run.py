@@ -72,7 +72,11 @@ def load_run(run_dir: str | Path, checkpoint: str = "best") -> Run:
             "train again or use another checkpoint"
         ) from error
     model = build_model(
-        config.model.name, num_classes, in_channels=shape[0], **config.model.options
+        config.model.name,
+        num_classes,
+        in_channels=shape[0],
+        small_images=config.model.small_images,
+        **config.model.options,
     )
     example = example_input(shape)
     sparsifier = make_sparsifier(model, example, config, total_steps=1)

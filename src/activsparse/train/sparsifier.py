@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from activsparse.errors import ActivsparseError
 from activsparse.masks import FloatMap, Mask, nearest_source
 from activsparse.train.choose import choose_sparsities
+from activsparse.train.distributed import mean_loss
 from activsparse.train.hooks import MASK, SOURCE, STATE, attach_mask, remove_masks
 from activsparse.train.layers import ConvLayer, find_layers
 from activsparse.train.names import suggest
@@ -185,7 +186,7 @@ class Sparsifier:
         """
         step = self.current_step
         if loss is not None and not self.frozen and self.schedule.is_pruning_step(step):
-            self.state.remember(step, _mean_over_ranks(loss))
+            self.state.remember(step, self._mean_over_ranks(loss))
         self.state.step += 1
         self._enter(step + 1)
 
@@ -258,6 +259,10 @@ class Sparsifier:
             for layer, host in zip(self._layers, self._hosts, strict=True)
         }
 
+    def _mean_over_ranks(self, loss: Tensor | float) -> float:
+        state = self.state
+        return mean_loss(loss, int(state.seed), int(state.step), device=state.step.device)
+
     @property
     def _final(self) -> list[float]:
         return [self.requested[layer.name] for layer in self._layers]
@@ -290,13 +295,3 @@ class Sparsifier:
             if SOURCE in host._buffers:
                 source = nearest_source(mask).astype(np.int64)
                 host.get_buffer(SOURCE).copy_(torch.from_numpy(source))
-
-
-def _mean_over_ranks(loss: Tensor | float) -> float:
-    distributed = torch.distributed
-    value = torch.as_tensor(loss).detach()
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return float(value)
-    value = value.clone()
-    distributed.all_reduce(value)
-    return float(value) / distributed.get_world_size()

@@ -210,6 +210,7 @@ def _network(config: Config, data: ImageData) -> nn.Module:
         data.num_classes,
         config.model.weights if start is None else None,
         in_channels=data.shape[0],
+        small_images=config.model.small_images,
         **config.model.options,
     )
     if start is not None and start.is_dir():

@@ -1,0 +1,76 @@
+"""What the processes of a data-parallel run must agree about."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from activsparse.errors import ActivsparseError
+
+__all__ = ["any_rank", "is_distributed", "launched_processes", "mean_loss", "rank", "world_size"]
+
+
+def is_distributed() -> bool:
+    """Whether a process group of torch.distributed is open."""
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def rank() -> int:
+    """Number of this process; before the group is open, the one torchrun gave it."""
+    return torch.distributed.get_rank() if is_distributed() else _environment("RANK", 0)
+
+
+def world_size() -> int:
+    """Number of processes in the open group, else 1."""
+    return torch.distributed.get_world_size() if is_distributed() else 1
+
+
+def launched_processes() -> tuple[int, int]:
+    """(processes on this machine, machines) as torchrun launched them; (1, 1) without it."""
+    if not torch.distributed.is_torchelastic_launched():
+        return 1, 1
+    local = _environment("LOCAL_WORLD_SIZE", 1)
+    return local, _environment("WORLD_SIZE", local) // local
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether `flag` is set in any process; all must ask together."""
+    if world_size() == 1:
+        return flag
+    flags: list[Any] = [None] * world_size()
+    torch.distributed.all_gather_object(flags, flag)
+    return any(flags)
+
+
+def mean_loss(loss: Tensor | float, *same: int, device: torch.device | None = None) -> float:
+    """Mean of `loss` over all processes, the same number in each, bit for bit.
+
+    Args:
+        loss: scalar.
+        same: whole numbers that must be equal everywhere, such as seed and step.
+        device: one that the process group's backend can send from.
+
+    Raises:
+        ActivsparseError: the numbers differ, so the masks would.
+    """
+    value = torch.as_tensor(loss).detach().double().reshape(())
+    if world_size() == 1:
+        return float(value)
+    # Whole numbers above 2^53 would be rounded alike on every rank.
+    own = torch.stack([value.cpu(), *(torch.tensor(float(n)).double() for n in same)]).to(device)
+    gathered = [torch.empty_like(own) for _ in range(world_size())]
+    torch.distributed.all_gather(gathered, own)
+    table = torch.stack(gathered).cpu()
+    if not (table[:, 1:] == table[0, 1:]).all():
+        raise ActivsparseError(
+            f"the processes differ in seed or step ({table[:, 1:].long().tolist()}); give each "
+            "Sparsifier the same seed and step it equally often"
+        )
+    return float(table[:, 0].sum()) / world_size()
+
+
+def _environment(name: str, default: int) -> int:
+    return int(os.environ.get(name, default))
