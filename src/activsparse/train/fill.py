@@ -40,7 +40,7 @@ def fill_nearest(maps: Tensor, source: Tensor) -> Tensor:
             which those it names must be.
     """
     if _trains_in_rows(maps):
-        filled: Tensor = _NearestRows.apply(maps, source)  # type: ignore[no-untyped-call]
+        filled: Tensor = _NearestRows.apply(maps, source)
         return filled
     return maps.flatten(2).index_select(2, source).reshape(maps.shape)
 
@@ -79,4 +79,5 @@ def _rows(maps: Tensor) -> Tensor:
 
 
 def _maps(rows: Tensor, like: Tensor) -> Tensor:
-    return rows.unflatten(1, like.shape[2:]).permute(0, 3, 1, 2)
+    n, c, h, w = like.shape
+    return rows.reshape(n, h, w, c).permute(0, 3, 1, 2)

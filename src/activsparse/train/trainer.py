@@ -23,6 +23,7 @@ from activsparse.train.config import Config
 from activsparse.train.interrupt import Interruption
 from activsparse.train.module import Classifier
 from activsparse.train.progress import TrainingProgress
+from activsparse.train.prune import follow_pruned
 from activsparse.train.quiet import quiet_lightning
 from activsparse.train.recipe import dump_config, read_config
 from activsparse.train.run import example_input, load_run, make_sparsifier
@@ -48,6 +49,7 @@ def train(config: Config, out: str | Path, *, console: Console | None = None) ->
             finite.
         Interrupted: by SIGINT or SIGTERM; `resume` continues.
     """
+    config = follow_pruned(config)
     folder = Path(out)
     if (folder / "config.yaml").exists():
         raise ActivsparseError(

@@ -1,0 +1,217 @@
+"""The Fashion-MNIST study: what masks cost in accuracy, at equal training.
+
+    python reproduce/fashion_mnist.py --out study     # hours on a CPU; stop and repeat it at will
+    taskset -c 1 python reproduce/fashion_mnist.py --out study --latency
+    python reproduce/fashion_mnist.py --plot
+
+One dense network per seed (`base`) is trained for 5 epochs; every row then trains that network for
+2 more epochs in its own way, `dense` without masks. Runs are resumed where they were stopped and
+done once. The results are in reproduce/results; the plot and the table in docs follow from those.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from activsparse.errors import ActivsparseError
+from activsparse.files import atomic_path
+
+RESULTS = Path(__file__).parent / "results"
+SIZE = 28
+EPOCHS = 2
+# What all runs share: bf16 halves the time, and the accuracy lost to it is the same in all rows.
+COMMON = ("threads=1", "training.precision=bf16-mixed", "data.validation=0.05")
+BASE = ("dense=null", "sparsity=null", "training.epochs=5", "training.lr=0.1")
+DENSE = "sparsity=null"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to go on training the base network: a recipe, with changes."""
+
+    recipe: str
+    changes: tuple[str, ...] = ()
+    pruned: float | None = None  # share of channels taken out of the base before
+
+
+def _masks(pattern: str, sparsity: float, fill: str = "zero") -> tuple[str, ...]:
+    return (f"sparsity.pattern={pattern}", f"sparsity.sparsity={sparsity}", f"sparsity.fill={fill}")
+
+
+_PLAIN = "fashion_mnist_tiles"
+ROWS = {
+    # The rows the comparison stands on come first.
+    "dense": Row(_PLAIN, (DENSE,)),
+    "input 23": Row(_PLAIN, (DENSE, "data.image_size=23")),
+    "input 20": Row(_PLAIN, (DENSE, "data.image_size=20")),
+    "paper 0.3": Row("fashion_mnist_paper"),
+    "best 0.3": Row("fashion_mnist_best"),
+    "best 0.5": Row("fashion_mnist_best", ("sparsity.sparsity=0.5",)),
+    "paper 0.5": Row("fashion_mnist_paper", ("sparsity.sparsity=0.5",)),
+    "lattice 0.33": Row(_PLAIN, _masks("lattice", 0.33)),
+    "lattice 0.5": Row(_PLAIN, _masks("lattice", 0.5)),
+    "tiles 0.3": Row(_PLAIN, _masks("tiles", 0.3)),
+    "lattice 0.33 nearest": Row(_PLAIN, _masks("lattice", 0.33, "nearest")),
+    "lattice 0.5 nearest": Row(_PLAIN, _masks("lattice", 0.5, "nearest")),
+    "tiles 0.3 nearest": Row(_PLAIN, _masks("tiles", 0.3, "nearest")),
+    "channels 0.16": Row(_PLAIN, (DENSE,), pruned=0.16),
+    "channels 0.29": Row(_PLAIN, (DENSE,), pruned=0.29),
+    "channels 0.16, best 0.3": Row("fashion_mnist_best", pruned=0.16),
+    "paper 0.2": Row("fashion_mnist_paper", ("sparsity.sparsity=0.2",)),
+    "lattice 0.2": Row(_PLAIN, _masks("lattice", 0.2)),
+    "lattice 0.2 nearest": Row(_PLAIN, _masks("lattice", 0.2, "nearest")),
+}
+
+
+def main() -> int:
+    """Carry out what the command line asks for."""
+    args = _arguments()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
+    rows = {name: row for name, row in ROWS.items() if not args.rows or name in args.rows}
+    try:
+        if args.plot:
+            from fashion_mnist_plot import plot
+
+            plot(RESULTS)
+        elif args.latency:
+            from fashion_mnist_latency import latency
+
+            latency(args.out, list(rows), RESULTS)
+        else:
+            _train(args.out, rows, args.seeds, args.results)
+    except ActivsparseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("study"), help="folder of the runs")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the CSV file")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=[], metavar="ROW")
+    parser.add_argument(
+        "--latency", action="store_true", help="time the networks of seed 0 in the engine"
+    )
+    parser.add_argument(
+        "--plot", action="store_true", help="draw docs/fashion_mnist.png and print the table"
+    )
+    return parser.parse_args()
+
+
+def run_folder(out: Path, row: str, seed: int) -> Path:
+    """Where a run of the study lies."""
+    return out / f"seed{seed}" / row.replace(", ", "_").replace(" ", "_")
+
+
+def _train(out: Path, rows: dict[str, Row], seeds: list[int], results: Path) -> None:
+    from activsparse.train.interrupt import Interrupted
+
+    jobs = [(seed, name) for seed in seeds for name in rows]
+    try:
+        for number, (seed, name) in enumerate(jobs):
+            _log.info("%d of %d: %s, seed %d", number + 1, len(jobs), name, seed)
+            base = run_folder(out, "base", seed)
+            _run(base, "fashion_mnist_tiles", [*BASE, *COMMON, f"seed={seed}"])
+            row = rows[name]
+            start = [
+                f"init_from={_start(base, row.pruned)}",
+                "dense=null",
+                f"training.epochs={EPOCHS}",
+                f"seed={seed}",
+            ]
+            _run(run_folder(out, name, seed), row.recipe, [*start, *COMMON, *row.changes])
+            _write_results(out, results)
+    except Interrupted:
+        _log.info("stopped; the same command goes on from here")
+
+
+def _start(base: Path, pruned: float | None) -> Path:
+    """The base network, or the smaller one that pruning makes of it."""
+    from activsparse.train.prune import prune_run
+
+    if pruned is None:
+        return base
+    folder = base.with_name(f"base_without_{pruned}")
+    if not (folder / "config.yaml").is_file():
+        prune_run(base, folder, pruned, round_to=1)
+    return folder
+
+
+def _run(folder: Path, recipe: str, changes: list[str]) -> None:
+    from activsparse.train.recipe import load_config
+    from activsparse.train.trainer import resume, train
+
+    if (folder / "summary.json").is_file():
+        return
+    if (folder / "config.yaml").is_file():
+        resume(folder)
+    else:
+        train(load_config(recipe, changes), folder)
+
+
+def _write_results(out: Path, results: Path) -> None:
+    """One line per finished run of a row that still exists, seeds together."""
+    found = [
+        _result(name, seed, run_folder(out, name, seed))
+        for name in ("base", *ROWS)
+        for seed in sorted(int(p.name.removeprefix("seed")) for p in out.glob("seed*"))
+        if (run_folder(out, name, seed) / "summary.json").is_file()
+    ]
+    results.mkdir(parents=True, exist_ok=True)
+    with atomic_path(results / "fashion_mnist.csv") as path, path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(found[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(found)
+
+
+def _result(name: str, seed: int, folder: Path) -> dict[str, Any]:
+    import json
+
+    summary = json.loads((folder / "summary.json").read_text())
+    return {
+        "row": name,
+        "seed": seed,
+        "top1": round(summary["top1"], 4),
+        "macs": round(_macs(folder) * summary["kept_macs"] / _macs(None), 4),
+        "sparsity": round(summary["achieved"], 4),
+        "parameters": summary["parameters"],
+        "epochs": summary["epochs"],
+        "seconds": round(summary["seconds"]),
+    }
+
+
+def _macs(folder: Path | None) -> int:
+    """Multiply-adds of a run's convolutions without masks; of the whole network without a run."""
+    import torch
+
+    from activsparse.models import build_model
+    from activsparse.train.layers import find_layers
+    from activsparse.train.run import load_run
+
+    if folder is None:
+        model, example = (
+            build_model("small_resnet", 10, in_channels=1),
+            torch.zeros(1, 1, SIZE, SIZE),
+        )
+    else:
+        run = load_run(folder)
+        if run.sparsifier is not None:
+            run.sparsifier.detach()
+        model, example = run.model, run.example_input
+    return sum(layer.macs for layer in find_layers(model, example))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""Taking channels out of a trained run; masks stay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+
+from activsparse.errors import ActivsparseError
+from activsparse.files import atomic_path
+from activsparse.models.pruned import PRUNED, channels_of, prune_channels
+from activsparse.train.config import Config, ModelSection
+from activsparse.train.hooks import MASK, SOURCE, STATE
+from activsparse.train.recipe import dump_config, read_config
+from activsparse.train.run import Run, load_run, make_sparsifier
+
+__all__ = ["follow_pruned", "prune_run"]
+
+
+def prune_run(
+    run_dir: str | Path,
+    out: str | Path,
+    ratio: float,
+    *,
+    round_to: int = 8,
+    skip: Iterable[str] = (),
+    checkpoint: str = "best",
+) -> Run:
+    """Prune the channels of a run's network and write a run folder to go on from (`init_from`).
+
+    Masks of a sparse run act on positions, not on channels: they are the same afterwards.
+
+    Args:
+        run_dir: a run folder.
+        out: the new one; must not hold a run.
+        ratio: see `prune_channels`.
+        round_to: see `prune_channels`.
+        skip: see `prune_channels`.
+        checkpoint: `best` or `last`.
+
+    Raises:
+        ActivsparseError: no run, a folder in use, or see `prune_channels`.
+    """
+    folder = Path(out)
+    if (folder / "config.yaml").exists():
+        raise ActivsparseError(f"{folder}: holds a run already; name another folder with --out")
+    run = load_run(run_dir, checkpoint)
+    masks = {
+        key: value
+        for key, value in run.model.state_dict().items()
+        if key.endswith((MASK, SOURCE)) or STATE in key.split(".")
+    }
+    if run.sparsifier is not None:
+        run.sparsifier.detach()
+    model = prune_channels(run.model, run.example_input, ratio, round_to=round_to, skip=skip)
+    section = run.config.model
+    # Pruned once more, it is still its original with other numbers of channels.
+    base, options = section.name, section.options
+    if base == PRUNED:
+        base, options = options["base"], options.get("options") or {}
+    described = {"base": base, "options": options, "channels": channels_of(model)}
+    config = run.config.model_copy(
+        update={
+            "model": ModelSection(name=PRUNED, options=described),
+            "dense": None,
+            "init_from": None,
+        }
+    )
+    sparsifier = make_sparsifier(model, run.example_input, config, total_steps=1)
+    if sparsifier is not None:
+        model.load_state_dict({**model.state_dict(), **masks})
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {
+        "state_dict": {f"model.{k}": v for k, v in model.state_dict().items()},
+        "activsparse": {"shape": list(run.example_input.shape[1:]), "num_classes": run.num_classes},
+    }
+    with atomic_path(folder / "best.ckpt") as path:
+        torch.save(content, path)
+    with atomic_path(folder / "config.yaml") as path:
+        path.write_text(dump_config(config))
+    return load_run(folder)
+
+
+def follow_pruned(config: Config) -> Config:
+    """The recipe with the network of the run it starts from, where that one was pruned."""
+    start = None if config.init_from is None else Path(config.init_from) / "config.yaml"
+    if start is None or not start.is_file() or config.model.name == PRUNED:
+        return config
+    model = read_config(start).model
+    return config.model_copy(update={"model": model}) if model.name == PRUNED else config
