@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MARK := $(VENV)/.created-by-make
 STAMP := $(VENV)/.installed
+BENCHMARKED := $(VENV)/.installed-for-bench
 CMAKE = $(firstword $(wildcard $(abspath $(BIN))/cmake) cmake)
 NATIVE_SOURCES := $(shell find native -name '*.cpp' -o -name '*.h')
 FORMATTED := $(wildcard src tests examples benchmarks docs)
@@ -18,7 +19,7 @@ help:
 	@echo "make demo      train, export, verify, time and report a small network (some minutes)"
 	@echo "make test      the fast tests; test-all adds the slow ones"
 	@echo "make lint      ruff, mypy --strict, clang-format; format repairs what it can"
-	@echo "make bench     time the engines against each other"
+	@echo "make bench     time the engines against each other (a quarter of an hour)"
 	@echo "make native    build the engine into src/, for work from the source tree"
 	@echo "make sanitize  run the executor under the address, undefined and thread sanitizers"
 	@echo "make clean     remove what was built; $(VENV) stays"
@@ -74,8 +75,13 @@ format: venv
 	$(BIN)/ruff format $(FORMATTED)
 	$(BIN)/clang-format -i $(NATIVE_SOURCES)
 
-bench: venv
+bench: venv $(if $(wildcard $(MARK)),$(BENCHMARKED))
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+# XNNPACK comes with ExecuTorch, which is large and which nothing else here needs.
+$(BENCHMARKED): $(STAMP)
+	$(BIN)/pip install -q -c constraints.txt executorch
+	touch $@
 
 clean:
 	rm -rf build dist demo_out .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -65,6 +65,16 @@ def test_result_has_exactly_the_documented_keys(own, dense: Path, sparse: Path):
     ] * 2
 
 
+def test_peers_may_be_spared_the_sparse_models(own, dense: Path, sparse: Path):
+    engines = ["onnxruntime", "activsparse"]
+    result = compare(dense, [sparse], engines, threads=1, repeat=1, peers_on_sparse=False)
+    assert [(row.variant, row.engine) for row in result.rows] == [
+        ("dense", "onnxruntime"),
+        ("dense", "activsparse"),
+        ("sparse", "activsparse"),
+    ]
+
+
 def test_refuses_before_timing_when_an_output_is_wrong(own, monkeypatch, dense: Path):
     monkeypatch.setattr(own, "offset", 0.5)
     monkeypatch.setattr(
@@ -136,12 +146,35 @@ def test_an_open_batch_counts_as_one(name: str, open_batch: Path):
     assert y.shape == (1, 4, 8, 8)
 
 
+@pytest.mark.slow
+def test_engines_for_torch_programs_agree_and_ask_for_their_file(tmp_path: Path):
+    pytest.importorskip("executorch")
+    import torch
+
+    from activsparse.bench.engines.inductor import Inductor
+    from activsparse.bench.engines.xnnpack import Xnnpack, write_pte
+
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU()).eval()
+    x = torch.randn(1, 3, 8, 8)
+    path = tmp_path / "model.onnx"
+    for engine, suffix in ((Xnnpack, "pte"), (Inductor, "pt2")):
+        with pytest.raises(ActivsparseError, match=rf"model\.{suffix}: no such file"):
+            engine(path, 1, [(1, 3, 8, 8)])
+    program = torch.export.export(model, (x,))
+    write_pte(program, path.with_suffix(".pte"))
+    torch.export.save(program, path.with_suffix(".pt2"))
+    for engine in (Xnnpack, Inductor):
+        (y,) = engine(path, 1, [(1, 3, 8, 8)]).run([x.numpy()])
+        np.testing.assert_allclose(y, model(x).detach().numpy(), rtol=0, atol=1e-5)
+
+
 def test_unknown_engine_names_the_known_ones():
     with pytest.raises(ActivsparseError, match="no engine named 'tvm'; choose from activsparse,"):
         engine_class("tvm")
 
 
-@pytest.mark.parametrize("name", [name for name, (_, extra) in ENGINES.items() if extra])
+@pytest.mark.parametrize("name", [name for name in ENGINES if ENGINES[name].extra])
 def test_missing_package_names_the_extra(name: str, monkeypatch: pytest.MonkeyPatch):
     def missing(module: str) -> None:
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)

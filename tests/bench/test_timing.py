@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -17,20 +19,23 @@ def test_statistics_equal_numpy():
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
-def test_every_contender_takes_every_place(count: int):
-    orders = [visit_order(count, round_index) for round_index in range(count)]
+def test_every_contender_takes_every_place_and_meets_every_neighbour(count: int):
+    orders = [visit_order(count, round_index) for round_index in range(40 * count)]
     assert all(sorted(order) == list(range(count)) for order in orders)
-    assert all(sorted(place) == list(range(count)) for place in zip(*orders, strict=True))
+    assert all(set(place) == set(range(count)) for place in zip(*orders, strict=True))
+    pairs = {pair for order in orders for pair in itertools.pairwise(order)}
+    assert len(pairs) == count * (count - 1)
 
 
-def test_rounds_visit_all_in_rotated_order():
+def test_rounds_visit_all_each_in_its_own_order():
     calls: list[str] = []
     contenders = {name: (lambda name=name: calls.append(name)) for name in "abc"}
     timings = time_interleaved(contenders, 2 * CALLS_PER_VISIT, warmup=2)
     visit = CALLS_PER_VISIT + 1
     warm, rounds = calls[:6], calls[6:]
     assert warm == list("aabbcc")
-    assert "".join(rounds[::visit]) == "abcbca"
+    orders = [visit_order(3, 0), visit_order(3, 1)]
+    assert rounds[::visit] == ["abc"[index] for order in orders for index in order]
     assert all(len(set(rounds[i : i + visit])) == 1 for i in range(0, len(rounds), visit))
     assert {name: timing.samples_ms.size for name, timing in timings.items()} == dict.fromkeys(
         "abc", 2 * CALLS_PER_VISIT

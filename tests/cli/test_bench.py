@@ -30,6 +30,8 @@ def test_prints_a_table_and_writes_json(dense: Path, tmp_path: Path):
     [
         (["--dense", "missing.onnx"], "missing.onnx: no such file"),
         (["--dense", "{dense}", "--engines", "tvm"], "no engine named 'tvm'"),
+        (["--dense", "{dense}", "--engines", ","], "argument --engines: names no engine"),
+        (["--dense", "{dense}", "--isa", "mmx"], "mmx"),
         (["--dense", "{dense}", "--threads", "0"], "argument --threads"),
         (["--dense", "{dense}", "--repeat", "many"], "argument --repeat"),
         (["--dense", "{dense}", "--json", "no/such/folder.json"], "cannot be written"),

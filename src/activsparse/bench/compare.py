@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -78,7 +78,8 @@ def compare(
     threads: int,
     repeat: int,
     seed: int = 0,
-    winograd: bool = True,
+    peers_on_sparse: bool = True,
+    session: Mapping[str, Any] | None = None,
     advance: Callable[[int], None] = lambda samples: None,
 ) -> Comparison:
     """Check every model on every engine against ONNX Runtime, then time them all, interleaved.
@@ -90,7 +91,9 @@ def compare(
         threads: threads every engine may use.
         repeat: timed runs per model and engine.
         seed: of the standard-normal inputs.
-        winograd: whether our engine may use Winograd convolutions.
+        peers_on_sparse: whether the other engines run the masked models too; it costs them more
+            time than the dense one does.
+        session: further arguments of our engine's `Session`.
         advance: told how many timed runs have just finished.
 
     Raises:
@@ -98,10 +101,19 @@ def compare(
         ActivsparseError: unusable model, unknown engine or missing package.
     """
     variants = [(dense, "dense"), *((path, "sparse") for path in sparse)]
+    names = list(dict.fromkeys(engines))
+    own = names if peers_on_sparse else [name for name in names if name == OWN_ENGINE]
     contenders = [
         contender
         for path, variant in variants
-        for contender in _load(require_file(path), variant, engines, threads, seed, winograd)
+        for contender in _load(
+            require_file(path),
+            variant,
+            own if variant == "sparse" else names,
+            threads,
+            seed,
+            session or {},
+        )
     ]
     timings = time_interleaved(
         {contender.key: contender.call for contender in contenders}, repeat, advance=advance
@@ -112,7 +124,12 @@ def compare(
 
 
 def _load(
-    path: Path, variant: str, engines: Sequence[str], threads: int, seed: int, winograd: bool
+    path: Path,
+    variant: str,
+    engines: Sequence[str],
+    threads: int,
+    seed: int,
+    session: Mapping[str, Any],
 ) -> list[_Contender]:
     from activsparse.bench.engines.onnxruntime import OnnxRuntime, static_input_shapes
 
@@ -126,8 +143,8 @@ def _load(
     inputs = [rng.standard_normal(shape, dtype=np.float32) for shape in shapes]
     expected = OnnxRuntime(path, threads, shapes).run(inputs)
     contenders = []
-    for name in dict.fromkeys(engines):
-        options = {} if winograd or name != OWN_ENGINE else {"winograd": False}
+    for name in engines:
+        options = session if name == OWN_ENGINE else {}
         engine = engine_class(name)(path, threads, shapes, **options)
         error = largest_difference(engine.run(inputs), expected, f"{path}: engine {name}")
         call = partial(engine.run, inputs)

@@ -1,10 +1,13 @@
 """Interleaved timing with robust statistics.
 
 A shared machine drifts: clock frequency, neighbours, temperature. Contenders that are timed one
-after the other each meet another machine, so here every round visits all of them, and the order
-rotates from round to round so that none always follows the same neighbour. Each visit opens with
-one untimed call, which brings the contender's weights back into the caches and lets another
-engine's idle threads go to sleep: what is timed is steady repetition.
+after the other each meet another machine, so here every round visits all of them, each round in an
+order of its own so that none always follows the same neighbour. Each visit opens with one untimed
+call, which brings the contender's weights back into the caches and lets another engine's idle
+threads go to sleep: what is timed is steady repetition.
+
+The clock is the wall's. It is the only one that means anything with several threads, and with one
+thread it counts what a user waits for; medians bear what else the machine does now and then.
 """
 
 from __future__ import annotations
@@ -44,8 +47,8 @@ class Timing:
 
 
 def visit_order(count: int, round_index: int) -> list[int]:
-    """The order of `count` contenders in a round: a rotation by one per round."""
-    return [(position + round_index) % count for position in range(count)]
+    """The order of `count` contenders in a round: a random one, the same in every run."""
+    return [int(index) for index in np.random.default_rng(round_index).permutation(count)]
 
 
 def time_interleaved(

@@ -55,6 +55,7 @@ EXTRAS = {
     "openvino": "engines",
     "ncnn": "engines",
     "pnnx": "engines",
+    "executorch": "xnnpack",
 }
 """Optional package to the extra of pyproject.toml that brings it."""
 

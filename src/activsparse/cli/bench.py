@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from activsparse.cli.engine_options import add_winograd_option
+from activsparse.cli.engine_options import add_choice_options, add_isa_option, positive
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,21 +39,30 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--engines",
+        type=_engines,
         default=",".join(DEFAULT_ENGINES),
         metavar="NAME,...",
-        help="comma-separated: activsparse, onnxruntime, openvino, ncnn (default: %(default)s)",
+        help="comma-separated: activsparse, onnxruntime, openvino, ncnn, xnnpack (needs a .pte "
+        "file beside the ONNX one), inductor (torch.compile; needs a .pt2 file) "
+        "(default: %(default)s)",
     )
     parser.add_argument(
-        "--threads", type=_positive, default=1, metavar="N", help="threads per engine (default: 1)"
+        "--threads", type=positive, default=1, metavar="N", help="threads per engine (default: 1)"
     )
     parser.add_argument(
         "--repeat",
-        type=_positive,
+        type=positive,
         default=50,
         metavar="R",
         help="timed runs per model and engine (default: 50)",
     )
-    add_winograd_option(parser)
+    parser.add_argument(
+        "--peers-dense-only",
+        action="store_true",
+        help="do not run masked models on the other engines, which gain nothing by masks",
+    )
+    add_isa_option(parser)
+    add_choice_options(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
 
 
@@ -82,11 +91,13 @@ def _measure(args: argparse.Namespace) -> Comparison:
     from rich.console import Console
     from rich.progress import Progress
 
-    from activsparse.bench.compare import compare
+    from activsparse.bench.compare import OWN_ENGINE, compare
     from activsparse.files import atomic_path
 
-    engines = list(dict.fromkeys(name.strip() for name in args.engines.split(",")))
-    runs = args.repeat * len(engines) * (1 + len(args.sparse))
+    on_sparse = len(args.engines)
+    if args.peers_dense_only:
+        on_sparse = int(OWN_ENGINE in args.engines)
+    runs = args.repeat * (len(args.engines) + on_sparse * len(args.sparse))
     console = Console(stderr=True)
     # The output is opened first: better to fail now than after minutes of timing.
     with (
@@ -97,10 +108,17 @@ def _measure(args: argparse.Namespace) -> Comparison:
         comparison = compare(
             args.dense,
             args.sparse,
-            engines,
+            args.engines,
             threads=args.threads,
             repeat=args.repeat,
-            winograd=not args.no_winograd,
+            peers_on_sparse=not args.peers_dense_only,
+            # All algorithms are measured, however long it takes: figures must not depend on
+            # whether this is the first run.
+            session={
+                "isa": args.isa,
+                "winograd": not args.no_winograd,
+                "tune": not args.no_tune,
+            },
             advance=lambda samples: progress.advance(task, samples),
         )
         if json_path:
@@ -147,7 +165,8 @@ def _times(ratio: float | None) -> str:
     return "" if ratio is None else f"{ratio:.2f}"
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
+def _engines(text: str) -> list[str]:
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise argparse.ArgumentTypeError("names no engine")
+    return names

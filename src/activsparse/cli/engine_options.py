@@ -8,6 +8,7 @@ from typing import Any
 __all__ = [
     "add_choice_options",
     "add_engine_options",
+    "add_isa_option",
     "add_winograd_option",
     "choice_options",
     "positive",
@@ -17,20 +18,14 @@ __all__ = [
 
 def positive(text: str) -> int:
     """Parse an integer of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
     """Add --isa, --threads, --no-winograd and --no-tune."""
-    parser.add_argument(
-        "--isa",
-        metavar="NAME",
-        help="instruction set (default: ACTIVSPARSE_ISA, else the best one; "
-        "`activsparse --version` lists those of this machine)",
-    )
+    add_isa_option(parser)
     parser.add_argument(
         "--threads",
         type=positive,
@@ -38,6 +33,16 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         help="threads (default: 1, or what a plan was compiled for)",
     )
     add_choice_options(parser)
+
+
+def add_isa_option(parser: argparse.ArgumentParser) -> None:
+    """Add --isa."""
+    parser.add_argument(
+        "--isa",
+        metavar="NAME",
+        help="instruction set of this engine (default: ACTIVSPARSE_ISA, else the best one; "
+        "`activsparse --version` lists those of this machine)",
+    )
 
 
 def add_choice_options(parser: argparse.ArgumentParser) -> None:

@@ -6,19 +6,37 @@ Engines are loaded by name so that none of their packages is imported unless it 
 from __future__ import annotations
 
 import importlib
+from importlib.util import find_spec
+from typing import NamedTuple
 
 from activsparse.bench.engines.base import Engine
 from activsparse.errors import ActivsparseError
 
-__all__ = ["ENGINES", "Engine", "engine_class"]
+__all__ = ["ENGINES", "Engine", "Source", "engine_class", "is_installed"]
 
-ENGINES: dict[str, tuple[str, str]] = {
-    "activsparse": ("Activsparse", ""),
-    "onnxruntime": ("OnnxRuntime", "bench"),
-    "openvino": ("OpenVino", "engines"),
-    "ncnn": ("Ncnn", "engines"),
+
+class Source(NamedTuple):
+    """Where an engine comes from: its class, its Python package, and the extra that installs it."""
+
+    class_name: str
+    package: str
+    extra: str
+
+
+ENGINES: dict[str, Source] = {
+    "activsparse": Source("Activsparse", "activsparse", ""),
+    "onnxruntime": Source("OnnxRuntime", "onnxruntime", "bench"),
+    "openvino": Source("OpenVino", "openvino", "engines"),
+    "ncnn": Source("Ncnn", "ncnn", "engines"),
+    "xnnpack": Source("Xnnpack", "executorch", "xnnpack"),
+    "inductor": Source("Inductor", "torch", "train"),
 }
-"""Engine name, which is also its module's, to its class and the extra that installs its package."""
+"""Engine name, which is also its module's, to its source."""
+
+
+def is_installed(name: str) -> bool:
+    """Whether the package of an engine in `ENGINES` can be imported."""
+    return find_spec(ENGINES[name].package) is not None
 
 
 def engine_class(name: str) -> type[Engine]:
@@ -29,13 +47,12 @@ def engine_class(name: str) -> type[Engine]:
     """
     if name not in ENGINES:
         raise ActivsparseError(f"no engine named {name!r}; choose from {', '.join(ENGINES)}")
-    class_name, extra = ENGINES[name]
     try:
         module = importlib.import_module(f"{__name__}.{name}")
     except ModuleNotFoundError as error:
         raise ActivsparseError(
             f"engine {name}: the package {error.name} is not installed; "
-            f"pip install 'activsparse[{extra}]', or leave {name} out of --engines"
+            f"pip install 'activsparse[{ENGINES[name].extra}]', or leave {name} out of --engines"
         ) from error
-    found: type[Engine] = getattr(module, class_name)
+    found: type[Engine] = getattr(module, ENGINES[name].class_name)
     return found

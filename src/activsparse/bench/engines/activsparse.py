@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from activsparse import Session, __version__
 from activsparse.bench.engines.base import Array, Engine
@@ -21,9 +22,17 @@ class Activsparse(Engine):
         path: Path,
         threads: int,
         input_shapes: Sequence[tuple[int, ...]],
-        winograd: bool = True,
+        **options: Any,
     ) -> None:
-        self.session = Session(path, threads=threads, winograd=winograd)
+        """See `Engine`.
+
+        Args:
+            path: the ONNX file.
+            threads: worker threads, the calling one included.
+            input_shapes: shape of every graph input, in graph order.
+            options: further arguments of `Session`.
+        """
+        self.session = Session(path, threads=threads, **options)
         self.input_names = [name for name, _ in self.session.inputs]
 
     @staticmethod

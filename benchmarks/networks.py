@@ -1,0 +1,110 @@
+"""The networks of the benchmark, and the files the engines read them from.
+
+Weights are random: times do not depend on their values. The statistics of batch normalisations come
+from one batch of noise, so that activations keep a sensible size and a wrong result shows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from activsparse.bench.engines import is_installed
+from activsparse.export.mask import mask_model
+from activsparse.export.model_file import read_model, write_model
+
+PATTERNS = ("auto", "lattice", "tiles", "random")
+SPARSITIES = (0.1, 0.2, 0.3, 0.5)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A torchvision network and the options of `mask_model` that say which layers are masked."""
+
+    features_only: bool = False
+    mask: dict[str, Any] = field(default_factory=dict)
+
+
+ONLY_3X3 = {"kernel_sizes": [(3, 3)]}
+ALL_BUT_STEM = {"include_shortcuts": True}
+
+NETWORKS = {
+    "resnet18": Network(mask=ONLY_3X3),
+    "resnet50": Network(),
+    "mobilenet_v2": Network(mask=ALL_BUT_STEM),
+    "efficientnet_b0": Network(mask=ALL_BUT_STEM),
+    # Its fully connected layers, a hundred million weights, would only measure the memory.
+    "vgg16_bn": Network(features_only=True, mask=ONLY_3X3),
+    "squeezenet1_1": Network(),
+}
+
+
+def export(name: str, folder: Path, engines: list[str]) -> Path:
+    """Write a network, batch 1, 224x224: `.onnx`, and what engines that do not read ONNX need.
+
+    Files that exist are kept.
+
+    Args:
+        name: a key of `NETWORKS`.
+        folder: where to.
+        engines: xnnpack gets a `.pte`, inductor a `.pt2`.
+
+    Returns:
+        The path of the ONNX file.
+    """
+    path = folder / f"{name}.onnx"
+    wanted = {".onnx"}
+    wanted |= {".pte"} if "xnnpack" in engines and is_installed("xnnpack") else set()
+    wanted |= {".pt2"} if "inductor" in engines else set()
+    missing = {suffix for suffix in wanted if not path.with_suffix(suffix).exists()}
+    if not missing:
+        return path
+
+    import torch
+
+    from activsparse.export.onnx import export_onnx
+
+    model, example = _build(name), torch.zeros(1, 3, 224, 224)
+    if ".onnx" in missing:
+        export_onnx(model, example, path)
+    if missing - {".onnx"}:
+        program = torch.export.export(model, (example,))
+        if ".pt2" in missing:
+            torch.export.save(program, path.with_suffix(".pt2"))
+        if ".pte" in missing:
+            from activsparse.bench.engines.xnnpack import write_pte
+
+            write_pte(program, path.with_suffix(".pte"))
+    return path
+
+
+def _build(name: str) -> Any:
+    import torch
+    import torchvision
+
+    torch.manual_seed(0)
+    model = torchvision.models.get_model(name, weights=None)
+    if NETWORKS[name].features_only:
+        model = model.features
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        model.train()(torch.randn(4, 3, 224, 224))
+    return model.eval()
+
+
+def masked(name: str, dense: Path, pattern: str, sparsity: float) -> tuple[Path, float]:
+    """Write a masked copy beside the dense file.
+
+    Returns:
+        Its path, and the mean sparsity its masks achieve.
+    """
+    path = dense.with_name(f"{name}-{pattern}-{sparsity}.onnx")
+    options = NETWORKS[name].mask
+    model, report = mask_model(
+        read_model(dense), sparsity, pattern=pattern, name=str(dense), **options
+    )
+    write_model(model, path)
+    return path, report.achieved
