@@ -1,7 +1,8 @@
 """Measure the table that pattern `auto` chooses by: src/activsparse/masks/latency.json.
 
 Every algorithm of the engine is timed on the layers of ResNet18, ResNet50, VGG16 and MobileNetV2 at
-several sparsities: Winograd on `tiles` of its own size, the others on lattices. Each time is the
+several sparsities: Winograd on `tiles` of its own size, the others on lattices; `active_taps` with
+the same lattice at its input. Each time is the
 least of many runs in several rounds over all layers, on weights that come from memory as they do
 within a network (`--evict-mib`). `--merge` keeps times of the present table where they are lower:
 on a busy machine run it again and again until nothing changes.
@@ -31,8 +32,17 @@ from activsparse.masks.tiles import tiles
 TABLE = Path(__file__).parents[1] / "src/activsparse/masks/latency.json"
 NETWORKS = ("resnet18", "resnet50", "vgg16", "mobilenet_v2")
 SPARSITIES = (0.0, 0.15, 0.3, 0.5)
-# Skipping nothing by design, or not made for speed.
-EXCLUDED = ("reference", "stem")
+ALGORITHMS = (
+    "direct",
+    "active_taps",
+    "pointwise",
+    "depthwise",
+    "depthwise_block",
+    "winograd4",
+    "winograd2",
+    "winograd4_s2",
+    "winograd2_s2",
+)
 
 
 def conv_shape(layer: Layer) -> ConvShape:
@@ -46,7 +56,9 @@ def conv_shape(layer: Layer) -> ConvShape:
     )
 
 
-def spec(layer: Layer, mask: np.ndarray, rng: np.random.Generator) -> _native.Spec:
+def spec(
+    layer: Layer, mask: np.ndarray, input_mask: np.ndarray | None, rng: np.random.Generator
+) -> _native.Spec:
     """The layer with random weights, a bias and a ReLU."""
     size, pad = layer.output_size, layer.kernel // 2
 
@@ -58,6 +70,8 @@ def spec(layer: Layer, mask: np.ndarray, rng: np.random.Generator) -> _native.Sp
     arrays = {"weight": weight, "bias": np.ones(layer.outputs, np.float32)}
     if not mask.all():
         arrays["mask"] = mask.astype(np.uint8)
+    if input_mask is not None:
+        arrays["input_mask"] = input_mask.astype(np.uint8)
     attributes = {
         "stride_h": layer.stride,
         "stride_w": layer.stride,
@@ -77,26 +91,37 @@ def measure(layer: Layer, isa: str, seconds: float, evict_bytes: int) -> Times:
     """Time all algorithms that are worth a try."""
     rng = np.random.default_rng(0)
     conv = conv_shape(layer)
-    dense = np.ones(conv.output, bool)
     times: Times = {}
-    for algorithm, reason in spec(layer, dense, rng).algorithms(isa):
-        if reason or algorithm in EXCLUDED or (layer.group > 1 and algorithm == "direct"):
-            continue
+    for algorithm in ALGORITHMS:
+        if layer.group > 1 and algorithm == "direct":
+            continue  # never the best there
         for sparsity in SPARSITIES:
-            if algorithm.startswith("winograd"):
-                run = winograd_run(algorithm)
-                mask = tiles(conv.output, sparsity, run=run)
-                rows, columns = (int(np.count_nonzero(mask.any(axis=a))) for a in (1, 0))
-                done = winograd_macs(conv, rows, columns, run)
-            else:
-                mask = lattice(conv.output, sparsity)
-                done = (1 - sparsity_of(mask)) * conv.positions * conv.macs_per_position
-            packed = _native.pack(spec(layer, mask, rng), algorithm, isa)
+            problem, done = masked(layer, conv, algorithm, sparsity, rng)
+            if dict(problem.algorithms(isa))[algorithm]:
+                continue
+            packed = _native.pack(problem, algorithm, isa)
             first = min(_native.time_operator(packed, 3, 1, evict_bytes))
             repeat = int(np.clip(1e3 * seconds / (first + 4), 4, 40))
             ms = min(first, *_native.time_operator(packed, repeat, 1, evict_bytes))
             times.setdefault(algorithm, []).append([round(done), round(ms, 5)])
     return times
+
+
+def masked(
+    layer: Layer, conv: ConvShape, algorithm: str, sparsity: float, rng: np.random.Generator
+) -> tuple[_native.Spec, float]:
+    """The layer under a mask that suits the algorithm, and the multiply-adds that leaves."""
+    mask, input_mask = lattice(conv.output, sparsity), None
+    done = (1 - sparsity_of(mask)) * conv.positions * conv.macs_per_position
+    if algorithm.startswith("winograd"):
+        run = winograd_run(algorithm)
+        mask = tiles(conv.output, sparsity, run=run)
+        rows, columns = (int(np.count_nonzero(mask.any(axis=a))) for a in (1, 0))
+        done = winograd_macs(conv, rows, columns, run)
+    elif algorithm == "active_taps" and sparsity:
+        input_mask = lattice((layer.size, layer.size), sparsity)
+        done *= 1 - sparsity_of(input_mask)
+    return spec(layer, mask, input_mask, rng), done
 
 
 def key(row: dict[str, Any]) -> str:
