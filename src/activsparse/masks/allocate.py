@@ -17,6 +17,7 @@ import numpy.typing as npt
 from activsparse.errors import ActivsparseError
 from activsparse.masks.arrays import FloatMap, Mask
 from activsparse.masks.budget import Choices, choose
+from activsparse.masks.latency import layer_cost
 from activsparse.masks.options import Option, options
 from activsparse.masks.pattern import check_sparsity, make_mask, sparsity_of
 from activsparse.masks.shape import ConvShape
@@ -192,10 +193,12 @@ def _costs(layer: ConvShape, of_layer: Sequence[Option], follows: bool) -> Float
     costs = np.array([[option.cost for option in of_layer]])
     if follows:
         # All masks of a group are at least as sparse as this.
-        sparsities = np.arange(_GROUPS) / _GROUPS
-        rows = [[option.ms(layer, 1 - s) for option in of_layer] for s in sparsities]
-        if (np.array(rows) < costs).any():
-            return np.array(rows)
+        zeros = np.arange(_GROUPS)[:, None] / _GROUPS
+        kept = np.array([1 - option.sparsity for option in of_layer])
+        times = layer_cost(layer).live_ms(kept, 1 - zeros)
+        times[0] = np.inf  # nothing is known to be zero
+        if (times < costs).any():
+            return np.asarray(np.minimum(times, costs))
     return costs
 
 

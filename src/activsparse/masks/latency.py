@@ -23,6 +23,7 @@ from importlib import resources
 from math import log
 
 import numpy as np
+import numpy.typing as npt
 
 from activsparse.masks.arrays import Mask
 from activsparse.masks.shape import ConvShape
@@ -30,7 +31,10 @@ from activsparse.masks.tiles import RUNS, Kept, products, run_for, tiles
 
 __all__ = ["LayerCost", "dense_ms", "layer_cost", "layer_ms", "mask_ms"]
 
-# The engine tries `active_taps` where an input is known to be zero, and on maps of at most so many
+FloatArray = npt.NDArray[np.float64]
+
+_LIVE = "active_taps"
+# The engine tries it where an input is known to be zero, and on maps of at most so many
 # positions with a mask alone.
 _SMALL_MAP = 64
 
@@ -104,19 +108,30 @@ class LayerCost:
             tile: rows and columns of a `tiles` mask; without it Winograd computes all tiles.
             live: share of input positions that are not known to be zero.
         """
-        times = (self._ms(name, kept, tile, live) for name in self.lines)
-        return min(ms for ms in times if ms is not None)
+        times = [self._ms(name, kept, tile) for name in self.lines if name != _LIVE]
+        if live < 1 or (kept < 1 and self.conv.positions <= _SMALL_MAP):
+            times.append(float(self.live_ms(np.array(kept), np.array(live))))
+        return min(times)
 
-    def _ms(self, algorithm: str, kept: float, tile: Kept | None, live: float) -> float | None:
+    def live_ms(self, kept: FloatArray, live: FloatArray) -> FloatArray:
+        """Times of the algorithm that leaves out inputs which are zero, infinite where it cannot.
+
+        Args:
+            kept: shares of positions computed.
+            live: shares of input positions that are not known to be zero; the shapes broadcast.
+        """
+        if _LIVE not in self.lines:
+            return np.full(np.broadcast_shapes(kept.shape, live.shape), np.inf)
+        fixed, rate = self.lines[_LIVE]
+        dense = self.conv.positions * self.conv.macs_per_position
+        return np.asarray(dense * (fixed + rate * kept * live))
+
+    def _ms(self, algorithm: str, kept: float, tile: Kept | None) -> float:
         fixed, rate = self.lines[algorithm]
         conv = self.conv
         dense = conv.positions * conv.macs_per_position
         done = kept * dense
-        if algorithm == "active_taps":
-            if live == 1 and (kept == 1 or conv.positions > _SMALL_MAP):
-                return None
-            done *= live
-        elif algorithm.startswith("winograd"):
+        if algorithm.startswith("winograd"):
             run = winograd_run(algorithm)
             # No tile fits between gaps that are closer than its side.
             rows, columns = conv.output if tile is None or tile.run < run else tile[:2]

@@ -42,11 +42,6 @@ class Option:
             return kept_mask(shape, self.layout, phase)
         return lattice(shape, float(self.layout), phase)
 
-    def ms(self, conv: ConvShape, live: float) -> float:
-        """Estimated time where the share `live` of the input's positions may not be zero."""
-        tile = self.layout if isinstance(self.layout, Kept) else None
-        return layer_cost(conv).ms(1 - self.sparsity, tile, live)
-
 
 @lru_cache(maxsize=4096)
 def options(conv: ConvShape, pattern: str, phase: int) -> tuple[Option, ...]:

@@ -16,6 +16,21 @@ from activsparse.masks import ConvShape
 
 __all__ = ["ConvLayer", "find_layers"]
 
+# Names of torch's functions that give zero for zero; a batch norm's output is what is masked.
+_KEEPING_ZERO = (
+    "batch_norm",
+    "relu",
+    "relu_",
+    "relu6",
+    "hardtanh",
+    "hardtanh_",
+    "hardswish",
+    "leaky_relu",
+    "leaky_relu_",
+    "silu",
+    "dropout",
+)
+
 
 @dataclass(frozen=True)
 class ConvLayer:
@@ -34,6 +49,8 @@ class ConvLayer:
         enclosing: class names of the convolution and the modules around it, innermost first,
             without the model's.
         problem: why it cannot be masked, or None.
+        source: name of the convolution whose normalised output, through nothing but activations
+            that keep zero, is its input: a mask there leaves zeros here. None where there is none.
     """
 
     name: str
@@ -44,6 +61,7 @@ class ConvLayer:
     added: bool
     enclosing: tuple[str, ...]
     problem: str | None
+    source: str | None = None
 
     @property
     def macs(self) -> int:
@@ -72,6 +90,9 @@ class _Recorder:
         self.producer: dict[int, str] = {}
         self.normalised: dict[int, str] = {}
         self.readers: dict[int, list[str]] = {}
+        # What convolution's output a tensor is zero with, and the one each convolution's input is.
+        self.zero_with: dict[int, str] = {}
+        self.sources: dict[str, str | None] = {}
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -80,7 +101,7 @@ class _Recorder:
             handles.append(module.register_forward_pre_hook(self._enter(name)))
             handles.append(module.register_forward_hook(self._leave(name), always_call=True))
         try:
-            with _Additions(self):
+            with _Functions(self):
                 yield
         finally:
             for handle in handles:
@@ -106,7 +127,9 @@ class _Recorder:
                 self.outputs.setdefault(name, []).append(output)
                 self.producer[id(output)] = name
                 self.blocks.setdefault(name, self.additions)
+                self.zero_with[id(output)] = name
                 if args:
+                    self.sources.setdefault(name, self.zero_with.get(id(args[0])))
                     self.readers.setdefault(id(args[0]), []).append(name)
                     self.alive.append(args[0])
             elif "BatchNorm" in type(module).__name__ and args and id(args[0]) in self.producer:
@@ -134,14 +157,26 @@ class _Recorder:
             if name is not None:
                 self.added.add(name)
 
+    def follow(self, function: str, args: Any, result: Any) -> None:
+        """Note whether a function's result is zero with the same convolution as its input."""
+        if not isinstance(result, Tensor):
+            return
+        first = args[0] if args and isinstance(args[0], Tensor) else None
+        conv = self.zero_with.get(id(first)) if function in _KEEPING_ZERO else None
+        if conv is not None:
+            self.zero_with[id(result)] = conv
+            self.alive.append(result)
+        else:
+            self.zero_with.pop(id(result), None)  # changed in place, or a new one
+
     def is_shortcut(self, conv: str) -> bool:
         """Whether `conv`, a 1x1 convolution, is added to what begins at its own input."""
         together = next((names for names in self.readers.values() if conv in names), [])
         return conv in self.added and len(together) > 1
 
 
-class _Additions(TorchFunctionMode):
-    """Notes residual additions: sums of two feature maps of one size."""
+class _Functions(TorchFunctionMode):
+    """Notes residual additions (sums of two feature maps of one size) and what keeps zeros."""
 
     def __init__(self, recorder: _Recorder) -> None:
         super().__init__()
@@ -149,10 +184,13 @@ class _Additions(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         maps = [a for a in args[:2] if isinstance(a, Tensor) and a.ndim == 4]
-        is_addition = getattr(func, "__name__", "") in ("add", "add_", "__iadd__")
+        name = getattr(func, "__name__", "")
+        is_addition = name in ("add", "add_", "__iadd__")
         if len(maps) == 2 and is_addition and maps[0].shape == maps[1].shape:
             self.recorder.add(*maps)
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        self.recorder.follow(name, args, result)
+        return result
 
 
 def find_layers(model: nn.Module, example_input: Tensor | tuple[Any, ...]) -> list[ConvLayer]:
@@ -220,6 +258,7 @@ def _layer(recorder: _Recorder, name: str, outputs: list[Tensor], block: int) ->
         added=name in recorder.added,
         enclosing=tuple(type(recorder.modules[n]).__name__ for n in [name, *_parents(name)] if n),
         problem=problem,
+        source=recorder.sources.get(name),
     )
 
 

@@ -46,6 +46,7 @@ class MaskMaker:
         block: `random` only: side of the squares dropped as a whole.
         criterion: `random` only: `lnorm` propagates one score map to all layers, `random` draws one
             in each.
+        inputs: `auto` only: see `masks.allocate`.
 
     Raises:
         ActivsparseError: an unknown pattern or criterion, or a block that does not fit.
@@ -59,6 +60,7 @@ class MaskMaker:
         pattern: str = "tiles",
         block: int = 1,
         criterion: str = "lnorm",
+        inputs: Sequence[int | None] | None = None,
     ) -> None:
         if pattern not in PATTERNS:
             raise ActivsparseError(f"pattern {pattern!r} is unknown; {suggest(pattern, PATTERNS)}")
@@ -82,6 +84,7 @@ class MaskMaker:
         self.pattern = pattern
         self.block = block
         self.criterion = criterion
+        self.inputs = inputs
 
     def check(self, sparsities: Sequence[float]) -> None:
         """Raise an ActivsparseError naming the layer that `sparsities` leave without positions."""
@@ -100,7 +103,9 @@ class MaskMaker:
         if self.pattern != "random":
             shapes: list[ConvShape] = [layer.shape for layer in self.layers]
             phases = [layer.block for layer in self.layers]
-            return allocate(shapes, list(sparsities), self.pattern, phases=phases)
+            return allocate(
+                shapes, list(sparsities), self.pattern, phases=phases, inputs=self.inputs
+            )
         if self.criterion == "random":
             return [
                 select(score_map(layer.shape.output, seed, step, index), sparsity, self.block)

@@ -161,7 +161,12 @@ class Sparsifier:
         first = example_input[0] if isinstance(example_input, tuple) else example_input
         self.image_size = (int(first.shape[-2]), int(first.shape[-1]))
         self._maker = MaskMaker(
-            self._layers, self.image_size, pattern=pattern, block=block, criterion=criterion
+            self._layers,
+            self.image_size,
+            pattern=pattern,
+            block=block,
+            criterion=criterion,
+            inputs=self._inputs(),
         )
         self._maker.check(self._final)
 
@@ -274,6 +279,17 @@ class Sparsifier:
         if self.fill != "auto":
             return self.fill
         return "zero" if layer.added else "nearest"
+
+    def _inputs(self) -> list[int | None]:
+        """For each masked layer the number of the one whose mask leaves zeros in its input."""
+        # Before a batch norm a zero does not stay one.
+        zeros = {
+            layer.name: i
+            for i, layer in enumerate(self._layers)
+            if self._fill(layer) == "zero" and (self.site == "norm" or layer.norm is None)
+        }
+        sources = (layer.source for layer in self._layers)
+        return [None if source is None else zeros.get(source) for source in sources]
 
     def _latest_pruning_step(self) -> int:
         step = max(min(self.current_step, self.schedule.end - 1), 0)
