@@ -21,7 +21,7 @@ help:
 	@echo "make lint      ruff, mypy --strict, clang-format; format repairs what it can"
 	@echo "make bench     time the engines against each other (a quarter of an hour)"
 	@echo "make native    build the engine into src/, for work from the source tree"
-	@echo "make sanitize  run the executor under the address, undefined and thread sanitizers"
+	@echo "make sanitize  run the executor and read damaged plans under the sanitizers"
 	@echo "make clean     remove what was built; $(VENV) stays"
 
 ifeq ($(if $(wildcard $(BIN)/python),$(wildcard $(MARK)),own),)
@@ -52,7 +52,8 @@ native:
 sanitize:
 	for kind in address undefined thread; do \
 	  $(CMAKE) -S . -B build/sanitize-$$kind -DACTIVSPARSE_SANITIZE=$$kind -DACTIVSPARSE_PYTHON=OFF \
-	    && $(CMAKE) --build build/sanitize-$$kind -j 2 && build/sanitize-$$kind/executor_stress || exit 1; \
+	    && $(CMAKE) --build build/sanitize-$$kind -j 2 && build/sanitize-$$kind/executor_stress \
+	    && build/sanitize-$$kind/plan_damage || exit 1; \
 	done
 
 demo: venv

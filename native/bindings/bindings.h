@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "operators/operator.h"
+#include "plan/plan_file.h"
 
 namespace activsparse {
 
@@ -25,14 +26,15 @@ using ConstArray = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
 using InputArray = nb::ndarray<nb::ro, nb::device::cpu>;
 using OutputArray = nb::ndarray<nb::device::cpu>;
 
-// One operator, packed and created. The bytes are its own, or those of an array (a mapped plan
-// file) it keeps alive.
+// One operator, packed and created. The bytes are its own, or those of an array or a plan it keeps
+// alive. Packed for an instruction set this machine lacks, it can be stored, but not run.
 struct PackedOperator {
   std::string kind, algorithm;
   Isa isa;
   std::vector<TensorDesc> inputs, outputs;
   Blob owned;
   ConstArray borrowed;
+  std::shared_ptr<const PlanFile> plan;
   BlobView blob{nullptr, 0};
   std::unique_ptr<Operator> op;
 };
@@ -64,5 +66,6 @@ auto float_data(const Array& array, const std::string& name) {
 
 void bind_operators(nb::module_& m);
 void bind_executor(nb::module_& m);
+void bind_plan(nb::module_& m);
 
 }  // namespace activsparse

@@ -56,6 +56,7 @@ class PyExecutor {
       const auto& packed = nb::cast<const PackedOperator&>(object);
       const std::string where =
           "step " + std::to_string(plan.size()) + " (" + packed.kind + "/" + packed.algorithm + ")";
+      require_available(packed.isa);
       check_descs(in, packed.inputs, tensors, where + ", inputs");
       check_descs(out, packed.outputs, tensors, where + ", outputs");
       plan.push_back({packed.op.get(), in, out});
@@ -131,6 +132,7 @@ class PyExecutor {
 
 std::vector<double> time_packed(const PackedOperator& packed, int repeat, int threads,
                                 size_t evict_bytes) {
+  require_available(packed.isa);
   nb::gil_scoped_release release;
   return time_operator(*packed.op, packed.inputs, packed.outputs, repeat, threads, evict_bytes);
 }
@@ -150,6 +152,7 @@ std::vector<std::vector<double>> time_candidates(OperatorTimer& timer,
     if (first == nullptr) first = &packed;
     if (!same(packed.inputs, first->inputs) || !same(packed.outputs, first->outputs))
       throw Error("operators timed together must be packed for the same tensors");
+    require_available(packed.isa);
     ops.push_back(packed.op.get());
   }
   if (first == nullptr) return {};

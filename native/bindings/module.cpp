@@ -45,4 +45,5 @@ NB_MODULE(_native, m) {
       "name, cores, usable_cores (by affinity), l1d, l2, l3 (data cache bytes, 0: unknown), isas.");
   bind_operators(m);
   bind_executor(m);
+  bind_plan(m);
 }

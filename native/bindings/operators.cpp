@@ -56,7 +56,7 @@ std::unique_ptr<PackedOperator> pack(const PySpec& py, const std::string& algori
   auto packed = std::make_unique<PackedOperator>();
   packed->kind = spec.kind;
   packed->algorithm = algorithm;
-  packed->isa = isa_from_name(isa_name);
+  packed->isa = any_isa_from_name(isa_name);
   packed->inputs = spec.inputs;
   packed->outputs = spec.outputs;
   nb::gil_scoped_release release;
@@ -78,7 +78,7 @@ std::unique_ptr<PackedOperator> unpack(const std::string& kind, const std::strin
   auto packed = std::make_unique<PackedOperator>();
   packed->kind = kind;
   packed->algorithm = algorithm;
-  packed->isa = isa_from_name(isa_name);
+  packed->isa = any_isa_from_name(isa_name);
   packed->inputs = std::move(inputs);
   packed->outputs = std::move(outputs);
   const auto* bytes = static_cast<const uint8_t*>(data.data());
@@ -114,6 +114,7 @@ auto pointers_of(const std::vector<Array>& arrays, const std::vector<TensorDesc>
 
 void run_operator(const PackedOperator& packed, const std::vector<InputArray>& inputs,
                   const std::vector<OutputArray>& outputs) {
+  require_available(packed.isa);
   const auto in = pointers_of(inputs, packed.inputs, "input");
   const auto out = pointers_of(outputs, packed.outputs, "output");
   Blob scratch(packed.op->scratch_bytes()), shared(packed.op->shared_scratch_bytes());
@@ -172,7 +173,8 @@ void bind_operators(nb::module_& m) {
             std::vector<std::tuple<std::string, std::string>> rows;
             for (const OperatorType& type : operator_types())
               if (spec.spec.kind == type.kind)
-                rows.emplace_back(type.algorithm, type.unsupported(spec.spec, isa_from_name(isa)));
+                rows.emplace_back(type.algorithm,
+                                  type.unsupported(spec.spec, any_isa_from_name(isa)));
             return rows;
           },
           nb::arg("isa"),
@@ -197,7 +199,8 @@ void bind_operators(nb::module_& m) {
                                                                       {p.blob.size()}, self);
           },
           "The blob's bytes, read-only uint8 (nbytes,).");
-  m.def("pack", &pack, nb::arg("spec"), nb::arg("algorithm"), nb::arg("isa"));
+  m.def("pack", &pack, nb::arg("spec"), nb::arg("algorithm"), nb::arg("isa"),
+        "Pack for any instruction set the engine knows; running needs one this machine has.");
   m.def(
       "unpack", &unpack, nb::arg("kind"), nb::arg("algorithm"), nb::arg("isa"), nb::arg("data"),
       nb::arg("inputs"), nb::arg("outputs"),

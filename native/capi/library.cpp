@@ -3,6 +3,7 @@
 
 #include "capi/status.h"
 #include "common/isa.h"
+#include "plan/plan_file.h"
 
 namespace activsparse {
 namespace {
@@ -20,7 +21,9 @@ as_status fail(as_status status, const char* text) noexcept {
 
 using namespace activsparse;
 
-const char* as_version(void) { return ACTIVSPARSE_VERSION; }
+const char* as_version(void) { return engine_version(); }
+
+int as_abi_version(void) { return AS_ABI_VERSION; }
 
 const char* as_last_error(void) { return last_error; }
 

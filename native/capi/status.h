@@ -10,13 +10,27 @@ namespace activsparse {
 // Keeps the text for as_last_error(), shortened if need be, and returns the status.
 as_status fail(as_status status, const char* text) noexcept;
 
+inline as_status status_of(const Error& error) noexcept {
+  switch (error.cause()) {
+    case Cause::kFile:
+      return AS_FILE;
+    case Cause::kDamaged:
+      return AS_DAMAGED;
+    case Cause::kIncompatible:
+      return AS_INCOMPATIBLE;
+    case Cause::kInvalid:
+      break;
+  }
+  return AS_INVALID;
+}
+
 template <class Body>
 as_status guarded(const Body& body) noexcept {
   try {
     body();
     return AS_OK;
   } catch (const Error& e) {
-    return fail(AS_INVALID, e.what());
+    return fail(status_of(e), e.what());
   } catch (const std::bad_alloc&) {
     return fail(AS_OUT_OF_MEMORY, "out of memory");
   } catch (const std::exception& e) {

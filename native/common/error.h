@@ -7,9 +7,21 @@
 
 namespace activsparse {
 
+enum class Cause {
+  kInvalid,       // a wrong argument, or something no operator can do
+  kFile,          // a file that cannot be read
+  kDamaged,       // a plan that is cut, altered, or none at all
+  kIncompatible,  // a sound plan of another format, build, version or instruction set
+};
+
 class Error : public std::runtime_error {
  public:
-  using std::runtime_error::runtime_error;
+  explicit Error(const std::string& text, Cause cause = Cause::kInvalid)
+      : std::runtime_error(text), cause_(cause) {}
+  Cause cause() const { return cause_; }
+
+ private:
+  Cause cause_;
 };
 
 }  // namespace activsparse

@@ -71,18 +71,29 @@ std::vector<Isa> available_isas() {
 
 Isa best_isa() { return available_isas().back(); }
 
-Isa isa_from_name(const std::string& name) {
+void require_available(Isa isa) {
   std::string available;
-  for (Isa isa : available_isas()) {
-    if (name == isa_name(isa)) return isa;
-    available += std::string(available.empty() ? "" : ", ") + isa_name(isa);
+  for (Isa have : available_isas()) {
+    if (have == isa) return;
+    available += std::string(available.empty() ? "" : ", ") + isa_name(have);
   }
+  throw Error(std::string("instruction set '") + isa_name(isa) +
+              "' is not available on this machine; use one of: " + available);
+}
+
+Isa isa_from_name(const std::string& name) {
+  const Isa isa = any_isa_from_name(name);
+  require_available(isa);
+  return isa;
+}
+
+Isa any_isa_from_name(const std::string& name) {
+  std::string known;
   for (Isa isa : kAll) {
-    if (name != isa_name(isa)) continue;
-    throw Error("instruction set '" + name +
-                "' is not available on this machine; use one of: " + available);
+    if (name == isa_name(isa)) return isa;
+    known += std::string(known.empty() ? "" : ", ") + isa_name(isa);
   }
-  throw Error("unknown instruction set '" + name + "'; use one of: " + available);
+  throw Error("unknown instruction set '" + name + "'; use one of: " + known);
 }
 
 }  // namespace activsparse

@@ -1,5 +1,15 @@
-/* activsparse from C: single operators (convolutions with masks first of all) that other runtimes
- * can call.
+/* activsparse from C: compiled plans, and single operators (convolutions with masks first of all)
+ * that other runtimes can call.
+ *
+ * A plan is made by `activsparse compile model.onnx --out model.plan`:
+ *
+ *   as_plan* plan = NULL;
+ *   as_context* context = NULL;
+ *   if (as_plan_load("model.plan", &plan) != AS_OK || as_context_create(plan, 2, &context) !=
+ * AS_OK) puts(as_last_error()); as_context_run(context, inputs, outputs);   // one float array per
+ * input and per output as_context_free(context); as_plan_free(plan);
+ *
+ * A single operator:
  *
  *   as_spec* spec = as_spec_new("conv");
  *   as_tensor x = {1, 56, 56, 64, 64, 0, 0}, y = {1, 56, 56, 64, 64, 0, 0};
@@ -16,12 +26,23 @@
  * Kinds, attributes and arrays are those of docs/operators.md. Functions that can fail return a
  * status; as_last_error() then tells why, in one line. No exception leaves this interface. Spec
  * builders take NULL as the spec and fail, so that only as_operator_create() needs checking: it
- * reports the first failure of its spec. */
+ * reports the first failure of its spec.
+ *
+ * Threads. Plans do not change once loaded: any threads may use one at once. Of a context or an
+ * operator one run goes at a time, a second caller waits; different contexts run at once. A spec
+ * belongs to one thread at a time. Nothing may be freed while it is in use. Worker threads do not
+ * survive fork(): create contexts and operators after it.
+ *
+ * The binary interface. Structs and functions keep their meaning as long as AS_ABI_VERSION stays;
+ * new functions and status codes may be added. Compare it with as_abi_version() when the library
+ * is loaded at run time. */
 #ifndef ACTIVSPARSE_H_
 #define ACTIVSPARSE_H_
 
 #include <stddef.h>
 #include <stdint.h>
+
+#define AS_ABI_VERSION 1
 
 #if defined(__GNUC__)
 #define AS_API __attribute__((visibility("default")))
@@ -37,7 +58,10 @@ typedef enum as_status {
   AS_OK = 0,
   AS_INVALID = 1, /* a wrong argument, or a spec no algorithm can run */
   AS_OUT_OF_MEMORY = 2,
-  AS_INTERNAL = 3 /* a defect of this library */
+  AS_INTERNAL = 3,    /* a defect of this library */
+  AS_FILE = 4,        /* a file that cannot be read */
+  AS_DAMAGED = 5,     /* a plan that is cut, altered, or none at all */
+  AS_INCOMPATIBLE = 6 /* a plan of another format, build, instruction set, or newer engine */
 } as_status;
 
 typedef enum as_dtype { AS_FLOAT32 = 0, AS_INT32 = 1, AS_UINT8 = 2 } as_dtype;
@@ -53,8 +77,11 @@ typedef struct as_tensor {
 
 typedef struct as_spec as_spec;
 typedef struct as_operator as_operator;
+typedef struct as_plan as_plan;
+typedef struct as_context as_context;
 
-AS_API const char* as_version(void);
+AS_API const char* as_version(void); /* "0.1.0" */
+AS_API int as_abi_version(void);     /* AS_ABI_VERSION of the library */
 
 /* Why the last failing call of this thread failed; "" when none has. Valid until this thread's next
  * failure. */
@@ -63,6 +90,47 @@ AS_API const char* as_last_error(void);
 /* Instruction sets compiled in and present on this CPU, slowest first. NULL beyond the end. */
 AS_API int as_isa_count(void);
 AS_API const char* as_isa_name(int index);
+
+/* Plans. */
+
+/* Maps a file into memory. It must not be written to while the plan or a context of it lives;
+ * renaming another file over it is fine. Load plans only from where you would load a program from:
+ * damage is found, forgery is not. */
+AS_API as_status as_plan_load(const char* path, as_plan** plan);
+/* The same from memory, which must stay as it is while the plan or a context of it lives. It is
+ * used in place where it starts at a 64-byte boundary, and copied elsewhere. */
+AS_API as_status as_plan_load_memory(const void* data, size_t bytes, as_plan** plan);
+/* Contexts of the plan stay usable. */
+AS_API void as_plan_free(as_plan* plan);
+
+/* An input or output: its array holds `elements` values in C order, images as NCHW. */
+typedef struct as_value {
+  const char* name; /* UTF-8; lives as long as the plan */
+  as_dtype dtype;   /* AS_FLOAT32 */
+  int32_t rank;
+  int64_t shape[8];
+  size_t elements;
+} as_value;
+
+AS_API const char* as_plan_isa(const as_plan* plan); /* "scalar", "avx2", "avx512", "neon" */
+AS_API int as_plan_threads(const as_plan* plan);     /* what it was compiled for */
+AS_API size_t as_plan_input_count(const as_plan* plan);
+AS_API size_t as_plan_output_count(const as_plan* plan);
+AS_API as_status as_plan_input(const as_plan* plan, size_t index, as_value* value);
+AS_API as_status as_plan_output(const as_plan* plan, size_t index, as_value* value);
+
+/* Memory for activations, and threads; `threads` 0 takes as many as the plan was compiled for. All
+ * allocation happens here. */
+AS_API as_status as_context_create(const as_plan* plan, int threads, as_context** context);
+AS_API void as_context_free(as_context* context);
+/* Bytes for activations and scratch; the plan's weights, shared by its contexts, are not among
+ * them. */
+AS_API size_t as_context_bytes(const as_context* context);
+/* One array per input and output of the plan, in its order; inputs and outputs must not overlap. */
+AS_API as_status as_context_run(as_context* context, const float* const* inputs,
+                                float* const* outputs);
+
+/* Single operators. */
 
 /* NULL only when out of memory or `kind` is NULL. */
 AS_API as_spec* as_spec_new(const char* kind);

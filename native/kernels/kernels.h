@@ -170,7 +170,8 @@ struct Kernels {
 #undef KERNEL
 };
 
-// The table of an instruction set that is compiled in; throws Error otherwise.
+// Of instruction sets this library was not compiled for, the table holds sizes alone (foreign.cpp):
+// enough to pack operators, and no kernel to run them.
 const Kernels& kernels_for(Isa isa);
 
 }  // namespace activsparse

@@ -2,11 +2,13 @@
 #pragma once
 #include <immintrin.h>
 
+#include "kernels/vector_sizes.h"
+
 namespace activsparse {
 
 struct VecAvx2 {
-  static constexpr int kWidth = 8;
-  static constexpr int kRegisters = 16;
+  static constexpr int kWidth = Avx2Sizes::kWidth;
+  static constexpr int kRegisters = Avx2Sizes::kRegisters;
   __m256 v;
   static __m256i lanes(int n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));

@@ -2,11 +2,13 @@
 #pragma once
 #include <immintrin.h>
 
+#include "kernels/vector_sizes.h"
+
 namespace activsparse {
 
 struct VecAvx512 {
-  static constexpr int kWidth = 16;
-  static constexpr int kRegisters = 32;
+  static constexpr int kWidth = Avx512Sizes::kWidth;
+  static constexpr int kRegisters = Avx512Sizes::kRegisters;
   __m512 v;
   static __mmask16 lanes(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
   static VecAvx512 load(const float* p) { return {_mm512_loadu_ps(p)}; }

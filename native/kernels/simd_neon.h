@@ -2,11 +2,13 @@
 #pragma once
 #include <arm_neon.h>
 
+#include "kernels/vector_sizes.h"
+
 namespace activsparse {
 
 struct VecNeon {
-  static constexpr int kWidth = 4;
-  static constexpr int kRegisters = 32;
+  static constexpr int kWidth = NeonSizes::kWidth;
+  static constexpr int kRegisters = NeonSizes::kRegisters;
   float32x4_t v;
   static VecNeon load(const float* p) { return {vld1q_f32(p)}; }
   static VecNeon load_partial(const float* p, int n) {

@@ -5,9 +5,10 @@
 //
 // pack() does all work that depends on weights and mask only (packing weights for the instruction
 // set, building row lists and tables) and is called at compile time. The blob it returns is all
-// create() needs, so a stored plan never packs again; change a blob's layout, and FORMAT_VERSION in
-// engine/plan_file.py must rise with it. create() only reads the blob; it keeps
-// pointers into it, hence the blob must outlive the operator.
+// create() needs, so a stored plan never packs again. Plan files hold a digest of the sources that
+// decide what a blob looks like (CMakeLists.txt), and are refused by other builds. create() only
+// reads the blob; it keeps pointers into it, hence the blob must outlive the operator. pack() works
+// for any instruction set on any machine: it may use the sizes in the kernel table, but no kernel.
 #pragma once
 #include <cstddef>
 #include <cstdint>

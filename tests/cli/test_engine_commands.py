@@ -118,7 +118,7 @@ def test_run_into_a_missing_folder(sparse, tmp_path):
 @pytest.fixture
 def plan(sparse, tmp_path):
     path = tmp_path / "model.plan"
-    result = command("compile", sparse, "--out", path, "--isa", "x86-64", "--threads", 2)
+    result = command("compile", sparse, "--out", path, "--target", "x86-64", "--threads", 2)
     assert result.returncode == 0, result.stderr
     return path
 
@@ -142,14 +142,26 @@ def test_commands_that_need_the_model(words, plan):
     assert str(plan) in result.stderr
 
 
-@pytest.mark.parametrize("target", ["aarch64", "x86-64-v9"])
-def test_compiling_for_what_is_not_here(sparse, tmp_path, target):
-    from activsparse import _native
+def test_compiling_for_other_machines(sparse, tmp_path):
+    from activsparse import ActivsparseError, Session, _native
+    from activsparse.engine.compile import TARGETS
 
-    if target == "aarch64" and "neon" in _native.available_isas():
-        pytest.skip("this is aarch64")
-    result = command("compile", sparse, "--out", tmp_path / "model.plan", "--isa", target)
+    for target, isa in TARGETS.items():
+        path = tmp_path / f"{target}.plan"
+        result = command("compile", sparse, "--out", path, "--target", target)
+        assert result.returncode == 0, result.stderr
+        assert f"for {isa}" in result.stdout
+        if isa in _native.available_isas():
+            assert Session(path).isa == isa
+        else:
+            with pytest.raises(ActivsparseError, match=f"compiled for '{isa}'"):
+                Session(path)
+
+
+def test_compiling_for_an_unknown_machine(sparse, tmp_path):
+    path = tmp_path / "model.plan"
+    result = command("compile", sparse, "--out", path, "--target", "x86-64-v9")
     assert result.returncode == 2
     assert len(result.stderr.splitlines()) == 1
-    assert target in result.stderr
-    assert not (tmp_path / "model.plan").exists()
+    assert "x86-64-v9" in result.stderr
+    assert not path.exists()

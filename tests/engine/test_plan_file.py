@@ -13,11 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from activsparse import ActivsparseError, Session, _native
-from activsparse.engine.plan_file import FORMAT_VERSION, MAGIC, is_plan
+from activsparse.engine.plan_file import is_plan
 
 # Offsets of header fields; docs/plan-format.md.
-BYTE_ORDER, FORMAT, CHECKSUM, ENGINE_VERSION, ISA = 8, 12, 16, 48, 64
-HEADER_BYTES = 192
+BYTE_ORDER, FORMAT, CHECKSUM, ENGINE_VERSION, ISA, BUILD = 8, 12, 16, 40, 56, 72
+TABLES = range(112, 208, 8)
+HEADER_BYTES = 256
+FORMAT_VERSION, MAGIC = _native.PLAN_FORMAT, _native.PLAN_MAGIC
 
 
 @pytest.fixture
@@ -107,6 +109,11 @@ def test_a_newer_engine_is_refused(plan):
     assert "compiled by activsparse 99.0.1" in refusal(plan)
 
 
+def test_another_build_is_refused(plan):
+    patch(plan, BUILD, b"0123456789abcdef")
+    assert "another build of activsparse" in refusal(plan)
+
+
 def test_the_other_byte_order_is_refused(plan):
     patch(plan, BYTE_ORDER, struct.pack("=I", 0x01020304)[::-1])
     assert "byte order" in refusal(plan)
@@ -164,7 +171,7 @@ def test_tables_out_of_bounds_are_refused_even_under_a_good_checksum(plan, data)
     """Offsets, counts and ids are checked; the packed data of operators is not touched here."""
     bad = plan.with_name("bad.plan")
     bad.write_bytes(plan.read_bytes())
-    field = data.draw(st.sampled_from([80, 88, 96, 104, 112, 120, 128, 136]), "header field")
+    field = data.draw(st.sampled_from(TABLES), "header field")
     value = data.draw(st.integers(1 << 20, (1 << 64) - 1), "value")
     patch(bad, field, struct.pack("=Q", value))
     refusal(bad)

@@ -1,34 +1,30 @@
-"""The C interface, from a C99 program linked with the engine's static library."""
+"""The C interface, from C99 programs linked with the static library."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
-import pytest
+from c_programs import build, needs_c, run
 
 import activsparse
+from activsparse import _native
+from activsparse.engine.compile import compile_model
+from activsparse.engine.plan_file import write_plan
 
-ROOT = Path(__file__).parents[2]
-BUILT = [p for p in ROOT.glob("build/*/libactivsparse_engine.a") if "sanitize" not in p.parent.name]
-LIBRARY = max(BUILT, key=lambda p: p.stat().st_mtime, default=None)
+pytestmark = needs_c
+ISAS = _native.available_isas()
 
 
-@pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
-@pytest.mark.skipif(LIBRARY is None, reason="the static library is not built (make native)")
-def test_a_c99_program_runs_a_masked_convolution(tmp_path: Path) -> None:
-    program = tmp_path / "capi_conv"
-    compiled = subprocess.run(
-        [
-            *("gcc", "-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O1"),
-            *("-I", ROOT / "native" / "include", ROOT / "tests" / "native" / "capi_conv.c"),
-            *("-o", program, LIBRARY, "-lstdc++", "-lpthread", "-lm"),
-        ],
-        capture_output=True,
-        text=True,
-    )
-    assert compiled.returncode == 0, compiled.stderr
-    ran = subprocess.run([program], capture_output=True, text=True, timeout=60)
+def test_a_masked_convolution(tmp_path: Path) -> None:
+    ran = run(build(tmp_path / "program", "tests/native/capi_conv.c"))
     assert ran.stdout == f"ok {activsparse.__version__}\n", ran.stdout + ran.stderr
+    assert ran.returncode == 0
+
+
+def test_loading_describing_and_refusing_plans(sparse, tmp_path: Path) -> None:
+    plan = compile_model(sparse, isa=ISAS[-1], threads=2)
+    write_plan(plan, tmp_path / "model.plan")
+    program = build(tmp_path / "program", "tests/native/capi_plan.c")
+    ran = run(program, tmp_path / "model.plan", ISAS[-1])
+    assert ran.stdout == "ok\n", ran.stdout + ran.stderr
     assert ran.returncode == 0

@@ -8,10 +8,7 @@ from typing import Any
 
 from activsparse.cli.engine_options import add_choice_options, choice_options, positive
 
-__all__ = ["TARGETS", "add_parser", "run"]
-
-TARGETS = {"x86-64": "scalar", "x86-64-v3": "avx2", "x86-64-v4": "avx512", "aarch64": "neon"}
-"""Names of the machines a plan can be for, and the instruction set it then uses."""
+__all__ = ["add_parser", "run"]
 
 
 def add_parser(subparsers: Any) -> None:
@@ -21,15 +18,17 @@ def add_parser(subparsers: Any) -> None:
         help="compile an ONNX model into a plan, one file that loads fast and without onnx",
         description="Choose algorithms, pack weights, lay out memory, and write the result to one "
         "file. A session maps it into memory: it needs numpy only and takes a fraction of a second "
-        "to load.",
+        "to load. C programs load it without Python.",
     )
     parser.add_argument("model", type=Path, metavar="ONNX", help="the model")
     parser.add_argument("--out", type=Path, required=True, metavar="PLAN", help="file to write")
     parser.add_argument(
-        "--isa",
+        "--target",
+        default="native",
         metavar="NAME",
-        help=f"what it shall run on: native, {', '.join(TARGETS)}, or an instruction set "
-        "(default: native, the best of this machine)",
+        help="machine it shall run on: native, x86-64, x86-64-v3 (AVX2), x86-64-v4 (AVX-512) or "
+        "aarch64 (default: native, the best instruction set of this machine). Algorithms are "
+        "measured where this machine can run them, and chosen by estimates for other targets",
     )
     parser.add_argument(
         "--threads",
@@ -43,24 +42,16 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compile the model and write the plan."""
-    from activsparse import Session
+    from rich.console import Console
 
-    isa = _instruction_set(args.isa)
-    Session(args.model, threads=args.threads, isa=isa, **choice_options(args)).save(args.out)
+    from activsparse.engine.compile import compile_file
+
+    plan = compile_file(
+        args.model, args.out, target=args.target, threads=args.threads, **choice_options(args)
+    )
+    size = args.out.stat().st_size / 1e6
+    Console(highlight=False).print(
+        f"Wrote {args.out}: {len(plan.steps)} operators for {plan.isa}, {size:.1f} MB",
+        markup=False,
+    )
     return 0
-
-
-def _instruction_set(name: str | None) -> str | None:
-    """The engine's name of a target; None leaves the choice to the session."""
-    from activsparse import _native
-    from activsparse.errors import ActivsparseError
-
-    if name is None or name == "native":
-        return None
-    isa = TARGETS.get(name, name)
-    if isa in TARGETS.values() and isa not in _native.available_isas():
-        raise ActivsparseError(
-            f"--isa {name}: weights can only be packed for instruction sets this machine has "
-            f"({', '.join(_native.available_isas())}); compile on a machine with '{isa}'"
-        )
-    return isa

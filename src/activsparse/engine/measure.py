@@ -80,10 +80,17 @@ def choosing(
     """
     if tune not in (True, False, AUTO):
         raise ActivsparseError(f"tune={tune!r}: choose True, False or '{AUTO}'")
+    runs_here = isa in _native.available_isas()
     if algorithm is not None:
         if algorithm.startswith("winograd") and not winograd:
             raise ActivsparseError(f"algorithm='{algorithm}' and winograd=False; drop one of them")
         yield forced(algorithm)
+    elif not runs_here and tune is True:
+        raise ActivsparseError(
+            f"tune=True: this machine does not have '{isa}'; measure on one that has"
+        )
+    elif not runs_here:
+        yield partial(by_cost, winograd=winograd)
     elif tune is True or (tune == AUTO and isa != _SLOW_ISA and cache_folder() is not None):
         cache = ChoiceCache.of_machine(isa, threads)
         seconds = _AUTO_SECONDS if tune == AUTO else math.inf

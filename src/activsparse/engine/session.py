@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from activsparse import _native
+from activsparse.engine.compile import NATIVE, compile_model, target_isa
 from activsparse.engine.graph import Shape
-from activsparse.engine.measure import AUTO, choosing
-from activsparse.engine.plan import compile_plan
+from activsparse.engine.measure import AUTO
 from activsparse.engine.plan_file import is_plan, read_plan, write_plan
 from activsparse.engine.report import NodeReport
 from activsparse.errors import ActivsparseError
@@ -20,7 +20,6 @@ from activsparse.errors import ActivsparseError
 __all__ = ["NodeReport", "Session"]
 
 FloatArray = npt.NDArray[np.float32]
-ISA_VARIABLE = "ACTIVSPARSE_ISA"
 
 
 class Session:
@@ -81,10 +80,17 @@ class Session:
                         "compile the model again with it"
                     )
         else:
-            isa = isa or os.environ.get(ISA_VARIABLE) or _native.available_isas()[-1]
+            isa = isa or target_isa(NATIVE)
             _native.check_isa(isa)
-            with choosing(algorithm, tune, winograd, isa, threads or 1) as choose:
-                plan = compile_plan(path, isa, input_shapes, choose, fuse=algorithm is None)
+            plan = compile_model(
+                path,
+                isa=isa,
+                threads=threads or 1,
+                input_shapes=input_shapes,
+                algorithm=algorithm,
+                tune=tune,
+                winograd=winograd,
+            )
         self._plan = replace(plan, threads=threads or plan.threads)
         self._executor = _native.Executor(
             plan.tensors,

@@ -1,0 +1,145 @@
+// Compiled plans: loaded once, run in as many contexts as there are callers.
+#include "capi/status.h"
+#include "plan/plan_file.h"
+
+using namespace activsparse;
+
+namespace {
+
+// What a plan shares with its contexts.
+struct Loaded {
+  std::shared_ptr<const PlanFile> file;
+  std::vector<std::unique_ptr<Operator>> operators;
+
+  explicit Loaded(std::shared_ptr<const PlanFile> plan) : file(std::move(plan)) {
+    for (std::size_t i = 0; i < content().steps.size(); ++i) operators.push_back(file->create(i));
+    // Its checks of how everything fits together belong here, not to the first run.
+    executor(1);
+  }
+
+  const PlanContent& content() const { return file->content(); }
+
+  std::unique_ptr<Executor> executor(int threads) const {
+    const PlanContent& c = content();
+    std::vector<PlanStep> steps;
+    for (std::size_t i = 0; i < c.steps.size(); ++i)
+      steps.push_back({operators[i].get(), c.steps[i].inputs, c.steps[i].outputs});
+    std::vector<int> inputs, outputs;
+    for (const PlanValue& value : c.inputs) inputs.push_back(value.tensor);
+    for (const PlanValue& value : c.outputs) outputs.push_back(value.tensor);
+    return std::make_unique<Executor>(c.tensors, std::move(steps), std::move(inputs),
+                                      std::move(outputs), c.arena_floats,
+                                      std::make_shared<ThreadPool>(threads));
+  }
+};
+
+}  // namespace
+
+struct as_plan {
+  std::shared_ptr<const Loaded> loaded;
+};
+
+struct as_context {
+  std::shared_ptr<const Loaded> loaded;
+  std::unique_ptr<Executor> executor;
+};
+
+namespace {
+
+template <class Open>
+as_status load(as_plan** plan, const Open& open) {
+  if (plan != nullptr) *plan = nullptr;
+  return guarded([&] {
+    require_argument(plan != nullptr, "plan");
+    *plan = new as_plan{std::make_shared<const Loaded>(open())};
+  });
+}
+
+as_status describe(const as_plan* plan, std::vector<PlanValue> PlanContent::* list,
+                   const char* what, std::size_t index, as_value* value) {
+  return guarded([&] {
+    require_argument(plan != nullptr, "plan");
+    require_argument(value != nullptr, "value");
+    const std::vector<PlanValue>& values = plan->loaded->content().*list;
+    if (index >= values.size())
+      throw Error("the plan has " + std::to_string(values.size()) + " " + what + "s, there is no " +
+                  what + " " + std::to_string(index));
+    const PlanValue& found = values[index];
+    *value = {found.name.c_str(), AS_FLOAT32, static_cast<int32_t>(found.shape.size()), {}, 1};
+    for (std::size_t i = 0; i < found.shape.size(); ++i) {
+      value->shape[i] = found.shape[i];
+      value->elements *= static_cast<std::size_t>(found.shape[i]);
+    }
+  });
+}
+
+}  // namespace
+
+as_status as_plan_load(const char* path, as_plan** plan) {
+  return load(plan, [&] {
+    require_argument(path != nullptr, "path");
+    return PlanFile::open(path);
+  });
+}
+
+as_status as_plan_load_memory(const void* data, size_t bytes, as_plan** plan) {
+  return load(plan, [&] {
+    require_argument(data != nullptr, "data");
+    return PlanFile::in_memory(data, bytes);
+  });
+}
+
+void as_plan_free(as_plan* plan) { delete plan; }
+
+const char* as_plan_isa(const as_plan* plan) {
+  return plan ? isa_name(plan->loaded->content().isa) : "";
+}
+
+int as_plan_threads(const as_plan* plan) { return plan ? plan->loaded->content().threads : 0; }
+
+size_t as_plan_input_count(const as_plan* plan) {
+  return plan ? plan->loaded->content().inputs.size() : 0;
+}
+
+size_t as_plan_output_count(const as_plan* plan) {
+  return plan ? plan->loaded->content().outputs.size() : 0;
+}
+
+as_status as_plan_input(const as_plan* plan, size_t index, as_value* value) {
+  return describe(plan, &PlanContent::inputs, "input", index, value);
+}
+
+as_status as_plan_output(const as_plan* plan, size_t index, as_value* value) {
+  return describe(plan, &PlanContent::outputs, "output", index, value);
+}
+
+as_status as_context_create(const as_plan* plan, int threads, as_context** context) {
+  if (context != nullptr) *context = nullptr;
+  return guarded([&] {
+    require_argument(plan != nullptr, "plan");
+    require_argument(context != nullptr, "context");
+    const Loaded& loaded = *plan->loaded;
+    const int count = threads == 0 ? loaded.content().threads : threads;
+    *context = new as_context{plan->loaded, loaded.executor(count)};
+  });
+}
+
+void as_context_free(as_context* context) { delete context; }
+
+size_t as_context_bytes(const as_context* context) {
+  return context ? context->executor->arena_bytes() + context->executor->scratch_bytes() : 0;
+}
+
+as_status as_context_run(as_context* context, const float* const* inputs, float* const* outputs) {
+  return guarded([&] {
+    require_argument(context != nullptr, "context");
+    Executor& executor = *context->executor;
+    require_argument(inputs != nullptr || executor.input_count() == 0, "inputs");
+    require_argument(outputs != nullptr || executor.output_count() == 0, "outputs");
+    for (size_t i = 0; i < executor.input_count(); ++i)
+      require_argument(inputs[i] != nullptr, "inputs[i]");
+    for (size_t i = 0; i < executor.output_count(); ++i)
+      require_argument(outputs[i] != nullptr, "outputs[i]");
+    executor.run(inputs, outputs);
+  });
+}

@@ -1,0 +1,73 @@
+// Kernel tables of the instruction sets that this library is not compiled for: sizes without code,
+// for packing a plan on another machine than the one that will run it.
+#include "kernels/targets.h"
+#include "kernels/vector_sizes.h"
+
+namespace activsparse {
+namespace {
+
+// Stands for a vector type where no kernel is ever called. The templates are instantiated for the
+// addresses that `sizes_only` drops again, so no code of them is left.
+template <class Sizes>
+struct VecForeign : Sizes {
+  static VecForeign load(const float*);
+  static VecForeign load_partial(const float*, int);
+  static VecForeign broadcast(const float*);
+  static VecForeign set1(float);
+  static VecForeign zero();
+  void store(float*) const;
+  void store_partial(float*, int) const;
+  static void transpose(VecForeign*);
+  friend VecForeign operator+(VecForeign a, VecForeign) { return a; }
+  friend VecForeign operator-(VecForeign a, VecForeign) { return a; }
+  friend VecForeign operator*(VecForeign a, VecForeign) { return a; }
+  friend VecForeign operator/(VecForeign a, VecForeign) { return a; }
+  friend VecForeign fma(VecForeign, VecForeign, VecForeign c) { return c; }
+  friend VecForeign max(VecForeign a, VecForeign) { return a; }
+  friend VecForeign min(VecForeign a, VecForeign) { return a; }
+  friend VecForeign round_nearest(VecForeign a) { return a; }
+  friend VecForeign scale_by_power(VecForeign a, VecForeign) { return a; }
+  friend VecForeign reciprocal(VecForeign a) { return a; }
+};
+
+template <class Family>
+constexpr Family sizes_only(Family) {
+  return {};
+}
+constexpr GemmKernels sizes_only(const GemmKernels& kernels) {
+  GemmKernels sizes{};
+  sizes.max_vectors = kernels.max_vectors;
+  for (int i = 0; i < kMaxTileVectors; ++i) sizes.max_rows[i] = kernels.max_rows[i];
+  return sizes;
+}
+constexpr WinogradKernels sizes_only(const WinogradKernels& kernels) {
+  WinogradKernels sizes{};
+  sizes.max_vecs = kernels.max_vecs;
+  return sizes;
+}
+
+template <class V>
+constexpr Kernels foreign_kernels(const char* isa) {
+  return {
+      isa,
+      V::kWidth,
+#define KERNEL(dtype, family, Interface, factory) sizes_only(factory<V>()),
+#include "kernels/kernels.inc"
+#undef KERNEL
+  };
+}
+
+}  // namespace
+
+#if !defined(__aarch64__)
+constexpr Kernels kNeonTable = foreign_kernels<VecForeign<NeonSizes>>("neon");
+const Kernels kNeonKernels = kNeonTable;
+#endif
+#if !defined(__x86_64__)
+constexpr Kernels kAvx2Table = foreign_kernels<VecForeign<Avx2Sizes>>("avx2");
+const Kernels kAvx2Kernels = kAvx2Table;
+constexpr Kernels kAvx512Table = foreign_kernels<VecForeign<Avx512Sizes>>("avx512");
+const Kernels kAvx512Kernels = kAvx512Table;
+#endif
+
+}  // namespace activsparse
