@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from activsparse.errors import ActivsparseError
 from activsparse.masks import (
@@ -18,12 +19,16 @@ from activsparse.masks import (
     random_score,
     select,
 )
+from activsparse.masks.lattice import MAX_PERIOD
 from activsparse.train.layers import ConvLayer
 from activsparse.train.names import suggest
 
-__all__ = ["CRITERIA", "MaskMaker", "score_map"]
+__all__ = ["CANDIDATES", "CRITERIA", "PHASES", "MaskMaker", "mix_scores", "score_map"]
 
 CRITERIA = ("lnorm", "random")
+PHASES = ("block", "layer", "one")
+CANDIDATES = 2**32
+"""Steps from here on are no steps of training but numbers of searched candidates."""
 
 
 def score_map(size: tuple[int, int], seed: int, step: int, layer: int | None = None) -> FloatMap:
@@ -47,9 +52,13 @@ class MaskMaker:
         criterion: `random` only: `lnorm` propagates one score map to all layers, `random` draws one
             in each.
         inputs: `auto` only: see `masks.allocate`.
+        phases: the regular patterns only: whether each residual `block`, each `layer`, or none but
+            `one` for all is shifted in another way.
+        importance_weight: `random` only: what share of a position's score its importance has.
 
     Raises:
-        ActivsparseError: an unknown pattern or criterion, or a block that does not fit.
+        ActivsparseError: an unknown pattern, criterion or choice of phases, or a block that does
+            not fit.
     """
 
     def __init__(
@@ -61,12 +70,21 @@ class MaskMaker:
         block: int = 1,
         criterion: str = "lnorm",
         inputs: Sequence[int | None] | None = None,
+        phases: str = "block",
+        importance_weight: float = 0.0,
     ) -> None:
-        if pattern not in PATTERNS:
-            raise ActivsparseError(f"pattern {pattern!r} is unknown; {suggest(pattern, PATTERNS)}")
-        if criterion not in CRITERIA:
+        for option, value, known in (
+            ("pattern", pattern, PATTERNS),
+            ("criterion", criterion, CRITERIA),
+            ("phases", phases, PHASES),
+        ):
+            if value not in known:
+                raise ActivsparseError(f"{option} {value!r} is unknown; {suggest(value, known)}")
+        if not 0.0 <= importance_weight <= 1.0:
+            raise ActivsparseError(f"importance_weight {importance_weight} is outside [0, 1]")
+        if importance_weight and pattern != "random":
             raise ActivsparseError(
-                f"criterion {criterion!r} is unknown; {suggest(criterion, CRITERIA)}"
+                f"importance_weight: pattern {pattern} has no scores to weigh; use pattern random"
             )
         if block < 1 or (block > 1 and pattern != "random"):
             raise ActivsparseError(
@@ -85,6 +103,8 @@ class MaskMaker:
         self.block = block
         self.criterion = criterion
         self.inputs = inputs
+        self.phases = phases
+        self.importance_weight = importance_weight
 
     def check(self, sparsities: Sequence[float]) -> None:
         """Raise an ActivsparseError naming the layer that `sparsities` leave without positions."""
@@ -98,26 +118,67 @@ class MaskMaker:
             except ActivsparseError as error:
                 raise ActivsparseError(f"layer {layer.name}: {error}") from error
 
-    def masks(self, seed: int, step: int, sparsities: Sequence[float]) -> list[Mask]:
-        """One bool (OH, OW) per layer, True = computed."""
+    def masks(
+        self,
+        seed: int,
+        step: int,
+        sparsities: Sequence[float],
+        importance: Sequence[FloatMap] | None = None,
+    ) -> list[Mask]:
+        """One bool (OH, OW) per layer, True = computed.
+
+        Args:
+            seed: of score maps and searched phases.
+            step: of training, or the number of a searched candidate.
+            sparsities: of the layers.
+            importance: float (OH, OW) per layer, mixed into the scores.
+        """
         if self.pattern != "random":
             shapes: list[ConvShape] = [layer.shape for layer in self.layers]
-            phases = [layer.block for layer in self.layers]
+            phases = self._phases(seed, step)
             return allocate(
                 shapes, list(sparsities), self.pattern, phases=phases, inputs=self.inputs
             )
-        if self.criterion == "random":
-            return [
-                select(score_map(layer.shape.output, seed, step, index), sparsity, self.block)
-                for index, (layer, sparsity) in enumerate(zip(self.layers, sparsities, strict=True))
-            ]
-        score = score_map(self.image_size, seed, step)
         # Layers of equal size and sparsity share a mask; making it once keeps a step cheap.
         made: dict[tuple[tuple[int, int], float], Mask] = {}
-        for layer, sparsity in zip(self.layers, sparsities, strict=True):
-            key = (layer.shape.output, sparsity)
-            if key not in made:
-                made[key] = select(propagate(score, key[0]), sparsity, self.block)
-        return [
-            made[layer.shape.output, s] for layer, s in zip(self.layers, sparsities, strict=True)
-        ]
+        masks = []
+        score = score_map(self.image_size, seed, step)
+        for index, (layer, sparsity) in enumerate(zip(self.layers, sparsities, strict=True)):
+            size = layer.shape.output
+            if self.criterion == "random":
+                own = score_map(size, seed, step, index)
+            elif importance is None and (size, sparsity) in made:
+                masks.append(made[size, sparsity])
+                continue
+            else:
+                own = propagate(score, size)
+            if importance is not None:
+                own = mix_scores(own, importance[index], self.importance_weight)
+            mask = made[size, sparsity] = select(own, sparsity, self.block)
+            masks.append(mask)
+        return masks
+
+    def _phases(self, seed: int, step: int) -> list[int]:
+        """The phase of each layer: a candidate's are random, those of a block still the same."""
+        if self.phases == "one":
+            groups = [0] * len(self.layers)
+        elif self.phases == "layer":
+            groups = list(range(len(self.layers)))
+        else:
+            groups = [layer.block for layer in self.layers]
+        if step <= CANDIDATES:
+            return groups
+        shifts = np.random.default_rng([seed, step]).integers(0, MAX_PERIOD, max(groups) + 1)
+        return [int(shifts[group]) for group in groups]
+
+
+def mix_scores(score: FloatMap, importance: FloatMap, weight: float) -> FloatMap:
+    """(1 - weight) score + weight importance, float32 (H, W), each as ranks spread over [0, 1)."""
+    return np.asarray((1 - weight) * _ranks(score) + weight * _ranks(importance), dtype=np.float32)
+
+
+def _ranks(values: FloatMap) -> npt.NDArray[np.float64]:
+    order = np.argsort(values, axis=None, kind="stable")
+    ranks = np.empty(values.size)
+    ranks[order] = np.arange(values.size) / values.size
+    return ranks.reshape(values.shape)

@@ -84,6 +84,10 @@ class Sparsifier:
             where none does), or directly after the convolution (`conv`, as published).
         criterion: `random` pattern only: `lnorm` drops the lowest of one score map propagated to
             all layers, `random` draws an independent map in each layer.
+        phases: `lattice`, `tiles` and `auto`: whether the pattern is shifted in another way in each
+            residual `block`, in each `layer`, or is `one` for all.
+        importance_weight: `random` only: share of a position's score that is its importance, see
+            `activsparse.train.importance`; nothing until that was measured.
         schedule: `polynomial`, or `constant` for the full sparsity from `begin` on.
         initial_sparsity: sparsity at `begin` under the polynomial schedule.
         begin: first sparse step, as a fraction of `total_steps`.
@@ -116,6 +120,8 @@ class Sparsifier:
         fill: str = "zero",
         site: str = "norm",
         criterion: str = "lnorm",
+        phases: str = "block",
+        importance_weight: float = 0.0,
         schedule: str = "polynomial",
         initial_sparsity: float = 0.0,
         begin: float = 0.1,
@@ -167,10 +173,15 @@ class Sparsifier:
             block=block,
             criterion=criterion,
             inputs=self._inputs(),
+            phases=phases,
+            importance_weight=importance_weight,
         )
         self._maker.check(self._final)
 
         self.state = SparsifierState(seed, self.schedule)
+        if importance_weight:
+            positions = sum(layer.shape.positions for layer in self._layers)
+            self.state.register_buffer("importance", torch.zeros(positions))
         some_tensor = next(iter(model.parameters()), None)
         if some_tensor is not None:
             self.state.to(some_tensor.device)
@@ -199,10 +210,47 @@ class Sparsifier:
         """Make the best masks so far final, at the full requested sparsity; once is enough."""
         if self.frozen:
             return
-        best = int(self.state.best_step)
-        self._write(best if best >= 0 else self._latest_pruning_step(), self._final)
+        self._write(self.source_step, self._final)
         self.state.frozen.fill_(True)
         self.state.refresh()
+
+    def choose(self, source_step: int) -> None:
+        """Make the masks that follow from `source_step` final, whatever was before.
+
+        Args:
+            source_step: a step of training, or a candidate's number (`activsparse.train.candidates`
+                searches among those).
+        """
+        self.state.best_step.fill_(source_step)
+        self.state.frozen.fill_(False)
+        self.freeze()
+
+    def set_importance(self, maps: Mapping[str, FloatMap]) -> None:
+        """Let the scores of all masks from now on take account of how much positions matter.
+
+        Args:
+            maps: float (OH, OW) by name of every masked convolution, see
+                `activsparse.train.importance.measure_importance`. Their order counts, not their
+                scale.
+
+        Raises:
+            ActivsparseError: the Sparsifier was made without importance_weight, or a map is missing
+                or of another size.
+        """
+        if not self._maker.importance_weight:
+            raise ActivsparseError("scores leave no room for importance; set importance_weight")
+        for layer in self._layers:
+            if layer.name not in maps or maps[layer.name].shape != layer.shape.output:
+                raise ActivsparseError(
+                    f"layer {layer.name}: its importance is missing or of another size; measure "
+                    "it with activsparse.train.importance.measure_importance"
+                )
+        flat = np.concatenate([maps[layer.name].ravel() for layer in self._layers])
+        self.state.get_buffer("importance").copy_(torch.from_numpy(flat))
+        if self.frozen:
+            self._write(self.source_step, self._final)
+        else:
+            self._enter(self.current_step)
 
     def detach(self) -> None:
         """Take masks, hooks and state out of the model again; its weights stay as trained."""
@@ -212,6 +260,12 @@ class Sparsifier:
     def current_step(self) -> int:
         """Optimiser steps done."""
         return int(self.state.step)
+
+    @property
+    def source_step(self) -> int:
+        """The step whose score map gives the best masks so far, else the latest ones."""
+        best = int(self.state.best_step)
+        return best if best >= 0 else self._latest_pruning_step()
 
     @property
     def frozen(self) -> bool:
@@ -253,9 +307,7 @@ class Sparsifier:
     @property
     def score_map(self) -> FloatMap:
         """Score map of the best step so far, else of the latest: float32 (H, W) at input size."""
-        best = int(self.state.best_step)
-        step = best if best >= 0 else self._latest_pruning_step()
-        return score_map(self.image_size, int(self.state.seed), step)
+        return score_map(self.image_size, int(self.state.seed), self.source_step)
 
     def masks(self) -> dict[str, Mask]:
         """The present masks by convolution name: bool (OH, OW), True = computed."""
@@ -291,6 +343,17 @@ class Sparsifier:
         sources = (layer.source for layer in self._layers)
         return [None if source is None else zeros.get(source) for source in sources]
 
+    def _importance(self) -> list[FloatMap] | None:
+        buffer = self.state._buffers.get("importance")
+        if buffer is None or not bool(buffer.any()):
+            return None
+        maps, start = [], 0
+        for layer in self._layers:
+            size = layer.shape.positions
+            maps.append(buffer[start : start + size].cpu().numpy().reshape(layer.shape.output))
+            start += size
+        return maps
+
     def _latest_pruning_step(self) -> int:
         step = max(min(self.current_step, self.schedule.end - 1), 0)
         return max(step - step % self.schedule.frequency, self.schedule.begin)
@@ -305,7 +368,8 @@ class Sparsifier:
 
     @torch.no_grad()
     def _write(self, source_step: int, sparsities: Sequence[float]) -> None:
-        masks = self._maker.masks(int(self.state.seed), source_step, sparsities)
+        seed = int(self.state.seed)
+        masks = self._maker.masks(seed, source_step, sparsities, self._importance())
         for mask, host in zip(masks, self._hosts, strict=True):
             host.get_buffer(MASK)[0, 0].copy_(torch.from_numpy(mask))
             if SOURCE in host._buffers:
