@@ -3,127 +3,32 @@
 Each algorithm's result is first compared with torch in double precision; one that disagrees is not
 timed. Times are medians of runs on data in cache (`--evict-mib` reads other memory in between). The
 share of peak counts the dense layer's multiply-adds, whatever an algorithm really does, so Winograd
-and masks may exceed 100 %. With sparsity 0 and others, a table of break-even sparsities follows:
-the lowest measured one at which an algorithm beats the layer's fastest dense algorithm.
+and masks may exceed 100 %. With sparsity 0 and others, a table of break-even sparsities follows per
+pattern: the lowest measured one at which an algorithm beats the layer's fastest dense algorithm.
 
-    taskset -c 1 python benchmarks/kernels.py --model resnet18 --sparsity 0 0.3
+    taskset -c 1 python benchmarks/kernels.py --model resnet18 --sparsity 0 0.3 --csv kernels.csv
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+import csv
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 
 import numpy as np
 import torch
+from layers import MODELS, Layer
+from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from activsparse import _native
-from activsparse.masks import make_mask
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A convolution of a square map: input size, channels, kernel, stride, groups, occurrences."""
-
-    size: int
-    inputs: int
-    outputs: int
-    kernel: int = 3
-    stride: int = 1
-    group: int = 1
-    count: int = 1
-    residual: bool = False
-
-    @property
-    def output_size(self) -> int:
-        return (self.size + 2 * (self.kernel // 2) - self.kernel) // self.stride + 1
-
-    @property
-    def macs(self) -> float:
-        return self.output_size**2 * self.kernel**2 * self.inputs / self.group * self.outputs
-
-    @property
-    def name(self) -> str:
-        kind = "dw" if self.group > 1 else ""
-        channels = f"{self.inputs}->{self.outputs}"
-        return f"{self.size}x{self.size} {channels} k{self.kernel} s{self.stride} {kind}"
-
-
-def bottleneck(size: int, inputs: int, width: int, count: int, stride: int = 1) -> list[Layer]:
-    """The layers of one stage of ResNet50."""
-    small = size // stride
-    return [
-        Layer(size, inputs, width, 1),
-        Layer(size, width, width, 3, stride),
-        Layer(size, inputs, 4 * width, 1, stride),
-        Layer(small, width, 4 * width, 1, count=count, residual=True),
-        Layer(small, 4 * width, width, 1, count=count - 1),
-        Layer(small, width, width, 3, count=count - 1),
-    ]
-
-
-def inverted(size: int, inputs: int, outputs: int, stride: int, count: int) -> list[Layer]:
-    """The layers of one group of inverted residual blocks of MobileNetV2, expansion 6."""
-    small = size // stride
-    wide, again = 6 * inputs, 6 * outputs
-    layers = [
-        Layer(size, inputs, wide, 1),
-        Layer(size, wide, wide, 3, stride, wide),
-        Layer(small, wide, outputs, 1),
-    ]
-    if count > 1:
-        layers += [
-            Layer(small, outputs, again, 1, count=count - 1),
-            Layer(small, again, again, 3, 1, again, count=count - 1),
-            Layer(small, again, outputs, 1, count=count - 1, residual=True),
-        ]
-    return layers
-
-
-MODELS = {
-    "stems": [Layer(224, 3, 64, 7, 2), Layer(224, 3, 32, 3, 2)],
-    "resnet18": [
-        Layer(56, 64, 64, count=4),
-        Layer(56, 64, 128, 3, 2),
-        Layer(56, 64, 128, 1, 2),
-        Layer(28, 128, 128, count=3),
-        Layer(28, 128, 256, 3, 2),
-        Layer(28, 128, 256, 1, 2),
-        Layer(14, 256, 256, count=3),
-        Layer(14, 256, 512, 3, 2),
-        Layer(14, 256, 512, 1, 2),
-        Layer(7, 512, 512, count=3),
-    ],
-    "resnet50": [
-        *bottleneck(56, 64, 64, 3),
-        *bottleneck(56, 256, 128, 4, 2),
-        *bottleneck(28, 512, 256, 6, 2),
-        *bottleneck(14, 1024, 512, 3, 2),
-    ],
-    "vgg16": [
-        Layer(224, 64, 64),
-        Layer(112, 64, 128),
-        Layer(112, 128, 128),
-        Layer(56, 128, 256),
-        Layer(56, 256, 256, count=2),
-        Layer(28, 256, 512),
-        Layer(28, 512, 512, count=2),
-        Layer(14, 512, 512, count=3),
-    ],
-    "mobilenet_v2": [
-        Layer(112, 32, 32, 3, 1, 32),
-        Layer(112, 32, 16, 1),
-        *inverted(112, 16, 24, 2, 2),
-        *inverted(56, 24, 32, 2, 3),
-        *inverted(28, 32, 64, 2, 4),
-        *inverted(14, 64, 96, 1, 3),
-        *inverted(14, 96, 160, 2, 3),
-        *inverted(7, 160, 320, 1, 1),
-        Layer(7, 320, 1280, 1),
-    ],
-}
+from activsparse.bench.machine import describe_machine, summary_line
+from activsparse.files import atomic_path
+from activsparse.masks import make_mask, sparsity_of
 
 
 class Problem:
@@ -186,6 +91,7 @@ class Problem:
 
         y = exact(x, weight, bias).numpy() + (residual if layer.residual else 0)
         self.expected = np.maximum(y, 0)
+        self.achieved = sparsity_of(mask)
         terms = weight[0].size + 2
         magnitude = exact(np.abs(x), np.abs(weight), np.abs(bias)).numpy() + np.abs(residual)
         self.tolerance = 6 * np.sqrt(terms) * np.finfo(np.float32).eps * (magnitude + 1)
@@ -199,89 +105,186 @@ class Problem:
             raise SystemExit(f"{packed.algorithm} is wrong: {excess:.1f} times the tolerance")
 
 
-Times = dict[str, dict[float, float]]
-"""Median ms by algorithm and sparsity."""
+@dataclass(frozen=True)
+class Measurement:
+    """One algorithm on one layer; a line of the CSV file."""
+
+    machine: str
+    isa: str
+    threads: int
+    model: str
+    layer: str
+    count: int  # how often the network has this layer
+    pattern: str  # "dense" at sparsity 0
+    requested: float
+    achieved: float
+    algorithm: str
+    kernel: str
+    median_ms: float
+    least_ms: float
+    gflops: float  # of the dense layer's multiply-adds, two operations each
+    share_of_peak: float
+    vs_best_dense: float | None  # times as fast as the layer's fastest dense algorithm
 
 
-def break_even(times: dict[str, Times]) -> Table:
-    """The lowest measured sparsity at which each algorithm beats the layer's best dense time.
+def measure(
+    layer: Layer, model: str, pattern: str, sparsity: float, peak: float, args: argparse.Namespace
+) -> list[Measurement]:
+    """Check and time every algorithm that can run a layer; `peak` is in GFLOP/s."""
+    problem = Problem(layer, pattern, sparsity, args.input_mask)
+    found = []
+    for algorithm, reason in problem.spec.algorithms(args.isa):
+        wanted = args.algorithm is None or algorithm in args.algorithm
+        if reason or not wanted or algorithm == "reference":
+            continue
+        packed = _native.pack(problem.spec, algorithm, args.isa)
+        # Winograd's transforms amplify rounding; its own tests hold its bounds.
+        problem.check(packed, 30 if "winograd" in algorithm else 1)
+        times = _native.time_operator(packed, args.repeat, args.threads, args.evict_mib << 20)
+        ms = float(np.median(times))
+        rate = 2e-6 * layer.macs / ms
+        found.append(
+            Measurement(
+                machine=args.machine,
+                isa=args.isa,
+                threads=args.threads,
+                model=model,
+                layer=layer.name.strip(),
+                count=layer.count,
+                pattern=pattern if sparsity else "dense",
+                requested=sparsity,
+                achieved=round(problem.achieved, 4),
+                algorithm=algorithm,
+                kernel=packed.kernel,
+                median_ms=round(ms, 5),
+                least_ms=round(min(times), 5),
+                gflops=round(rate, 2),
+                share_of_peak=round(rate / peak, 4),
+                vs_best_dense=None,
+            )
+        )
+    return found
 
-    Args:
-        times: per layer name; dense times are those at sparsity 0.
-    """
-    algorithms = list(dict.fromkeys(name for by_name in times.values() for name in by_name))
-    table = Table("layer", "best dense", "ms", *algorithms, title="break-even sparsity")
-    for layer, by_name in times.items():
-        dense = {name: ms[0.0] for name, ms in by_name.items() if 0.0 in ms}
-        fastest = min(dense, key=lambda name: dense[name])
-        cells = []
-        for name in algorithms:
-            better = [s for s, ms in by_name.get(name, {}).items() if s and ms < dense[fastest]]
-            cells.append(f"{min(better):.2f}" if better else "-")
-        table.add_row(layer, fastest, f"{dense[fastest]:.3f}", *cells)
+
+def against_dense(found: Sequence[Measurement]) -> list[Measurement]:
+    """Fill in `vs_best_dense`, for layers that were measured dense."""
+    best: dict[tuple[str, str], float] = {}
+    for row in found:
+        if row.pattern == "dense":
+            key = (row.model, row.layer)
+            best[key] = min(row.median_ms, best.get(key, np.inf))
+    return [
+        replace(row, vs_best_dense=round(best[key] / row.median_ms, 4)) if key in best else row
+        for row in found
+        for key in [(row.model, row.layer)]
+    ]
+
+
+def speeds(title: str, found: Sequence[Measurement]) -> Table:
+    """One line per layer and algorithm."""
+    best: dict[str, float] = {}
+    for row in found:
+        ms = row.median_ms * row.count
+        best[row.layer] = min(ms, best.get(row.layer, np.inf))
+    table = Table(
+        box=SIMPLE,
+        title=title,
+        caption=f"best of each, times occurrences: {sum(best.values()):.2f} ms",
+    )
+    for column in ("layer", "times", "algorithm", "kernel", "ms", "least", "GFLOP/s", "peak"):
+        right = column in ("ms", "peak")
+        table.add_column(column, justify="right" if right else "left", no_wrap=column == "layer")
+    for row in found:
+        table.add_row(
+            *(row.layer, str(row.count), row.algorithm, row.kernel),
+            *(f"{row.median_ms:.3f}", f"{row.least_ms:.3f}"),
+            *(f"{row.gflops:.1f}", f"{row.share_of_peak:.0%}"),
+        )
     return table
 
 
+def break_even(title: str, found: Sequence[Measurement]) -> Table:
+    """The lowest measured sparsity at which each algorithm beats the layer's best dense one."""
+    algorithms = list(dict.fromkeys(row.algorithm for row in found))
+    layer_column = Column("layer", no_wrap=True)
+    table = Table(layer_column, "best dense", "ms", *algorithms, box=SIMPLE, title=title)
+    for layer in dict.fromkeys(row.layer for row in found):
+        rows = [row for row in found if row.layer == layer]
+        dense = min((row for row in rows if row.requested == 0), key=lambda row: row.median_ms)
+        cells = []
+        for algorithm in algorithms:
+            better = [
+                row.requested
+                for row in rows
+                if row.algorithm == algorithm
+                and row.requested > 0
+                and row.median_ms < dense.median_ms
+            ]
+            cells.append(f"{min(better):.2f}" if better else "-")
+        table.add_row(layer, dense.algorithm, f"{dense.median_ms:.3f}", *cells)
+    return table
+
+
+def write(path: Path, found: Sequence[Measurement]) -> None:
+    """Write the measurements as CSV."""
+    with path.open("w", newline="") as file:
+        columns = [column.name for column in fields(Measurement)]
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in found)
+
+
 def main() -> None:
-    """Measure and print one table per model."""
+    """Measure; print tables per model, write a CSV file if asked to."""
+    args = _parser().parse_args()
+    args.machine = summary_line(describe_machine())
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=130)
+    peak = max(_native.fma_peak(args.isa) for _ in range(5)) * args.threads
+    console.print(f"{args.isa}: {peak:.1f} GFLOP/s measured FMA peak, {args.threads} threads")
+    everything: list[Measurement] = []
+    masks = [("dense", 0.0)] if 0 in args.sparsity else []
+    masks += [(pattern, s) for pattern in args.pattern for s in args.sparsity if s]
+    with ExitStack() as files:
+        # The file is opened first: better to fail now than after minutes of timing.
+        path = files.enter_context(atomic_path(args.csv)) if args.csv else None
+        for model in args.model:
+            found: list[Measurement] = []
+            for pattern, sparsity in masks:
+                new = [
+                    row
+                    for layer in MODELS[model]
+                    for row in measure(layer, model, pattern, sparsity, peak, args)
+                ]
+                console.print(speeds(f"{model}, {pattern} {sparsity or ''}", new))
+                found += new
+            if 0 in args.sparsity:
+                for pattern in dict.fromkeys(pattern for pattern, s in masks if s):
+                    rows = [row for row in found if row.pattern in (pattern, "dense")]
+                    console.print(break_even(f"{model}, break-even sparsity ({pattern})", rows))
+            everything += against_dense(found)
+        if path is not None:
+            write(path, everything)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--algorithm", nargs="+", help="default: all that can run the layer")
     parser.add_argument("--isa", default=_native.available_isas()[-1])
     parser.add_argument("--sparsity", nargs="+", type=float, default=[0.0])
-    parser.add_argument("--pattern", default="random", choices=("random", "lattice", "tiles"))
+    parser.add_argument(
+        "--pattern", nargs="+", default=["random"], choices=("random", "lattice", "tiles")
+    )
     parser.add_argument(
         "--input-mask", action="store_true", help="the input has the same mask, where sizes agree"
     )
     parser.add_argument("--repeat", type=int, default=30)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--evict-mib", type=int, default=0)
-    args = parser.parse_args()
-
-    console = Console()
-    peak = max(_native.fma_peak(args.isa) for _ in range(5)) * args.threads
-    console.print(f"{args.isa}: {peak:.1f} GFLOP/s measured FMA peak, {args.threads} threads")
-    for model in args.model:
-        measured: dict[str, Times] = {}
-        for sparsity in args.sparsity:
-            table = Table(title=f"{model}, sparsity {sparsity} ({args.pattern})")
-            for column in (
-                "layer",
-                "times",
-                "algorithm",
-                "kernel",
-                "ms",
-                "least",
-                "GFLOP/s",
-                "peak",
-            ):
-                table.add_column(column, justify="right" if column in ("ms", "peak") else "left")
-            best_total = 0.0
-            for layer in MODELS[model]:
-                problem = Problem(layer, args.pattern, sparsity, args.input_mask)
-                best = np.inf
-                for algorithm, reason in problem.spec.algorithms(args.isa):
-                    wanted = args.algorithm is None or algorithm in args.algorithm
-                    if reason or not wanted or algorithm == "reference":
-                        continue
-                    packed = _native.pack(problem.spec, algorithm, args.isa)
-                    # Winograd's transforms amplify rounding; its own tests hold its bounds.
-                    problem.check(packed, 30 if "winograd" in algorithm else 1)
-                    times = _native.time_operator(
-                        packed, args.repeat, args.threads, args.evict_mib << 20
-                    )
-                    ms = float(np.median(times))
-                    least = float(np.min(times))
-                    by_name = measured.setdefault(layer.name, {})
-                    by_name.setdefault(algorithm, {})[sparsity] = ms
-                    rate = 2e-6 * layer.macs / ms
-                    row = (f"{ms:.3f}", f"{least:.3f}", f"{rate:.1f}", f"{rate / peak:.0%}")
-                    table.add_row(layer.name, str(layer.count), algorithm, packed.kernel, *row)
-                    best = min(best, ms)
-                best_total += best * layer.count
-            console.print(table, f"best of each, times occurrences: {best_total:.2f} ms")
-        if 0.0 in args.sparsity and len(args.sparsity) > 1:
-            console.print(break_even(measured))
+    parser.add_argument("--csv", type=Path, help="also write the figures to this file")
+    return parser
 
 
 if __name__ == "__main__":
