@@ -28,6 +28,7 @@ __all__ = ["build_parser", "main"]
 COMMANDS = {
     "train": "train a sparse network from a recipe",
     "prune": "take channels out of a trained network",
+    "sensitivity": "measure what each layer loses at several sparsities",
     "export": "write a trained run as an ONNX file, a dense twin and a C header of masks",
     "mask": "put masks into an existing dense ONNX model, without training",
     "compile": "compile an ONNX model into a plan, one file that loads fast and without onnx",

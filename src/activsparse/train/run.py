@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from activsparse.data import build_data
 from activsparse.errors import ActivsparseError
 from activsparse.files import require_file
 from activsparse.models import build_model
@@ -16,7 +17,7 @@ from activsparse.train.config import Config
 from activsparse.train.recipe import read_config
 from activsparse.train.sparsifier import Sparsifier
 
-__all__ = ["Run", "example_input", "load_run", "make_sparsifier"]
+__all__ = ["Run", "example_input", "held_out_batches", "load_run", "make_sparsifier"]
 
 
 @dataclass(frozen=True)
@@ -105,3 +106,20 @@ def make_sparsifier(
         return None
     options = config.sparsity.model_dump()
     return Sparsifier(model, example, total_steps=total_steps, seed=config.seed, **options)
+
+
+def held_out_batches(config: Config, images: int) -> list[tuple[Tensor, Tensor]]:
+    """The first `images` validation images of a recipe's data, in batches with their labels.
+
+    Raises:
+        ActivsparseError: data that cannot be found.
+    """
+    data = build_data(**config.data.model_dump(), seed=config.seed)
+    batches: list[tuple[Tensor, Tensor]] = []
+    left = images
+    for x, y in data.val_dataloader():
+        batches.append((x[:left], y[:left]))
+        left -= len(y)
+        if left <= 0:
+            break
+    return batches

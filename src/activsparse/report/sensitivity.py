@@ -1,0 +1,51 @@
+"""The plot of `activsparse sensitivity`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
+from activsparse.errors import ActivsparseError
+from activsparse.files import atomic_path
+
+if TYPE_CHECKING:
+    from activsparse.train.sensitivity import Sensitivity
+
+__all__ = ["draw_sensitivity"]
+
+
+def draw_sensitivity(found: Sequence[Sensitivity], path: Path) -> None:
+    """One group of bars per layer, one bar per sparsity: how much the loss grows.
+
+    Raises:
+        ActivsparseError: a kind of file that cannot be drawn.
+    """
+    layers = list(dict.fromkeys(row.layer for row in found))
+    sparsities = sorted({row.requested for row in found})
+    figure = Figure(figsize=(6.4, 1.2 + 0.3 * len(layers)), layout="constrained")
+    axes = figure.add_subplot()
+    height = 0.8 / len(sparsities)
+    colours = colormaps["viridis"].resampled(len(sparsities) + 1)
+    for at, sparsity in enumerate(sparsities):
+        increase = {row.layer: row.loss_increase for row in found if row.requested == sparsity}
+        axes.barh(
+            [place + at * height for place in range(len(layers))],
+            [increase.get(layer, 0.0) for layer in layers],
+            height,
+            align="edge",
+            color=colours(at),
+            label=f"sparsity {sparsity:g}",
+        )
+    axes.set_yticks([place + 0.4 for place in range(len(layers))], layers, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("loss above the dense network's, this layer alone masked")
+    axes.legend(frameon=False)
+    kind = path.suffix.removeprefix(".")
+    if kind not in figure.canvas.get_supported_filetypes():
+        raise ActivsparseError(f"{path}: no such kind of picture; name a .png, .svg or .pdf")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format=kind, dpi=150)

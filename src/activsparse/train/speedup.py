@@ -1,0 +1,124 @@
+"""Sparsities of all layers under one target: so much faster at the least estimated loss.
+
+A layer's loss is interpolated between measured sparsities (`sensitivity.py`), its time comes from
+the table of measured times (`masks/latency.py`); losses and times of layers are taken to add up.
+What remains is a knapsack with one choice per layer, solved by dynamic programming over time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from activsparse.errors import ActivsparseError
+from activsparse.masks import Mask
+from activsparse.masks.latency import dense_ms, layer_ms, mask_ms
+from activsparse.train.layers import ConvLayer
+from activsparse.train.sensitivity import Sensitivity
+
+__all__ = ["estimated_speedup", "sparsities_for_speedup"]
+
+_GRID = tuple(np.round(np.arange(0, 0.675, 0.025), 3).tolist())
+_SLOTS = 4000
+"""Times are rounded up to multiples of the whole network's by this."""
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def sparsities_for_speedup(
+    layers: Sequence[ConvLayer],
+    found: Sequence[Sensitivity],
+    target: float,
+    pattern: str = "auto",
+) -> dict[str, float]:
+    """Choose a sparsity for each measured layer.
+
+    Args:
+        layers: all convolutions of the network, masked or not: their times count.
+        found: what the layers that may be masked lose.
+        target: estimated time of all convolutions without masks over that with them, above 1.
+        pattern: of the masks.
+
+    Returns:
+        Sparsity by layer name, 0 where skipping is not worth its loss.
+
+    Raises:
+        ActivsparseError: a target not above 1, or one that these masks cannot reach; says what
+            they can.
+    """
+    if not target > 1:
+        raise ActivsparseError(
+            f"target speed-up {target:g} must be above 1; choose for example 1.5"
+        )
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for row in found:
+        curves.setdefault(row.layer, [(0.0, 0.0)]).append((row.achieved, row.loss_increase))
+    whole = sum(dense_ms(layer.shape) for layer in layers)
+    fixed = sum(dense_ms(layer.shape) for layer in layers if layer.name not in curves)
+    chosen = [layer for layer in layers if layer.name in curves]
+    losses = [_losses(curves[layer.name]) for layer in chosen]
+    times = [
+        np.array([layer_ms(layer.shape, pattern, s) if s else dense_ms(layer.shape) for s in _GRID])
+        for layer in chosen
+    ]
+    best = fixed + sum(float(time.min()) for time in times)
+    if best > whole / target:
+        raise ActivsparseError(
+            f"target speed-up {target:g}: masks of pattern {pattern} reach an estimated "
+            f"{whole / best:.2f} at most; lower the target, or mask more layers"
+        )
+    picks = _cheapest(losses, times, whole / target - fixed, whole / _SLOTS)
+    return {layer.name: _GRID[at] for layer, at in zip(chosen, picks, strict=True)}
+
+
+def estimated_speedup(layers: Sequence[ConvLayer], masks: Mapping[str, Mask]) -> float:
+    """Estimated time of all convolutions without masks over that with `masks`, by layer name."""
+    dense = sum(dense_ms(layer.shape) for layer in layers)
+    masked = sum(
+        mask_ms(layer.shape, masks[layer.name]) if layer.name in masks else dense_ms(layer.shape)
+        for layer in layers
+    )
+    return dense / masked
+
+
+def _losses(curve: Sequence[tuple[float, float]]) -> FloatArray:
+    """Loss increase at each sparsity of the grid; never falling, past the last point as steep."""
+    points = sorted(curve)
+    at = np.array([s for s, _ in points])
+    value = np.maximum.accumulate(np.array([increase for _, increase in points]))
+    last = (value[-1] - value[-2]) / max(at[-1] - at[-2], 1e-9)
+    grid = np.array(_GRID)
+    beyond = np.maximum(grid - at[-1], 0) * last
+    # Of masks that lose equally little the sparser ones are still a greater risk.
+    return np.asarray(np.interp(grid, at, value) + beyond + 1e-6 * grid)
+
+
+def _cheapest(
+    losses: Sequence[FloatArray], times: Sequence[FloatArray], budget: float, unit: float
+) -> list[int]:
+    """One choice per layer with the least sum of losses within the budget of time."""
+    # The least times fit; rounding up must not make them miss.
+    least = [float(time.min()) for time in times]
+    slots = int((budget - sum(least)) / unit + 1e-9) + 1
+    best = np.zeros(slots)
+    taken = []
+    for loss, time, base in zip(losses, times, least, strict=True):
+        steps = np.ceil((time - base) / unit - 1e-9).astype(np.int64)
+        total = np.full(slots, np.inf)
+        pick = np.zeros(slots, dtype=np.int64)
+        for at, (step, cost) in enumerate(zip(steps.tolist(), loss.tolist(), strict=True)):
+            if step >= slots:
+                continue
+            sums = best[: slots - step] + cost
+            better = sums < total[step:]
+            total[step:][better] = sums[better]
+            pick[step:][better] = at
+        best = total
+        taken.append((pick, steps))
+    place, picks = int(np.argmin(best)), []
+    for pick, steps in reversed(taken):
+        picks.append(int(pick[place]))
+        place -= int(steps[picks[-1]])
+    return picks[::-1]
