@@ -22,7 +22,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from run import call, export
+from networks import NETWORKS, export, masked
+
+from activsparse import Session
 
 _CHILD = """
 import json, os, re, sys, time
@@ -74,8 +76,6 @@ def measure(engine: str, source: str, path: Path, core: int) -> dict[str, float]
 
 def contents(plan: Path) -> str:
     """One line: weights by algorithm, index data, activations."""
-    from activsparse import Session
-
     session = Session(plan)
     weights: dict[str, int] = {}
     index = 0
@@ -97,7 +97,9 @@ def contents(plan: Path) -> str:
 def main() -> None:
     """Export, compile, measure, print a table in markdown."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", nargs="+", default=["resnet18", "resnet50", "mobilenet_v2"])
+    parser.add_argument(
+        "--models", nargs="+", choices=NETWORKS, default=["resnet18", "resnet50", "mobilenet_v2"]
+    )
     parser.add_argument("--masks", nargs="*", default=[], help="patterns, at sparsity 0.3")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("build/bench"))
@@ -108,14 +110,11 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     lines = []
     for name in args.models:
-        models = [args.out / f"{name}.onnx"]
-        export(name, models[0])
-        for pattern in args.masks:
-            models.append(args.out / f"{name}-{pattern}-0.3.onnx")
-            call("mask", models[0], "--sparsity", 0.3, "--pattern", pattern, "--out", models[-1])
+        models = [export(name, args.out, [])]
+        models += [masked(name, models[0], pattern, 0.3)[0] for pattern in args.masks]
         for model in models:
             plan = model.with_suffix(".plan")
-            call("compile", model, "--out", plan)
+            Session(model, threads=1).save(plan)
             cases = {
                 ("onnxruntime", "ONNX"): model,
                 ("activsparse", "ONNX"): model,
