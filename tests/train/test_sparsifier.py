@@ -235,6 +235,61 @@ def test_copies_and_averages_keep_their_masks(variant):
     assert both.model is not model
 
 
+@pytest.mark.parametrize("use_buffers", [False, True])
+def test_exponential_averages_get_the_present_masks(use_buffers):
+    model = make_net()
+    options = {"pattern": "random", "fill": "nearest", "total_steps": 8, "begin": 0.0, "end": 0.9}
+    sparsifier = Sparsifier(model, example(), 0.4, **options)
+    average = torch.optim.swa_utils.AveragedModel(
+        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.5), use_buffers=use_buffers
+    )
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    for step in range(8):
+        train(model, optimizer, sparsifier, step, step + 1)
+        average.update_parameters(model)
+    sparsifier.copy_masks_to(average)
+    for key, value in model.state_dict().items():
+        if "activation_" in key or "sparsifier_state" in key:
+            assert torch.equal(average.module.state_dict()[key], value), key
+    twin = make_net()
+    expected = Sparsifier(twin, example(), 0.4, **options)
+    twin.load_state_dict(average.module.state_dict())
+    assert expected.frozen
+    average.eval()
+    twin.eval()
+    torch.testing.assert_close(average(example()), twin(example()), rtol=0, atol=0)
+    with pytest.raises(ActivsparseError, match="make it by copying the model"):
+        sparsifier.copy_masks_to(make_net())
+
+
+def test_frozen_norms_do_not_end_the_dense_steps():
+    """A masked norm in evaluation mode, in a model that is trained."""
+    model = make_net()
+    sparsifier = Sparsifier(model, example(), 0.5, total_steps=10, begin=0.5)
+    dense = make_net()
+    for net in (model, dense):
+        net.train()
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+    assert torch.equal(model(example()), dense(example()))
+    assert sparsifier.phase == "dense"
+    for _ in range(5):
+        sparsifier.step()
+    assert sparsifier.phase == "sparse"
+    sparsifier.freeze()
+    assert sparsifier.phase == "frozen"
+    assert not torch.equal(model(example()), dense(example()))
+
+
+def test_a_model_in_evaluation_mode_stays_in_it():
+    model = make_net().eval()
+    Sparsifier(model, example(), 0.5, total_steps=10, begin=0.0, schedule="constant")
+    other = make_net().eval()
+    Sparsifier(other, example(), 0.5, total_steps=None)
+    assert torch.equal(model(example()), other(example()))
+
+
 def test_a_copy_made_on_a_dense_step_follows_its_own_sparsifier():
     model = make_net()
     sparsifier = Sparsifier(
@@ -258,6 +313,34 @@ def test_half_precision_keeps_the_state():
     assert torch.equal(sparsifier.state.best_loss, best)
     assert sparsifier.state.best_loss.dtype == torch.float32
     assert all((mask == masks[name]).all() for name, mask in sparsifier.masks().items())
+
+
+@pytest.mark.parametrize("variant", VARIANTS[:2])
+def test_a_state_saved_in_half_precision_goes_on(variant):
+    def build(seed):
+        model = make_net(seed)
+        return model, Sparsifier(model, example(), 0.4, total_steps=8, seed=3, **variant)
+
+    model, sparsifier = build(0)
+    train(model, torch.optim.SGD(model.parameters(), 0.01), sparsifier, 0, 5)
+    file = io.BytesIO()
+    state = model.state_dict()
+    half = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
+    torch.save(half, file)
+    file.seek(0)
+    other, again = build(1)
+    other.load_state_dict(torch.load(file, weights_only=True))
+    assert again.current_step == 5
+    assert int(again.state.best_step) == int(sparsifier.state.best_step)
+    assert again.state.best_loss.dtype == torch.float32
+    for name, mask in sparsifier.masks().items():
+        np.testing.assert_array_equal(again.masks()[name], mask)
+    for key, value in other.state_dict().items():
+        assert torch.equal(value, half[key].to(value.dtype)), key
+    sparsifier.freeze()
+    again.freeze()
+    for name, mask in sparsifier.masks().items():
+        np.testing.assert_array_equal(again.masks()[name], mask)
 
 
 def test_autocast_keeps_the_lower_precision():
@@ -316,17 +399,39 @@ def test_nearest_fill_copies_the_nearest_kept_value():
         assert any(torch.equal(got, dense[:, :, i, j]) for i, j in near), (y, x)
 
 
-def test_torch_compile_gives_the_same_numbers_at_sparse_and_dense_steps():
-    model = make_net()
-    sparsifier = Sparsifier(
-        model, example(), 0.4, total_steps=8, begin=0, end=1, frequency=2, pattern="random"
-    )
-    compiled = torch.compile(model, backend="eager")
-    for _ in range(4):
-        model.train()
-        with torch.no_grad():
-            torch.testing.assert_close(compiled(example()), model(example()))
-        sparsifier.step()
+@pytest.mark.parametrize(
+    "backend", ["eager", "aot_eager", pytest.param("inductor", marks=pytest.mark.slow)]
+)
+def test_torch_compile_trains_the_same_network(backend):
+    """Dense, sparse and frozen steps; new masks need no new compilation but for those modes."""
+
+    def build():
+        model = make_net()
+        options = {"total_steps": 10, "begin": 0, "end": 0.7, "frequency": 2, "pattern": "random"}
+        return model, Sparsifier(model, example(), 0.4, **options)
+
+    model, sparsifier = build()
+    train(model, torch.optim.SGD(model.parameters(), 0.05), sparsifier, 0, 10)
+    torch._dynamo.reset()
+    twin, other = build()
+    compiled = torch.compile(twin, backend=backend)
+    optimizer = torch.optim.SGD(twin.parameters(), 0.05)
+    train(compiled, optimizer, other, 0, 6)
+    compilations = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    train(compiled, optimizer, other, 6, 10)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compilations
+    assert other.frozen
+    for name, mask in sparsifier.masks().items():
+        np.testing.assert_array_equal(other.masks()[name], mask)
+    tolerance = 0 if backend == "eager" else 1e-4
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(
+            twin.state_dict()[key],
+            value,
+            rtol=tolerance,
+            atol=tolerance,
+            msg=lambda m, k=key: k + m,
+        )
 
 
 def test_a_sequential_model_still_runs():

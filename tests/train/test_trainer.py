@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,11 +13,13 @@ import time
 import pytest
 import torch
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from activsparse import ActivsparseError
 from activsparse.cli import main
 from activsparse.train import load_run, trainer
 from activsparse.train.interrupt import Interrupted, Interruption
+from activsparse.train.module import Classifier
 from activsparse.train.recipe import load_config
 
 TINY = """
@@ -134,8 +137,114 @@ def test_starting_from_an_earlier_run(finished, recipe, tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_with_the_step(recipe, tmp_path):
     overrides = ["dense=null", "training.lr=1e30", "training.gradient_clip=null"]
-    with pytest.raises(ActivsparseError, match=r"step \d+: the loss is not finite"):
+    with pytest.raises(ActivsparseError, match=r"step \d: the loss is not finite.*no checkpoint"):
         trainer.train(load_config(recipe, overrides), tmp_path / "run")
+
+
+def test_a_run_that_diverges_names_the_last_good_checkpoint(recipe, tmp_path, monkeypatch):
+    """The loss of the third epoch's fifth step."""
+    seen = []
+
+    def training_step(self, batch, batch_idx):
+        seen.append(original(self, batch, batch_idx))
+        return seen[-1] * (float("nan") if len(seen) == 2 * 18 + 5 else 1)
+
+    original = Classifier.training_step
+    monkeypatch.setattr(Classifier, "training_step", training_step)
+    config = load_config(recipe, ["dense=null", "training.save_every=8"])
+    with pytest.raises(ActivsparseError, match="step 40: the loss is not finite") as caught:
+        trainer.train(config, tmp_path / "run")
+    last = tmp_path / "run" / "last.ckpt"
+    assert f"the last good checkpoint is {last}, of step 40" in str(caught.value)
+    state = torch.load(last, weights_only=True)["state_dict"]
+    assert all(value.isfinite().all() for key, value in state.items() if "best_loss" not in key)
+    restart = load_config(recipe, [f"init_from={last}", "training.lr=0.01", "training.epochs=1"])
+    monkeypatch.undo()
+    assert trainer.train(restart, tmp_path / "again")["top1"] > 0.3
+
+
+def test_a_folder_of_another_recipe_is_refused(finished, recipe, tmp_path):
+    folder, summary = finished
+    assert trainer.resume(folder, load_config(recipe, [*PAPER, "threads=2"])) == summary
+    with pytest.raises(ActivsparseError, match=r"another recipe.*pattern is random there, tiles"):
+        trainer.resume(folder, load_config(recipe))
+    shutil.copytree(folder, tmp_path / "run")
+    (tmp_path / "run" / "summary.json").unlink()
+    config = (folder / "config.yaml").read_text()
+    (tmp_path / "run" / "config.yaml").write_text(config.replace("lr: 0.1", "lr: 0.3"))
+    with pytest.raises(ActivsparseError, match=r"last.ckpt: is of another.*lr is 0.1 there, 0.3"):
+        trainer.resume(tmp_path / "run")
+
+
+EVERYTHING = [
+    *("training.accumulate=3", "training.mixup=0.2", "training.cutmix=1.0", "training.epochs=2"),
+    *("training.precision=bf16-mixed", "training.save_every=4", "data.auto_augment=trivial"),
+    *("data.random_erasing=0.3", "distillation.weight=2", "dense.epochs=1", "tensorboard=true"),
+    *("dense.accumulate=1", "sparsity.end=0.8"),
+]
+
+
+def test_a_run_that_crashed_continues_from_its_last_checkpoint(recipe, tmp_path, monkeypatch):
+    """With all that draws random numbers; 18 dense steps, then twice 6 of three batches each."""
+    config = load_config(recipe, [*PAPER, *EVERYTHING])
+    trainer.train(config, tmp_path / "whole")
+
+    class Crash(StopAt):
+        @property
+        def requested(self) -> bool:
+            if super().requested:
+                raise RuntimeError("power failure")
+            return False
+
+    # Steps ask once, ends of epochs once more: 19 times, then in the fifth step.
+    monkeypatch.setattr(trainer, "Interruption", lambda: Crash(19 + 5))
+    with pytest.raises(RuntimeError, match="power failure"):
+        trainer.train(config, tmp_path / "run")
+    assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["global_step"] == 4
+    monkeypatch.setattr(trainer, "Interruption", Interruption)
+    trainer.resume(tmp_path / "run", config)
+    expected, found = (
+        torch.load(tmp_path / name / "last.ckpt", weights_only=True)["state_dict"]
+        for name in ("whole", "run")
+    )
+    for key, value in expected.items():
+        assert torch.equal(found[key], value), key
+    events = EventAccumulator(str(tmp_path / "whole" / "tensorboard")).Reload()
+    assert [e.step for e in events.Scalars("epoch/sparsity")] == [6, 12]
+    assert [e.step for e in events.Scalars("step/loss")] == [10]
+
+
+def test_accumulated_batches_equal_a_larger_one(recipe, tmp_path):
+    """1212 training images: 6 steps of 202, or of 101 and 101; frozen norms see no batch."""
+    states = []
+    for size, count in ((202, 1), (101, 2)):
+        overrides = [
+            *("dense=null", f"data.batch_size={size}", f"training.accumulate={count}"),
+            *("training.freeze_norms=true", "training.epochs=1", "training.optimizer=sgd"),
+        ]
+        trainer.train(load_config(recipe, [*overrides, *PAPER]), tmp_path / str(size))
+        content = torch.load(tmp_path / str(size) / "last.ckpt", weights_only=True)
+        assert content["global_step"] == 6
+        states.append(content["state_dict"])
+    for key, value in states[0].items():
+        torch.testing.assert_close(states[1][key], value, rtol=1e-4, atol=1e-5)
+        if "running_" in key:
+            assert torch.equal(value, torch.full_like(value, float("var" in key))), key
+
+
+def test_gradients_are_clipped(finished, recipe, tmp_path):
+    """18 steps of plain descent, each at most lr * clip long."""
+    folder, _ = finished
+    overrides = [
+        *(f"init_from={folder / 'dense'}", "training.epochs=1", "training.schedule=constant"),
+        *("training.lr=1", "training.momentum=0", "training.weight_decay=0"),
+        "training.gradient_clip=0.001",
+    ]
+    trainer.train(load_config(recipe, overrides), tmp_path / "run")
+    before = dict(load_run(folder / "dense").model.named_parameters())
+    after = dict(load_run(tmp_path / "run", "last").model.named_parameters())
+    moved = torch.cat([(after[k] - v).flatten() for k, v in before.items()]).norm()
+    assert 0.001 < moved <= 18 * 0.001 * (1 + 1e-3)
 
 
 def test_folders_without_a_run_are_named(tmp_path):
@@ -184,7 +293,8 @@ def test_command_line_prints_the_config(recipe):
     [
         ([], "name a --recipe (digits_demo"),
         (["--recipe", "digits_dmo"], "did you mean digits_demo"),
-        (["--recipe", "digits_demo", "--resume", "x"], "leave out --recipe"),
+        (["--out", "y", "--resume", "x"], "leave out --set, --out"),
+        (["--recipe", "digits_demo", "--resume", "/nowhere"], "is no run folder"),
         (["--resume", "/nowhere"], "is no run folder"),
     ],
 )

@@ -45,6 +45,7 @@ EXTRAS = {
     "pytorch_lightning": "train",
     "torchmetrics": "train",
     "timm": "train",
+    "tensorboard": "train",
     "sklearn": "train",
     "pydantic": "train",
     "yaml": "train",

@@ -31,7 +31,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="change a key of the recipe, for example training.epochs=3 sparsity.pattern=lattice",
     )
     parser.add_argument("--out", metavar="DIR", help="run folder, by default runs/RECIPE")
-    parser.add_argument("--resume", metavar="DIR", help="continue a stopped run")
+    parser.add_argument(
+        "--resume",
+        metavar="DIR",
+        help="continue a stopped run; with --recipe, only if it is one of that recipe",
+    )
     parser.add_argument(
         "--print-config", action="store_true", help="print the resolved recipe and stop"
     )
@@ -42,37 +46,40 @@ def run(args: argparse.Namespace) -> int:
     from activsparse.errors import ActivsparseError
     from activsparse.train.recipe import dump_config, load_config, recipe_names
 
-    if args.resume and (args.recipe or args.set or args.out or args.print_config):
+    if args.resume and (args.out or args.print_config or (args.set and not args.recipe)):
         raise ActivsparseError(
-            "--resume continues a run as it was started; leave out --recipe, --set, --out "
-            "and --print-config"
+            "--resume continues a run as it was started; leave out --set, --out and --print-config"
         )
     if not args.resume and not args.recipe:
         raise ActivsparseError(
             f"name a --recipe ({', '.join(recipe_names())}) or a run to --resume"
         )
-    config = None if args.resume else load_config(args.recipe, args.set)
+    config = load_config(args.recipe, args.set) if args.recipe else None
     if config is not None and args.print_config:
         print(dump_config(config), end="")
         return 0
 
     from rich.console import Console
 
+    from activsparse.train.distributed import rank
     from activsparse.train.interrupt import Interrupted
     from activsparse.train.trainer import resume, train
 
     console = Console()
-    progress = console if console.is_terminal else None
+    first = rank() == 0
+    progress = console if console.is_terminal and first else None
     folder = Path(args.resume or args.out or Path("runs") / Path(args.recipe).stem)
     try:
-        if config is None:
-            summary = resume(folder, console=progress)
+        if args.resume or config is None:
+            summary = resume(folder, config, console=progress)
         else:
             summary = train(config, folder, console=progress)
     except Interrupted:
-        _log.info("stopped; continue with: activsparse train --resume %s", folder)
+        if first:
+            _log.info("stopped; continue with: activsparse train --resume %s", folder)
         return 130
-    _print_summary(console, folder, summary)
+    if first:
+        _print_summary(console, folder, summary)
     return 0
 
 

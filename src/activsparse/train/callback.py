@@ -83,7 +83,8 @@ class SparsifierCallback(pl.Callback):
         """Step with the mean loss of the accumulated batches, once the optimiser has stepped."""
         loss = outputs["loss"] if isinstance(outputs, dict) else outputs
         if isinstance(loss, Tensor):
-            self._losses.append(loss.detach())
+            # Lightning divides it by the number of accumulated batches.
+            self._losses.append(loss.detach() * trainer.accumulate_grad_batches)
         if trainer.global_step == self._steps:
             return
         self._steps = trainer.global_step

@@ -81,13 +81,13 @@ class TrainingSection(_Section):
 class DistillationSection(_Section):
     """A teacher whose softmax the network imitates in the phase with masks.
 
-    `teacher` is `dense` (the run's own dense phase, or `init_from`) or a run folder; or else
-    `model` describes a network with weights. The loss is `weight` times the divergence from the
-    teacher, plus the label loss unless `only`. `mean` and `std` are the teacher's own, where its
-    images were normalised in another way.
+    `teacher` is `dense` (the run's own dense phase, or `init_from`) or a run folder; `model`, if
+    given, describes a network with weights instead. The loss is `weight` times the divergence from
+    the teacher, plus the label loss unless `only`. `mean` and `std` are the teacher's own, where
+    its images were normalised in another way.
     """
 
-    teacher: str | None = "dense"
+    teacher: str = "dense"
     model: ModelSection | None = None
     weight: Annotated[float, Field(gt=0)] = 5.0
     only: bool = False

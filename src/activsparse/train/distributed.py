@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from activsparse.errors import ActivsparseError
 
-__all__ = ["any_rank", "is_distributed", "launched_processes", "mean_loss", "rank", "world_size"]
+__all__ = [
+    "any_rank",
+    "barrier",
+    "is_distributed",
+    "launched_processes",
+    "mean_loss",
+    "rank",
+    "world_size",
+]
 
 
 def is_distributed() -> bool:
@@ -36,13 +43,24 @@ def launched_processes() -> tuple[int, int]:
     return local, _environment("WORLD_SIZE", local) // local
 
 
-def any_rank(flag: bool) -> bool:
-    """Whether `flag` is set in any process; all must ask together."""
+def any_rank(flag: bool, device: torch.device | None = None) -> bool:
+    """Whether `flag` is set in any process; all must ask together.
+
+    Args:
+        flag: of this process.
+        device: one that the process group's backend can send from.
+    """
     if world_size() == 1:
         return flag
-    flags: list[Any] = [None] * world_size()
-    torch.distributed.all_gather_object(flags, flag)
-    return any(flags)
+    count = torch.tensor(float(flag), device=device)
+    torch.distributed.all_reduce(count)
+    return bool(count > 0)
+
+
+def barrier() -> None:
+    """Wait for all processes."""
+    if world_size() > 1:
+        torch.distributed.barrier()
 
 
 def mean_loss(loss: Tensor | float, *same: int, device: torch.device | None = None) -> float:

@@ -16,7 +16,7 @@ from activsparse.errors import ActivsparseError
 from activsparse.train.fill import fill_nearest, fill_zero
 from activsparse.train.state import SparsifierState
 
-__all__ = ["MASK", "SOURCE", "STATE", "attach_mask", "remove_masks"]
+__all__ = ["MASK", "SOURCE", "STATE", "attach_mask", "copy_masks", "remove_masks"]
 
 MASK = "activation_mask"
 SOURCE = "activation_source"
@@ -36,6 +36,28 @@ def attach_mask(host: nn.Module, shape: tuple[int, int], fill: str, state: Spars
     host.register_forward_hook(_fill_nearest if fill == "nearest" else _fill_zero)
 
 
+def copy_masks(model: nn.Module, other: nn.Module) -> None:
+    """Give `other`, a copy of `model` (also inside a wrapper), the masks and state of `model`.
+
+    Raises:
+        ActivsparseError: `other` has no masks where `model` has.
+    """
+    buffers = dict(other.named_buffers())
+    prefix = next((k.partition(f"{STATE}.")[0] for k in buffers if f"{STATE}." in k), "")
+    for key, value in model.named_buffers():
+        if key.rpartition(".")[2] not in (MASK, SOURCE) and not key.startswith(f"{STATE}."):
+            continue
+        if prefix + key not in buffers:
+            raise ActivsparseError(
+                f"{type(other).__name__} has no {prefix + key}; make it by copying the model after "
+                "its Sparsifier is made"
+            )
+        buffers[prefix + key].copy_(value)
+    for module in other.modules():
+        if isinstance(module, SparsifierState):
+            module.refresh()
+
+
 def remove_masks(model: nn.Module) -> None:
     """Take out of `model` all that a `Sparsifier` added; its weights stay as they are."""
     for module in model.modules():
@@ -52,7 +74,7 @@ def remove_masks(model: nn.Module) -> None:
 
 
 def _fill_zero(module: nn.Module, args: Any, output: Tensor) -> Tensor:
-    if module.training and module.__dict__[_MODE].bypass:
+    if module.__dict__[_MODE].runs_dense:
         return output
     mask: Tensor = module._buffers[MASK]  # type: ignore[assignment]
     _check_size(mask, output)
@@ -60,7 +82,7 @@ def _fill_zero(module: nn.Module, args: Any, output: Tensor) -> Tensor:
 
 
 def _fill_nearest(module: nn.Module, args: Any, output: Tensor) -> Tensor:
-    if module.training and module.__dict__[_MODE].bypass:
+    if module.__dict__[_MODE].runs_dense:
         return output
     _check_size(module._buffers[MASK], output)  # type: ignore[arg-type]
     source: Tensor = module._buffers[SOURCE]  # type: ignore[assignment]

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics.classification import MulticlassAccuracy
+from torchvision.transforms import v2
 
 from activsparse.errors import ActivsparseError
 from activsparse.train.config import TrainingSection
+from activsparse.train.distill import Teacher
 from activsparse.train.optim import make_optimizer, make_scheduler
 
 __all__ = ["Classifier"]
@@ -21,10 +23,11 @@ class Classifier(pl.LightningModule):
 
     Args:
         model: images (N, C, H, W) to logits (N, num_classes).
-        training: optimiser, schedule, label smoothing.
+        training: optimiser, schedule, label smoothing, mixing of images.
         shape: (C, H, W) of the images; with num_classes it lets a checkpoint be read without data.
         num_classes: of the head.
         total_steps: optimiser steps of the whole phase.
+        teacher: learnt from besides the labels, or None.
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class Classifier(pl.LightningModule):
         shape: tuple[int, int, int],
         num_classes: int,
         total_steps: int,
+        teacher: Teacher | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -41,25 +45,48 @@ class Classifier(pl.LightningModule):
         self.image_shape = shape
         self.num_classes = num_classes
         self.total_steps = total_steps
+        self.teacher = teacher
         self.loss = nn.CrossEntropyLoss(label_smoothing=training.label_smoothing)
         self.plain_loss = nn.CrossEntropyLoss()
+        self.mixing = _mixing(training, num_classes)
         self.train_top1 = MulticlassAccuracy(num_classes, average="micro")
         self.val_top1 = MulticlassAccuracy(num_classes, average="micro")
         self.test_top1 = MulticlassAccuracy(num_classes, average="micro")
+        # Lightning trains modules in the mode it finds them in.
+        self.train()
+
+    def train(self, mode: bool = True) -> Classifier:
+        """As any module; frozen norms stay in evaluation mode."""
+        super().train(mode)
+        if self.training_options.freeze_norms:
+            for module in self.model.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def on_fit_start(self) -> None:
+        """The teacher follows to the device."""
+        if self.teacher is not None:
+            self.teacher.to(self.device)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Loss of a batch."""
         images, labels = batch
+        targets = labels
+        if self.mixing is not None:
+            images, targets = self.mixing(images, labels)
         logits = self.model(images)
-        loss: Tensor = self.loss(logits, labels)
-        if not torch.isfinite(loss):
+        if not isinstance(logits, Tensor):
             raise ActivsparseError(
-                f"step {self.global_step}: the loss is not finite; lower training.lr "
-                "(last.ckpt of the run folder holds the latest whole epoch)"
+                f"{type(self.model).__name__} gives a {type(logits).__name__} in training, not "
+                "logits; switch off its auxiliary outputs in model.options (aux_logits: false)"
             )
+        loss: Tensor = self.loss(logits, targets)
+        if self.teacher is not None:
+            loss = self.teacher.loss(images, logits, loss)
         self.train_top1(logits, labels)
         size = len(labels)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=size)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         self.log("train_top1", self.train_top1, on_step=False, on_epoch=True, batch_size=size)
         return loss
 
@@ -69,7 +96,8 @@ class Classifier(pl.LightningModule):
         logits = self.model(images)
         self.val_top1(logits, labels)
         size = len(labels)
-        self.log("val_loss", self.plain_loss(logits, labels), batch_size=size)
+        loss = self.plain_loss(logits, labels)
+        self.log("val_loss", loss, batch_size=size, sync_dist=True)
         self.log("val_top1", self.val_top1, batch_size=size)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
@@ -93,3 +121,13 @@ class Classifier(pl.LightningModule):
             "shape": list(self.image_shape),
             "num_classes": self.num_classes,
         }
+
+
+def _mixing(training: TrainingSection, num_classes: int) -> Any:
+    """Torchvision's mixtures of the images and labels of a batch, one of them at random."""
+    kinds = [
+        kind(alpha=alpha, num_classes=num_classes)
+        for kind, alpha in ((v2.MixUp, training.mixup), (v2.CutMix, training.cutmix))
+        if alpha > 0
+    ]
+    return v2.RandomChoice(kinds) if kinds else None

@@ -29,12 +29,12 @@ class TrainingProgress(pl.Callback):
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("loss {task.fields[loss]}  top-1 {task.fields[top1]}"),
-            TextColumn("sparsity {task.fields[sparsity]}"),
+            TextColumn("{task.fields[phase]} {task.fields[sparsity]}"),
             TimeRemainingColumn(),
             console=console,
         )
         self.task = self.bar.add_task(
-            title, total=None, epoch="-", loss="-", top1="-", sparsity="-"
+            title, total=None, epoch="-", loss="-", top1="-", phase="", sparsity=""
         )
         self._loss: float | None = None
 
@@ -48,7 +48,7 @@ class TrainingProgress(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *args: Any
     ) -> None:
         """Advance."""
-        loss = float(outputs["loss"])
+        loss = float(outputs["loss"]) * trainer.accumulate_grad_batches
         self._loss = loss if self._loss is None else 0.95 * self._loss + 0.05 * loss
         done = trainer.current_epoch * int(trainer.num_training_batches)
         self.bar.update(
@@ -63,6 +63,13 @@ class TrainingProgress(pl.Callback):
         top1 = 100 * float(trainer.callback_metrics["val_top1"])
         sparsity = 0.0 if self.sparsifier is None else self.sparsifier.achieved_sparsity
         self.bar.update(self.task, top1=f"{top1:.1f} %", sparsity=f"{sparsity:.2f}")
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
+    ) -> None:
+        """Say which phase it is."""
+        phase = "dense" if self.sparsifier is None else self.sparsifier.phase
+        self.bar.update(self.task, phase=phase)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop."""

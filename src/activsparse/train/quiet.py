@@ -13,7 +13,7 @@ __all__ = ["quiet_lightning"]
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Silence Lightning's tips, hardware reports and advice about loaders."""
-    loggers = [logging.getLogger(n) for n in ("pytorch_lightning", "lightning.fabric", "lightning")]
+    loggers = [logging.getLogger(n) for n in ("pytorch_lightning", "lightning_fabric", "lightning")]
     loggers += [logging.getLogger(f"pytorch_lightning.{n}") for n in ("utilities.rank_zero",)]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -14,7 +14,7 @@ from activsparse.files import require_file
 from activsparse.train.config import Config, parse_config
 from activsparse.train.names import suggest
 
-__all__ = ["dump_config", "load_config", "read_config", "recipe_names"]
+__all__ = ["differences", "dump_config", "load_config", "read_config", "recipe_names"]
 
 
 def recipe_names() -> list[str]:
@@ -49,6 +49,32 @@ def dump_config(config: Config) -> str:
     """The configuration as YAML that `read_config` takes."""
     values = config.model_dump(mode="json")
     return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+
+_MACHINE = ("recipe", "device", "threads", "tensorboard", "init_from", "data.root", "data.workers")
+"""Keys that do not change how a run goes on."""
+
+
+def differences(recorded: Config, config: Config) -> list[str]:
+    """The keys in which `config` would train otherwise than a recorded one.
+
+    Returns:
+        Texts such as `training.lr is 0.1 there, 0.2 here`.
+    """
+    there, here = (_flat(c.model_dump(mode="json")) for c in (recorded, config))
+    return [
+        f"{key} is {there.get(key)} there, {here.get(key)} here"
+        for key in dict.fromkeys([*there, *here])
+        if there.get(key) != here.get(key) and key not in _MACHINE
+    ]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        inner = isinstance(value, dict)
+        flat |= _flat(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
+    return flat
 
 
 def _read(recipe: str, seen: tuple[str, ...]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from activsparse.errors import ActivsparseError
 from activsparse.masks import FloatMap, Mask, nearest_source
 from activsparse.train.choose import choose_sparsities
 from activsparse.train.distributed import mean_loss
-from activsparse.train.hooks import MASK, SOURCE, STATE, attach_mask, remove_masks
+from activsparse.train.hooks import MASK, SOURCE, STATE, attach_mask, copy_masks, remove_masks
 from activsparse.train.layers import ConvLayer, find_layers
 from activsparse.train.names import suggest
 from activsparse.train.schedule import make_schedule
@@ -178,7 +178,7 @@ class Sparsifier:
         )
         self._maker.check(self._final)
 
-        self.state = SparsifierState(seed, self.schedule)
+        self.state = SparsifierState(seed, self.schedule).train(model.training)
         if importance_weight:
             positions = sum(layer.shape.positions for layer in self._layers)
             self.state.register_buffer("importance", torch.zeros(positions))
@@ -252,6 +252,16 @@ class Sparsifier:
         else:
             self._enter(self.current_step)
 
+    def copy_masks_to(self, other: nn.Module) -> None:
+        """Give a copy of the model its present masks, as `AveragedModel(use_buffers=True)` needs.
+
+        That one averages masks too while they move, and an average of masks is none.
+
+        Raises:
+            ActivsparseError: `other` is no copy of the masked model.
+        """
+        copy_masks(self.model, other)
+
     def detach(self) -> None:
         """Take masks, hooks and state out of the model again; its weights stay as trained."""
         remove_masks(self.model)
@@ -271,6 +281,13 @@ class Sparsifier:
     def frozen(self) -> bool:
         """Whether the masks are final."""
         return bool(self.state.frozen)
+
+    @property
+    def phase(self) -> str:
+        """`dense` before the first masks and between pruning steps, `sparse`, or `frozen`."""
+        if self.frozen:
+            return "frozen"
+        return "dense" if self.state.bypass else "sparse"
 
     @property
     def pattern(self) -> str:

@@ -49,6 +49,14 @@ class SparsifierState(nn.Module):
         self.refresh()
         self.register_load_state_dict_post_hook(_refresh_after_load)  # type: ignore[no-untyped-call]
 
+    @property
+    def runs_dense(self) -> bool:
+        """Whether a forward pass leaves the masks out now.
+
+        The model's mode counts, not that of a masked norm, which may be frozen in evaluation mode.
+        """
+        return self.training and self.bypass
+
     def refresh(self) -> None:
         """Derive what is not stored from what is."""
         self.bypass = not bool(self.frozen) and self.schedule.is_dense_step(int(self.step))

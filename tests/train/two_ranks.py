@@ -1,0 +1,71 @@
+"""One process of a data-parallel training in a loop of its own: two_ranks.py OUTPUT BATCH.
+
+Each process takes its part of every batch of BATCH images, and writes its masks at every step and
+its state to OUTPUT.RANK. The ranks' seeds differ: DistributedDataParallel gives all the first's.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+from small_networks import example, make_net
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from activsparse import ActivsparseError
+from activsparse.train import Sparsifier
+from activsparse.train.distributed import any_rank, mean_loss, rank, world_size
+
+STEPS = 12
+
+
+def main(output: str, batch: int) -> None:
+    torch.set_num_threads(1)
+    if torch.distributed.is_torchelastic_launched():
+        torch.distributed.init_process_group("gloo")
+    model = make_net(0)
+    own, processes = rank(), world_size()
+    sparsifier = Sparsifier(
+        model,
+        example(),
+        0.4,
+        pattern="random",
+        total_steps=STEPS,
+        begin=0.1,
+        end=0.7,
+        seed=3 + own,
+    )
+    wrapped = DistributedDataParallel(model) if processes > 1 else model
+    optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
+    masks = []
+    for step in range(STEPS):
+        wrapped.train()
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        part = slice(own * batch // processes, (own + 1) * batch // processes)
+        images, labels = example(batch, seed=100 + step), torch.arange(batch) % 5
+        loss = nn.functional.cross_entropy(wrapped(images[part]), labels[part])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        masks.append(sparsifier.masks())
+        sparsifier.step(loss)
+        assert any_rank(own == processes - 1)
+        assert not any_rank(False)
+    error = ""
+    try:
+        mean_loss(1.0, own)
+    except ActivsparseError as caught:
+        error = str(caught)
+    result = {
+        "masks": [{k: torch.from_numpy(v) for k, v in m.items()} for m in masks],
+        "state": model.state_dict(),
+        "error": error,
+    }
+    torch.save(result, f"{output}.{own}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
