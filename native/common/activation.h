@@ -5,9 +5,19 @@
 
 namespace activsparse {
 
-enum class Activation : int32_t { kNone, kClip, kHardSwish, kSilu, kSigmoid, kHardSigmoid };
+enum class Activation : int32_t {
+  kNone,
+  kClip,
+  kHardSwish,
+  kSilu,
+  kSigmoid,
+  kHardSigmoid,
+  kLeakyRelu,
+  kTanh
+};
 
-// Trivially copyable, so that it can stand in a blob's header. relu is a clip to [0, inf).
+// Trivially copyable, so that it can stand in a blob's header. relu is a clip to [0, inf); a leaky
+// one multiplies negative values by `lo`.
 struct Epilogue {
   Activation activation = Activation::kNone;
   float lo = -__builtin_inff();

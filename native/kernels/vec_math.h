@@ -50,6 +50,10 @@ inline V vec_activate(V x, const Epilogue& e) {
       return vec_sigmoid(x);
     case Activation::kHardSigmoid:
       return vec_hard_sigmoid(x);
+    case Activation::kLeakyRelu:
+      return fma(min(x, V::zero()), V::set1(e.lo), max(x, V::zero()));
+    case Activation::kTanh:  // off by roundings of 1, also near 0
+      return fma(V::set1(2.0f), vec_sigmoid(x + x), V::set1(-1.0f));
   }
   return x;
 }

@@ -27,6 +27,11 @@ inline Epilogue epilogue_of(const OpSpec& spec) {
     e.activation = Activation::kSigmoid;
   } else if (name == "hardsigmoid") {
     e.activation = Activation::kHardSigmoid;
+  } else if (name == "leaky_relu") {
+    e.activation = Activation::kLeakyRelu;
+    e.lo = static_cast<float>(spec.float_or("lo", 0.01));
+  } else if (name == "tanh") {
+    e.activation = Activation::kTanh;
   } else {
     throw Error("unknown activation '" + name + "'");
   }
@@ -49,6 +54,10 @@ inline float activate(float x, const Epilogue& e) {
       return 1.0f / (1.0f + std::exp(-x));
     case Activation::kHardSigmoid:
       return std::fmin(std::fmax(x / 6.0f + 0.5f, 0.0f), 1.0f);
+    case Activation::kLeakyRelu:
+      return x < 0.0f ? x * e.lo : x;
+    case Activation::kTanh:
+      return std::tanh(x);
   }
   return x;
 }

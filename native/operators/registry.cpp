@@ -18,6 +18,7 @@ std::vector<OperatorType> layout_types();
 std::vector<OperatorType> move_types();
 std::vector<OperatorType> pool_types();
 std::vector<OperatorType> softmax_types();
+std::vector<OperatorType> strided_types();
 std::vector<OperatorType> inverted_residual_types();
 std::vector<OperatorType> inverted_residual_reference_types();
 
@@ -31,6 +32,7 @@ const std::vector<OperatorType>& operator_types() {
              move_types,
              pool_types,
              softmax_types,
+             strided_types,
              conv_direct_types,
              conv_active_taps_types,
              conv_pointwise_types,

@@ -25,6 +25,8 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "silu": functional.silu,
     "sigmoid": torch.sigmoid,
     "hardsigmoid": functional.hardsigmoid,
+    "leaky_relu": lambda x: functional.leaky_relu(x, CLIP["lo"]),
+    "tanh": torch.tanh,
 }
 CLIP = {"lo": -0.25, "hi": 0.5}
 
@@ -360,3 +362,19 @@ def test_bad_specs_are_clear_errors() -> None:
     refused("one pixel", "global_average_pool", [a], a)
     refused("NCHW", "add", [a, Buffer((1, 4, 4, 8), "nchw")], a)
     refused("not NCHW", "to_nhwc", [a], a)
+
+
+def test_views_stay_within_their_tensors() -> None:
+    x = _native.TensorDesc(1, 1, 1, 24, 24)
+    arrays = {
+        "shape": np.array([2, 3], np.int32),
+        "x_strides": np.array([12, 4], np.int32),
+        "y_strides": np.array([3, 1], np.int32),
+    }
+    for offset in (3, 4):  # the last element is 12 + 2 * 4 behind the first
+        spec = _native.Spec("map", {"x_offset": offset}, arrays, [x], [x])
+        if offset == 3:
+            assert _native.pack(spec, "vector", ISAS[0]).nbytes > 0
+        else:
+            with pytest.raises(ActivsparseError, match="view x leaves its tensor"):
+                _native.pack(spec, "vector", ISAS[0])

@@ -3,66 +3,28 @@
 Images become (N, H, W, C) with the pixel stride rounded up to a cache line. Three things cost
 nothing because they are only another description of the same memory: reshapes between (N, C, 1, 1)
 and (N, C), flattening before a fully connected layer, and most concatenations, whose parts are
-written side by side by the operators that compute them.
+written side by side by the operators that compute them. Values of other ranks, and those that do
+not lie as images, are views (lower_views.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+import numpy as np
 
 from activsparse import _native
 from activsparse.engine.graph import Graph, Node, Shape
+from activsparse.engine.lower_views import STRIDED, VIEWS, ViewLowering
 from activsparse.engine.memory import ALIGNMENT
+from activsparse.engine.program import Program, Step, Tensor
+from activsparse.engine.views import View, dense_strides
 from activsparse.errors import ActivsparseError
 
 __all__ = ["Program", "Step", "Tensor", "lower"]
 
 # Whether a node can run on these tensors in an algorithm worth having.
 Supports = Callable[[Node, list[_native.TensorDesc], list[_native.TensorDesc]], bool]
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """A tensor operators see.
-
-    Attributes:
-        desc: shape and layout.
-        block: the memory block it lies in, or None for the caller's arrays.
-        offset: of its first element in the block, in floats.
-    """
-
-    desc: _native.TensorDesc
-    block: int | None
-    offset: int = 0
-
-
-@dataclass(frozen=True)
-class Step:
-    """One native operator: an engine node and the tensors it reads and writes."""
-
-    node: Node
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-
-
-@dataclass
-class Program:
-    """What is to be run, before algorithms are chosen and memory is laid out.
-
-    Attributes:
-        tensors: all tensors; steps, inputs and outputs name them by index.
-        block_floats: size of every memory block.
-        steps: in execution order.
-        inputs: tensors that are the graph's inputs.
-        outputs: tensors that are the graph's outputs.
-    """
-
-    tensors: list[Tensor] = field(default_factory=list)
-    block_floats: list[int] = field(default_factory=list)
-    steps: list[Step] = field(default_factory=list)
-    inputs: list[int] = field(default_factory=list)
-    outputs: list[int] = field(default_factory=list)
 
 
 def lower(graph: Graph, supports: Supports) -> Program:
@@ -75,12 +37,14 @@ def lower(graph: Graph, supports: Supports) -> Program:
     return _Lowering(graph, supports).run()
 
 
-class _Lowering:
+# Image operators that views can stand in for, where a value does not lie as an image.
+_EITHER = ("activate", "add", "mul", "scale_shift", "softmax")
+
+
+class _Lowering(ViewLowering):
     def __init__(self, graph: Graph, supports: Supports) -> None:
-        self.graph = graph
+        super().__init__(graph)
         self.supports = supports
-        self.program = Program()
-        self.placed: dict[str, int] = {}
         self.flattened = {node.inputs[0] for node in graph.nodes if node.op == "flatten"}
         self.parts = self._concat_parts()
         self.results = {self._before_views(name) for name in graph.outputs}
@@ -90,9 +54,8 @@ class _Lowering:
         for name in graph.inputs:
             self._input(name)
         for node in graph.nodes:
-            if node.op == "reshape":
-                if graph.uses(node.output) > graph.outputs.count(node.output):
-                    self.placed[node.output] = self.placed[node.inputs[0]]
+            if node.op in VIEWS:
+                self._view(node)
             elif node.op == "flatten":
                 self._flatten(node)
             elif node.op == "concat" and self._has_parts(node):
@@ -102,8 +65,10 @@ class _Lowering:
                     f"{graph.name}: {node.title} is not followed by one convolution only; "
                     "pad inside the operator that needs it"
                 )
+            elif node.op in STRIDED or (node.op in _EITHER and not self._on_images(node)):
+                self.strided(node)
             else:
-                inputs = tuple(self.placed[name] for name in node.inputs)
+                inputs = tuple(self.image(name) for name in node.inputs)
                 self._step(node, inputs, self._output_tensor(node.output))
         for name in graph.outputs:
             self.program.outputs.append(self._result(name))
@@ -117,12 +82,28 @@ class _Lowering:
         node = self.graph.producer(value)
         return self._before_views(node.inputs[0]) if node and node.op == "reshape" else value
 
+    def _view(self, node: Node) -> None:
+        name = node.inputs[0]
+        if node.op == "reshape" and name in self.placed:
+            if self.graph.uses(node.output) == self.graph.outputs.count(node.output):
+                return  # a result: its values leave in ONNX's order anyway
+            shapes = self.graph.shape(name), self.graph.shape(node.output)
+            if all(len(s) in (2, 4) for s in shapes):
+                before, after = (self._pixels(v) for v in (name, node.output))
+                if before == after:
+                    self.placed[node.output] = self.placed[name]
+                    return
+        self.alias(node)
+
+    def _on_images(self, node: Node) -> bool:
+        return all(self.lies_as_image(name) for name in node.inputs)
+
     def _flatten(self, node: Node) -> None:
-        source = self.program.tensors[self.placed[node.inputs[0]]]
+        source = self.program.tensors[self.image(node.inputs[0])]
         n, c = self.graph.shape(node.output)
         assert source.desc.stride == source.desc.c, "flattened values are placed without gaps"
         desc = _native.TensorDesc(n, 1, 1, c, c)
-        self.placed[node.output] = self._tensor(Tensor(desc, source.block, source.offset))
+        self.placed[node.output] = self.add_tensor(Tensor(desc, source.block, source.offset))
 
     def _concat_parts(self) -> dict[str, tuple[str, int]]:
         """Values computed inside a concatenation: value -> (the whole, its first channel).
@@ -148,7 +129,7 @@ class _Lowering:
         producer = self.graph.producer(value)
         return (
             producer is not None
-            and producer.op not in ("reshape", "flatten")
+            and producer.op not in (*VIEWS, "flatten")
             and value not in self.flattened
             and concat.inputs.count(value) == 1
         )
@@ -157,14 +138,14 @@ class _Lowering:
         return any(self.parts.get(name, ("",))[0] == concat.output for name in concat.inputs)
 
     def _concat_in_place(self, node: Node) -> None:
-        whole = self._place(node.output)
+        whole = self.place(node.output)
         first = 0
         for name in node.inputs:
             c = self.graph.shape(name)[1]
             if self.parts.get(name) != (node.output, first):
-                part = self._tensor(self._channels(whole, first, c))
+                part = self.add_tensor(self._channels(whole, first, c))
                 copy = Node("copy", f"{node.name}[{first}:{first + c}]", (name,), (node.output,))
-                self._step(copy, (self.placed[name],), part)
+                self._step(copy, (self.image(name),), part)
             first += c
 
     def _channels(self, whole: int, first: int, c: int) -> Tensor:
@@ -178,10 +159,6 @@ class _Lowering:
     # Tensors --------------------------------------------------------------------------------------
     # -------------------
 
-    def _tensor(self, tensor: Tensor) -> int:
-        self.program.tensors.append(tensor)
-        return len(self.program.tensors) - 1
-
     def _pixels(self, value: str) -> tuple[int, int, int, int]:
         """(N, H, W, C) of a value."""
         shape: Shape = self.graph.shape(value)
@@ -194,31 +171,31 @@ class _Lowering:
             )
         return shape[0], shape[2], shape[3], shape[1]
 
-    def _place(self, value: str) -> int:
+    def place(self, value: str) -> int:
         """The tensor of a value, made on first use."""
         if value in self.placed:
             return self.placed[value]
         if value in self.parts:
             whole, first = self.parts[value]
             c = self._pixels(value)[3]
-            tensor = self._channels(self._place(whole), first, c)
+            tensor = self._channels(self.place(whole), first, c)
         else:
             n, h, w, c = self._pixels(value)
             stride = c if value in self.flattened else -(-c // ALIGNMENT) * ALIGNMENT
             self.program.block_floats.append(n * h * w * stride)
             desc = _native.TensorDesc(n, h, w, c, stride, padded=stride % ALIGNMENT == 0)
             tensor = Tensor(desc, len(self.program.block_floats) - 1)
-        self.placed[value] = self._tensor(tensor)
+        self.placed[value] = self.add_tensor(tensor)
         return self.placed[value]
 
     def _output_tensor(self, value: str) -> int:
         """The tensor a step writes: results of 1x1 pixels go straight to the caller."""
         n, h, w, c = self._pixels(value)
         if value not in self.results or (h, w) != (1, 1):
-            return self._place(value)
+            return self.place(value)
         if value in self.parts or value in self.flattened:
-            return self._place(value)
-        self.placed[value] = self._tensor(Tensor(_native.TensorDesc(n, 1, 1, c, c), None))
+            return self.place(value)
+        self.placed[value] = self.add_tensor(Tensor(_native.TensorDesc(n, 1, 1, c, c), None))
         return self.placed[value]
 
     def _step(self, node: Node, inputs: tuple[int, ...], output: int) -> None:
@@ -228,15 +205,20 @@ class _Lowering:
     # -------------------
 
     def _input(self, name: str) -> None:
-        n, h, w, c = self._pixels(name)
-        outer = self._tensor(Tensor(_native.TensorDesc(n, h, w, c, c, nchw=True), None))
+        shape = self.graph.shape(name)
+        image = len(shape) in (2, 4)
+        n, h, w, c = self._pixels(name) if image else (1, 1, 1, int(np.prod(shape)))
+        desc = _native.TensorDesc(n, h, w, c, c, nchw=image)
+        outer = self.add_tensor(Tensor(desc, None))
         self.program.inputs.append(outer)
         reader = self.graph.only_consumer(name)
         if reader is not None and reader.op == "conv" and self._reads_nchw(reader, outer):
             self.placed[name] = outer
-        elif self.graph.uses(name):
+        elif self.read_as_image(name) or (image and name in self.graph.outputs):
             copy = Node("to_nhwc", name, (name,), (name,))
-            self._step(copy, (outer,), self._place(name))
+            self._step(copy, (outer,), self.place(name))
+        else:
+            self.views[name] = View(outer, 0, shape, dense_strides(shape))
 
     def _reads_nchw(self, conv: Node, outer: int) -> bool:
         descs = [self._plain(name) for name in conv.inputs]
@@ -249,12 +231,14 @@ class _Lowering:
 
     def _result(self, name: str) -> int:
         source = self._before_views(name)
+        if source not in self.placed:
+            return self.copy_result(name)
         tensor = self.placed[source]
         direct = self.program.tensors[tensor].block is None
         taken = tensor in self.program.outputs or tensor in self.program.inputs
         if direct and not taken:
             return tensor
         n, h, w, c = self._pixels(source)
-        outer = self._tensor(Tensor(_native.TensorDesc(n, h, w, c, c, nchw=True), None))
+        outer = self.add_tensor(Tensor(_native.TensorDesc(n, h, w, c, c, nchw=True), None))
         self._step(Node("to_nchw", name, (source,), (name,)), (tensor,), outer)
         return outer

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from activsparse.engine.graph import Graph
 from activsparse.engine.passes.clean import clean
 from activsparse.engine.passes.convert import convert
+from activsparse.engine.passes.fold_affine import fold_affine
 from activsparse.engine.passes.fold_pad import fold_pad
 from activsparse.engine.passes.fold_scale import fold_scale
 from activsparse.engine.passes.fuse_activation import fuse_activation
@@ -14,6 +15,7 @@ from activsparse.engine.passes.fuse_inverted_residual import fuse_inverted_resid
 from activsparse.engine.passes.fuse_mask import fuse_mask
 from activsparse.engine.passes.fuse_residual import fuse_residual
 from activsparse.engine.passes.infer import infer
+from activsparse.engine.passes.join_slices import join_slices
 from activsparse.engine.passes.match_activation import match_activation
 from activsparse.engine.passes.match_fill import match_fill
 from activsparse.engine.passes.resolve_reshapes import resolve_reshapes
@@ -24,13 +26,23 @@ __all__ = ["fuse_inverted_residual", "optimise"]
 
 def optimise(graph: Graph) -> Graph:
     """Turn a loaded ONNX graph into the operators the engine runs."""
-    for rewrite in (infer, match_fill, clean, convert, match_activation, resolve_reshapes):
+    for rewrite in (
+        infer,
+        match_fill,
+        clean,
+        convert,
+        match_activation,
+        resolve_reshapes,
+        join_slices,
+    ):
         graph = rewrite(graph)
     # Norms reach a convolution only through its mask, and masks only after a norm: both until
     # neither finds more. Residuals and activations come after them, since nothing can be folded
     # into a convolution that has one.
     graph = _until_stable(graph, (fold_scale, fold_pad, fuse_mask))
-    graph = _until_stable(graph, (fuse_residual, fuse_activation, fold_scale, fold_pad, fuse_mask))
+    graph = _until_stable(
+        graph, (fuse_residual, fold_affine, fuse_activation, fold_scale, fold_pad, fuse_mask)
+    )
     return clean(zero_positions(graph))
 
 

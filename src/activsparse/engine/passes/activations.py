@@ -34,6 +34,8 @@ def apply(attributes: Mapping[str, Any], x: Array) -> Array:
         lo = 0.0 if name == "relu" else attributes.get("lo", -np.inf)
         clipped: Array = np.clip(x, lo, attributes.get("hi", np.inf))
         return clipped
+    if name == "leaky_relu":
+        return x * np.where(x < 0, attributes.get("lo", 0.01), 1.0)
     sigmoid: Array = 1.0 / (1.0 + np.exp(-np.clip(x, -500.0, 500.0)))
     hard_sigmoid = np.clip(x / 6.0 + 0.5, 0.0, 1.0)
     return {
@@ -41,6 +43,7 @@ def apply(attributes: Mapping[str, Any], x: Array) -> Array:
         "silu": x * sigmoid,
         "hardsigmoid": hard_sigmoid,
         "hardswish": x * hard_sigmoid,
+        "tanh": np.tanh(x),
     }[name]
 
 

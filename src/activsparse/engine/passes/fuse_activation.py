@@ -15,10 +15,12 @@ _WITH_EPILOGUE = frozenset(
     {
         "add",
         "average_pool",
+        "combine",
         "conv",
         "gather_positions",
         "gemm",
         "global_average_pool",
+        "map",
         "mask_multiply",
         "max_pool",
         "mul",

@@ -1,4 +1,4 @@
-"""Reshapes: most disappear, flattening before a matrix becomes a permutation of its columns.
+"""Reshapes: activations move before them, flattening before a matrix permutes its columns.
 
 In memory an image is (H, W, C), so flattening it in ONNX's order (C, H, W) would have to move every
 value. Moving the columns of the weight matrix instead costs nothing at run time.
@@ -11,20 +11,15 @@ from dataclasses import replace
 import numpy as np
 
 from activsparse.engine.graph import Graph, Node
-from activsparse.errors import ActivsparseError
 
 __all__ = ["resolve_reshapes"]
 
 
 def resolve_reshapes(graph: Graph) -> Graph:
-    """Leave only reshapes that the lowering turns into views.
+    """Turn flattening before fully connected layers into `flatten`.
 
-    These are reshapes of (N, C, 1, 1) to (N, C) and back, and `flatten`: (N, C, H, W) to (N,
-    H*W*C), in the order of the memory. Reshapes at the end of the graph only change the shape of
-    the result and are dropped as well.
-
-    Raises:
-        ActivsparseError: a reshape that would have to move values at run time.
+    That is (N, C, H, W) to (N, H*W*C), in the order of the memory. All other reshapes stay: the
+    lowering makes views of them, or copies where values must move.
     """
     graph = _delay(graph)
     for node in list(graph.nodes):
@@ -46,17 +41,19 @@ def _pixels(shape: tuple[int, ...]) -> tuple[int, int, int, int] | None:
 
 
 def _delay(graph: Graph) -> Graph:
-    """Let activations and other reshapes act before a reshape, where they can be fused."""
+    """Let activations and reshapes act before reshapes and transpositions: there they fuse."""
     graph = graph.copy()
     position = 0
     while position < len(graph.nodes):
         first = graph.nodes[position]
-        second = graph.only_consumer(first.output) if first.op == "reshape" else None
-        if second is None or second.op not in ("reshape", "activate"):
+        moves = first.op in ("reshape", "transpose")
+        second = graph.only_consumer(first.output) if moves else None
+        joins = second is not None and first.op == second.op == "reshape"
+        if second is None or not (joins or second.op == "activate"):
             position += 1
             continue
         place = next(i for i, node in enumerate(graph.nodes) if node is second)
-        if second.op == "reshape":
+        if joins:
             graph.nodes[place] = replace(second, inputs=first.inputs)
         else:
             value = f"{second.output}.before_reshape"
@@ -65,6 +62,7 @@ def _delay(graph: Graph) -> Graph:
             activate = replace(second, inputs=first.inputs, outputs=(value,))
             graph.nodes.insert(place, activate)
         del graph.nodes[position]
+        position = max(position - 1, 0)  # the activation may pass what comes before as well
     return graph
 
 
@@ -73,15 +71,8 @@ def _resolve(graph: Graph, node: Node) -> None:
     readers = [n for n in graph.nodes if y in n.inputs]
     before, after = graph.shape(x), graph.shape(y)
     flattens = len(before) == 4 and len(after) == 2 and before[0] == after[0]
-    if not readers:
-        return  # an output: the values leave in (N, C, H, W) order anyway
-    if not flattens or any(reader.op != "gemm" for reader in readers):
-        reader = next((r for r in readers if r.op != "gemm"), readers[0])
-        raise ActivsparseError(
-            f"{graph.name}: {node.title} from {before} to {after}, read by {reader.title}, "
-            "would move values at run time; only flattening before fully connected layers and "
-            "dropping axes of size one are supported"
-        )
+    if not flattens or not readers or any(reader.op != "gemm" for reader in readers):
+        return
     _, c, h, w = before
     flat = f"{y}.nhwc"
     graph.shapes[flat] = after

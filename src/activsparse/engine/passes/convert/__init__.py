@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from activsparse.engine.graph import Graph, Node
-from activsparse.engine.passes.convert import convolution, dense, elementwise, layout, pooling
+from activsparse.engine.passes.convert import (
+    convolution,
+    dense,
+    elementwise,
+    layout,
+    pooling,
+    strided,
+)
 from activsparse.engine.passes.convert.source import Source
 from activsparse.errors import ActivsparseError
 
@@ -18,28 +25,37 @@ _CONVERTERS: dict[str, Converter] = {
     "AveragePool": pooling.average_pool,
     "BatchNormalization": elementwise.batch_normalization,
     "Clip": elementwise.clip,
-    "Concat": layout.concat,
+    "Concat": strided.concat,
     "Conv": convolution.conv,
     "Div": elementwise.div,
     "Flatten": layout.reshape,
+    "Gather": strided.gather,
     "Gemm": dense.gemm,
     "GlobalAveragePool": pooling.global_average_pool,
     "GlobalMaxPool": pooling.global_max_pool,
     "HardSigmoid": elementwise.hard_sigmoid,
     "HardSwish": elementwise.hard_swish,
+    "LeakyRelu": elementwise.leaky_relu,
     "MatMul": dense.matmul,
+    "Max": strided.combine,
     "MaxPool": pooling.max_pool,
+    "Min": strided.combine,
     "Mul": elementwise.mul,
+    "Neg": elementwise.neg,
     "Pad": convolution.pad,
+    "Pow": strided.power,
     "ReduceMean": pooling.reduce_mean,
     "Relu": elementwise.relu,
     "Reshape": layout.reshape,
     "Resize": layout.resize,
     "Sigmoid": elementwise.sigmoid,
-    "Softmax": dense.softmax,
+    "Slice": strided.slice_,
+    "Softmax": strided.softmax,
+    "Split": strided.split,
     "Squeeze": layout.reshape,
     "Sub": elementwise.sub,
-    "Transpose": layout.transpose,
+    "Tanh": elementwise.tanh,
+    "Transpose": strided.transpose,
     "Unsqueeze": layout.reshape,
     "Upsample": layout.resize,
 }
@@ -69,7 +85,8 @@ def convert(graph: Graph) -> Graph:
             )
         converted = converter(Source(graph, node))
         # Outputs beside the first (MaxPool's indices, Dropout's mask) are not computed.
-        for extra in filter(None, node.outputs[1:]):
+        written = {name for new in converted for name in new.outputs}
+        for extra in set(filter(None, node.outputs[1:])) - written:
             if any(extra in n.inputs for n in nodes) or extra in graph.outputs:
                 raise ActivsparseError(
                     f"{graph.name}: {node.title}: its output '{extra}' is used; "

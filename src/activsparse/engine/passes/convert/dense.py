@@ -1,4 +1,4 @@
-"""Fully connected layers and the classifier's softmax."""
+"""Fully connected layers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from activsparse.engine.graph import Array, Node
 from activsparse.engine.passes.convert.source import Source
 
-__all__ = ["gemm", "matmul", "softmax"]
+__all__ = ["gemm", "matmul"]
 
 
 def _vector_input(source: Source) -> None:
@@ -46,14 +46,3 @@ def matmul(source: Source) -> list[Node]:
     if weight.ndim != 2:
         source.fail(f"its weight has shape {weight.shape}", "only matrices are supported")
     return [source.engine_node("gemm", arrays={"weight": np.ascontiguousarray(weight.T)})]
-
-
-def softmax(source: Source) -> list[Node]:
-    """Softmax over channels."""
-    shape = source.shape()
-    default = -1 if source.graph.opset >= 13 else 1
-    axis = int(source.attribute("axis", default)) % len(shape)
-    # Before opset 13 the axes from `axis` on were flattened; the same thing for vectors.
-    if axis != 1 or (source.graph.opset < 13 and len(shape) != 2):
-        source.fail(f"it runs over axis {axis} of {shape}", "only channels (axis 1) are supported")
-    return [source.engine_node("softmax")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from activsparse.engine.graph import Array, Node
+from activsparse.engine.passes.convert import strided
 from activsparse.engine.passes.convert.source import Source
 
 __all__ = [
@@ -14,10 +15,13 @@ __all__ = [
     "div",
     "hard_sigmoid",
     "hard_swish",
+    "leaky_relu",
     "mul",
+    "neg",
     "relu",
     "sigmoid",
     "sub",
+    "tanh",
 ]
 
 
@@ -48,6 +52,22 @@ def hard_swish(source: Source) -> list[Node]:
 def sigmoid(source: Source) -> list[Node]:
     """Sigmoid."""
     return [source.engine_node("activate", {"activation": "sigmoid"})]
+
+
+def tanh(source: Source) -> list[Node]:
+    """Tanh."""
+    return [source.engine_node("activate", {"activation": "tanh"})]
+
+
+def leaky_relu(source: Source) -> list[Node]:
+    """LeakyRelu: alpha * x where x is negative."""
+    alpha = float(source.attribute("alpha", 0.01))
+    return [source.engine_node("activate", {"activation": "leaky_relu", "lo": alpha})]
+
+
+def neg(source: Source) -> list[Node]:
+    """Neg."""
+    return [_scale_shift(source, np.float64(-1.0), np.float64(0.0))]
 
 
 def hard_sigmoid(source: Source) -> list[Node]:
@@ -84,10 +104,9 @@ def mul(source: Source) -> list[Node]:
     if not np.isfinite(plane).all():
         source.fail(f"mask '{name}' holds NaN or infinite values", "a mask may hold 0 and 1 only")
     if not np.isin(plane, (0.0, 1.0)).all():
-        source.fail(
-            f"constant '{name}' per position holds values other than 0 and 1",
-            "only masks may differ from position to position",
-        )
+        if name.endswith(".activation_mask"):
+            source.fail(f"mask '{name}' holds values other than 0 and 1", "make the masks again")
+        return strided.affine(source, value, 0.0, 1 - index)
     return [
         source.engine_node(
             "mask_multiply",
@@ -106,10 +125,10 @@ def add(source: Source) -> list[Node]:
 
 
 def sub(source: Source) -> list[Node]:
-    """Sub with one constant operand."""
+    """Sub."""
     index = _constant_operand(source)
     if index is None:
-        source.fail("it subtracts two activations", "only constants can be subtracted")
+        return strided.combine(source)
     value = _per_channel(source, index)
     if index == 1:
         return [_scale_shift(source, np.float64(1.0), -value)]
@@ -117,9 +136,12 @@ def sub(source: Source) -> list[Node]:
 
 
 def div(source: Source) -> list[Node]:
-    """Div by a constant per channel."""
-    if _constant_operand(source) != 1:
-        source.fail("its divisor is not a constant", "only division by constants is supported")
+    """Div by a constant, or of two activations."""
+    index = _constant_operand(source)
+    if index is None:
+        return strided.combine(source)
+    if index == 0:
+        source.fail("its dividend is a constant", "only division by constants is supported")
     value = _per_channel(source, 1)
     if (value == 0).any():
         source.fail("it divides by zero", "check the model")
@@ -156,20 +178,15 @@ def _per_channel(source: Source, index: int) -> Array:
 
 
 def _scale_shift(source: Source, scale: Array, shift: Array, activation: int = 0) -> Node:
-    """The node x * scale + shift, both one value or one per channel."""
+    """The node x * scale + shift: `scale_shift` where both are one value or one per channel."""
     shape = source.shape(activation)
-    if source.output_shape != shape or len(shape) not in (2, 4):
-        source.fail(
-            f"its constant broadcasts {shape} to {source.output_shape}",
-            "constants may only repeat over the image",
-        )
     arrays = {}
     for name, value in (("scale", np.asarray(scale)), ("shift", np.asarray(shift))):
-        per_channel = value.size in (1, shape[1]) and (
+        per_channel = value.size in (1, *shape[1:2]) and (
             value.ndim < 2 or value.shape[1] == value.size
         )
-        if not per_channel:
-            source.fail(f"its constant has shape {value.shape}", "use one value per channel")
+        if not per_channel or source.output_shape != shape or len(shape) not in (2, 4):
+            return strided.affine(source, scale, shift, activation)[0]
         arrays[name] = np.ascontiguousarray(
             np.broadcast_to(value.reshape(-1), (shape[1],)), dtype=np.float32
         )
@@ -177,16 +194,11 @@ def _scale_shift(source: Source, scale: Array, shift: Array, activation: int = 0
 
 
 def _binary(source: Source, op: str) -> Node:
-    """Two activations; one may repeat over the image (1x1) or over channels (one channel)."""
+    """`add` or `mul` of images, one of which may repeat over positions (1x1) or over channels."""
     out = source.output_shape
-    for i in (0, 1):
-        shape = source.shape(i)
-        whole = shape == out
+    for shape in (source.shape(0), source.shape(1)):
         over_image = len(out) == 4 and shape == (*out[:2], 1, 1)
         over_channels = len(out) == 4 and shape == (out[0], 1, *out[2:])
-        if not (whole or over_image or over_channels):
-            source.fail(
-                f"it broadcasts {shape} to {out}",
-                "only repetition over the image or over channels is supported",
-            )
+        if not (len(out) in (2, 4) and (shape == out or over_image or over_channels)):
+            return strided.combine(source)[0]
     return source.engine_node(op, inputs=(source.activation(0), source.activation(1)))

@@ -1,0 +1,252 @@
+"""The part of the lowering that deals with values of any rank.
+
+Transpositions, slices and reshapes are views of the memory their source lies in. What computes on
+views writes its result where it is needed: into its place in a concatenation, or into the caller's
+array, through reshapes and transpositions in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from activsparse import _native
+from activsparse.engine.graph import Array, Graph, Node
+from activsparse.engine.program import Program, Step, Tensor
+from activsparse.engine.views import View, dense_strides
+from activsparse.errors import ActivsparseError
+
+__all__ = ["STRIDED", "VIEWS", "ViewLowering"]
+
+VIEWS = ("reshape", "slice", "transpose")
+"""Operators that compute nothing."""
+
+STRIDED = ("combine", "join", "map", "softmax_axis")
+"""Operators on views; `join` is a concatenation along any axis."""
+
+_MOST_AXES = 8
+
+
+class ViewLowering:
+    """Places values as views and emits the operators that work on views."""
+
+    def __init__(self, graph: Graph) -> None:
+        """Start with nothing placed."""
+        self.graph = graph
+        self.program = Program()
+        self.placed: dict[str, int] = {}  # images and vectors: value -> tensor
+        self.views: dict[str, View] = {}
+        self.outer: dict[str, int] = {}  # results that views write: value -> the caller's array
+        self.destinations: dict[str, View | None] = {}
+
+    # Reading --------------------------------------------------------------------------------------
+
+    def view(self, value: str) -> View:
+        """Where a value's elements lie."""
+        if value in self.views:
+            return self.views[value]
+        tensor = self.placed[value]
+        desc = self.program.tensors[tensor].desc
+        shape = self.graph.shape(value)
+        if desc.nchw or len(shape) not in (2, 4):
+            strides = dense_strides(shape)
+        else:
+            n, h, w, s = desc.n, desc.h, desc.w, desc.stride
+            assert n == shape[0]
+            strides = (h * w * s, 1, w * s, s)[: len(shape)]
+        return View(tensor, 0, shape, strides)
+
+    def lies_as_image(self, value: str) -> bool:
+        """Whether image operators can read the value where it lies."""
+        return value in self.placed or self._image_of(self.views[value]) is not None
+
+    def image(self, value: str) -> int:
+        """The value as a tensor that image operators read; copied where it lies otherwise."""
+        if value not in self.placed:
+            tensor = self._image_of(self.views[value])
+            if tensor is not None:
+                self.placed[value] = self.add_tensor(tensor)
+            else:
+                source = self.views[value]
+                name = f"{value} to pixels"
+                self.emit(Node("map", name, (value,), (value,)), [source], self._as_image(value))
+        return self.placed[value]
+
+    def _image_of(self, view: View) -> Tensor | None:
+        image, base = view.as_image(), self.program.tensors[view.tensor]
+        if image is None or base.block is None:
+            return None
+        n, h, w, c, stride = image
+        desc = _native.TensorDesc(n, h, w, c, stride)
+        return Tensor(desc, base.block, base.offset + view.offset)
+
+    def _as_image(self, value: str) -> View:
+        self.place(value)
+        self.views.pop(value, None)
+        return self.view(value)
+
+    # Views ----------------------------------------------------------------------------------------
+
+    def alias(self, node: Node) -> None:
+        """Place the result of one of VIEWS."""
+        name, shape = node.inputs[0], self.graph.shape(node.output)
+        source = self.view(name)
+        if node.op == "transpose":
+            view: View | None = source.permute(node.attributes["order"])
+        elif node.op == "slice":
+            a = node.attributes
+            view = source.narrow(a["axis"], a["start"], shape[a["axis"]], a["step"])
+        else:
+            view = source.reshape(shape)
+            if view is None:
+                target = self._dense(self.graph.shape(name))
+                self.emit(replace(node, op="map", attributes={}), [source], target)
+                view = target.reshape(shape)
+        assert view is not None
+        self.views[node.output] = view
+
+    # Writing --------------------------------------------------------------------------------------
+
+    def strided(self, node: Node) -> None:
+        """Emit one of `map`, `combine`, `softmax_axis`, `join`, or an image operator as these."""
+        if node.op == "join":
+            self._join(node)
+            return
+        node = _on_views(node, self.graph)
+        shape = self.graph.shape(node.output)
+        sources = [self.view(name).broadcast(shape) for name in node.inputs]
+        self.emit(node, sources, self._target(node.output, sources[0]))
+
+    def emit(self, node: Node, sources: Sequence[View], target: View) -> None:
+        """Add a step on views and note where its result lies."""
+        if len(target.shape) > _MOST_AXES:
+            raise ActivsparseError(
+                f"{self.graph.name}: {node.title}: {len(target.shape)} axes; at most {_MOST_AXES}"
+            )
+        names = ("x",) if len(sources) == 1 else ("a", "b")
+        arrays: dict[str, Array] = {"shape": np.array(target.shape or (1,), np.int32)}
+        offsets = {}
+        for name, view in zip((*names, "y"), (*sources, target), strict=True):
+            arrays[f"{name}_strides"] = np.array(view.strides or (0,), np.int32)
+            offsets[f"{name}_offset"] = view.offset
+        if not target.shape:
+            node = node.with_arrays(**{k: v.reshape(1) for k, v in node.arrays.items()})
+        step = node.with_arrays(**arrays).with_attributes(**offsets)
+        tensors = tuple(view.tensor for view in sources)
+        self.program.steps.append(Step(step, tensors, (target.tensor,)))
+        if node.output not in self.placed:
+            self.views[node.output] = target
+
+    def _target(self, value: str, source: View) -> View:
+        """Where to write a value: where it is needed, else a place of its own."""
+        if self.read_as_image(value):
+            return self._as_image(value)
+        needed = self.destination(value)
+        return needed or self._dense(self.graph.shape(value), source.strides)
+
+    def read_as_image(self, value: str) -> bool:
+        """Whether an image operator reads the value."""
+        if len(self.graph.shape(value)) not in (2, 4):
+            return False
+        readers = [node for node in self.graph.nodes if value in node.inputs]
+        return any(node.op not in (*STRIDED, *VIEWS) for node in readers)
+
+    def destination(self, value: str) -> View | None:
+        """The place in a concatenation or a result a value must finally be written to."""
+        if value not in self.destinations:
+            self.destinations[value] = self._destination(value)
+        return self.destinations[value]
+
+    def _destination(self, value: str) -> View | None:
+        shape = self.graph.shape(value)
+        if value in self.graph.outputs:
+            return self._result_view(value)
+        reader = self.graph.only_consumer(value)
+        if reader is None:
+            return None
+        if reader.op == "join":
+            start = 0
+            axis = int(reader.attributes["axis"])
+            for name in reader.inputs:
+                if name == value:
+                    return self._joined(reader).narrow(axis, start, shape[axis])
+                start += self.graph.shape(name)[axis]
+        if reader.op not in ("reshape", "transpose"):
+            return None
+        after = self.destination(reader.output)
+        if after is None or reader.op == "reshape":
+            return after and after.reshape(shape)
+        return after.permute([int(i) for i in np.argsort(reader.attributes["order"])])
+
+    def _result_view(self, value: str) -> View:
+        shape = self.graph.shape(value)
+        if value not in self.outer:
+            size = int(np.prod(shape, dtype=np.int64))
+            desc = _native.TensorDesc(1, 1, 1, size, size)
+            self.outer[value] = self.add_tensor(Tensor(desc, None))
+        return View(self.outer[value], 0, shape, dense_strides(shape))
+
+    def _joined(self, node: Node) -> View:
+        """Where a concatenation lies."""
+        whole = self.destination(node.output)
+        if whole is None:
+            whole = self.destinations[node.output] = self._dense(self.graph.shape(node.output))
+        return whole
+
+    def _join(self, node: Node) -> None:
+        """Copy the parts that were not written in place."""
+        whole, axis, start = self._joined(node), int(node.attributes["axis"]), 0
+        for i, name in enumerate(node.inputs):
+            size = self.graph.shape(name)[axis]
+            part, source = whole.narrow(axis, start, size), self.view(name)
+            if source != part:
+                copy = Node("map", f"{node.name}[{i}]", (name,), (node.output,))
+                self.emit(copy, [source], part)
+            start += size
+        self.views[node.output] = whole
+
+    def copy_result(self, name: str) -> int:
+        """Write a result that is not there yet to the caller's array."""
+        source = self.view(name)
+        if self.outer.get(name) in self.program.outputs:  # named twice
+            del self.outer[name]
+        target = self._result_view(name)
+        if source != target:
+            self.emit(Node("map", name, (name,), (name,)), [source], target)
+        return target.tensor
+
+    # Memory ---------------------------------------------------------------------------------------
+
+    def add_tensor(self, tensor: Tensor) -> int:
+        """Return the index of a new tensor."""
+        self.program.tensors.append(tensor)
+        return len(self.program.tensors) - 1
+
+    def place(self, value: str) -> int:
+        """The tensor of an image or vector, made on first use."""
+        raise NotImplementedError
+
+    def _dense(self, shape: Sequence[int], like: Sequence[int] | None = None) -> View:
+        size = int(np.prod(shape, dtype=np.int64))
+        self.program.block_floats.append(size)
+        desc = _native.TensorDesc(1, 1, 1, size, size)
+        tensor = self.add_tensor(Tensor(desc, len(self.program.block_floats) - 1))
+        return View(tensor, 0, tuple(shape), dense_strides(shape, like))
+
+
+def _on_views(node: Node, graph: Graph) -> Node:
+    """An image operator as the one that does the same on views."""
+    if node.op in ("activate", "copy"):
+        return replace(node, op="map")
+    if node.op == "scale_shift":
+        rank = len(graph.shape(node.output))
+        tables = {k: v.reshape(1, -1, *[1] * (rank - 2)) for k, v in node.arrays.items()}
+        return replace(node, op="map", arrays=tables)
+    if node.op in ("add", "mul"):
+        function = {"add": "add", "mul": "multiply"}[node.op]
+        return replace(node, op="combine").with_attributes(function=function)
+    if node.op == "softmax":
+        return replace(node, op="softmax_axis").with_attributes(axis=1)
+    return node
