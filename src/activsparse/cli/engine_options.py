@@ -24,13 +24,18 @@ def positive(text: str) -> int:
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    """Add --isa, --threads, --no-winograd and --no-tune."""
+    """Add --isa, --threads, --fallback, --no-winograd and --no-tune."""
     add_isa_option(parser)
     parser.add_argument(
         "--threads",
         type=positive,
         metavar="N",
         help="threads (default: 1, or what a plan was compiled for)",
+    )
+    parser.add_argument(
+        "--fallback",
+        choices=("onnxruntime",),
+        help="let ONNX Runtime compute operators this engine does not know (default: an error)",
     )
     add_choice_options(parser)
 
@@ -67,7 +72,8 @@ def add_winograd_option(parser: argparse.ArgumentParser) -> None:
 
 def session_options(args: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of `Session` that `add_engine_options` asked for."""
-    return {"threads": args.threads, "isa": args.isa, **choice_options(args)}
+    fallback = {"fallback": args.fallback} if args.fallback else {}
+    return {"threads": args.threads, "isa": args.isa, **fallback, **choice_options(args)}
 
 
 def choice_options(args: argparse.Namespace) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from activsparse.errors import ActivsparseError
@@ -74,6 +75,7 @@ class Graph:
         opset: version of the default ONNX operator set.
         requested: sparsity asked for when the masks were made, by convolution, where the file
             notes it.
+        dtypes: of values known only at run time that are not float32.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Graph:
     constants: dict[str, Array]
     opset: int
     requested: dict[str, float] = field(default_factory=dict)
+    dtypes: dict[str, np.dtype[Any]] = field(default_factory=dict)
 
     def copy(self) -> Graph:
         """Return a graph that can be changed without changing this one; arrays are shared."""
@@ -94,6 +97,7 @@ class Graph:
             outputs=list(self.outputs),
             shapes=dict(self.shapes),
             constants=dict(self.constants),
+            dtypes=dict(self.dtypes),
         )
 
     def shape(self, value: str) -> Shape:

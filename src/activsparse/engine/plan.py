@@ -18,7 +18,7 @@ from activsparse.engine.passes import fuse_inverted_residual, optimise
 from activsparse.engine.report import NodeReport, report_of
 from activsparse.errors import ActivsparseError
 
-__all__ = ["Plan", "compile_plan"]
+__all__ = ["Plan", "compile_graph", "compile_plan"]
 
 _log = logging.getLogger(__name__)
 
@@ -77,10 +77,13 @@ def compile_plan(
     Raises:
         ActivsparseError: the file cannot be read, or holds something the engine does not run.
     """
-    loaded = load(path, input_shapes)
-    output_names = loaded.outputs  # a pass may let an output read an earlier value
-    graph = optimise(loaded)
-    del loaded
+    return compile_graph(load(path, input_shapes), isa, choose, fuse)
+
+
+def compile_graph(graph: Graph, isa: str, choose: Chooser = by_cost, fuse: bool = True) -> Plan:
+    """Compile a graph of ONNX nodes; see `compile_plan`."""
+    output_names = graph.outputs  # a pass may let an output read an earlier value
+    graph = optimise(graph)
     network_bytes = sum(
         node.arrays["weight"].nbytes for node in graph.nodes if "weight" in node.arrays
     )

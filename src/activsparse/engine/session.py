@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from activsparse import _native
 from activsparse.engine.compile import NATIVE, compile_model, target_isa
+from activsparse.engine.foreign import split
 from activsparse.engine.graph import Shape
-from activsparse.engine.measure import AUTO
+from activsparse.engine.load import load
+from activsparse.engine.measure import AUTO, choosing
+from activsparse.engine.parts import ForeignPart, NativePart, Part
+from activsparse.engine.passes.infer import infer
+from activsparse.engine.plan import Plan, compile_graph
 from activsparse.engine.plan_file import is_plan, read_plan, write_plan
 from activsparse.engine.report import NodeReport
 from activsparse.errors import ActivsparseError
@@ -39,6 +45,7 @@ class Session:
         algorithm: str | None = None,
         tune: bool | str = AUTO,
         winograd: bool = True,
+        fallback: str | None = None,
     ) -> None:
         """Compile an ONNX model, or map a compiled plan (see `save`) into memory.
 
@@ -57,6 +64,8 @@ class Session:
                 unless ACTIVSPARSE_CACHE is "off" (docs/architecture.md, "Measured choices").
             winograd: allow Winograd convolutions, which are faster and round more
                 (docs/numerics.md).
+            fallback: "onnxruntime" lets ONNX Runtime compute what this engine does not know;
+                `explain` lists it. Without it such nodes are an error.
 
         Raises:
             ActivsparseError: the file cannot be read, holds something the engine does not run, or
@@ -64,14 +73,20 @@ class Session:
         """
         if threads is not None and threads < 1:
             raise ActivsparseError(f"threads={threads}: at least one thread is needed")
+        if fallback not in (None, "onnxruntime"):
+            raise ActivsparseError(f"fallback={fallback!r}: only 'onnxruntime' is known")
+        self._name = os.fspath(path)
+        self._parts: list[Part]
         if is_plan(path):
             plan = read_plan(path)
+            self._take(plan, threads)
             settled = {
                 "isa": None if isa == plan.isa else isa,
                 "input_shapes": input_shapes,
                 "algorithm": algorithm,
                 "tune": True if tune is True else None,
                 "winograd": None if winograd else False,
+                "fallback": fallback,
             }
             for option, value in settled.items():
                 if value is not None:
@@ -82,25 +97,48 @@ class Session:
         else:
             isa = isa or target_isa(NATIVE)
             _native.check_isa(isa)
-            plan = compile_model(
-                path,
-                isa=isa,
-                threads=threads or 1,
-                input_shapes=input_shapes,
-                algorithm=algorithm,
-                tune=tune,
-                winograd=winograd,
-            )
-        self._plan = replace(plan, threads=threads or plan.threads)
-        self._executor = _native.Executor(
-            plan.tensors,
-            plan.steps,
-            plan.input_ids,
-            plan.output_ids,
-            plan.arena_floats,
-            self.threads,
-        )
+            options: dict[str, Any] = {"algorithm": algorithm, "tune": tune, "winograd": winograd}
+            if fallback is None:
+                plan = compile_model(
+                    path, isa=isa, threads=threads or 1, input_shapes=input_shapes, **options
+                )
+                self._take(plan, threads)
+            else:
+                self._take_parts(path, input_shapes, isa, threads or 1, **options)
         self._times_ms: list[float] | None = None
+
+    def _take(self, plan: Plan, threads: int | None) -> None:
+        plan = replace(plan, threads=threads or plan.threads)
+        self._parts = [NativePart(plan)]
+        self._isa, self._threads = plan.isa, plan.threads
+        self._inputs, self._outputs = plan.inputs, plan.outputs
+        self._results = [name for name, _ in plan.outputs]
+
+    def _take_parts(
+        self,
+        path: str | os.PathLike[str],
+        input_shapes: Mapping[str, tuple[int, ...]] | None,
+        isa: str,
+        threads: int,
+        **options: Any,
+    ) -> None:
+        """Compile what this engine knows, hand the rest to ONNX Runtime."""
+        loaded = load(path, input_shapes)
+        graph = infer(loaded)
+        fuse = options["algorithm"] is None
+        self._parts = []
+        with choosing(isa=isa, threads=threads, **options) as choose:
+            for native, part in split(graph):
+                if native:
+                    plan = replace(compile_graph(part, isa, choose, fuse), threads=threads)
+                    self._parts.append(NativePart(plan))
+                else:
+                    self._parts.append(ForeignPart(part, threads))
+        self._isa, self._threads = isa, threads
+        self._inputs = [(name, graph.shape(name)) for name in graph.inputs]
+        self._results = graph.outputs
+        shapes = [graph.shapes.get(name, ()) for name in graph.outputs]
+        self._outputs = list(zip(loaded.outputs, shapes, strict=True))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the compiled plan to a file that `Session` loads without onnx or compiling.
@@ -108,34 +146,41 @@ class Session:
         It runs on machines with the same instruction set; docs/plan-format.md describes it.
 
         Raises:
-            ActivsparseError: the file cannot be written.
+            ActivsparseError: the file cannot be written, or parts run in another engine.
         """
-        write_plan(self._plan, path)
+        part = self._parts[0]
+        if len(self._parts) > 1 or not isinstance(part, NativePart):
+            raise ActivsparseError(
+                f"{self._name}: parts of it run in ONNX Runtime, which a plan cannot hold; "
+                "replace these operators in the model (`activsparse explain` lists them)"
+            )
+        write_plan(part.plan, path)
 
     @property
     def isa(self) -> str:
         """Instruction set in use."""
-        return self._plan.isa
+        return self._isa
 
     @property
     def threads(self) -> int:
         """Threads that share the work of one run."""
-        return self._plan.threads
+        return self._threads
 
     @property
     def inputs(self) -> list[tuple[str, Shape]]:
         """(name, shape) of every input, in graph order."""
-        return list(self._plan.inputs)
+        return list(self._inputs)
 
     @property
     def outputs(self) -> list[tuple[str, Shape]]:
-        """(name, shape) of every output, in graph order."""
-        return list(self._plan.outputs)
+        """(name, shape) of every output, in graph order; () where only a fallback knows it."""
+        return list(self._outputs)
 
     @property
     def arena_bytes(self) -> int:
         """Memory for activations."""
-        return 4 * self._plan.arena_floats
+        plans = [part.plan for part in self._parts if isinstance(part, NativePart)]
+        return 4 * sum(plan.arena_floats for plan in plans)
 
     def run(self, x: npt.ArrayLike | Mapping[str, npt.ArrayLike]) -> FloatArray | list[FloatArray]:
         """Run the model once.
@@ -149,19 +194,17 @@ class Session:
         Raises:
             ActivsparseError: an input is missing, unknown, or of another shape or dtype.
         """
-        inputs, outputs = self._arguments(x)
-        self._executor.run(inputs, outputs)
-        results = [
-            array.reshape(shape)
-            for array, (_, shape) in zip(outputs, self._plan.outputs, strict=True)
-        ]
+        values = self._arguments(x)
+        for part in self._parts:
+            values.update(zip(part.output_names, part.run(values), strict=True))
+        results = [values[name] for name in self._results]
         return results[0] if len(results) == 1 else results
 
     def explain(self) -> list[NodeReport]:
         """Describe every operator, with times if `profile` has run."""
-        reports = self._plan.reports
+        reports = [report for part in self._parts for report in part.reports]
         if self._times_ms is None:
-            return list(reports)
+            return reports
         times = self._times_ms
         return [replace(row, time_ms=time) for row, time in zip(reports, times, strict=True)]
 
@@ -172,38 +215,35 @@ class Session:
             repeat: runs to take the median over, after one to warm up.
         """
         rng = np.random.default_rng(0)
-        x = {name: rng.standard_normal(shape, np.float32) for name, shape in self._plan.inputs}
-        inputs, outputs = self._arguments(x)
-        self._executor.run(inputs, outputs)
-        self._times_ms = list(self._executor.profile(inputs, outputs, repeat))
+        x = {name: rng.standard_normal(shape, np.float32) for name, shape in self._inputs}
+        values, times = self._arguments(x), []
+        for part in self._parts:
+            times += part.profile(values, repeat)
+            values.update(zip(part.output_names, part.run(values), strict=True))
+        self._times_ms = times
         return self.explain()
 
     def _arguments(
         self, x: npt.ArrayLike | Mapping[str, npt.ArrayLike]
-    ) -> tuple[list[FloatArray], list[FloatArray]]:
-        names = [name for name, _ in self._plan.inputs]
+    ) -> dict[str, npt.NDArray[Any]]:
+        names = [name for name, _ in self._inputs]
         given = x if isinstance(x, Mapping) else {names[0]: x}
         if set(given) != set(names):
             raise ActivsparseError(
-                f"{self._plan.name}: got inputs {sorted(given)}, the model has {names}; "
+                f"{self._name}: got inputs {sorted(given)}, the model has {names}; "
                 "give each of them once"
             )
-        inputs = [self._check(name, shape, given[name]) for name, shape in self._plan.inputs]
-        outputs = []
-        for tensor in self._plan.output_ids:
-            d = self._plan.tensors[tensor][0]
-            outputs.append(np.empty((d.n, d.c, d.h, d.w), np.float32))
-        return inputs, outputs
+        return {name: self._check(name, shape, given[name]) for name, shape in self._inputs}
 
     def _check(self, name: str, shape: Shape, value: npt.ArrayLike) -> FloatArray:
         array = np.asarray(value)
         if array.dtype != np.float32:
             raise ActivsparseError(
-                f"{self._plan.name}: input '{name}' is {array.dtype}; convert it to float32"
+                f"{self._name}: input '{name}' is {array.dtype}; convert it to float32"
             )
         if array.shape != shape:
             raise ActivsparseError(
-                f"{self._plan.name}: input '{name}' has shape {array.shape}, "
+                f"{self._name}: input '{name}' has shape {array.shape}, "
                 f"the model takes {shape}; reshape it, "
                 "or compile with input_shapes if the file leaves sizes open"
             )

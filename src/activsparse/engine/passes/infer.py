@@ -17,7 +17,7 @@ from activsparse.errors import ActivsparseError
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["infer"]
+__all__ = ["infer", "node_proto"]
 
 # Constants above this many elements never hold a shape; they are not handed to the shape functions.
 _LARGEST_SHAPE_DATA = 1024
@@ -43,7 +43,7 @@ def infer(graph: Graph) -> Graph:
         elif _is_identity(graph, node):
             aliases[node.outputs[0]] = node.inputs[0]
         else:
-            graph.shapes.update(_output_shapes(graph, node))
+            _infer_outputs(graph, node)
             graph.nodes.append(node)
     graph.outputs = [aliases.get(name, name) for name in graph.outputs]
     return graph
@@ -56,7 +56,8 @@ def _renamed(node: Node, aliases: dict[str, str]) -> Node:
 
 def _is_identity(graph: Graph, node: Node) -> bool:
     if node.op == "Cast":
-        return int(node.attributes["to"]) == 1  # TensorProto.FLOAT; activations are float32 already
+        to_float = int(node.attributes["to"]) == 1  # TensorProto.FLOAT
+        return to_float and node.inputs[0] not in graph.dtypes
     if node.op == "Dropout":
         training = graph.constants.get(node.inputs[2]) if len(node.inputs) > 2 else None
         return training is None or not bool(training)
@@ -75,7 +76,7 @@ def _evaluate(graph: Graph, node: Node) -> dict[str, Array] | None:
     from onnx.reference import ReferenceEvaluator
 
     try:
-        evaluator = ReferenceEvaluator(_proto(node), opsets={"": graph.opset})
+        evaluator = ReferenceEvaluator(node_proto(node), opsets={"": graph.opset})
         values = evaluator.run(None, {name: graph.constants[name] for name in present})
     except Exception as error:
         raise ActivsparseError(
@@ -110,7 +111,8 @@ def _constant_value(graph: Graph, node: Node) -> Array:
     )
 
 
-def _proto(node: Node) -> onnx.NodeProto:
+def node_proto(node: Node) -> onnx.NodeProto:
+    """Return a node of an ONNX operator as the onnx package has it."""
     import onnx
 
     attributes = {
@@ -120,7 +122,8 @@ def _proto(node: Node) -> onnx.NodeProto:
     return onnx.helper.make_node(node.op, node.inputs, node.outputs, name=node.name, **attributes)
 
 
-def _output_shapes(graph: Graph, node: Node) -> dict[str, tuple[int, ...]]:
+def _infer_outputs(graph: Graph, node: Node) -> None:
+    """Note shapes and types of a node's outputs; none where those of its inputs are open."""
     import onnx
     from onnx import defs, shape_inference
 
@@ -133,8 +136,11 @@ def _output_shapes(graph: Graph, node: Node) -> dict[str, tuple[int, ...]]:
         ) from error
     types, data = {}, {}
     for name in filter(None, node.inputs):
+        if name not in graph.shapes:
+            return  # whoever asks for it is told
         constant = graph.constants.get(name)
-        dtype = np.dtype(np.float32) if constant is None else constant.dtype
+        float32 = np.dtype(np.float32)
+        dtype = graph.dtypes.get(name, float32) if constant is None else constant.dtype
         types[name] = onnx.helper.make_tensor_type_proto(
             onnx.helper.np_dtype_to_tensor_dtype(dtype), graph.shape(name)
         )
@@ -143,7 +149,7 @@ def _output_shapes(graph: Graph, node: Node) -> dict[str, tuple[int, ...]]:
     try:
         inferred: dict[str, Any] = shape_inference.infer_node_outputs(
             schema,
-            _proto(node),
+            node_proto(node),
             types,
             data,
             opset_imports=[onnx.helper.make_opsetid("", graph.opset)],
@@ -154,9 +160,10 @@ def _output_shapes(graph: Graph, node: Node) -> dict[str, tuple[int, ...]]:
             f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); "
             "the file is damaged or the given input shapes are impossible"
         ) from error
-    shapes = {}
     for name, kind in inferred.items():
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.tensor_type.elem_type)
+        if dtype != np.float32:
+            graph.dtypes[name] = dtype
         dims = [d.dim_value if d.HasField("dim_value") else 0 for d in kind.tensor_type.shape.dim]
         if kind.tensor_type.HasField("shape") and all(dim >= 1 for dim in dims):
-            shapes[name] = tuple(dims)
-    return shapes
+            graph.shapes[name] = tuple(dims)

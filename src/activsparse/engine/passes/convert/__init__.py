@@ -16,7 +16,7 @@ from activsparse.engine.passes.convert import (
 from activsparse.engine.passes.convert.source import Source
 from activsparse.errors import ActivsparseError
 
-__all__ = ["SUPPORTED", "convert"]
+__all__ = ["SUPPORTED", "can_convert", "convert"]
 
 Converter = Callable[[Source], list[Node]]
 
@@ -64,6 +64,18 @@ SUPPORTED = tuple(sorted(_CONVERTERS))
 """ONNX operator types the engine runs (constants may be computed by any operator)."""
 
 
+def can_convert(graph: Graph, node: Node) -> bool:
+    """Whether the engine runs a node, as far as can be said without its neighbours."""
+    converter = _CONVERTERS.get(node.op)
+    if converter is None:
+        return False
+    try:
+        converter(Source(graph.copy(), node))
+    except ActivsparseError:
+        return False
+    return True
+
+
 def convert(graph: Graph) -> Graph:
     """Replace every ONNX node by engine nodes.
 
@@ -80,7 +92,7 @@ def convert(graph: Graph) -> Graph:
         if converter is None:
             raise ActivsparseError(
                 f"{graph.name}: {node.title} is not an operator this engine runs; "
-                f"replace it in the model, or run the file with another ONNX engine "
+                f"replace it in the model, or let ONNX Runtime run it with fallback='onnxruntime' "
                 f"(known operators: {', '.join(SUPPORTED)})"
             )
         converted = converter(Source(graph, node))

@@ -1,0 +1,137 @@
+"""The parts a session runs one after the other: compiled plans, and what another engine runs."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from activsparse import _native
+from activsparse.engine.graph import Graph
+from activsparse.engine.plan import Plan
+from activsparse.engine.report import NodeReport
+from activsparse.errors import ActivsparseError
+
+__all__ = ["ForeignPart", "NativePart", "Part", "Values"]
+
+Values = Mapping[str, npt.NDArray[Any]]
+
+
+class Part(Protocol):
+    """Reads some of the values known so far and computes others."""
+
+    reports: list[NodeReport]
+    output_names: list[str]
+
+    def run(self, values: Values) -> Sequence[npt.NDArray[Any]]:
+        """Return the outputs as new arrays."""
+
+    def profile(self, values: Values, repeat: int) -> list[float]:
+        """Return the median milliseconds of every report's operator."""
+
+
+class NativePart:
+    """A compiled plan and its executor."""
+
+    def __init__(self, plan: Plan) -> None:
+        """Create the executor."""
+        self.plan = plan
+        self.reports = plan.reports
+        self.output_names = [name for name, _ in plan.outputs]
+        self._executor = _native.Executor(
+            plan.tensors,
+            plan.steps,
+            plan.input_ids,
+            plan.output_ids,
+            plan.arena_floats,
+            plan.threads,
+        )
+
+    def run(self, values: Values) -> Sequence[npt.NDArray[Any]]:
+        """Return the outputs as new float32 arrays."""
+        inputs, outputs = self._arguments(values)
+        self._executor.run(inputs, outputs)
+        shapes = [shape for _, shape in self.plan.outputs]
+        return [array.reshape(shape) for array, shape in zip(outputs, shapes, strict=True)]
+
+    def profile(self, values: Values, repeat: int) -> list[float]:
+        """Return the median milliseconds of every operator, after one run to warm up."""
+        inputs, outputs = self._arguments(values)
+        self._executor.run(inputs, outputs)
+        return list(self._executor.profile(inputs, outputs, repeat))
+
+    def _arguments(self, values: Values) -> tuple[list[Any], list[Any]]:
+        inputs = [np.ascontiguousarray(values[name]) for name, _ in self.plan.inputs]
+        descs = [self.plan.tensors[tensor][0] for tensor in self.plan.output_ids]
+        return inputs, [np.empty((d.n, d.c, d.h, d.w), np.float32) for d in descs]
+
+
+class ForeignPart:
+    """Nodes that ONNX Runtime computes."""
+
+    def __init__(self, graph: Graph, threads: int) -> None:
+        """Hand the nodes to ONNX Runtime.
+
+        Raises:
+            ActivsparseError: it is not installed or cannot run them.
+        """
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise ActivsparseError(
+                f"{graph.name}: the fallback needs onnxruntime, which is not installed; "
+                "pip install 'activsparse[bench]'"
+            ) from error
+        from activsparse.engine.foreign import model_of
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 4
+        titles = ", ".join(node.title for node in graph.nodes)
+        try:
+            self._session = onnxruntime.InferenceSession(
+                model_of(graph).SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime's exception types share no narrower base
+            raise ActivsparseError(
+                f"{graph.name}: ONNX Runtime cannot run {titles}: {str(error).splitlines()[0]}"
+            ) from error
+        self._inputs = graph.inputs
+        self.output_names = graph.outputs
+        self.reports = [_report(graph)]
+
+    def run(self, values: Values) -> Sequence[npt.NDArray[Any]]:
+        """Return the outputs as ONNX Runtime gives them."""
+        inputs = {name: np.ascontiguousarray(values[name]) for name in self._inputs}
+        return list(self._session.run(self.output_names, inputs))
+
+    def profile(self, values: Values, repeat: int) -> list[float]:
+        """Return the median milliseconds of all nodes together, after one run to warm up."""
+        times = []
+        for _ in range(repeat + 1):
+            begin = time.perf_counter()
+            self.run(values)
+            times.append(1e3 * (time.perf_counter() - begin))
+        return [statistics.median(times[1:])]
+
+
+def _report(graph: Graph) -> NodeReport:
+    return NodeReport(
+        name=", ".join(node.name for node in graph.nodes),
+        kind=" ".join(dict.fromkeys(node.op for node in graph.nodes)),
+        algorithm="onnxruntime",
+        kernel="",
+        shape=graph.shapes.get(graph.outputs[0], ()),
+        eligible=False,
+        reason="runs in ONNX Runtime",
+        requested=None,
+        achieved=None,
+        macs=0.0,
+        dense_macs=0.0,
+        weight_bytes=sum(array.nbytes for array in graph.constants.values()),
+        index_bytes=0,
+    )

@@ -1,0 +1,72 @@
+"""Parts of a model in ONNX Runtime, on request only."""
+
+from __future__ import annotations
+
+import graphs
+import numpy as np
+import pytest
+
+from activsparse import ActivsparseError, Session
+from activsparse.cli import main
+from activsparse.engine.verify import compare_with_onnxruntime
+
+
+def mixed(tmp_path, *extra):
+    """Convolutions around an erf; the second result holds indices."""
+    b = graphs.Builder(0)
+    x = b.input(1, 3, 8, 8)
+    first = b.conv(x, 16)
+    odd = b.node("Erf", first)
+    last = b.conv(b.node("Add", b.node("Relu", odd), first), 8)
+    flat = b.node("Flatten", last, shape=(1, 512))
+    best = b.node("ArgMax", flat, axis=1, shape=(1, 1))
+    return b.save(tmp_path / "mixed.onnx", last, b.node("Cast", best, to=1), *extra)
+
+
+def test_an_unknown_operator_is_an_error_by_default(tmp_path):
+    with pytest.raises(ActivsparseError, match=r"\(Erf\) is not an operator.*fallback"):
+        Session(mixed(tmp_path))
+
+
+def test_unknown_operators_run_in_onnxruntime_on_request(tmp_path):
+    path = mixed(tmp_path)
+    session = Session(path, fallback="onnxruntime", threads=2)
+    for row in compare_with_onnxruntime(path, session):
+        assert row.holds, row
+    rows = session.profile(3)
+    foreign = [row for row in rows if row.algorithm == "onnxruntime"]
+    assert [row.kind for row in foreign] == ["Erf", "ArgMax Cast"]
+    assert all(row.time_ms is not None and "ONNX Runtime" in row.reason for row in foreign)
+    assert [row.kind for row in rows].count("conv") == 2
+    with pytest.raises(ActivsparseError, match="a plan cannot hold"):
+        session.save(tmp_path / "mixed.plan")
+
+
+def test_nothing_falls_back_that_need_not(tmp_path):
+    b = graphs.Builder(1)
+    path = b.save(tmp_path / "plain.onnx", b.node("Relu", b.conv(b.input(1, 3, 8, 8), 4)))
+    session = Session(path, fallback="onnxruntime")
+    assert [row.kind for row in session.explain()] == ["conv", "to_nchw"]
+    session.save(tmp_path / "plain.plan")
+    np.testing.assert_array_equal(
+        Session(tmp_path / "plain.plan").run(np.ones((1, 3, 8, 8), np.float32)),
+        session.run(np.ones((1, 3, 8, 8), np.float32)),
+    )
+
+
+def test_sizes_known_only_at_run_time_stay_there(tmp_path):
+    b = graphs.Builder(2)
+    features = b.conv(b.input(1, 3, 8, 8), 4)
+    found = b.node("NonZero", b.node("Relu", features))
+    path = b.save(tmp_path / "open.onnx", b.node("Cast", found, to=1))
+    session = Session(path, fallback="onnxruntime")
+    assert session.outputs[0][1] == ()
+    y = session.run(np.ones((1, 3, 8, 8), np.float32))
+    assert y.shape[0] == 4
+
+
+def test_the_command_line_option(tmp_path, capsys):
+    path = mixed(tmp_path)
+    assert main(["explain", str(path), "--repeat", "1"]) == 2
+    assert main(["explain", str(path), "--repeat", "1", "--fallback", "onnxruntime"]) == 0
+    assert "runs in ONNX Runtime" in capsys.readouterr().out
