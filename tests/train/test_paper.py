@@ -9,10 +9,15 @@ from paper_oracle import PaperOracle
 from small_networks import example, make_net
 from torch import nn
 
+from activsparse.masks import propagate
 from activsparse.train import Sparsifier
+from activsparse.train.recipe import load_config
+from activsparse.train.search import score_map
 
 STEPS = 30
-PAPER = {"pattern": "random", "site": "conv", "skip_stem": False, "skip_kernel_sizes": [1]}
+PAPER = load_config("paper_resnet18_flowers102").sparsity.model_dump(
+    include={"pattern", "block", "fill", "site", "schedule", "skip_stem", "skip_kernel_sizes"}
+)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 12345])
@@ -52,6 +57,16 @@ def test_every_step_equals_the_oracle(seed, criterion, frequency, initial, spars
         assert ours.frozen == (oracle.frozen is not None), where
         for name, mask in ours.masks().items():
             np.testing.assert_array_equal(mask, oracle.masks[name], err_msg=f"{where} {name}")
+        if oracle.frozen is None and not oracle.dense:
+            now = oracle.sparsity(step)
+            for layer in ours.layers:
+                count = layer.shape[0] * layer.shape[1]
+                assert layer.achieved == pytest.approx(round(now * count) / count, abs=1e-12), where
+            if criterion == "lnorm":
+                drawn = score_map((37, 29), seed, step)
+                for name, expected in oracle.maps(step).items():
+                    pooled = propagate(drawn, shapes[name])
+                    np.testing.assert_allclose(pooled, expected, rtol=0, atol=1e-7, err_msg=where)
         for training in (True, False):
             model.train(training)
             with torch.no_grad():

@@ -5,10 +5,18 @@ import torch
 from torch import nn
 
 from activsparse import ActivsparseError
+from activsparse.models import build_model
 from activsparse.train import Sparsifier
 from activsparse.train.config import SparsitySection, TrainingSection
 from activsparse.train.optim import make_optimizer, make_scheduler
-from activsparse.train.recipe import dump_config, load_config, read_config, recipe_names
+from activsparse.train.recipe import (
+    differences,
+    dump_config,
+    load_config,
+    read_config,
+    recipe_names,
+)
+from activsparse.train.run import example_input, make_sparsifier
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -18,6 +26,38 @@ def test_every_recipe_loads_and_survives_a_round_trip(name, tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text(dump_config(config))
     assert read_config(file) == config
+
+
+def test_the_recipes_of_the_paper_differ_only_where_they_say():
+    example = load_config("paper_resnet18_flowers102")
+    for name, differ in {
+        "paper_resnet18_imagenet": {"data.name": "imagenet", "sparsity.end": 0.9},
+        "paper_mobilenetv2_imagenet": {"model.name": "mobilenet_v2", "sparsity.end": 0.9},
+        "paper_cifar100": {"model.small_images": True, "training.lr": 1e-3, "sparsity.end": 0.9},
+    }.items():
+        config = load_config(name)
+        odd = {text.partition(" is ")[0] for text in differences(example, config)}
+        assert set(differ) <= odd, name
+        for key, value in differ.items():
+            section, _, field = key.partition(".")
+            assert getattr(getattr(config, section), field) == value, f"{name} {key}"
+        for part in ("optimizer", "schedule", "weight_decay", "label_smoothing", "gradient_clip"):
+            assert getattr(config.training, part) == getattr(example.training, part), name
+        for part in ("pattern", "criterion", "site", "begin", "schedule", "initial_sparsity"):
+            assert getattr(config.sparsity, part) == getattr(example.sparsity, part), name
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_has_a_network_its_masks_fit(name):
+    """What `activsparse train` checks first, without data and downloads."""
+    config = load_config(name, ["model.weights=null"])
+    size, channels = config.data.image_size, 1 if config.model.name == "small_resnet" else 3
+    model = build_model(
+        config.model.name, 10, in_channels=channels, small_images=config.model.small_images
+    )
+    sparsifier = make_sparsifier(model, example_input((channels, size, size)), config, 100)
+    assert sparsifier.layers
+    assert 0.0 < max(layer.requested for layer in sparsifier.layers) <= 0.5
 
 
 def test_the_published_example_is_exact():
@@ -104,6 +144,10 @@ def test_a_file_may_extend_a_recipe(tmp_path):
         (["spasity.sparsity=0.1"], "unknown key spasity; did you mean sparsity"),
         (["training.epochs=many"], "training.epochs: should be a valid integer, not .many"),
         (["sparsity=0.3"], "sparsity is a section, not a value; it has the keys sparsity, pattern"),
+        (["training.schedule=cosin"], "training.schedule: 'cosin' is unknown; did you mean cosine"),
+        (["data.image_size=[3]"], r"data.image_size: should be a valid integer or a pair, not"),
+        (["distillation.techer=dense"], "unknown key distillation.techer; did you mean teacher"),
+        (["distillation.model.nmae=x"], "unknown key distillation.model.nmae; did you mean name"),
         (["training.epochs"], "write key=value"),
         (["training.lr={"], "not a YAML value"),
         (["training.lr=-1"], "training.lr: should be greater than 0"),
@@ -112,6 +156,22 @@ def test_a_file_may_extend_a_recipe(tmp_path):
 def test_bad_overrides_are_named(overrides, message):
     with pytest.raises(ActivsparseError, match=message):
         load_config("digits_demo", overrides)
+
+
+def test_several_mistakes_are_one_line_with_each_key_once(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "extends: digits_demo\ntraining: {lr: -1}\ndense: {epochs: 0}\n"
+        "data: {image_size: big}\nsparsity: {skip_kernel_sizes: [x], per_layer: {'a.b*': y}}\n"
+    )
+    with pytest.raises(ActivsparseError) as caught:
+        load_config(str(file))
+    where, *problems = str(caught.value).replace(f"{file}: ", f"{file}; ").split("; ")
+    assert where == str(file)
+    assert [problem.partition(": ")[0] for problem in problems] == [
+        *("data.image_size", "dense.epochs", "training.lr", "sparsity.per_layer.a.b*"),
+        "sparsity.skip_kernel_sizes.0",
+    ]
 
 
 def test_unknown_recipes_and_broken_files(tmp_path):
