@@ -80,11 +80,11 @@ def main() -> int:
         if args.plot:
             from fashion_mnist_plot import plot
 
-            plot(RESULTS)
+            plot(args.results)
         elif args.latency:
             from fashion_mnist_latency import latency
 
-            latency(args.out, list(rows), RESULTS)
+            latency({name: run_folder(args.out, name, 0) for name in rows}, args.results)
         else:
             _train(args.out, rows, args.seeds, args.results)
     except ActivsparseError as error:

@@ -30,6 +30,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default=[],
         help="change a key of the recipe, for example training.epochs=3 sparsity.pattern=lattice",
     )
+    parser.add_argument(
+        "--target-speedup",
+        type=float,
+        metavar="X",
+        help="choose the layers' sparsities so that convolutions become an estimated X times as "
+        "fast at the least loss (short for --set search.target_speedup=X)",
+    )
     parser.add_argument("--out", metavar="DIR", help="run folder, by default runs/RECIPE")
     parser.add_argument(
         "--resume",
@@ -46,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
     from activsparse.errors import ActivsparseError
     from activsparse.train.recipe import dump_config, load_config, recipe_names
 
+    if args.target_speedup is not None:
+        args.set = [*args.set, f"search.target_speedup={args.target_speedup}"]
     if args.resume and (args.out or args.print_config or (args.set and not args.recipe)):
         raise ActivsparseError(
             "--resume continues a run as it was started; leave out --set, --out and --print-config"

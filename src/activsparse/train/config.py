@@ -16,6 +16,7 @@ __all__ = [
     "DataSection",
     "DistillationSection",
     "ModelSection",
+    "SearchSection",
     "SparsitySection",
     "TrainingSection",
     "parse_config",
@@ -105,6 +106,8 @@ class SparsitySection(_Section):
     fill: str = "zero"
     site: str = "norm"
     criterion: str = "lnorm"
+    phases: str = "block"
+    importance_weight: float = 0.0
     per_layer: dict[str, float] = {}
     skip: list[str] = []
     skip_types: list[str] = []
@@ -116,6 +119,23 @@ class SparsitySection(_Section):
     begin: float = 0.1
     end: float = 0.9
     frequency: int = 1
+
+
+class SearchSection(_Section):
+    """Choices made by measuring on held-out images, beyond the published search.
+
+    `target_speedup` chooses `sparsity.per_layer` before the phase with masks begins, so that the
+    convolutions' estimated time falls to its inverse at the least loss. `importance` fills in what
+    `sparsity.importance_weight` weighs. Once masks are frozen, `candidates` of them are compared
+    by successive halving (0 or 1: no search), and `recalibrate` renews the norms' statistics.
+    `batches` is how many held-out batches are looked at.
+    """
+
+    candidates: Annotated[int, Field(ge=0)] = 0
+    importance: Literal["magnitude", "taylor"] | None = None
+    recalibrate: bool = False
+    target_speedup: Annotated[float, Field(gt=1)] | None = None
+    batches: PositiveInt = 16
 
 
 class Config(_Section):
@@ -137,6 +157,7 @@ class Config(_Section):
     dense: TrainingSection | None = None
     training: TrainingSection = TrainingSection()
     sparsity: SparsitySection | None = SparsitySection()
+    search: SearchSection = SearchSection()
     distillation: DistillationSection | None = None
 
 
@@ -214,6 +235,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataSection,
     "dense": TrainingSection,
     "training": TrainingSection,
+    "search": SearchSection,
     "sparsity": SparsitySection,
     "distillation": DistillationSection,
 }

@@ -24,6 +24,7 @@ from activsparse.train.interrupt import Interruption
 from activsparse.train.module import Classifier
 from activsparse.train.progress import TrainingProgress
 from activsparse.train.run import example_input, load_run, make_sparsifier
+from activsparse.train.search_callback import SearchCallback
 
 __all__ = ["make_network", "make_teacher", "run_phase"]
 
@@ -61,7 +62,11 @@ def run_phase(
     metrics = Metrics(folder, sparsifier, announce=console is None)
     callbacks: list[pl.Callback] = [metrics]
     if sparsifier is not None:
-        callbacks.insert(0, SparsifierCallback(sparsifier))
+        callbacks = [
+            SparsifierCallback(sparsifier),
+            SearchCallback(sparsifier, config.search),
+            metrics,
+        ]
     if config.tensorboard:
         callbacks.append(TensorBoard(folder / "tensorboard", metrics, sparsifier))
     if console is not None:

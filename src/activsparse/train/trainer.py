@@ -13,7 +13,7 @@ from rich.console import Console
 from activsparse.data import ImageData, build_data
 from activsparse.errors import ActivsparseError
 from activsparse.files import atomic_path
-from activsparse.train.config import Config
+from activsparse.train.config import Config, SearchSection
 from activsparse.train.distributed import barrier, rank
 from activsparse.train.interrupt import Interruption
 from activsparse.train.phase import make_network, make_teacher, run_phase
@@ -21,6 +21,7 @@ from activsparse.train.prune import follow_pruned
 from activsparse.train.quiet import quiet_lightning
 from activsparse.train.recipe import differences, dump_config, read_config
 from activsparse.train.run import example_input, make_sparsifier
+from activsparse.train.target import check_search, choose_per_layer
 
 __all__ = ["resume", "train"]
 
@@ -47,6 +48,7 @@ def train(config: Config, out: str | Path, *, console: Console | None = None) ->
         Interrupted: by SIGINT or SIGTERM; `resume` continues.
     """
     config = follow_pruned(config)
+    check_search(config)
     folder = Path(out)
     first = rank() == 0
     if first and (folder / "config.yaml").exists():
@@ -120,6 +122,7 @@ def _carry_out(
                         "training": config.dense,
                         "dense": None,
                         "sparsity": None,
+                        "search": SearchSection(),
                         "distillation": None,
                     }
                 )
@@ -132,6 +135,11 @@ def _carry_out(
                 data.resume(0, 0)
         elif main.init_from is not None and (Path(main.init_from) / "summary.json").is_file():
             dense = _read_summary(Path(main.init_from))
+        if main.search.target_speedup is not None and main.init_from is not None:
+            chosen = choose_per_layer(config, folder, Path(main.init_from))
+            # A resumed run finds the choice made.
+            _write(folder / "config.yaml", dump_config(chosen))
+            main = chosen.model_copy(update={"init_from": main.init_from})
         title = "dense" if config.sparsity is None else config.sparsity.pattern
         summary = run_phase(main, folder, data, interruption, console, title)
         return _finish(folder, {**summary, "dense": dense})

@@ -1,0 +1,122 @@
+"""The study's plot and table, from its CSV files alone."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from activsparse.files import atomic_path
+
+PICTURE = Path(__file__).parents[1] / "docs" / "fashion_mnist.png"
+LATENCY = "fashion_mnist_latency.csv"
+# Colour and sign of each family of rows: the first word of a row's name.
+FAMILIES = {
+    "dense": ("#8a94a6", "o"),
+    "input": ("#b59a2c", "s"),
+    "channels": ("#7c6fd0", "D"),
+    "paper": ("#e07a3f", "v"),
+    "tiles": ("#c94f6d", "P"),
+    "lattice": ("#4f9dc9", "^"),
+    "best": ("#2f9e8f", "*"),
+}
+# What the bars are about: (masks of the paper, smaller input, best), at equal cost.
+BARS = {"0.3": ("paper 0.3", "input 23", "best 0.3"), "0.5": ("paper 0.5", "input 20", "best 0.5")}
+
+
+def plot(results: Path) -> None:
+    """Draw docs/fashion_mnist.png and print the table of docs/search.md."""
+    runs: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in _read(results / "fashion_mnist.csv"):
+        runs[row["row"]].append(row)
+    times = {row["row"]: float(row["median_ms"]) for row in _read(results / LATENCY)}
+    print(_table(runs, times))
+    print()
+    print("\n".join(_bars(runs)))
+    _draw(runs, times)
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _top1(rows: list[dict[str, Any]]) -> list[float]:
+    return [100 * float(row["top1"]) for row in rows]
+
+
+def _table(runs: dict[str, list[dict[str, Any]]], times: dict[str, float]) -> str:
+    lines = [
+        "| row | multiply-adds | ms | top-1 | lost against dense | seeds |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, rows in runs.items():
+        top1 = _top1(rows)
+        spread = f" ± {stdev(top1):.2f}" if len(top1) > 1 else ""
+        lost = _lost(runs, name)
+        time = f"{times[name]:.3f}" if name in times else "–"
+        lines.append(
+            f"| {name} | {float(rows[0]['macs']):.2f} | {time} | {mean(top1):.2f}{spread} | "
+            f"{'–' if lost is None or name in ('base', 'dense') else f'{lost:.2f}'} | {len(rows)} |"
+        )
+    return "\n".join(lines)
+
+
+def _lost(runs: dict[str, list[dict[str, Any]]], name: str) -> float | None:
+    """Points below dense, the mean over the seeds both have: each seed has its own base."""
+    dense = {row["seed"]: float(row["top1"]) for row in runs.get("dense", [])}
+    pairs = [dense[r["seed"]] - float(r["top1"]) for r in runs.get(name, []) if r["seed"] in dense]
+    return 100 * mean(pairs) if pairs else None
+
+
+def _bars(runs: dict[str, list[dict[str, Any]]]) -> list[str]:
+    lines = []
+    for at, names in BARS.items():
+        paper, smaller, best = (_lost(runs, name) for name in names)
+        if paper is None or smaller is None or best is None:
+            lines.append(f"at {at}: not all rows are trained yet")
+            continue
+        met = best <= paper / 4 and best <= smaller / 2
+        lines.append(
+            f"at {at}: best loses {best:.2f}, a quarter of the paper's is {paper / 4:.2f}, half of "
+            f"the smaller input's {smaller / 2:.2f}: {'met' if met else 'missed'}"
+        )
+    return lines
+
+
+def _draw(runs: dict[str, list[dict[str, Any]]], times: dict[str, float]) -> None:
+    cost = {name: float(rows[0]["macs"]) for name, rows in runs.items()}
+    panels = [("share of multiply-adds", cost)]
+    if times:
+        panels.append(("ms in the engine, one thread", times))
+    figure = Figure(figsize=(5.2 * len(panels), 4.2), layout="constrained")
+    for axes, (label, where) in zip(
+        figure.subplots(1, len(panels), squeeze=False, sharey=True)[0], panels, strict=True
+    ):
+        axes.grid(alpha=0.2)
+        for family, (colour, marker) in FAMILIES.items():
+            names = [n for n in runs if n.split()[0] == family and n in where]
+            for name in names:
+                top1 = _top1(runs[name])
+                hollow = "nearest" in name or ", " in name
+                axes.errorbar(
+                    where[name],
+                    mean(top1),
+                    yerr=[[mean(top1) - min(top1)], [max(top1) - mean(top1)]],
+                    fmt=marker,
+                    color=colour,
+                    markerfacecolor="none" if hollow else colour,
+                    markersize=11 if marker == "*" else 7,
+                    label=family if name == names[0] else None,
+                )
+        axes.set_xlabel(label)
+    figure.axes[0].set_ylabel("top-1 on Fashion-MNIST, %")
+    figure.axes[0].legend(frameon=False, fontsize=8)
+    with atomic_path(PICTURE) as path:
+        figure.savefig(path, format="png", dpi=130)

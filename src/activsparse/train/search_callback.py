@@ -1,0 +1,98 @@
+"""The search beyond the paper, at the moments of a training where it belongs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from activsparse.train.candidates import choose_masks
+from activsparse.train.config import SearchSection
+from activsparse.train.importance import measure_importance
+from activsparse.train.norms import recalibrate_norms
+from activsparse.train.sparsifier import Sparsifier
+
+__all__ = ["SearchCallback"]
+
+_log = logging.getLogger(__name__)
+
+
+class SearchCallback(pl.Callback):
+    """Measures importance before the first step; once masks are frozen, searches and recalibrates.
+
+    It must come after the `SparsifierCallback`. Checkpoints note what it has done, so a resumed run
+    does not do it again. It looks at held-out images only.
+
+    Args:
+        sparsifier: of the network.
+        search: what to do.
+    """
+
+    def __init__(self, sparsifier: Sparsifier, search: SearchSection) -> None:
+        self.sparsifier = sparsifier
+        self.search = search
+        self.measured = False
+        self.searched = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Measure importance, and search at once where masks are frozen from the start."""
+        if self.search.importance is not None and not self.measured:
+            batches = self._batches(trainer, pl_module)
+            kind = self.search.importance
+            self.sparsifier.set_importance(
+                measure_importance(self.sparsifier, batches, cross_entropy, kind)
+            )
+            self.measured = True
+        self._after_freezing(trainer, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
+    ) -> None:
+        """Search as soon as the masks are frozen."""
+        self._after_freezing(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is done."""
+        return {"measured": self.measured, "searched": self.searched}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Do not repeat it."""
+        self.measured = bool(state_dict["measured"])
+        self.searched = bool(state_dict["searched"])
+
+    def _after_freezing(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self.sparsifier.frozen or self.searched:
+            return
+        self.searched = True
+        batches = self._batches(trainer, pl_module)
+        if self.search.candidates > 1:
+            choice = choose_masks(self.sparsifier, batches, cross_entropy, self.search.candidates)
+            finalists = [
+                loss
+                for loss, seen in zip(choice.losses, choice.batches, strict=True)
+                if seen == max(choice.batches)
+            ]
+            _log.info(
+                "masks: candidate %d of %d, held-out loss %.4f (finalists up to %.4f)",
+                choice.winner,
+                self.search.candidates,
+                choice.losses[choice.winner],
+                max(finalists),
+            )
+        if self.search.recalibrate:
+            recalibrate_norms(self.sparsifier.model, [images for images, _ in batches])
+
+    def _batches(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> list[tuple[Tensor, Tensor]]:
+        loader: Iterable[Any] = trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]
+        batches: list[tuple[Tensor, Tensor]] = []
+        for images, labels in loader:
+            batches.append((images.to(pl_module.device), labels.to(pl_module.device)))
+            if len(batches) == self.search.batches:
+                break
+        return batches

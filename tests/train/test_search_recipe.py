@@ -1,0 +1,119 @@
+"""The search beyond the paper as a recipe asks for it: at its moment, once, resumable."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from runs import TINY, make_run
+
+from activsparse import ActivsparseError
+from activsparse.cli import main
+from activsparse.masks.latency import dense_ms
+from activsparse.train import load_run, search_callback, trainer
+from activsparse.train.interrupt import Interrupted, Interruption
+from activsparse.train.layers import find_layers
+from activsparse.train.recipe import load_config, read_config
+from activsparse.train.search import CANDIDATES
+from activsparse.train.speedup import estimated_speedup
+
+SEARCH = (*TINY, "search.candidates=4", "search.recalibrate=true", "search.batches=1")
+RANDOM = (
+    "sparsity.pattern=random",
+    "sparsity.schedule=polynomial",
+    "sparsity.begin=0.1",
+    "sparsity.end=0.5",
+    "sparsity.importance_weight=0.5",
+    "search.importance=taylor",
+)
+
+
+class StopAt:
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def __enter__(self) -> StopAt:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        pass
+
+    @property
+    def requested(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def _state(folder):
+    return torch.load(folder / "last.ckpt", weights_only=True)["state_dict"]
+
+
+@pytest.mark.parametrize("step", [3, 30])
+def test_a_searched_run_resumes_bit_equal(tmp_path, monkeypatch, step):
+    """Stopped before the search, when importance is measured, and after it."""
+    config = load_config("digits_demo", [*SEARCH, *RANDOM])
+    trainer.train(config, tmp_path / "whole")
+    state = _state(tmp_path / "whole")
+    assert int(state["model.sparsifier_state.best_step"]) < CANDIDATES + 4
+    assert state["model.sparsifier_state.importance"].any()
+
+    monkeypatch.setattr(trainer, "Interruption", lambda: StopAt(step))
+    with pytest.raises(Interrupted):
+        trainer.train(config, tmp_path / "run")
+    monkeypatch.setattr(trainer, "Interruption", Interruption)
+    calls: list[int] = []
+    choose = search_callback.choose_masks
+    monkeypatch.setattr(
+        search_callback, "choose_masks", lambda *args: calls.append(1) or choose(*args)
+    )
+    trainer.resume(tmp_path / "run")
+    assert len(calls) == (1 if step == 3 else 0)
+    for key, value in _state(tmp_path / "run").items():
+        assert torch.equal(value, state[key]), key
+    assert load_run(tmp_path / "run").sparsifier.frozen
+
+
+def test_phases_are_searched_where_masks_are_fixed_from_the_start(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    config = load_config("digits_search", [*SEARCH, "search.target_speedup=null"])
+    summary = trainer.train(config, tmp_path / "run")
+    assert summary["achieved"] == pytest.approx(0.33, abs=0.02)
+    assert "of 4, held-out loss" in caplog.text
+
+
+def test_a_target_speedup_becomes_sparsities_of_layers(tmp_path):
+    make_run(tmp_path / "dense", "sparsity=null")
+    out = tmp_path / "run"
+    start = ["--set", *TINY, f"init_from={tmp_path / 'dense'}", "sparsity.pattern=lattice"]
+    train = ["train", "--recipe", "digits_demo", "--out", str(out)]
+    assert main([*train, "--target-speedup", "1.08", *start]) == 0
+    config = read_config(out / "config.yaml")
+    assert config.search.target_speedup is None
+    assert len(config.sparsity.per_layer) == 4
+    assert (out / "sensitivity.csv").read_text().count("\n") == 1 + 4 * 3
+    run = load_run(out)
+    masks = run.sparsifier.masks()
+    run.sparsifier.detach()
+    layers = find_layers(run.model, run.example_input)
+    assert all(dense_ms(layer.shape) > 0 for layer in layers)
+    # Maps of 8x8 positions take sparsities in steps, so the estimate of the masks is a bit off.
+    assert estimated_speedup(layers, masks) == pytest.approx(1.08, abs=0.04)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["search.importance=taylor"], "importance needs both"),
+        (["sparsity.importance_weight=0.5", "sparsity.pattern=random"], "importance needs both"),
+        (["search.target_speedup=1.2"], "add a dense phase"),
+        (["search.target_speedup=1.2", "init_from=weights.pt"], "not a file"),
+        (["search.target_speedup=1.2", "sparsity.per_layer={'stages*': 0.2}"], "leave one of them"),
+        (["search.target_speedup=0.9"], "greater than 1"),
+        (["search.candidate=4"], "candidates"),
+    ],
+)
+def test_contradictions_show_before_training(tmp_path, changes, words):
+    with pytest.raises(ActivsparseError, match=words):
+        trainer.train(load_config("digits_demo", [*TINY, *changes]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
