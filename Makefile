@@ -12,7 +12,7 @@ FORMATTED := $(wildcard src tests examples benchmarks docs)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv native sanitize demo test test-all lint format bench clean
+.PHONY: help venv native aarch64 sanitize demo test test-all lint format bench clean
 
 help:
 	@echo "make venv      install everything into $(VENV)"
@@ -21,6 +21,7 @@ help:
 	@echo "make lint      ruff, mypy --strict, clang-format; format repairs what it can"
 	@echo "make bench     time the engines against each other (a quarter of an hour)"
 	@echo "make native    build the engine into src/, for work from the source tree"
+	@echo "make aarch64   cross-compile the libraries and C programs for 64-bit ARM into build/aarch64"
 	@echo "make sanitize  run the executor and read damaged plans under the sanitizers"
 	@echo "make clean     remove what was built; $(VENV) stays"
 
@@ -48,6 +49,10 @@ native:
 	$(CMAKE) --build build/native -j 2
 	cp build/native/_native*.so src/activsparse/.native.tmp && mv src/activsparse/.native.tmp src/activsparse/$$(cd build/native && ls _native*.so)
 	rm -f build-native.log
+
+aarch64:
+	$(CMAKE) -S . -B build/aarch64 -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake -DACTIVSPARSE_PYTHON=OFF
+	$(CMAKE) --build build/aarch64 -j 2
 
 sanitize:
 	for kind in address undefined thread; do \

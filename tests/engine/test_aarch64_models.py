@@ -1,0 +1,39 @@
+"""Whole masked networks, compiled here for aarch64 and run by the C interface under qemu."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from aarch64 import EMULATOR, built, needs_aarch64
+from plan_cases import Cases
+
+from activsparse import Session
+from activsparse.engine.compile import compile_model
+from activsparse.engine.tolerance import network_bound, sums_of
+from activsparse.export.mask import mask_model
+
+pytestmark = [pytest.mark.slow, needs_aarch64]
+
+
+def test_masked_networks_give_what_they_give_here(exported, tmp_path: Path) -> None:
+    cases = Cases(tmp_path / "cases")
+    x = np.random.default_rng(0).standard_normal((1, 3, 64, 64), np.float32)
+    models = [
+        exported("resnet18", "norm", "nearest"),
+        exported("mobilenet_v2", "norm", "zero"),
+    ]
+    masked, _ = mask_model(onnx.load(exported("resnet18")), 0.3, pattern="auto")
+    models.append(tmp_path / "resnet18-auto.onnx")
+    onnx.save(masked, models[-1])
+    for model in models:
+        expected = Session(model, tune=False).run(x)
+        plan = compile_model(model, isa="neon")
+        bound = network_bound(sums_of(plan.reports), expected)
+        cases.add(model.stem, plan, [x], [expected], [bound])
+    words = [*EMULATOR, built() / "plan_cases", cases.folder, "2"]
+    ran = subprocess.run(words, capture_output=True, text=True)
+    assert ran.stdout == f"{len(models)} hold, 0 fail\n", ran.stdout + ran.stderr

@@ -1,0 +1,26 @@
+"""The aarch64 build and the emulator that runs it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BUILD = ROOT / "build" / "aarch64"
+EMULATOR = ["qemu-aarch64-static", "-cpu", "cortex-a72", "-L", "/usr/aarch64-linux-gnu"]
+_TOOLS = ("aarch64-linux-gnu-gcc", "aarch64-linux-gnu-g++", EMULATOR[0], "make")
+
+needs_aarch64 = pytest.mark.skipif(
+    any(shutil.which(tool) is None for tool in _TOOLS),
+    reason="needs gcc and g++ for aarch64-linux-gnu, and qemu-user-static",
+)
+
+
+def built() -> Path:
+    """`make aarch64`, which takes minutes the first time; returns the folder of its programs."""
+    made = subprocess.run(["make", "aarch64"], cwd=ROOT, capture_output=True, text=True)
+    assert made.returncode == 0, made.stdout[-2000:] + made.stderr[-2000:]
+    return BUILD

@@ -1,0 +1,50 @@
+"""The aarch64 build, cross-compiled and run under qemu: every operator, and the C interface."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from aarch64 import BUILD, EMULATOR, built, needs_aarch64
+
+pytestmark = [pytest.mark.slow, needs_aarch64]
+TESTS = Path(__file__).parent
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs() -> None:
+    built()
+
+
+def test_packing_and_running_there() -> None:
+    ran = subprocess.run([*EMULATOR, BUILD / "capi_conv"], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stdout.startswith("ok "), ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "tests"),
+    [
+        ("test_conv.py", "random_convolutions or masks or blocks or zero"),
+        ("test_winograd.py", "random or fill or blocks_of_tiles or scaled"),
+        ("test_inverted_residual.py", "one_by_one or masks"),
+        ("test_operators.py", "not threads and not reference and not specs"),
+    ],
+)
+def test_operators_packed_here(file: str, tests: str) -> None:
+    """The tests of that file, with operators packed on this machine and run under qemu."""
+    emulator = shlex.join([*EMULATOR, str(BUILD / "operator_server")])
+    words = ["-p", "emulated", f"--emulator={emulator}", "-q", "-x", "-k", tests]
+    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", *words, "-p", "no:cacheprovider", TESTS / file],
+        env={**os.environ, "PYTHONPATH": path},
+        cwd=TESTS.parents[1],
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-1000:]
