@@ -22,7 +22,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Put masks into a dense ONNX model without training, to see how fast it would "
         "be. Its outputs change: a model that is to be used must be trained with its masks. Every "
         "convolution is masked except the stem (the first one), the 1x1 projections of residual "
-        "shortcuts, and those with a single output position.",
+        "shortcuts, heads whose positions are the answer, and those with a single output position.",
     )
     # The model first: behind an option that takes several values it would be read as one of them.
     parser.usage = "activsparse mask MODEL --sparsity S --out OUT [options]"
@@ -92,6 +92,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--include-shortcuts", action="store_true", help="mask shortcut projections too"
     )
     parser.add_argument(
+        "--include-head",
+        action="store_true",
+        help="mask layers whose positions are the answer too, as in detectors",
+    )
+    parser.add_argument(
         "--input-size",
         metavar="HxW",
         type=_size,
@@ -126,6 +131,7 @@ def run(args: argparse.Namespace) -> int:
         kernel_sizes=args.kernel_sizes,
         include_stem=args.include_stem,
         include_shortcuts=args.include_shortcuts,
+        include_head=args.include_head,
         seed=args.seed,
         replace=args.replace,
         input_size=args.input_size,

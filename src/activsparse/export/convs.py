@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import onnx
 
 from activsparse.export.graph import GraphIndex, TensorType, tensor_types
+from activsparse.export.heads import is_head
 from activsparse.masks import ConvShape
 
 __all__ = ["OPEN_SIZE", "OnnxConv", "find_convs"]
@@ -32,8 +33,9 @@ class OnnxConv:
         phase: how many residual additions lie before it, so that the layers of a residual block
             share a phase; its own index in a network without residual additions.
         role: `stem` reads the network's input, no convolution before it; `shortcut` is the 1x1
-            projection that a residual addition adds to a branch starting from the same tensor; all
-            others are a `layer`.
+            projection that a residual addition adds to a branch starting from the same tensor;
+            the positions of a `head`, a 1x1 convolution, are the network's answer (see `heads`);
+            all others are a `layer`.
         problem: why it cannot be masked, or None.
         elem_type: ONNX element type of the output.
         source: name of the convolution whose normalised output, through nothing but activations
@@ -70,6 +72,8 @@ def find_convs(model: onnx.ModelProto) -> list[OnnxConv]:
             role = "stem"
         elif shape is not None and _is_shortcut(node, norm_output, shape, index):
             role = "shortcut"
+        elif shape is not None and shape.kernel == (1, 1) and is_head(node, index):
+            role = "head"
         found.append(
             OnnxConv(
                 name=next(name for name in _names(node, index) if name not in names),

@@ -74,6 +74,7 @@ def mask_model(
     kernel_sizes: Sequence[Size] = (),
     include_stem: bool = False,
     include_shortcuts: bool = False,
+    include_head: bool = False,
     seed: int = 0,
     replace: bool = False,
     input_size: Size | None = None,
@@ -100,6 +101,7 @@ def mask_model(
         kernel_sizes: mask only convolutions with one of these (height, width).
         include_stem: mask the stem too.
         include_shortcuts: mask shortcut projections too.
+        include_head: mask the layers whose positions are the answer too, as in detectors.
         seed: `random` only: of the score map at input size that all layers derive their masks from.
         replace: take masks out that are there already, instead of refusing.
         input_size: (H, W) for a model whose input leaves them open; it is fixed to them, as masks
@@ -125,7 +127,9 @@ def mask_model(
         )
 
     convs = find_convs(masked)
-    dense = _dense_layers(convs, skip, only, kernel_sizes, include_stem, include_shortcuts, name)
+    dense = _dense_layers(
+        convs, skip, only, kernel_sizes, include_stem, include_shortcuts, include_head, name
+    )
     layers = [(conv, conv.shape) for conv in convs if conv.shape and conv.name not in dense]
     if not layers:
         raise _nothing_left(dense, name)
@@ -163,6 +167,7 @@ def _dense_layers(
     kernel_sizes: Sequence[Size],
     include_stem: bool,
     include_shortcuts: bool,
+    include_head: bool,
     name: str,
 ) -> dict[str, str]:
     """Name of every convolution that stays dense, and why."""
@@ -179,6 +184,8 @@ def _dense_layers(
             reason = "stem"
         elif conv.role == "shortcut" and not include_shortcuts:
             reason = "shortcut projection"
+        elif conv.role == "head" and not include_head:
+            reason = "head"
         elif kernel_sizes and conv.shape and conv.shape.kernel not in kernel_sizes:
             reason = "kernel size"
         if reason is not None:

@@ -22,6 +22,7 @@ def choose_sparsities(
     skip_kernel_sizes: Iterable[int | Sequence[int]] = (),
     skip_stem: bool = True,
     skip_shortcuts: bool = True,
+    skip_head: bool = True,
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Split layers into the masked and the skipped.
 
@@ -67,6 +68,8 @@ def choose_sparsities(
     for layer in layers:
         if skip_shortcuts and layer.shortcut:
             skipped.setdefault(layer.name, "skipped as a shortcut projection")
+        if skip_head and layer.head:
+            skipped.setdefault(layer.name, "skipped as the head")
 
     requested = {name: sparsity for name in names if name not in skipped}
     for glob, value in per_layer.items():
@@ -80,8 +83,8 @@ def choose_sparsities(
         requested.update(dict.fromkeys(masked, value))
     if not requested:
         raise ActivsparseError(
-            "every convolution is skipped; loosen skip, skip_types, skip_kernel_sizes, skip_stem "
-            "or skip_shortcuts"
+            "every convolution is skipped; loosen skip, skip_types, skip_kernel_sizes, skip_stem, "
+            "skip_shortcuts or skip_head"
         )
     return requested, skipped
 

@@ -114,6 +114,7 @@ class SparsitySection(_Section):
     skip_kernel_sizes: list[int | tuple[int, int]] = []
     skip_stem: bool = True
     skip_shortcuts: bool = True
+    skip_head: bool = True
     schedule: str = "polynomial"
     initial_sparsity: float = 0.0
     begin: float = 0.1

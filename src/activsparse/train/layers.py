@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from activsparse.errors import ActivsparseError
 from activsparse.masks import ConvShape
+from activsparse.train.heads import HeadTracker
 
 __all__ = ["ConvLayer", "find_layers"]
 
@@ -46,6 +47,8 @@ class ConvLayer:
         shortcut: whether it is the 1x1 projection that a residual addition adds to a branch which
             starts from the same tensor.
         added: whether a residual addition adds its output, normalised, to another map.
+        head: whether it is a 1x1 convolution whose positions are the network's answer, as in
+            detectors (see `heads`).
         enclosing: class names of the convolution and the modules around it, innermost first,
             without the model's.
         problem: why it cannot be masked, or None.
@@ -59,6 +62,7 @@ class ConvLayer:
     block: int
     shortcut: bool
     added: bool
+    head: bool
     enclosing: tuple[str, ...]
     problem: str | None
     source: str | None = None
@@ -93,6 +97,7 @@ class _Recorder:
         # What convolution's output a tensor is zero with, and the one each convolution's input is.
         self.zero_with: dict[int, str] = {}
         self.sources: dict[str, str | None] = {}
+        self.heads = HeadTracker()
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -128,6 +133,7 @@ class _Recorder:
                 self.producer[id(output)] = name
                 self.blocks.setdefault(name, self.additions)
                 self.zero_with[id(output)] = name
+                self.heads.produced(name, output)
                 if args:
                     self.sources.setdefault(name, self.zero_with.get(id(args[0])))
                     self.readers.setdefault(id(args[0]), []).append(name)
@@ -162,6 +168,9 @@ class _Recorder:
         if not isinstance(result, Tensor):
             return
         first = args[0] if args and isinstance(args[0], Tensor) else None
+        if first is result:  # changed in place: no longer a convolution's or norm's output
+            self.producer.pop(id(result), None)
+            self.normalised.pop(id(result), None)
         conv = self.zero_with.get(id(first)) if function in _KEEPING_ZERO else None
         if conv is not None:
             self.zero_with[id(result)] = conv
@@ -190,6 +199,7 @@ class _Functions(TorchFunctionMode):
             self.recorder.add(*maps)
         result = func(*args, **(kwargs or {}))
         self.recorder.follow(name, args, result)
+        self.recorder.heads.follow(name, args, result)
         return result
 
 
@@ -256,6 +266,7 @@ def _layer(recorder: _Recorder, name: str, outputs: list[Tensor], block: int) ->
         block=block,
         shortcut=_pair(conv.kernel_size) == (1, 1) and recorder.is_shortcut(name),
         added=name in recorder.added,
+        head=_pair(conv.kernel_size) == (1, 1) and name not in recorder.heads.interior,
         enclosing=tuple(type(recorder.modules[n]).__name__ for n in [name, *_parents(name)] if n),
         problem=problem,
         source=recorder.sources.get(name),

@@ -76,6 +76,7 @@ class Sparsifier:
         skip_stem: whether the convolution that runs first is left dense.
         skip_shortcuts: whether the 1x1 projections of residual shortcuts are left dense (an
             identity shortcut keeps all positions as well).
+        skip_head: whether layers whose positions are the answer, as in detectors, are left dense.
         pattern: `random` (the published method), `lattice`, `tiles` or `auto`.
         block: `random` only: drop aligned squares of this side.
         fill: what a skipped position holds: `zero`, the value of the `nearest` kept position, or
@@ -115,6 +116,7 @@ class Sparsifier:
         skip_kernel_sizes: Iterable[int | Sequence[int]] = (),
         skip_stem: bool = True,
         skip_shortcuts: bool = True,
+        skip_head: bool = True,
         pattern: str = "tiles",
         block: int = 1,
         fill: str = "zero",
@@ -161,6 +163,7 @@ class Sparsifier:
             skip_kernel_sizes=skip_kernel_sizes,
             skip_stem=skip_stem,
             skip_shortcuts=skip_shortcuts,
+            skip_head=skip_head,
         )
         self._dense_macs = sum(layer.macs for layer in found)
         self._layers = [layer for layer in found if layer.name in self.requested]
