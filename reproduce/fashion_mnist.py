@@ -40,6 +40,7 @@ class Row:
     recipe: str
     changes: tuple[str, ...] = ()
     pruned: float | None = None  # share of channels taken out of the base before
+    distilled: bool = False  # whether the row `dense` of the seed is its teacher
 
 
 def _masks(pattern: str, sparsity: float, fill: str = "zero") -> tuple[str, ...]:
@@ -47,6 +48,7 @@ def _masks(pattern: str, sparsity: float, fill: str = "zero") -> tuple[str, ...]
 
 
 _PLAIN = "fashion_mnist_tiles"
+_SEARCH = "search.candidates=16"
 ROWS = {
     # The rows the comparison stands on come first.
     "dense": Row(_PLAIN, (DENSE,)),
@@ -68,6 +70,12 @@ ROWS = {
     "paper 0.2": Row("fashion_mnist_paper", ("sparsity.sparsity=0.2",)),
     "lattice 0.2": Row(_PLAIN, _masks("lattice", 0.2)),
     "lattice 0.2 nearest": Row(_PLAIN, _masks("lattice", 0.2, "nearest")),
+    # What more can be had: a teacher, phases or score maps searched on held-out images.
+    "dense, distilled": Row(_PLAIN, (DENSE,), distilled=True),
+    "best 0.3, distilled": Row("fashion_mnist_best", distilled=True),
+    "best 0.5, distilled": Row("fashion_mnist_best", ("sparsity.sparsity=0.5",), distilled=True),
+    "best 0.5, searched": Row("fashion_mnist_best", ("sparsity.sparsity=0.5", _SEARCH)),
+    "paper 0.3, searched": Row("fashion_mnist_paper", (_SEARCH,)),
 }
 
 
@@ -131,6 +139,8 @@ def _train(out: Path, rows: dict[str, Row], seeds: list[int], results: Path) -> 
                 f"training.epochs={EPOCHS}",
                 f"seed={seed}",
             ]
+            if row.distilled:
+                start.append(f"distillation.teacher={run_folder(out, 'dense', seed)}")
             _run(run_folder(out, name, seed), row.recipe, [*start, *COMMON, *row.changes])
             _write_results(out, results)
     except Interrupted:
