@@ -4,39 +4,35 @@ from __future__ import annotations
 
 import csv
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from activsparse.bench.compare import compare
 from activsparse.bench.machine import summary_line
-from activsparse.errors import ActivsparseError
 from activsparse.export.onnx import export_onnx
 from activsparse.files import atomic_path
-from activsparse.train.run import load_run
 
 REPEAT = 200
 
 
-def latency(folders: dict[str, Path], results: Path) -> None:
-    """Export every run that is there, check it against ONNX Runtime, time it, write the CSV.
+def latency(networks: Iterable[tuple[str, nn.Module, Tensor]], results: Path) -> None:
+    """Export every network, check it against ONNX Runtime, time it, write the CSV.
 
     Args:
-        folders: run folder by name of the row; `dense` must be among them.
+        networks: name of the row, network with its masks, example input; `dense` comes first.
         results: folder of the CSV file.
     """
     torch.set_num_threads(1)
-    ready = {name: f for name, f in folders.items() if (f / "best.ckpt").is_file()}
-    if "dense" not in ready:
-        raise ActivsparseError("the row dense is not trained yet; train it before timing")
     with tempfile.TemporaryDirectory() as place:
         files = {}
-        for number, (name, folder) in enumerate(ready.items()):
-            run = load_run(folder)
+        for number, (name, model, example) in enumerate(networks):
             files[name] = Path(place) / f"{number}.onnx"
-            export_onnx(run.model, run.example_input, files[name])
-        others = [path for name, path in files.items() if name != "dense"]
-        found = compare(files["dense"], others, ["activsparse"], threads=1, repeat=REPEAT)
+            export_onnx(model, example, files[name])
+        dense, *others = files.values()
+        found = compare(dense, others, ["activsparse"], threads=1, repeat=REPEAT)
     names = {str(path): name for name, path in files.items()}
     with atomic_path(results / "fashion_mnist_latency.csv") as path, path.open("w") as file:
         writer = csv.writer(file, lineterminator="\n")

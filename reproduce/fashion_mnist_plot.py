@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 
 from activsparse.files import atomic_path
 
-PICTURE = Path(__file__).parents[1] / "docs" / "fashion_mnist.png"
+DOCS = Path(__file__).parents[1] / "docs"
+BEGIN, END = "<!-- study:begin -->\n", "<!-- study:end -->"
 LATENCY = "fashion_mnist_latency.csv"
 # Colour and sign of each family of rows: the first word of a row's name.
 FAMILIES = {
@@ -22,6 +23,7 @@ FAMILIES = {
     "paper": ("#e07a3f", "v"),
     "tiles": ("#c94f6d", "P"),
     "lattice": ("#4f9dc9", "^"),
+    "auto": ("#333333", "X"),
     "best": ("#2f9e8f", "*"),
 }
 # What the bars are about: (masks of the paper, smaller input, best), at equal cost.
@@ -29,14 +31,17 @@ BARS = {"0.3": ("paper 0.3", "input 23", "best 0.3"), "0.5": ("paper 0.5", "inpu
 
 
 def plot(results: Path) -> None:
-    """Draw docs/fashion_mnist.png and print the table of docs/search.md."""
+    """Draw docs/fashion_mnist.png and write the table of docs/search.md."""
     runs: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in _read(results / "fashion_mnist.csv"):
         runs[row["row"]].append(row)
     times = {row["row"]: float(row["median_ms"]) for row in _read(results / LATENCY)}
-    print(_table(runs, times))
-    print()
-    print("\n".join(_bars(runs)))
+    text = "\n".join([_table(runs, times), "", *_bars(runs), ""])
+    print(text)
+    page = DOCS / "search.md"
+    before, _, rest = page.read_text().partition(BEGIN)
+    with atomic_path(page) as path:
+        path.write_text(f"{before}{BEGIN}{text}{END}{rest.partition(END)[2]}")
     _draw(runs, times)
 
 
@@ -80,12 +85,12 @@ def _bars(runs: dict[str, list[dict[str, Any]]]) -> list[str]:
     for at, names in BARS.items():
         paper, smaller, best = (_lost(runs, name) for name in names)
         if paper is None or smaller is None or best is None:
-            lines.append(f"at {at}: not all rows are trained yet")
+            lines.append(f"- At {at}: not all rows are trained yet")
             continue
         met = best <= paper / 4 and best <= smaller / 2
         lines.append(
-            f"at {at}: best loses {best:.2f}, a quarter of the paper's is {paper / 4:.2f}, half of "
-            f"the smaller input's {smaller / 2:.2f}: {'met' if met else 'missed'}"
+            f"- At {at}: `best` loses {best:.2f}; a quarter of the paper's is {paper / 4:.2f}, "
+            f"half of the smaller input's {smaller / 2:.2f}: {'met' if met else 'missed'}"
         )
     return lines
 
@@ -101,7 +106,7 @@ def _draw(runs: dict[str, list[dict[str, Any]]], times: dict[str, float]) -> Non
     ):
         axes.grid(alpha=0.2)
         for family, (colour, marker) in FAMILIES.items():
-            names = [n for n in runs if n.split()[0] == family and n in where]
+            names = [n for n in runs if n.split()[0].rstrip(",") == family and n in where]
             for name in names:
                 top1 = _top1(runs[name])
                 hollow = "nearest" in name or ", " in name
@@ -118,5 +123,5 @@ def _draw(runs: dict[str, list[dict[str, Any]]], times: dict[str, float]) -> Non
         axes.set_xlabel(label)
     figure.axes[0].set_ylabel("top-1 on Fashion-MNIST, %")
     figure.axes[0].legend(frameon=False, fontsize=8)
-    with atomic_path(PICTURE) as path:
+    with atomic_path(DOCS / "fashion_mnist.png") as path:
         figure.savefig(path, format="png", dpi=130)
