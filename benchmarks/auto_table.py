@@ -56,17 +56,21 @@ def conv_shape(layer: Layer) -> ConvShape:
     )
 
 
-def spec(
-    layer: Layer, mask: np.ndarray, input_mask: np.ndarray | None, rng: np.random.Generator
-) -> _native.Spec:
+Problem = tuple[
+    dict[str, Any], dict[str, np.ndarray], list[_native.TensorDesc], list[_native.TensorDesc]
+]
+"""Attributes, arrays, inputs and outputs of a convolution."""
+
+
+def problem(layer: Layer, mask: np.ndarray, input_mask: np.ndarray | None) -> Problem:
     """The layer with random weights, a bias and a ReLU."""
     size, pad = layer.output_size, layer.kernel // 2
 
     def desc(side: int, channels: int) -> _native.TensorDesc:
         return _native.TensorDesc(1, side, side, channels, -(-channels // 16) * 16, padded=True)
 
-    per_group = layer.inputs // layer.group
-    weight = rng.standard_normal((layer.outputs, per_group, layer.kernel, layer.kernel), np.float32)
+    shape = (layer.outputs, layer.inputs // layer.group, layer.kernel, layer.kernel)
+    weight = np.random.default_rng(0).standard_normal(shape, np.float32)
     arrays = {"weight": weight, "bias": np.ones(layer.outputs, np.float32)}
     if not mask.all():
         arrays["mask"] = mask.astype(np.uint8)
@@ -79,8 +83,7 @@ def spec(
         "activation": "relu",
         **dict.fromkeys(("pad_top", "pad_left", "pad_bottom", "pad_right"), pad),
     }
-    descs = [desc(layer.size, layer.inputs)], [desc(size, layer.outputs)]
-    return _native.Spec("conv", attributes, arrays, *descs)
+    return attributes, arrays, [desc(layer.size, layer.inputs)], [desc(size, layer.outputs)]
 
 
 Times = dict[str, list[list[float]]]
@@ -89,17 +92,16 @@ Times = dict[str, list[list[float]]]
 
 def measure(layer: Layer, isa: str, seconds: float, evict_bytes: int) -> Times:
     """Time all algorithms that are worth a try."""
-    rng = np.random.default_rng(0)
-    conv = conv_shape(layer)
     times: Times = {}
     for algorithm in ALGORITHMS:
         if layer.group > 1 and algorithm == "direct":
             continue  # never the best there
         for sparsity in SPARSITIES:
-            problem, done = masked(layer, conv, algorithm, sparsity, rng)
-            if dict(problem.algorithms(isa))[algorithm]:
+            parts, done = masked(layer, algorithm, sparsity)
+            spec = _native.Spec("conv", *parts)
+            if dict(spec.algorithms(isa))[algorithm]:
                 continue
-            packed = _native.pack(problem, algorithm, isa)
+            packed = _native.pack(spec, algorithm, isa)
             first = min(_native.time_operator(packed, 3, 1, evict_bytes))
             repeat = int(np.clip(1e3 * seconds / (first + 4), 4, 40))
             ms = min(first, *_native.time_operator(packed, repeat, 1, evict_bytes))
@@ -107,10 +109,9 @@ def measure(layer: Layer, isa: str, seconds: float, evict_bytes: int) -> Times:
     return times
 
 
-def masked(
-    layer: Layer, conv: ConvShape, algorithm: str, sparsity: float, rng: np.random.Generator
-) -> tuple[_native.Spec, float]:
+def masked(layer: Layer, algorithm: str, sparsity: float) -> tuple[Problem, float]:
     """The layer under a mask that suits the algorithm, and the multiply-adds that leaves."""
+    conv = conv_shape(layer)
     mask, input_mask = lattice(conv.output, sparsity), None
     done = (1 - sparsity_of(mask)) * conv.positions * conv.macs_per_position
     if algorithm.startswith("winograd"):
@@ -121,7 +122,7 @@ def masked(
     elif algorithm == "active_taps" and sparsity:
         input_mask = lattice((layer.size, layer.size), sparsity)
         done *= 1 - sparsity_of(input_mask)
-    return spec(layer, mask, input_mask, rng), done
+    return problem(layer, mask, input_mask), done
 
 
 def key(row: dict[str, Any]) -> str:
@@ -158,7 +159,7 @@ def main() -> None:
             table[key(row)] = row["times"]
     for _ in track(range(args.rounds)):
         for conv, layer in layers.items():
-            if conv not in measured and key(vars(conv)) in table:
+            if conv not in measured:
                 continue
             times = measure(layer, args.isa, args.seconds, args.evict_mib << 20)
             row = vars(conv)
@@ -167,7 +168,8 @@ def main() -> None:
     rows = []
     for conv in layers:
         shape = {name: value for name, value in vars(conv).items() if name != "dilation"}
-        rows.append(json.dumps({**shape, "times": table[key(shape)]}))
+        if key(shape) in table:
+            rows.append(json.dumps({**shape, "times": table[key(shape)]}))
     head = {
         "machine": _native.cpu_info()["name"],
         "isa": args.isa,

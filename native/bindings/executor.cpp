@@ -130,11 +130,15 @@ class PyExecutor {
   std::unique_ptr<Executor> executor_;
 };
 
+Timed timed(const PackedOperator& packed) {
+  return {packed.op.get(), packed.blob.data(), packed.blob.size()};
+}
+
 std::vector<double> time_packed(const PackedOperator& packed, int repeat, int threads,
                                 size_t evict_bytes) {
   require_available(packed.isa);
   nb::gil_scoped_release release;
-  return time_operator(*packed.op, packed.inputs, packed.outputs, repeat, threads, evict_bytes);
+  return time_operator(timed(packed), packed.inputs, packed.outputs, repeat, threads, evict_bytes);
 }
 
 bool same(const std::vector<TensorDesc>& a, const std::vector<TensorDesc>& b) {
@@ -145,7 +149,7 @@ bool same(const std::vector<TensorDesc>& a, const std::vector<TensorDesc>& b) {
 std::vector<std::vector<double>> time_candidates(OperatorTimer& timer,
                                                  const std::vector<nb::object>& operators,
                                                  int repeat, size_t evict_bytes) {
-  std::vector<const Operator*> ops;
+  std::vector<Timed> ops;
   const PackedOperator* first = nullptr;
   for (const nb::object& object : operators) {
     const auto& packed = nb::cast<const PackedOperator&>(object);
@@ -153,7 +157,7 @@ std::vector<std::vector<double>> time_candidates(OperatorTimer& timer,
     if (!same(packed.inputs, first->inputs) || !same(packed.outputs, first->outputs))
       throw Error("operators timed together must be packed for the same tensors");
     require_available(packed.isa);
-    ops.push_back(packed.op.get());
+    ops.push_back(timed(packed));
   }
   if (first == nullptr) return {};
   nb::gil_scoped_release release;
@@ -190,7 +194,8 @@ void bind_executor(nb::module_& m) {
       "time_operator", &time_packed, nb::arg("packed"), nb::arg("repeat"), nb::arg("threads") = 1,
       nb::arg("evict_bytes") = 0,
       "Milliseconds of each of `repeat` runs on random data, after one that is not counted. With\n"
-      "`evict_bytes`, weights are pushed out of caches of that size before each run, and inputs\n"
+      "`evict_bytes`, weights are pushed out of caches of that size before each run (flushed, if\n"
+      "it is the last-level cache's size or more), and inputs\n"
       "are touched, as within a network.");
 }
 

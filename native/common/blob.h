@@ -65,9 +65,9 @@ class BlobWriter {
     static_assert(std::is_trivially_copyable_v<T>);
     const std::size_t offset = (blob_.size() + kAlignment - 1) / kAlignment * kAlignment;
     const std::size_t size = offset + count * sizeof(T);
-    // Room for the small arrays that follow large ones, so that these are not moved; pages that
-    // are never touched take no memory.
-    if (size > blob_.capacity()) blob_.reserve(size + size / 4);
+    // Room for the small arrays that follow large ones, so that these are not moved; little of it,
+    // since it may lie on a huge page that is in use.
+    if (size > blob_.capacity()) blob_.reserve(size + size / 32 + (std::size_t{16} << 10));
     blob_.resize(size);
     return offset;
   }

@@ -13,8 +13,8 @@ constexpr int kRepeat = 7;
 double median_ms(const OperatorType& type, const OpSpec& spec, Isa isa) {
   const Blob blob = type.pack(spec, isa);
   const auto op = type.create(BlobView(blob.data(), blob.size()), isa);
-  std::vector<double> times =
-      time_operator(*op, spec.inputs, spec.outputs, kRepeat, 1, 2 * cpu_info().l2);
+  std::vector<double> times = time_operator({op.get(), blob.data(), blob.size()}, spec.inputs,
+                                            spec.outputs, kRepeat, 1, 2 * cpu_info().l2);
   std::nth_element(times.begin(), times.begin() + kRepeat / 2, times.end());
   return times[kRepeat / 2];
 }

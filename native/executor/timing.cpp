@@ -2,6 +2,9 @@
 
 #include <sys/resource.h>
 #include <time.h>
+#if defined(__x86_64__)
+#include <emmintrin.h>
+#endif
 
 #include <algorithm>
 #include <chrono>
@@ -9,6 +12,7 @@
 #include <limits>
 #include <random>
 
+#include "common/machine.h"
 #include "executor/executor.h"
 #include "kernels/kernels.h"
 
@@ -52,6 +56,25 @@ void touch(const Region& region, int thread, int threads, bool write) {
     if (write) data[i * kLine] = value;
   }
 }
+
+// Writes the cache lines of packed data back and drops them from all caches.
+#if defined(__x86_64__)
+constexpr bool kCanFlush = true;
+void flush(const std::uint8_t* data, std::size_t bytes) {
+  for (std::size_t i = 0; i < bytes; i += kLine) _mm_clflush(data + i);
+  _mm_mfence();
+}
+#elif defined(__aarch64__)
+constexpr bool kCanFlush = true;
+void flush(const std::uint8_t* data, std::size_t bytes) {
+  for (std::size_t i = 0; i < bytes; i += kLine)
+    asm volatile("dc civac, %0" ::"r"(data + i) : "memory");
+  asm volatile("dsb ish" ::: "memory");
+}
+#else
+constexpr bool kCanFlush = false;
+void flush(const std::uint8_t*, std::size_t) {}
+#endif
 
 void fill_random(float* values, std::size_t count) {
   std::mt19937 random(1);
@@ -123,9 +146,14 @@ class Tensors {
 
 }  // namespace
 
-OperatorTimer::OperatorTimer(int threads) : pool_(std::make_shared<ThreadPool>(threads)) {}
+OperatorTimer::OperatorTimer(int threads)
+    : pool_(std::make_shared<ThreadPool>(threads)), last_level_(cpu_info().l3) {}
 
-void OperatorTimer::evict(std::size_t bytes) {
+void OperatorTimer::evict(const Timed& timed, std::size_t bytes) {
+  if (kCanFlush && last_level_ > 0 && bytes >= last_level_) {
+    flush(timed.data, timed.bytes);
+    return;
+  }
   if (other_ == nullptr || other_->size() < bytes) {
     other_.reset();
     other_ = std::make_unique<PageBuffer>(bytes);
@@ -134,16 +162,16 @@ void OperatorTimer::evict(std::size_t bytes) {
   pool_->run([&](int) { touch({other_->data(), bytes}, 0, 1, false); });
 }
 
-std::vector<std::vector<double>> OperatorTimer::time(const std::vector<const Operator*>& ops,
+std::vector<std::vector<double>> OperatorTimer::time(const std::vector<Timed>& ops,
                                                      const std::vector<TensorDesc>& inputs,
                                                      const std::vector<TensorDesc>& outputs,
                                                      int repeat, std::size_t evict_bytes) {
   if (repeat < 1) throw Error("repeat must be at least 1, got " + std::to_string(repeat));
   const Tensors tensors(inputs, outputs);
   std::vector<std::unique_ptr<Executor>> executors;
-  for (const Operator* op : ops) executors.push_back(tensors.executor(*op, pool_));
-  const auto chill = [&](Executor& executor) {
-    evict(evict_bytes);
+  for (const Timed& timed : ops) executors.push_back(tensors.executor(*timed.op, pool_));
+  const auto chill = [&](const Timed& timed, Executor& executor) {
+    evict(timed, evict_bytes);
     const Region scratch{executor.scratch(), executor.scratch_bytes()};
     pool_->run([&](int thread) {
       for (const Region& region : {tensors.outputs(), scratch, tensors.inputs()})
@@ -157,7 +185,7 @@ std::vector<std::vector<double>> OperatorTimer::time(const std::vector<const Ope
       double least = std::numeric_limits<double>::infinity();
       bool interrupted = true;
       for (int attempt = 0; interrupted && attempt <= kRetries; ++attempt) {
-        if (evict_bytes > 0) chill(*executors[i]);
+        if (evict_bytes > 0) chill(ops[i], *executors[i]);
         const long before = interruptions();
         least = std::min(least, tensors.run_ms(*executors[i]));
         interrupted = least < kLongMs && interruptions() != before;
@@ -168,10 +196,10 @@ std::vector<std::vector<double>> OperatorTimer::time(const std::vector<const Ope
   return times;
 }
 
-std::vector<double> time_operator(const Operator& op, const std::vector<TensorDesc>& inputs,
+std::vector<double> time_operator(const Timed& op, const std::vector<TensorDesc>& inputs,
                                   const std::vector<TensorDesc>& outputs, int repeat, int threads,
                                   std::size_t evict_bytes) {
-  return OperatorTimer(threads).time({&op}, inputs, outputs, repeat, evict_bytes)[0];
+  return OperatorTimer(threads).time({op}, inputs, outputs, repeat, evict_bytes)[0];
 }
 
 double fma_peak_gflops(Isa isa) {

@@ -39,8 +39,10 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--candidates",
-        action="store_true",
-        help="also list the algorithms each layer could run in, with the times they were chosen by",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="list the algorithms each layer could run in, with the times they were chosen by; "
+        "those that run the layer without its mask are always among them (default: yes)",
     )
     add_engine_options(parser)
 
@@ -105,7 +107,8 @@ def _candidates(rows: list[NodeReport]) -> Table:
     from rich.table import Table
 
     table = Table(
-        title="candidates, ms by themselves with cold weights; * chosen, - not timed",
+        title="candidates, ms by themselves with cold weights; * chosen, - not timed: estimated "
+        "at more than twice the best, or nothing was measured",
         title_justify="left",
         box=None,
     )

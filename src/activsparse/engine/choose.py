@@ -15,21 +15,21 @@ from activsparse import _native
 from activsparse.engine.graph import Array, Node
 from activsparse.errors import ActivsparseError
 
-__all__ = ["Choice", "Chooser", "Request", "able", "by_cost", "estimate", "forced"]
+__all__ = ["Choice", "Chooser", "Request", "able", "by_cost", "estimate", "forced", "work"]
 
 # Made for one kind of operator and never beaten there; best first.
 _SPECIAL = ("stem", "pointwise", "depthwise_block", "depthwise")
 _REFERENCE = "reference"
 _WINOGRAD = "winograd"
 
-# How many multiply-adds take as long as fetching a byte of weights. AVX-512: fitted to the direct
-# and Winograd times of ResNet18's 3x3 layers, dense and masked, on a server core with 1 MiB of L2
-# (3.5 to 4.5 give the same choices but for ties); the others in proportion to their vectors.
-_MACS_PER_BYTE = {"avx512": 4.0, "avx2": 1.5, "neon": 0.75, "scalar": 0.2}
-
-# What Winograd's transforms add to its products, per input and per output channel; the same fit:
-# products ran at 0.85, 0.91 and 0.95 of direct's rate with 64, 128 and 256 channels.
-_TRANSFORMS = 6.0
+# How many multiply-adds take as long as fetching a byte of weights, and what Winograd's transforms
+# add to its products, per input and per output channel. benchmarks/fit_costs.py fits both to the
+# times of benchmarks/auto_table.py: on a Zen 4 server core (AVX-512 in two halves) 2.1 and 7.0 for
+# avx512 (the 3x3 and strided layers of ResNet18, ResNet50 and VGG16 at four sparsities: estimates
+# off by 7 %, by 30 % at most), 1.9 and 7.5 for avx2 (ResNet18). The others are not measured, but in
+# proportion to their vectors.
+_MACS_PER_BYTE = {"avx512": 2.1, "avx2": 1.9, "neon": 0.9, "scalar": 0.2}
+_TRANSFORMS = 7.0
 
 # Output channels `direct` computes at once, however few a group has.
 _DIRECT_CHANNELS = 16
@@ -165,9 +165,22 @@ def estimate(request: Request, isa: str, algorithms: Iterable[str]) -> dict[str,
 
 
 def _cost(request: Request, slim: Request, algorithm: str, isa: str) -> float:
+    macs, weight_bytes = work(request, slim, algorithm, isa)
+    return max(macs, _MACS_PER_BYTE[isa] * weight_bytes)
+
+
+def work(request: Request, slim: Request, algorithm: str, isa: str) -> tuple[float, float]:
+    """Multiply-adds of an algorithm, with what goes beside them, and bytes of weights.
+
+    Args:
+        request: a convolution.
+        slim: its slim copy, which is packed to see what is skipped.
+        algorithm: one of its algorithms; infinite where it cannot run the slim copy.
+        isa: instruction set.
+    """
     spec = slim.spec()
     if dict(spec.algorithms(isa))[algorithm]:
-        return float("inf")
+        return float("inf"), float("inf")
     packed = _native.pack(spec, algorithm, isa)
     macs = packed.macs
     if algorithm.startswith(_WINOGRAD):
@@ -179,8 +192,7 @@ def _cost(request: Request, slim: Request, algorithm: str, isa: str) -> float:
     if algorithm == "active_taps":
         macs *= 1 + _SUMS / request.inputs[0].c
     scale = request.node.arrays["weight"].size / slim.node.arrays["weight"].size
-    weight_bytes = packed.nbytes - packed.index_bytes
-    return scale * max(macs, _MACS_PER_BYTE[isa] * weight_bytes)
+    return scale * macs, scale * (packed.nbytes - packed.index_bytes)
 
 
 def forced(algorithm: str) -> Chooser:

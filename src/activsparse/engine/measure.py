@@ -27,11 +27,13 @@ __all__ = ["AUTO", "Measured", "Timer", "choosing"]
 
 AUTO = "auto"
 
-# Estimates are off by less: an algorithm this many times as costly as the best is not timed.
-_HOPELESS = 3.0
+# An algorithm estimated at this many times the least is not timed: estimates are off by a third at
+# most where they were fitted (benchmarks/fit_costs.py), each way.
+_HOPELESS = 2.0
 
-# Times come in blocks. The least of the blocks' medians counts: a block that other programs
-# disturbed is as good as not taken, and a single lucky run decides nothing.
+# Times come in blocks, the algorithms one after the other within each. The least of the blocks'
+# medians counts: a block that other programs disturbed is as good as not taken, and a single lucky
+# run decides nothing.
 _BLOCKS = 3
 _BLOCK = 3
 
@@ -45,8 +47,13 @@ _ENOUGH_MS = 100.0
 # left is estimated, and measured the next time.
 _AUTO_SECONDS = 5.0
 
-# The estimated choice stays unless another is faster by this share: below the noise of times.
+# The estimated choice stays unless another is faster by more than the noise: how far both of them
+# differ from block to block, within these bounds. So near-equal algorithms do not take turns.
 _TIE = 0.03
+_MOST_NOISE = 0.1
+
+# Packed weights up to this size are kept from block to block.
+_HELD_BYTES = 4 << 20
 
 # Nothing is gained by reading more than this to push weights out of caches.
 _MOST_EVICTED = 64 << 20
@@ -153,30 +160,40 @@ class Measured:
         favourite = by_cost(request, isa, self._winograd).algorithm
         costs = estimate(request, isa, names)
         limit = _HOPELESS * min(costs.values())
+        running = [name for name in names if name == favourite or costs[name] <= limit]
         spec = request.spec()
-        running = {
-            name: _native.pack(spec, name, isa)
-            for name in names
-            if name == favourite or costs[name] <= limit
-        }
-        least: dict[str, float] = {}
+        held: dict[str, _native.PackedOperator] = {}
+        medians: dict[str, list[float]] = {name: [] for name in running}
+        lowest: dict[str, float] = {}
         spent_ms = 0.0
         for _ in range(_BLOCKS if len(running) > 1 else 1):
-            times = self._timer.time(list(running.values()), _BLOCK, evict_bytes)
-            blocks = dict(zip(running, times, strict=True))
-            for name, block in blocks.items():
-                ms = statistics.median(block)
-                least[name] = min(ms, least.get(name, ms))
-            limit = _BEATEN * min(least.values())
-            # The least time of a block: one disturbed run must not drop the best algorithm.
-            running = {name: running[name] for name in blocks if min(blocks[name]) <= limit}
-            spent_ms += sum(sum(block) for block in times)
+            for name in running:
+                # Large weights are packed again for each block: one algorithm's at a time.
+                packed = held.get(name) or _native.pack(spec, name, isa)
+                block = self._timer.time([packed], _BLOCK, evict_bytes)[0]
+                if packed.nbytes <= _HELD_BYTES:
+                    held[name] = packed
+                del packed
+                medians[name].append(statistics.median(block))
+                lowest[name] = min(*block, lowest.get(name, math.inf))
+                spent_ms += sum(block)
+            # By the least time of all: one disturbed run must not drop the best algorithm.
+            limit = _BEATEN * min(min(medians[name]) for name in running)
+            running = [name for name in running if lowest[name] <= limit]
+            held = {name: held[name] for name in running if name in held}
             if len(running) == 1 or spent_ms > _ENOUGH_MS:
                 break
+        least = {name: min(times) for name, times in medians.items() if times}
         fastest = min(least, key=lambda name: least[name])
-        if least[favourite] <= (1 + _TIE) * least[fastest]:
+        noise = max(_TIE, min(_MOST_NOISE, _spread(medians[favourite]), _spread(medians[fastest])))
+        if least[favourite] <= (1 + noise) * least[fastest]:
             fastest = favourite
         return Choice(fastest, tuple((name, least.get(name)) for name in names))
+
+
+def _spread(medians: Sequence[float]) -> float:
+    """How far an algorithm's blocks differ, as a share of the least."""
+    return max(medians) / min(medians) - 1
 
 
 def _evict_bytes(request: Request) -> int:

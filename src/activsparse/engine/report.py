@@ -14,6 +14,7 @@ from activsparse.engine.passes.fuse_mask import obstacle
 __all__ = ["NodeReport", "dense_macs", "report_of"]
 
 _CONVOLUTIONS = ("conv", "inverted_residual")
+_KEEPS_ALL = "the mask keeps every position"
 _MASKS = ("mask_multiply", "gather_positions")
 
 
@@ -62,7 +63,7 @@ class NodeReport:
     @property
     def wastes_mask(self) -> bool:
         """Whether a mask that drops positions saves no work here."""
-        return bool(self.requested) and not self.eligible
+        return bool(self.requested) and not self.eligible and self.reason != _KEEPS_ALL
 
 
 def dense_macs(graph: Graph, node: Node) -> float:
@@ -138,7 +139,7 @@ def report_of(
     elif node.op in _CONVOLUTIONS and requested is None:
         reason = "no mask"
     elif requested == 0.0:
-        reason = "the mask keeps every position"
+        reason = _KEEPS_ALL
     elif requested is not None and achieved is None:
         reason = f"'{packed.algorithm}' does not count its work"
     elif requested is not None and not achieved:
