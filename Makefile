@@ -7,7 +7,7 @@ MARK := $(VENV)/.created-by-make
 STAMP := $(VENV)/.installed
 BENCHMARKED := $(VENV)/.installed-for-bench
 CMAKE = $(firstword $(wildcard $(abspath $(BIN))/cmake) cmake)
-NATIVE_SOURCES := $(shell find native -name '*.cpp' -o -name '*.h')
+NATIVE_SOURCES := $(shell find native integrations -name '*.cpp' -o -name '*.h')
 FORMATTED := $(wildcard src tests examples benchmarks docs)
 ARGS ?=
 
@@ -47,6 +47,7 @@ $(STAMP): $(MARK) pyproject.toml constraints.txt CMakeLists.txt $(NATIVE_SOURCES
 native:
 	$(CMAKE) -S . -B build/native -DCMAKE_BUILD_TYPE=Release -DPython_EXECUTABLE=$(abspath $(BIN)/python) > build-native.log 2>&1 || (cat build-native.log; false)
 	$(CMAKE) --build build/native -j 2
+	cp build/native/libactivsparse_onnxruntime.so src/activsparse/
 	cp build/native/_native*.so src/activsparse/.native.tmp && mv src/activsparse/.native.tmp src/activsparse/$$(cd build/native && ls _native*.so)
 	rm -f build-native.log
 
@@ -91,5 +92,5 @@ $(BENCHMARKED): $(STAMP)
 
 clean:
 	rm -rf build dist demo_out .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -f src/activsparse/_native*.so
+	rm -f src/activsparse/*.so
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

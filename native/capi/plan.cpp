@@ -1,46 +1,15 @@
 // Compiled plans: loaded once, run in as many contexts as there are callers.
 #include "capi/status.h"
-#include "plan/plan_file.h"
+#include "plan/loaded_plan.h"
 
 using namespace activsparse;
 
-namespace {
-
-// What a plan shares with its contexts.
-struct Loaded {
-  std::shared_ptr<const PlanFile> file;
-  std::vector<std::unique_ptr<Operator>> operators;
-
-  explicit Loaded(std::shared_ptr<const PlanFile> plan) : file(std::move(plan)) {
-    for (std::size_t i = 0; i < content().steps.size(); ++i) operators.push_back(file->create(i));
-    // Its checks of how everything fits together belong here, not to the first run.
-    executor(1);
-  }
-
-  const PlanContent& content() const { return file->content(); }
-
-  std::unique_ptr<Executor> executor(int threads) const {
-    const PlanContent& c = content();
-    std::vector<PlanStep> steps;
-    for (std::size_t i = 0; i < c.steps.size(); ++i)
-      steps.push_back({operators[i].get(), c.steps[i].inputs, c.steps[i].outputs});
-    std::vector<int> inputs, outputs;
-    for (const PlanValue& value : c.inputs) inputs.push_back(value.tensor);
-    for (const PlanValue& value : c.outputs) outputs.push_back(value.tensor);
-    return std::make_unique<Executor>(c.tensors, std::move(steps), std::move(inputs),
-                                      std::move(outputs), c.arena_floats,
-                                      std::make_shared<ThreadPool>(threads));
-  }
-};
-
-}  // namespace
-
 struct as_plan {
-  std::shared_ptr<const Loaded> loaded;
+  std::shared_ptr<const LoadedPlan> loaded;
 };
 
 struct as_context {
-  std::shared_ptr<const Loaded> loaded;
+  std::shared_ptr<const LoadedPlan> loaded;
   std::unique_ptr<Executor> executor;
 };
 
@@ -51,7 +20,7 @@ as_status load(as_plan** plan, const Open& open) {
   if (plan != nullptr) *plan = nullptr;
   return guarded([&] {
     require_argument(plan != nullptr, "plan");
-    *plan = new as_plan{std::make_shared<const Loaded>(open())};
+    *plan = new as_plan{std::make_shared<const LoadedPlan>(open())};
   });
 }
 
@@ -118,9 +87,9 @@ as_status as_context_create(const as_plan* plan, int threads, as_context** conte
   return guarded([&] {
     require_argument(plan != nullptr, "plan");
     require_argument(context != nullptr, "context");
-    const Loaded& loaded = *plan->loaded;
+    const LoadedPlan& loaded = *plan->loaded;
     const int count = threads == 0 ? loaded.content().threads : threads;
-    *context = new as_context{plan->loaded, loaded.executor(count)};
+    *context = new as_context{plan->loaded, loaded.executor(std::make_shared<ThreadPool>(count))};
   });
 }
 

@@ -167,6 +167,30 @@ void Executor::run(const float* const* inputs, float* const* outputs) {
   run_phases(false, [](size_t) {});
 }
 
+void Executor::run_on(const ParallelFor& parallel, const float* const* inputs,
+                      float* const* outputs) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  bind(inputs, outputs);
+  for (const Phase& phase : phases_) {
+    const int parts = std::min(pool_->threads(), phase.tasks);
+    if (parts == 1) {
+      run_phase(phase, 0, 0, phase.tasks);
+      continue;
+    }
+    queue_.reset(phase.tasks);
+    // Scratch belongs to a part, not to a thread: parts may run on any threads, each once.
+    const auto part = [&](int index) {
+      queue_.drain(index, [&](int begin, int end) { run_phase(phase, index, begin, end); });
+    };
+    using Part = decltype(part);
+    parallel(
+        [](void* context, std::size_t index) {
+          (*static_cast<const Part*>(context))(static_cast<int>(index));
+        },
+        pool_->threads(), const_cast<void*>(static_cast<const void*>(&part)));
+  }
+}
+
 std::vector<double> Executor::profile(const float* const* inputs, float* const* outputs,
                                       int repeat) {
   if (repeat < 1) throw Error("repeat must be at least 1, got " + std::to_string(repeat));

@@ -36,6 +36,10 @@ class Executor {
   // One pointer per graph input and output, in order; each holds tensor_extent() floats.
   void run(const float* const* inputs, float* const* outputs);
 
+  // The same on somebody else's threads: `parallel` is called for every phase, with threads() parts
+  // that need not run at once. The pool needs no workers.
+  void run_on(const ParallelFor& parallel, const float* const* inputs, float* const* outputs);
+
   // Milliseconds of every step in each of `repeat` runs: element [r * steps + s].
   std::vector<double> profile(const float* const* inputs, float* const* outputs, int repeat);
 

@@ -15,10 +15,11 @@ constexpr std::chrono::microseconds kSpin{100};
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads) : threads_(threads), owner_(getpid()) {
+ThreadPool::ThreadPool(int threads, Workers workers) : threads_(threads), owner_(getpid()) {
   if (threads < 1 || threads > 1024)
     throw Error("threads must be between 1 and 1024, got " + std::to_string(threads));
   spin_ = threads <= usable_cores() ? kSpin : std::chrono::microseconds{0};
+  if (workers == kNone) return;
   workers_.reserve(threads - 1);
   try {
     for (int t = 1; t < threads; ++t) workers_.emplace_back([this, t] { work(t); });
@@ -44,6 +45,7 @@ ThreadPool::~ThreadPool() {
 
 void ThreadPool::run_erased(Function function, const void* context) {
   std::lock_guard<std::mutex> lock(mutex_);
+  if (workers_.empty() && threads_ > 1) throw Error("this pool has no threads of its own");
   if (threads_ > 1) {
     if (getpid() != owner_)
       throw Error(

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <functional>
 #include <thread>
 #include <vector>
 
@@ -12,11 +13,16 @@
 
 namespace activsparse {
 
+// Somebody else's threads: calls body(context, i) for every i < count, in any order, on any
+// threads, and returns when all are done.
+using ParallelFor = std::function<void(void (*body)(void*, std::size_t), int count, void* context)>;
+
 class ThreadPool {
  public:
+  enum Workers { kStart, kNone };
   // `threads` includes the calling thread, so threads - 1 are started. Throws Error when that
-  // fails.
-  explicit ThreadPool(int threads);
+  // fails. Without workers it is only a number, for Executor::run_on().
+  explicit ThreadPool(int threads, Workers workers = kStart);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;

@@ -1,0 +1,208 @@
+"""This engine inside ONNX Runtime: a library of custom operators, and models rewritten for it.
+
+    options = onnxruntime.SessionOptions()
+    activsparse.onnxruntime.register(options)
+    session = onnxruntime.InferenceSession("rewritten.onnx", options)
+
+`rewrite` compiles every part of a model this engine knows into a plan and puts it into the file as
+one node; what is left is ONNX Runtime's. Plans run on the threads of the session.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from activsparse.engine.choose import Chooser
+from activsparse.engine.compile import NATIVE, target_isa
+from activsparse.engine.foreign import split
+from activsparse.engine.graph import Graph
+from activsparse.engine.load import load
+from activsparse.engine.measure import AUTO, choosing
+from activsparse.engine.passes.infer import infer, node_proto
+from activsparse.engine.plan import Plan, compile_graph
+from activsparse.engine.plan_file import write_plan
+from activsparse.errors import ActivsparseError
+from activsparse.files import atomic_path
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import onnx
+
+__all__ = ["DOMAIN", "Rewritten", "library_path", "register", "rewrite"]
+
+DOMAIN = "activsparse"
+_log = logging.getLogger(__name__)
+
+_LIBRARY = "libactivsparse_onnxruntime.so"
+_THREADS_KEY = "activsparse.threads"
+
+
+def library_path() -> Path:
+    """Return the library of custom operators.
+
+    Raises:
+        ActivsparseError: this installation was built without it.
+    """
+    path = Path(__file__).with_name(_LIBRARY)
+    if not path.is_file():
+        raise ActivsparseError(f"{path}: no such file; install activsparse again")
+    return path
+
+
+def register(options: Any) -> None:
+    """Make a session's options know the operators of rewritten models.
+
+    Plans then run on as many threads as `options.intra_op_num_threads` says when this is called, 0
+    meaning all usable cores.
+
+    Args:
+        options: an `onnxruntime.SessionOptions`.
+
+    Raises:
+        ActivsparseError: the library is missing, or ONNX Runtime is older than 1.17.
+    """
+    import onnxruntime
+
+    if tuple(int(part) for part in onnxruntime.__version__.split(".")[:2]) < (1, 17):
+        raise ActivsparseError(
+            f"ONNX Runtime {onnxruntime.__version__} is too old for custom operators with threads; "
+            "install 1.17 or newer"
+        )
+    threads = options.intra_op_num_threads or len(os.sched_getaffinity(0))
+    options.add_session_config_entry(_THREADS_KEY, str(threads))
+    options.register_custom_ops_library(str(library_path()))
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """What became of a model.
+
+    Attributes:
+        model: the rewritten model.
+        plans: the parts this engine runs, in order.
+        kept: nodes left to ONNX Runtime.
+    """
+
+    model: onnx.ModelProto
+    plans: list[Plan]
+    kept: int
+
+
+def rewrite(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    target: str = NATIVE,
+    threads: int = 1,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    tune: bool | str = AUTO,
+    winograd: bool = True,
+) -> Rewritten:
+    """Replace the parts of an ONNX model that this engine runs by nodes that run compiled plans.
+
+    Parts without a convolution stay as they are. The result is for one target, and for this build
+    of the engine, as plans are; keep the original.
+
+    Args:
+        path: the model.
+        out: the file to write.
+        target: machine it is for, as for `activsparse compile`.
+        threads: how many to choose algorithms for.
+        input_shapes: full shapes of inputs the file leaves open; an open batch becomes 1.
+        tune: whether to measure algorithms.
+        winograd: allow Winograd convolutions.
+
+    Raises:
+        ActivsparseError: the model cannot be read, has no such part, or `out` cannot be written.
+    """
+    import onnx
+    from onnx import helper
+
+    loaded = load(path, input_shapes)
+    graph = infer(loaded)
+    nodes: list[onnx.NodeProto] = []
+    plans: list[Plan] = []
+    constants: dict[str, Any] = {}
+    kept = 0
+    isa = target_isa(target)
+    with choosing(None, tune, winograd, isa, threads) as choose:
+        for plan, part in _parts(graph, isa, choose):
+            if plan is not None:
+                plans.append(replace(plan, threads=threads))
+                nodes.append(_plan_node(plans[-1], part, len(plans)))
+            else:
+                nodes += [node_proto(node) for node in part.nodes]
+                constants |= part.constants
+                kept += len(part.nodes)
+    if not plans:
+        raise ActivsparseError(f"{path}: has no convolution this engine runs; use it as it is")
+    _name_outputs(graph, loaded.outputs, nodes, constants)
+    proto = helper.make_graph(
+        nodes,
+        "rewritten",
+        [_described(graph, name, name) for name in graph.inputs],
+        [_described(graph, n, o) for n, o in zip(graph.outputs, loaded.outputs, strict=True)],
+        [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    opsets = [helper.make_opsetid("", graph.opset), helper.make_opsetid(DOMAIN, 1)]
+    model = helper.make_model(proto, opset_imports=opsets, ir_version=9)
+    with atomic_path(out) as temporary:
+        onnx.save(model, temporary)
+    return Rewritten(model, plans, kept)
+
+
+def _parts(graph: Graph, isa: str, choose: Chooser) -> Iterator[tuple[Plan | None, Graph]]:
+    """Cut a graph into what this engine runs, with its plan, and what it does not."""
+    try:
+        yield compile_graph(graph, isa, choose), graph
+        return
+    except ActivsparseError as error:
+        _log.info("%s: not one plan (%s)", graph.name, error)
+    for native, part in split(graph):
+        ours = native and any(node.op == "Conv" for node in part.nodes)
+        yield compile_graph(part, isa, choose) if ours else None, part
+
+
+def _plan_node(plan: Plan, part: Graph, number: int) -> onnx.NodeProto:
+    from onnx import helper
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "plan"
+        write_plan(plan, file)
+        content = file.read_bytes()
+    return helper.make_node(
+        "Plan",
+        [name for name, _ in plan.inputs],
+        list(part.outputs),
+        name=f"{DOMAIN}_{number}",
+        domain=DOMAIN,
+        plan=content,
+    )
+
+
+def _name_outputs(
+    graph: Graph, names: list[str], nodes: list[onnx.NodeProto], constants: dict[str, Any]
+) -> None:
+    """Give outputs that a pass let read an earlier value, or a constant, their own names again."""
+    from onnx import helper
+
+    for value, name in zip(graph.outputs, names, strict=True):
+        if value != name:
+            nodes.append(helper.make_node("Identity", [value], [name]))
+        if value in graph.constants:
+            constants[value] = graph.constants[value]
+
+
+def _described(graph: Graph, value: str, name: str) -> onnx.ValueInfoProto:
+    import numpy as np
+    from onnx import helper
+
+    dtype = helper.np_dtype_to_tensor_dtype(graph.dtypes.get(value, np.dtype(np.float32)))
+    return helper.make_tensor_value_info(name, dtype, graph.shapes.get(value))

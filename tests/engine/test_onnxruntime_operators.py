@@ -1,0 +1,125 @@
+"""Rewritten models in ONNX Runtime against the originals in ONNX Runtime."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+
+from activsparse import ActivsparseError
+from activsparse import onnxruntime as operators
+from activsparse.engine.tolerance import network_bound, sums_of
+from activsparse.export.mask import mask_model
+
+try:
+    operators.library_path()
+except ActivsparseError:
+    pytest.skip("the library of operators is not built (make native)", allow_module_level=True)
+
+
+def session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4
+    operators.register(options)
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def plain(path: Path, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, feed)
+
+
+@pytest.mark.parametrize(
+    ("name", "site", "fill"), [("resnet18", "norm", "nearest"), ("mobilenet_v2", "norm", "zero")]
+)
+def test_masked_networks(exported, tmp_path: Path, name: str, site: str, fill: str) -> None:
+    model = exported(name, site, fill)
+    rewritten = operators.rewrite(model, tmp_path / "out.onnx", tune=False)
+    assert (len(rewritten.plans), rewritten.kept) == (1, 0)
+    x = np.random.default_rng(0).standard_normal((1, 3, 64, 64), np.float32)
+    (expected,) = plain(model, {input_name(model): x})
+    bound = network_bound(sums_of(rewritten.plans[0].reports), expected)
+    for threads in (1, 2):
+        (y,) = session(tmp_path / "out.onnx", threads).run(None, {input_name(model): x})
+        assert np.abs(y - expected).max() <= bound
+
+
+def input_name(path: Path) -> str:
+    return str(onnx.load(path, load_external_data=False).graph.input[0].name)
+
+
+def mixed_model(path: Path) -> Path:
+    """Masked convolution - a sort of channels, which the engine does not know - convolution."""
+    rng = np.random.default_rng(0)
+    weights = {
+        name: rng.standard_normal((8, c, 3, 3)).astype(np.float32)
+        for name, c in (("a.weight", 3), ("b.weight", 8))
+    }
+    constants = [onnx.numpy_helper.from_array(w, name) for name, w in weights.items()]
+    constants.append(onnx.numpy_helper.from_array(np.array([8], np.int64), "count"))
+    nodes = [
+        helper.make_node("Conv", ["x", "a.weight"], ["a"], "a", pads=[1] * 4),
+        helper.make_node("TopK", ["a", "count"], ["sorted", "places"], "top", axis=1),
+        helper.make_node("Conv", ["sorted", "b.weight"], ["y"], "b", pads=[1] * 4),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "mixed",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 12, 12])],
+        [
+            helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 8, 12, 12]),
+            helper.make_tensor_value_info("places", TensorProto.INT64, [1, 8, 12, 12]),
+            helper.make_tensor_value_info("a", TensorProto.FLOAT, [1, 8, 12, 12]),
+        ],
+        constants,
+    )
+    opset = helper.make_opsetid("", 17)
+    dense = helper.make_model(graph, opset_imports=[opset], ir_version=9)
+    masked, _ = mask_model(dense, 0.3, pattern="random", include_stem=True)
+    onnx.save(masked, path)
+    return path
+
+
+def test_what_the_engine_does_not_know_is_kept(tmp_path: Path) -> None:
+    model = mixed_model(tmp_path / "mixed.onnx")
+    rewritten = operators.rewrite(model, tmp_path / "out.onnx", tune=False)
+    assert (len(rewritten.plans), rewritten.kept) == (2, 1)
+    assert [node.op_type for node in rewritten.model.graph.node] == ["Plan", "TopK", "Plan"]
+    x = np.random.default_rng(1).standard_normal((1, 3, 12, 12), np.float32)
+    expected = plain(model, {"x": x})
+    actual = session(tmp_path / "out.onnx").run(None, {"x": x})
+    np.testing.assert_array_equal(actual[1], expected[1])
+    for y, reference in ((actual[0], expected[0]), (actual[2], expected[2])):
+        assert np.abs(y - reference).max() <= 1e-4
+
+
+def test_two_sessions_and_many_callers(exported, tmp_path: Path) -> None:
+    model = exported("resnet18", "norm", "zero")
+    operators.rewrite(model, tmp_path / "out.onnx", tune=False)
+    name = input_name(model)
+    sessions = [session(tmp_path / "out.onnx", threads) for threads in (1, 2)]
+    x = np.random.default_rng(0).standard_normal((1, 3, 64, 64), np.float32)
+    expected = sessions[0].run(None, {name: x})[0]
+    with ThreadPoolExecutor(4) as callers:
+        results = callers.map(lambda i: sessions[i % 2].run(None, {name: x})[0], range(12))
+        assert all(np.array_equal(y, expected) for y in results)
+
+
+def test_what_goes_wrong_is_said(sparse, open_batch, tmp_path: Path) -> None:
+    operators.rewrite(open_batch, tmp_path / "out.onnx", input_shapes={"x": (2, 3, 8, 8)})
+    onnx_session = session(tmp_path / "out.onnx")
+    with pytest.raises(Exception, match=r"(?i)shape|dimension"):
+        onnx_session.run(None, {"x": np.zeros((1, 3, 8, 8), np.float32)})
+    with pytest.raises(ActivsparseError, match="there is none"):
+        operators.rewrite(sparse, tmp_path / "out.onnx", target="z80")
+    model = onnx.load(tmp_path / "out.onnx")
+    (attribute,) = model.graph.node[0].attribute
+    attribute.s = attribute.s[:-64]
+    onnx.save(model, tmp_path / "cut.onnx")
+    with pytest.raises(Exception, match="cut or damaged"):
+        session(tmp_path / "cut.onnx")
