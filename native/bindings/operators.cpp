@@ -124,20 +124,20 @@ void run_operator(const PackedOperator& packed, const std::vector<InputArray>& i
     packed.op->run(args, phase, 0, packed.op->tasks(phase));
 }
 
-std::vector<std::tuple<int, int, int, int, int>> tile_cover(
+std::vector<std::tuple<int, int, uint64_t, int, int>> tile_cover(
     const nb::ndarray<nb::ro, nb::ndim<2>, nb::c_contig, nb::device::cpu>& mask, int size,
     int stride) {
   if (mask.dtype() != nb::dtype<bool>() && mask.dtype() != nb::dtype<uint8_t>())
     throw Error("the mask must be bool or uint8");
-  if ((size != 2 && size != 4) || (stride != 1 && stride != 2) ||
+  if ((size != 2 && size != 4 && size != 6) || (stride != 1 && stride != 2) ||
       std::max(mask.shape(0), mask.shape(1)) > 32767)
-    throw Error("tiles are 2 or 4 wide, strides 1 or 2, maps at most 32767");
-  std::vector<std::tuple<int, int, int, int, int>> tiles;
+    throw Error("tiles are 2, 4 or 6 wide, strides 1 or 2, maps at most 32767");
+  std::vector<std::tuple<int, int, uint64_t, int, int>> tiles;
   for (const CoverTile& tile :
        cover_with_tiles(static_cast<const uint8_t*>(mask.data()), static_cast<int>(mask.shape(0)),
                         static_cast<int>(mask.shape(1)), size, stride))
-    tiles.emplace_back(tile.y, tile.x, tile.keep, tile.half_height ? size / 2 : size,
-                       tile.half_width ? size / 2 : size);
+    tiles.emplace_back(tile.y, tile.x, tile.keep, tile.short_height ? winograd_short(size) : size,
+                       tile.short_width ? winograd_short(size) : size);
   return tiles;
 }
 

@@ -1,14 +1,14 @@
-// Winograd convolutions of 4x4 and of 2x2 outputs by 3x3 taps, fp32: the interface between the
+// Winograd convolutions of 6x6, 4x4 and 2x2 outputs by 3x3 taps, fp32: the interface between the
 // operator and the instruction sets.
 //
 //   y = A^T [ (G g G^T) . (B^T d B) ] A        d: input patch, g: kernel, y: output tile, . element
 //   by element
 //
 // Along each axis a tile is *full* (kOut outputs from kIn = (kOut - 1) * stride + 3 inputs, which
-// become as many products; stride 1 or 2) or *half* (kOut / 2 outputs). A half axis interpolates at
-// a subset of the full one's points, so that its transformed weights are the full one's up to
-// constant factors, which its input transform takes over: ragged edges cost less and no weights of
-// their own.
+// become as many products; stride 1 or 2) or *short* (4 of 6, 2 of 4, or 1 of 2 outputs). A short
+// axis interpolates at a subset of the full one's points, so that its transformed weights are the
+// full one's up to constant factors, which its input transform takes over: ragged edges cost less
+// and no weights of their own.
 //
 // Summed over C input channels, each of the kIn^2 elements k = i * kIn + j is a matrix product M[k]
 // = V[k] U[k] with V[k] (tiles, C), U[k] (C, N). Layouts, in floats:
@@ -16,7 +16,7 @@
 //   u   [block of vectors of outputs][k][C][vecs * width], made at pack time
 //   m   [tile][k][vecs * width], one block of output channels at a time
 // Padded channels of v (up to the next whole vector) are written as zeros and never read by the
-// product. Elements of a half tile whose points it does not use are neither written nor read.
+// product. Elements of a short tile whose points it does not use are neither written nor read.
 #pragma once
 #include <cstdint>
 
@@ -24,10 +24,13 @@
 
 namespace activsparse {
 
-// Which axes of a tile are half. Tiles are sorted in this order: whatever points an element k
+// Which axes of a tile are short. Tiles are sorted in this order: whatever points an element k
 // belongs to, the tiles that have it are neighbours.
-enum WinogradShape : int { kHalfWidth = 0, kFull = 1, kHalfHeight = 2, kHalfBoth = 3 };
-inline constexpr int kWinogradShapes = 4;
+enum WinogradShape : int { kShortWidth = 0, kFull = 1, kShortHeight = 2, kShortBoth = 3 };
+inline constexpr int kWinogradShapes = 4, kWinogradMaxVecs = 4;
+
+// Outputs of the short axis of a family, by those of its full one.
+constexpr int winograd_short(int out) { return out == 6 ? 4 : out / 2; }
 
 // One image of an NHWC tensor. `x` points at pixel (0, 0), channel 0.
 struct WinogradSource {
@@ -46,11 +49,11 @@ struct WinogradTarget {
   const float* bias;
   int32_t channels;  // of this block; may end inside a vector
   int32_t padded;    // 1: whole vectors may be stored
-  uint32_t keep;
+  uint64_t keep;
 };
 
 struct WinogradKernels {
-  int max_vecs;  // largest `vecs` of a block of output channels
+  int max_vecs;  // largest `vecs` of a block of output channels, at most kWinogradMaxVecs
   // B^T d B of the patch whose first element is pixel (top, left), zeros outside of the image.
   void (*transform_input[kWinogradShapes])(const WinogradSource& source, int top, int left,
                                            float* v, int64_t v_stride);

@@ -71,10 +71,10 @@ struct WinogradRowsTable {
   }
 };
 
-// Shapes of tiles that have an element: the half ones only if its point is theirs.
+// Shapes of tiles that have an element: the short ones only if its point is theirs.
 template <class W>
-constexpr bool winograd_half_point(int point) {
-  for (int used : W::Half::kPoints)
+constexpr bool winograd_short_point(int point) {
+  for (int used : W::Short::kPoints)
     if (used == point) return true;
   return false;
 }
@@ -90,9 +90,9 @@ void winograd_multiply(const float* v, int64_t v_stride, int64_t row_stride,
   const int max_rows = winograd_max_rows<V>(vecs);
   for (int i = 0; i < points; ++i)
     for (int j = 0; j < points; ++j, v += v_stride, u += panel, m += vecs * V::kWidth) {
-      const bool half_i = winograd_half_point<W>(i), half_j = winograd_half_point<W>(j);
-      const int begin = first[half_j ? kHalfWidth : kFull];
-      const int end = first[half_i ? half_j ? kWinogradShapes : kHalfBoth : kHalfHeight];
+      const bool short_i = winograd_short_point<W>(i), short_j = winograd_short_point<W>(j);
+      const int begin = first[short_j ? kShortWidth : kFull];
+      const int end = first[short_i ? short_j ? kWinogradShapes : kShortBoth : kShortHeight];
       const int groups = (end - begin + max_rows - 1) / max_rows;
       for (int g = 0, row = begin; g < groups; ++g) {
         const int rows = (end - row) / (groups - g);

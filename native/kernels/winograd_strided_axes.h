@@ -14,7 +14,7 @@ namespace activsparse {
 struct WinogradStridedFull4 {
   static constexpr float kA = 0.375f, kB = 1.375f;
   static constexpr float kA2 = kA * kA, kB2 = kB * kB;
-  static constexpr int kOut = 4, kIn = 9, kTile = 4, kFamily = 9;
+  static constexpr int kOut = 4, kIn = 9, kStride = 2, kTile = 4, kFamily = 9;
   static constexpr int kPoints[9] = {0, 1, 2, 3, 4, 5, 6, 7, 8};
 
   template <class V>
@@ -79,8 +79,8 @@ struct WinogradStridedFull4 {
 };
 
 // Two outputs at the points +-a, infinity; the finite rows times a^2 - b^2.
-struct WinogradStridedHalf4 : WinogradColumns<WinogradStridedHalf4> {
-  static constexpr int kOut = 2, kIn = 5, kTile = 4, kFamily = 9;
+struct WinogradStridedShort4 : WinogradColumns<WinogradStridedShort4> {
+  static constexpr int kOut = 2, kIn = 5, kStride = 2, kTile = 4, kFamily = 9;
   static constexpr int kPoints[5] = {0, 1, 4, 5, 6};
   static constexpr float kA = WinogradStridedFull4::kA, kA2 = WinogradStridedFull4::kA2;
 
@@ -103,7 +103,7 @@ struct WinogradStridedHalf4 : WinogradColumns<WinogradStridedHalf4> {
 
 // Points 0, 1, infinity.
 struct WinogradStridedFull2 : WinogradColumns<WinogradStridedFull2> {
-  static constexpr int kOut = 2, kIn = 5, kTile = 2, kFamily = 5;
+  static constexpr int kOut = 2, kIn = 5, kStride = 2, kTile = 2, kFamily = 5;
   static constexpr int kPoints[5] = {0, 1, 2, 3, 4};
 
   template <class V>
@@ -122,8 +122,8 @@ struct WinogradStridedFull2 : WinogradColumns<WinogradStridedFull2> {
 };
 
 // One output at the points 0, infinity; the row of 0 times -1.
-struct WinogradStridedHalf2 : WinogradColumns<WinogradStridedHalf2> {
-  static constexpr int kOut = 1, kIn = 3, kTile = 2, kFamily = 5;
+struct WinogradStridedShort2 : WinogradColumns<WinogradStridedShort2> {
+  static constexpr int kOut = 1, kIn = 3, kStride = 2, kTile = 2, kFamily = 5;
   static constexpr int kPoints[3] = {0, 2, 3};
 
   template <class V>
@@ -140,11 +140,11 @@ struct WinogradStridedHalf2 : WinogradColumns<WinogradStridedHalf2> {
 
 struct WinogradStrided4 {
   using Full = WinogradStridedFull4;
-  using Half = WinogradStridedHalf4;
+  using Short = WinogradStridedShort4;
 };
 struct WinogradStrided2 {
   using Full = WinogradStridedFull2;
-  using Half = WinogradStridedHalf2;
+  using Short = WinogradStridedShort2;
 };
 
 }  // namespace activsparse

@@ -15,11 +15,16 @@
 namespace activsparse {
 
 // B^T d B of `vectors` vectors of channels; pixel (i, j) of the patch is at x + i * row + j *
-// stride.
+// stride. What the tile to the right does not share is fetched meanwhile: rows of an image are too
+// far apart for the hardware to see a pattern. (The second-level cache has room for more requests
+// than the first.)
 template <class V, class Y, class X>
 __attribute__((noinline)) void winograd_input_vectors(const float* x, int64_t row, int64_t stride,
                                                       int vectors, float* v, int64_t v_stride) {
-  for (; vectors > 0; --vectors, x += V::kWidth, v += V::kWidth)
+  for (; vectors > 0; --vectors, x += V::kWidth, v += V::kWidth) {
+    for (int i = 0; i < Y::kIn; ++i)
+      for (int j = 0; j < X::kOut * X::kStride; ++j)
+        __builtin_prefetch(x + i * row + (X::kIn + j) * stride, 0, 2);
     Y::template input_rows<V, X::kIn>(
         [=](int i, int j)
             __attribute__((always_inline)) { return V::load(x + i * row + j * stride); },
@@ -29,6 +34,7 @@ __attribute__((noinline)) void winograd_input_vectors(const float* x, int64_t ro
           for (int j = 0; j < X::kIn; ++j)
             t[j].store(v + (Y::kPoints[i] * X::kFamily + X::kPoints[j]) * v_stride);
         });
+  }
 }
 
 template <class V, class Y, class X>
@@ -61,18 +67,37 @@ void winograd_transform_input(const WinogradSource& s, int top, int left, float*
   }
 }
 
-// activation(x, lanes) maps one vector.
+// Where the positions of a tile lie in a tensor whose first position is `at`; `elsewhere` stands
+// for those that are not kept, so that the loops over channels need not ask.
+template <class Y, class X, class Float>
+void winograd_positions(Float* at, int64_t row, int64_t stride, uint64_t keep, Float* elsewhere,
+                        Float* (&positions)[Y::kOut][X::kOut]) {
+  for (int i = 0; i < Y::kOut; ++i)
+    for (int j = 0; j < X::kOut; ++j)
+      positions[i][j] = keep >> (i * X::kTile + j) & 1 ? at + i * row + j * stride : elsewhere;
+}
+
+// activation(x) maps one vector.
 template <class V, class Y, class X, class Activation>
 void winograd_transform_output_as(const float* m, int vecs, const WinogradTarget& t,
                                   const Activation& activation) {
-  uint32_t full = 0;
-  for (int i = 0; i < Y::kOut; ++i) full |= ((1u << X::kOut) - 1) << (i * X::kTile);
+  alignas(64) float ignored[kWinogradMaxVecs * V::kWidth];
+  float* y[Y::kOut][X::kOut];
+  const float* residual[Y::kOut][X::kOut] = {};
+  winograd_positions<Y, X>(t.y, t.row, t.stride, t.keep, ignored, y);
+  if (t.residual)
+    winograd_positions<Y, X>(t.residual, t.residual_row, t.residual_stride, t.keep, t.bias,
+                             residual);
   const int64_t m_stride = int64_t{vecs} * V::kWidth;
   for (int c = 0; c < t.channels; c += V::kWidth, m += V::kWidth) {
     const int lanes = t.channels - c < V::kWidth ? t.channels - c : V::kWidth;
     const bool partial = lanes < V::kWidth;
     const V bias = partial ? V::load_partial(t.bias + c, lanes) : V::load(t.bias + c);
     const auto transform = [&](const auto& store) __attribute__((always_inline)) {
+      // The results of the tile to the right, as in winograd_input_vectors.
+      for (int i = 0; i < Y::kOut; ++i)
+        for (int j = 0; j < X::kOut; ++j)
+          __builtin_prefetch(t.y + i * t.row + (X::kOut + j) * t.stride + c, 0, 2);
       Y::template output_rows<V, X::kIn>(
           [&](int i, int j) __attribute__((always_inline)) {
             return V::load(m + (Y::kPoints[i] * X::kFamily + X::kPoints[j]) * m_stride);
@@ -83,31 +108,21 @@ void winograd_transform_output_as(const float* m, int vecs, const WinogradTarget
             for (int j = 0; j < X::kOut; ++j) store(i, j, y[j] + bias);
           });
     };
-    if (t.keep == full && !partial && !t.residual) {
-      transform([&](int i, int j, V value) __attribute__((always_inline)) {
-        activation(value).store(t.y + i * t.row + j * t.stride + c);
+    if (partial) {
+      transform([&](int i, int j, V value) {
+        if (t.residual) value = value + V::load_partial(residual[i][j] + c, lanes);
+        if (t.padded)
+          activation(value).store(y[i][j] + c);
+        else
+          activation(value).store_partial(y[i][j] + c, lanes);
       });
-    } else if (t.keep == full && !partial) {
+    } else if (t.residual) {
       transform([&](int i, int j, V value) __attribute__((always_inline)) {
-        const V r = V::load(t.residual + i * t.residual_row + j * t.residual_stride + c);
-        activation(value + r).store(t.y + i * t.row + j * t.stride + c);
+        activation(value + V::load(residual[i][j] + c)).store(y[i][j] + c);
       });
     } else {
-      V values[Y::kOut][X::kOut];
-      transform([&](int i, int j, V value) { values[i][j] = value; });
-      for (int i = 0; i < Y::kOut; ++i)
-        for (int j = 0; j < X::kOut; ++j) {
-          if (!(t.keep >> (i * X::kTile + j) & 1)) continue;
-          V value = values[i][j];
-          if (t.residual)
-            value = value + V::load_partial(
-                                t.residual + i * t.residual_row + j * t.residual_stride + c, lanes);
-          float* y = t.y + i * t.row + j * t.stride + c;
-          if (partial && !t.padded)
-            activation(value).store_partial(y, lanes);
-          else
-            activation(value).store(y);
-        }
+      transform([&](int i, int j, V value)
+                    __attribute__((always_inline)) { activation(value).store(y[i][j] + c); });
     }
   }
 }

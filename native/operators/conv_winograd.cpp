@@ -1,6 +1,6 @@
-// Winograd convolutions over kept tiles: conv/winograd4 and conv/winograd2, and with stride 2
-// conv/winograd4_s2 and conv/winograd2_s2. The maths and layouts of the inner loops are in
-// kernels/winograd.h, their error bounds in docs/numerics.md.
+// Winograd convolutions over kept tiles: conv/winograd6, conv/winograd4 and conv/winograd2, and
+// with stride 2 conv/winograd4_s2 and conv/winograd2_s2. The maths and layouts of the inner loops
+// are in kernels/winograd.h, their error bounds in docs/numerics.md.
 //
 // All tiles of the batch are numbered through, sorted by shape (tile / images in the cover, tile %
 // images the image). A small layer ("shared") transforms every tile first and then multiplies
@@ -47,20 +47,20 @@ struct Header {
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 int shape_of(const CoverTile& tile) {
-  if (tile.half_height) return tile.half_width ? kHalfBoth : kHalfHeight;
-  return tile.half_width ? kHalfWidth : kFull;
+  if (tile.short_height) return tile.short_width ? kShortBoth : kShortHeight;
+  return tile.short_width ? kShortWidth : kFull;
 }
 
 template <int kOut, int kStride>
 const WinogradKernels& winograd_of(const Kernels& table) {
   if (kStride == 2) return kOut == 4 ? table.winograd4_s2_f32 : table.winograd2_s2_f32;
-  return kOut == 4 ? table.winograd4_f32 : table.winograd2_f32;
+  return kOut == 6 ? table.winograd6_f32 : kOut == 4 ? table.winograd4_f32 : table.winograd2_f32;
 }
 
 template <int kOut, int kStride>
 class ConvWinograd : public Operator {
   static constexpr int kFull = winograd_points(kOut, kStride);
-  static constexpr int kHalf = winograd_points(kOut / 2, kStride);
+  static constexpr int kShort = winograd_points(winograd_short(kOut), kStride);
   static constexpr int kElements = kFull * kFull;
 
  public:
@@ -104,8 +104,8 @@ class ConvWinograd : public Operator {
   }
   double macs() const override {
     const double channels = static_cast<double>(h_.params.input.c) * h_.params.output.c;
-    constexpr int products[kWinogradShapes] = {kFull * kHalf, kFull * kFull, kFull * kHalf,
-                                               kHalf * kHalf};
+    constexpr int products[kWinogradShapes] = {kFull * kShort, kFull * kFull, kFull * kShort,
+                                               kShort * kShort};
     double sum = 0;
     for (int s = 0; s < kWinogradShapes; ++s)
       sum += (first_[s + 1] - first_[s]) * channels * products[s];
@@ -302,8 +302,8 @@ OperatorType type(const char* algorithm) {
 }  // namespace
 
 std::vector<OperatorType> conv_winograd_types() {
-  return {type<4, 1>("winograd4"), type<2, 1>("winograd2"), type<4, 2>("winograd4_s2"),
-          type<2, 2>("winograd2_s2")};
+  return {type<6, 1>("winograd6"), type<4, 1>("winograd4"), type<2, 1>("winograd2"),
+          type<4, 2>("winograd4_s2"), type<2, 2>("winograd2_s2")};
 }
 
 }  // namespace activsparse

@@ -46,9 +46,9 @@ std::vector<Piece> cut(int count, int size, const Cost& cost, int64_t* sum) {
   return pieces;
 }
 
-// Products along an axis for a piece: those of a half or a full tile.
+// Products along an axis for a piece: those of a short or a full tile.
 int points(int length, int size, int stride) {
-  return winograd_points(length <= size / 2 ? size / 2 : size, stride);
+  return winograd_points(length <= winograd_short(size) ? winograd_short(size) : size, stride);
 }
 
 // The pieces of a band of rows; empty columns cost nothing.
@@ -83,15 +83,15 @@ Cover cover(const View& view, int size, int stride) {
       for (int i = 0; i < band.length; ++i)
         for (int j = 0; j < piece.length; ++j)
           if (view.kept(band.begin + i, piece.begin + j))
-            tile.keep |= static_cast<uint16_t>(1u << (view.swapped ? j * size + i : i * size + j));
+            tile.keep |= uint64_t{1} << (view.swapped ? j * size + i : i * size + j);
       if (!tile.keep) continue;
       tile.y = static_cast<int16_t>(band.begin);
       tile.x = static_cast<int16_t>(piece.begin);
-      tile.half_height = band.length <= size / 2;
-      tile.half_width = piece.length <= size / 2;
+      tile.short_height = band.length <= winograd_short(size);
+      tile.short_width = piece.length <= winograd_short(size);
       if (view.swapped) {
         std::swap(tile.y, tile.x);
-        std::swap(tile.half_height, tile.half_width);
+        std::swap(tile.short_height, tile.short_width);
       }
       tiles.push_back(tile);
     }
@@ -99,7 +99,7 @@ Cover cover(const View& view, int size, int stride) {
 }
 
 int order(const CoverTile& tile) {
-  return tile.half_height ? 2 + tile.half_width : 1 - tile.half_width;
+  return tile.short_height ? 2 + tile.short_width : 1 - tile.short_width;
 }
 
 }  // namespace

@@ -11,10 +11,13 @@ constexpr int kMaxPoints = 9;
 // q) over the other finite points q. For the point at infinity: (0, 0, 1). With stride 2 then one
 // row (0, 1, 0) for each output. See docs/numerics.md.
 void transform_matrix(int out, int stride, double (*g)[3]) {
+  static constexpr double kPoints6[] = {0, 0.5, -0.5, 2, -2, 1, -1};
   static constexpr double kPoints4[] = {0, 0.625, -0.625, 1.5, -1.5}, kPoints2[] = {0, 1, -1};
   static constexpr double kStrided4[] = {0.375, -0.375, 1.375, -1.375}, kStrided2[] = {0, 1};
-  const double* points =
-      stride == 2 ? (out == 4 ? kStrided4 : kStrided2) : (out == 4 ? kPoints4 : kPoints2);
+  const double* points = stride == 2 ? (out == 4 ? kStrided4 : kStrided2)
+                                     : (out == 6   ? kPoints6
+                                        : out == 4 ? kPoints4
+                                                   : kPoints2);
   const int count = stride == 2 ? out : out + 1;
   for (int i = 0; i < count; ++i) {
     double scale = 1;
@@ -49,14 +52,14 @@ std::vector<float> transform_winograd_weights(const float* weight, int outputs, 
     for (int c = 0; c < channels; ++c)
       for (int o = first; o < first + lanes && o < outputs; ++o) {
         const float* w = weight + (int64_t{o} * channels + c) * 9;
-        double half[kMaxPoints][3];
+        double columns[kMaxPoints][3];
         for (int i = 0; i < in; ++i)
           for (int j = 0; j < 3; ++j)
-            half[i][j] = g[i][0] * w[j] + g[i][1] * w[3 + j] + g[i][2] * w[6 + j];
+            columns[i][j] = g[i][0] * w[j] + g[i][1] * w[3 + j] + g[i][2] * w[6 + j];
         for (int i = 0; i < in; ++i)
           for (int j = 0; j < in; ++j)
             packed[(int64_t{i * in + j} * channels + c) * lanes + o - first] = static_cast<float>(
-                half[i][0] * g[j][0] + half[i][1] * g[j][1] + half[i][2] * g[j][2]);
+                columns[i][0] * g[j][0] + columns[i][1] * g[j][1] + columns[i][2] * g[j][2]);
       }
   }
   return u;

@@ -11,10 +11,10 @@ inline int block_start(int vectors, int blocks, int block) {
   return static_cast<int>(int64_t{vectors} * block / blocks);
 }
 
-// U = G g G^T, computed in double precision and rounded once. `weight` is (O, C, 3, 3); `out` is 4
-// or 2, the tile size; `stride` 1 or 2; `width` the floats of a vector. Result: per block of output
-// channels [k][C][block's vectors * width], k = row * in + column of U (in = (out - 1) * stride +
-// 3), zero beyond O.
+// U = G g G^T, computed in double precision and rounded once. `weight` is (O, C, 3, 3); `out` is 6,
+// 4 or 2, the tile size; `stride` 1 or (not with 6) 2; `width` the floats of a vector. Result: per
+// block of output channels [k][C][block's vectors * width], k = row * in + column of U (in = (out -
+// 1) * stride + 3), zero beyond O.
 std::vector<float> transform_winograd_weights(const float* weight, int outputs, int channels,
                                               int out, int stride, int width, int blocks);
 

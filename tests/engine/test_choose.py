@@ -30,7 +30,7 @@ def test_each_kind_of_convolution_gets_its_own_algorithm(b, tmp_path, isa):
         "stem",
         "depthwise_block",
         "pointwise",
-        "winograd4",
+        "winograd6",
         "winograd4_s2",
         "direct",
     ]

@@ -12,9 +12,10 @@ from activsparse.engine.tolerance import gamma, winograd_bound, winograd_matrice
 from activsparse.masks import make_mask, nearest_source
 
 ISAS = _native.available_isas()
+SHORT = {6: 4, 4: 2, 2: 1}
 # algorithms by stride: their tile
 TILES = {
-    1: {"winograd4": 4, "winograd2": 2},
+    1: {"winograd6": 6, "winograd4": 4, "winograd2": 2},
     2: {"winograd4_s2": 4, "winograd2_s2": 2},
 }
 
@@ -190,13 +191,15 @@ def test_badly_scaled_data_stays_within_the_bound(scale: float, stride: int) -> 
         Conv(rng, 1, 11, 13, c, 19, stride=stride, scale=scale).check()
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("half", [False, True])
-@pytest.mark.parametrize("tile", [4, 2])
-def test_matrices_compute_a_correlation(tile: int, half: bool, stride: int) -> None:
+FAMILIES = [(tile, stride) for stride, tiles in TILES.items() for tile in tiles.values()]
+
+
+@pytest.mark.parametrize("short", [False, True])
+@pytest.mark.parametrize(("tile", "stride"), FAMILIES)
+def test_matrices_compute_a_correlation(tile: int, stride: int, short: bool) -> None:
     rng = np.random.default_rng(tile)
-    a, g, b = winograd_matrices(tile, half, stride)
-    assert len(a) == (tile // 2 if half else tile)
+    a, g, b = winograd_matrices(tile, short, stride)
+    assert len(a) == (SHORT[tile] if short else tile)
     d, k = rng.standard_normal(len(g)), rng.standard_normal(3)
     expected = [d[i * stride : i * stride + 3] @ k for i in range(len(a))]
     np.testing.assert_allclose(a @ ((g @ k) * (b @ d)), expected, atol=1e-12)
@@ -214,13 +217,12 @@ def axis_products(kept: np.ndarray, size: int, stride: int = 1) -> int:
     """Fewest products along one axis, by dynamic programming from its end."""
     best = np.zeros(len(kept) + size, int)
     for at in range(len(kept))[::-1]:
-        tiles = [best[at + length] + points(length, stride) for length in (size, size // 2)]
+        tiles = [best[at + length] + points(length, stride) for length in (size, SHORT[size])]
         best[at] = min(tiles) if kept[at] else best[at + 1]
     return int(best[0])
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("size", [4, 2])
+@pytest.mark.parametrize(("size", "stride"), FAMILIES)
 @pytest.mark.parametrize("seed", range(25))
 def test_tile_cover(seed: int, size: int, stride: int) -> None:
     rng = np.random.default_rng(seed)
@@ -243,12 +245,13 @@ def test_tile_cover(seed: int, size: int, stride: int) -> None:
         assert products(tiles, stride) <= dense, message
 
 
+@pytest.mark.parametrize("size", [6, 4])
 @pytest.mark.parametrize("seed", range(10))
-def test_rows_times_columns_cost_the_product_of_their_runs(seed: int) -> None:
+def test_rows_times_columns_cost_the_product_of_their_runs(seed: int, size: int) -> None:
     rng = np.random.default_rng(seed)
     rows, columns = rng.random(int(rng.integers(1, 30))) < 0.7, rng.random(23) < 0.7
-    tiles = _native.tile_cover(np.outer(rows, columns), 4)
-    assert products(tiles) == axis_products(rows, 4) * axis_products(columns, 4)
+    tiles = _native.tile_cover(np.outer(rows, columns), size)
+    assert products(tiles) == axis_products(rows, size) * axis_products(columns, size)
 
 
 def test_work_and_index_follow_the_tiles() -> None:
@@ -258,7 +261,7 @@ def test_work_and_index_follow_the_tiles() -> None:
     tiles = _native.tile_cover(mask, 4)
     assert products(tiles) < 196 * 36
     assert packed.macs == products(tiles) * 16 * 16
-    assert packed.index_bytes == len(tiles) * 8 + int((~mask).sum()) * 4
+    assert packed.index_bytes == len(tiles) * 16 + int((~mask).sum()) * 4
 
 
 @pytest.mark.parametrize("name", ["stride_h", "dilation_w", "group"])

@@ -24,14 +24,15 @@ TRANSFORM_OPERATIONS = 20
 NETWORK_SAFETY = 8.0
 """Between a random walk of roundings and what two correct engines may differ by."""
 
-# By (tile, stride): the finite points, and how many of them, from the first, serve half a tile.
+# By (tile, stride): the finite points, and how many of them, from the first, serve a short axis.
 _FINITE_POINTS = {
+    (6, 1): (0.0, 0.5, -0.5, 2.0, -2.0, 1.0, -1.0),
     (4, 1): (0.0, 0.625, -0.625, 1.5, -1.5),
     (2, 1): (0.0, 1.0, -1.0),
     (4, 2): (0.375, -0.375, 1.375, -1.375),
     (2, 2): (0.0, 1.0),
 }
-_HALF_POINTS = {(4, 1): 3, (2, 1): 2, (4, 2): 2, (2, 2): 1}
+_SHORT_POINTS = {(6, 1): 5, (4, 1): 3, (2, 1): 2, (4, 2): 2, (2, 2): 1}
 
 
 def gamma(operations: int) -> float:
@@ -40,22 +41,22 @@ def gamma(operations: int) -> float:
 
 
 def winograd_matrices(
-    tile: int, half: bool = False, stride: int = 1
+    tile: int, short: bool = False, stride: int = 1
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """The matrices of an axis with 3 taps: y = A^T ((G g) * (B^T d)).
 
     Args:
-        tile: Outputs of a full tile along one axis, 4 or 2.
-        half: The axis of half as many outputs that shares the full one's transformed weights.
-        stride: 1 or 2.
+        tile: Outputs of a full tile along one axis, 6, 4 or 2.
+        short: The axis of 4, 2 or 1 outputs that shares the full one's transformed weights.
+        stride: 1 or (not with tile 6) 2.
 
     Returns:
-        A^T (m, k), G (k, 3) and B^T (k, k) for m outputs of k = (m - 1) * stride + 3 inputs, m =
-        tile or tile / 2.
+        A^T (m, k), G (k, 3) and B^T (k, k) for m outputs of k = (m - 1) * stride + 3 inputs.
     """
     every = np.array(_FINITE_POINTS[tile, stride])
-    points = every[: _HALF_POINTS[tile, stride]] if half else every
-    size, outputs = len(points) + 1, tile // 2 if half else tile
+    points = every[: _SHORT_POINTS[tile, stride]] if short else every
+    size = len(points) + 1
+    outputs = {6: 4, 4: 2, 2: 1}[tile] if short else tile
     a = np.zeros((outputs, size))
     a[:, :-1] = points[None, :] ** np.arange(outputs)[:, None]
     a[-1, -1] = 1
@@ -98,7 +99,7 @@ def winograd_bound(
     residual add one rounding each: add `gamma(3) * (|bias| + |residual|)`.
 
     Args:
-        tile: Output tile size, 4 or 2.
+        tile: Output tile size, 6, 4 or 2.
         weight: (O, C, 3, 3) float32.
         input_max: (C,) float32, the largest absolute input per channel.
         stride: 1 or 2.
@@ -107,7 +108,7 @@ def winograd_bound(
         (O,) float64: bound of the absolute error per output channel.
     """
     largest = np.zeros(len(weight))
-    axes = [winograd_matrices(tile, half, stride) for half in (False, True)]
+    axes = [winograd_matrices(tile, short, stride) for short in (False, True)]
     for (ay, gy, by), (ax, gx, bx) in itertools.product(axes, axes):
         u = np.abs(np.einsum("ij,ocjk,lk->ocil", gy, weight.astype(np.float64), gx, optimize=True))
         v = np.outer(np.abs(by).sum(1), np.abs(bx).sum(1))
