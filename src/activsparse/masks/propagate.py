@@ -24,18 +24,22 @@ def propagate(score: FloatMap, shape: tuple[int, int]) -> FloatMap:
     Returns:
         float32 (OH, OW).
     """
-    rows = _averaging(score.shape[0], shape[0])
-    columns = _averaging(score.shape[1], shape[1])
-    # The mean over a rectangle is the mean over its rows of the means over its columns.
-    pooled: npt.NDArray[np.float64] = rows @ score.astype(np.float64) @ columns.T
-    return pooled.astype(np.float32)
+    # The mean over a rectangle is the mean over its rows of the means over its columns. Sums in a
+    # fixed order, not a product of matrices: masks must be equal on every machine.
+    rows = _means(score.astype(np.float64), shape[0])
+    return np.ascontiguousarray(_means(rows.T, shape[1]).T, dtype=np.float32)
 
 
-def _averaging(size: int, pooled: int) -> npt.NDArray[np.float64]:
-    """The (pooled, size) matrix whose row i averages the i-th adaptive window."""
+def _means(values: npt.NDArray[np.float64], pooled: int) -> npt.NDArray[np.float64]:
+    """Means of the `pooled` adaptive windows of rows."""
+    size = len(values)
+    if pooled == size:
+        return values
     index = np.arange(pooled)
     start = index * size // pooled
     stop = -(-(index + 1) * size // pooled)
-    position = np.arange(size)
-    inside = (position >= start[:, None]) & (position < stop[:, None])
-    return inside / (stop - start)[:, None]
+    # Every other sum is one of a window; a row of zeros, so that its stop may be the end.
+    bounds = np.stack([start, stop], 1).ravel()
+    sums = np.add.reduceat(np.pad(values, ((0, 1), (0, 0))), bounds, axis=0)[::2]
+    means: npt.NDArray[np.float64] = sums / (stop - start)[:, None]
+    return means
