@@ -236,12 +236,14 @@ def test_copies_and_averages_keep_their_masks(variant):
 
 
 @pytest.mark.parametrize("use_buffers", [False, True])
-def test_exponential_averages_get_the_present_masks(use_buffers):
+@pytest.mark.parametrize("exponential", [False, True])
+def test_averages_of_weights_get_the_present_masks(use_buffers, exponential):
     model = make_net()
     options = {"pattern": "random", "fill": "nearest", "total_steps": 8, "begin": 0.0, "end": 0.9}
     sparsifier = Sparsifier(model, example(), 0.4, **options)
+    averaging = torch.optim.swa_utils.get_ema_multi_avg_fn(0.5) if exponential else None
     average = torch.optim.swa_utils.AveragedModel(
-        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.5), use_buffers=use_buffers
+        model, multi_avg_fn=averaging, use_buffers=use_buffers
     )
     optimizer = torch.optim.SGD(model.parameters(), 0.05)
     for step in range(8):

@@ -25,7 +25,7 @@ class SparsifierState(nn.Module):
         best_step: int64 scalar, the pruning step with the lowest training loss so far, -1 before
             the first.
         best_loss: float32 scalar, that loss.
-        frozen: bool scalar, whether the masks are final.
+        frozen: int64 scalar, 1 once the masks are final.
         bypass: whether forward passes in training mode leave the masks out now. It follows from the
             buffers and the schedule; a plain attribute, because a forward pass must not read a
             tensor.
@@ -44,7 +44,8 @@ class SparsifierState(nn.Module):
         self.register_buffer("step", torch.tensor(0))
         self.register_buffer("best_step", torch.tensor(-1))
         self.register_buffer("best_loss", torch.tensor(float("inf"), dtype=torch.float32))
-        self.register_buffer("frozen", torch.tensor(False))
+        # No bool: torch averages the buffers of weights it averages, and cannot subtract those.
+        self.register_buffer("frozen", torch.tensor(0))
         self.bypass = False
         self.refresh()
         self.register_load_state_dict_post_hook(_refresh_after_load)  # type: ignore[no-untyped-call]
