@@ -16,7 +16,6 @@ import json
 import shlex
 import shutil
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,7 @@ from rich.table import Table
 
 from activsparse import Session
 from activsparse.bench.compare import Comparison, Row
-from activsparse.bench.engines import ENGINES
+from activsparse.bench.engines import ENGINES, is_installed
 from activsparse.bench.machine import summary_line
 from activsparse.cli import main as activsparse
 from activsparse.data import build_data
@@ -41,7 +40,8 @@ console = Console()
 def command(*words: str | Path) -> None:
     """Run one `activsparse` command in this process, showing it as one would type it."""
     line = [str(word) for word in words]
-    console.rule(f"[bold]activsparse {shlex.join(line)}", align="left")
+    console.print()
+    console.print(f"$ activsparse {shlex.join(line)}", style="bold", markup=False, soft_wrap=True)
     status = activsparse(line)
     if status != 0:
         sys.exit(status)
@@ -166,7 +166,7 @@ def main() -> None:
         for name in ("paper", "tiles")
     }
 
-    engines = [name for name in ENGINES if name == "activsparse" or find_spec(name)]
+    engines = [name for name, source in ENGINES.items() if source.reads_onnx and is_installed(name)]
     timings = args.out / "bench.json"
     command(
         *("bench", "--dense", dense, "--sparse", *sparse.values()),

@@ -165,3 +165,93 @@ def test_compiling_for_an_unknown_machine(sparse, tmp_path):
     assert len(result.stderr.splitlines()) == 1
     assert "x86-64-v9" in result.stderr
     assert not path.exists()
+
+
+def test_an_open_input_size_is_given_everywhere(dynamic, tmp_path):
+    size = ["--input-size", "8x8"]
+    out, x = tmp_path / "model.plan", tmp_path / "x.npy"
+    np.save(x, np.zeros((1, 3, 8, 8), np.float32))
+    for verb in (
+        ["explain", dynamic, "--repeat", 1],
+        ["verify", dynamic],
+        ["run", dynamic, "--input", x, "--output", tmp_path / "y.npy"],
+        ["compile", dynamic, "--out", out],
+        ["bench", "--dense", dynamic, "--repeat", 1],
+    ):
+        assert cli.main([str(word) for word in (*verb, *size)]) == 0
+    assert np.load(tmp_path / "y.npy").shape == (1, 4, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["explain", "{plan}", "--no-tune"], "cannot change a compiled plan"),
+        (["explain", "{plan}", "--input-size", "9x9"], "input size of a plan is settled"),
+        (["compile", "{plan}", "--out", "other.plan"], "is a compiled plan already"),
+        (["mask", "{plan}", "--sparsity", "0.3", "--out", "o.onnx"], "is a compiled plan"),
+        (["explain", "{plan}", "--json", "no/such/folder.json"], "cannot be written"),
+        (["run", "{plan}", "--input", "{objects}", "--output", "y.npy"], "Object arrays"),
+        (
+            ["run", "{plan}", "--input", "{hwc}", "--output", "y.npy"],
+            "np.moveaxis(x, -1, -3)[None]",
+        ),
+    ],
+)
+def test_misuse_is_one_line(plan, tmp_path, capsys, words, message):
+    files = {"plan": plan, "objects": tmp_path / "o.npy", "hwc": tmp_path / "hwc.npy"}
+    np.save(files["objects"], np.array([None, 1], object), allow_pickle=True)
+    np.save(files["hwc"], np.zeros((8, 8, 3), np.float32))
+    assert cli.main([word.format(**files) for word in words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+@pytest.mark.parametrize("threads", ["two", 1.5, 0])
+def test_threads_are_a_whole_number(sparse, threads):
+    from activsparse import Session
+    from activsparse.errors import ActivsparseError
+
+    with pytest.raises(ActivsparseError, match="must be a whole number"):
+        Session(sparse, threads=threads)
+
+
+def test_errors_of_the_system_without_a_file_are_one_line(monkeypatch, capsys):
+    def fail(args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("activsparse.cli.explain.run", fail)
+    assert cli.main(["explain", "model.onnx"]) == 2
+    assert capsys.readouterr().err == "activsparse: error: No space left on device\n"
+
+
+def with_mask(path, mask):
+    import onnx
+
+    model = onnx.load(path)
+    constant = next(t for t in model.graph.initializer if t.name.endswith(".activation_mask"))
+    mask = np.asarray(mask, np.float32)[None, None]
+    constant.CopyFrom(onnx.numpy_helper.from_array(mask, constant.name))
+    onnx.save(model, path)
+    return path
+
+
+def test_a_mask_for_another_size_says_both(sparse, capsys):
+    assert cli.main(["explain", str(with_mask(sparse, np.eye(7)))]) == 2
+    error = capsys.readouterr().err
+    assert "1x4x8x8" in error
+    assert "1x1x7x7" in error
+
+
+def test_a_mask_that_keeps_nothing_is_told(sparse, caplog):
+    assert cli.main(["explain", str(with_mask(sparse, np.zeros((8, 8)))), "--repeat", "1"]) == 0
+    assert "keeps no position" in caplog.text
+
+
+def test_what_only_looks_like_a_mask_is_not_replaced(sparse, tmp_path, capsys):
+    path = with_mask(sparse, np.full((8, 8), 0.5))
+    out = tmp_path / "out.onnx"
+    words = ["mask", path, "--replace", "--include-stem", "--sparsity", "0.3", "--out", out]
+    assert cli.main([str(word) for word in words]) == 2
+    error = capsys.readouterr().err
+    assert "sparse.onnx: constant 'conv.activation_mask' has the name of a mask" in error
+    assert not out.exists()

@@ -123,7 +123,7 @@ def delete(folder):
         (None, [*ARGUMENTS, "--skip", "*"], "no convolution is left to mask"),
         (None, [*ARGUMENTS, "--kernel-sizes", "3"], "'3' is no size; write HEIGHTxWIDTH"),
         (None, [*ARGUMENTS, "--seed", "-1"], "'-1' is no whole number"),
-        (None, [*ARGUMENTS, "--block", "0"], "'0' is no whole number from 1 on"),
+        (None, [*ARGUMENTS, "--block", "0"], "'0' is not a whole number above 0"),
         (None, ["--sparsity", "0.3"], "required: --out"),
     ],
 )
@@ -137,3 +137,11 @@ def test_bad_input_is_one_line_and_leaves_nothing(folder, damage, arguments, mes
     assert result.stderr.count("\n") == 1
     assert result.stdout == ""
     assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_layers_that_would_lose_all_are_named_at_once(folder):
+    options = ["--sparsity", "0.999", "--pattern", "random", "--include-stem"]
+    result = mask(folder, "dense.onnx", *options, "--out", "masked.onnx", "--input-size", "20x24")
+    assert result.returncode == 2
+    assert "dense.onnx: sparsity 0.999 keeps no position of: " in result.stderr
+    assert "first (20x24), second (20x24)" in result.stderr

@@ -114,7 +114,7 @@ def test_open_input_size():
         ({"pattern": "random", "block": 0}, "block 0: must be at least 1"),
         (
             {"pattern": "random", "block": 99, "sparsity": 0.6},
-            "layer second: sparsity 0.6 keeps none of 12x10",
+            r"m.onnx: sparsity 0.6 keeps no position of: second \(12x10\)",
         ),
     ],
 )

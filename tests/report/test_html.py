@@ -16,6 +16,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from activsparse.errors import ActivsparseError
+from activsparse.masks import nearest_source
 from activsparse.report import Report, masks_of, render, write
 from activsparse.report.plots import mask_image
 
@@ -116,6 +117,28 @@ def test_masks_are_read_from_the_onnx_file(tmp_path: Path):
     masks = masks_of(tmp_path / "m.onnx")
     assert list(masks) == ["features.3.conv"]
     np.testing.assert_array_equal(masks["features.3.conv"], mask)
+
+
+def test_masks_that_fill_are_read_too(tmp_path: Path):
+    mask = np.array([[1, 0, 1], [0, 1, 1]], bool)
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    g (float[1, 2, 2, 3] x) => (float[1, 2, 2, 3] y)
+    <int64[3] flat = {0, 0, -1}, int64[4] back = {0, 0, 2, 3}>
+    {
+        a = Reshape(x, flat)
+        b = Gather<axis = 2>(a, source)
+        y = Reshape(b, back)
+    }"""
+    model = onnx.parser.parse_model(text)
+    model.graph.node[1].input[1] = "conv.activation_source"
+    source = numpy_helper.from_array(
+        nearest_source(mask).astype(np.int64), "conv.activation_source"
+    )
+    model.graph.initializer.append(source)
+    onnx.save(model, tmp_path / "m.onnx")
+    masks = masks_of(tmp_path / "m.onnx")
+    assert list(masks) == ["conv"]
+    np.testing.assert_array_equal(masks["conv"], mask)
 
 
 def test_unwritable_output_is_an_error_and_leaves_nothing(report: Report, tmp_path: Path):

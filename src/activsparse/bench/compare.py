@@ -14,6 +14,7 @@ from activsparse.bench.engines import Engine, engine_class
 from activsparse.bench.engines.base import Array
 from activsparse.bench.machine import describe_machine
 from activsparse.bench.timing import Timing, time_interleaved
+from activsparse.engine.input_size import shapes_at
 from activsparse.engine.plan_file import is_plan
 from activsparse.errors import ActivsparseError
 from activsparse.files import require_file
@@ -78,6 +79,7 @@ def compare(
     threads: int,
     repeat: int,
     seed: int = 0,
+    input_size: tuple[int, int] | None = None,
     peers_on_sparse: bool = True,
     session: Mapping[str, Any] | None = None,
     advance: Callable[[int], None] = lambda samples: None,
@@ -91,6 +93,7 @@ def compare(
         threads: threads every engine may use.
         repeat: timed runs per model and engine.
         seed: of the standard-normal inputs.
+        input_size: (H, W) of models that leave them open.
         peers_on_sparse: whether the other engines run the masked models too; it costs them more
             time than the dense one does.
         session: further arguments of our engine's `Session`.
@@ -112,6 +115,7 @@ def compare(
             own if variant == "sparse" else names,
             threads,
             seed,
+            input_size,
             session or {},
         )
     ]
@@ -129,6 +133,7 @@ def _load(
     engines: Sequence[str],
     threads: int,
     seed: int,
+    input_size: tuple[int, int] | None,
     session: Mapping[str, Any],
 ) -> list[_Contender]:
     from activsparse.bench.engines.onnxruntime import OnnxRuntime, static_input_shapes
@@ -138,13 +143,16 @@ def _load(
             f"{path}: only this engine runs compiled plans; name the ONNX model, "
             "or time the plan alone with: activsparse explain"
         )
-    shapes = static_input_shapes(path)
+    given = shapes_at(path, input_size) if input_size else None
+    shapes = static_input_shapes(path, given)
     rng = np.random.default_rng(seed)
     inputs = [rng.standard_normal(shape, dtype=np.float32) for shape in shapes]
     expected = OnnxRuntime(path, threads, shapes).run(inputs)
     contenders = []
     for name in engines:
-        options = session if name == OWN_ENGINE else {}
+        options = dict(session) if name == OWN_ENGINE else {}
+        if given and name == OWN_ENGINE:
+            options["named_shapes"] = given
         engine = engine_class(name)(path, threads, shapes, **options)
         error = largest_difference(engine.run(inputs), expected, f"{path}: engine {name}")
         call = partial(engine.run, inputs)

@@ -153,8 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        if error.filename is None:
-            raise
-        return _fail(f"{error.filename}: {error.strerror}")
+        cause = error.strerror or str(error) or type(error).__name__
+        return _fail(cause if error.filename is None else f"{error.filename}: {cause}")
     except KeyboardInterrupt:
         return 130

@@ -6,7 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from activsparse.cli.engine_options import add_choice_options, add_isa_option, positive
+from activsparse.cli.engine_options import (
+    add_choice_options,
+    add_input_size_option,
+    add_isa_option,
+    positive,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -61,6 +66,7 @@ def add_parser(subparsers: Any) -> None:
         action="store_true",
         help="do not run masked models on the other engines, which gain nothing by masks",
     )
+    add_input_size_option(parser)
     add_isa_option(parser)
     add_choice_options(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
@@ -111,6 +117,7 @@ def _measure(args: argparse.Namespace) -> Comparison:
             args.engines,
             threads=args.threads,
             repeat=args.repeat,
+            input_size=args.input_size,
             peers_on_sparse=not args.peers_dense_only,
             # All algorithms are measured, however long it takes: figures must not depend on
             # whether this is the first run.

@@ -6,7 +6,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from activsparse.cli.engine_options import add_choice_options, choice_options, positive
+from activsparse.cli.engine_options import (
+    add_choice_options,
+    add_input_size_option,
+    choice_options,
+    input_shapes,
+    positive,
+)
 
 __all__ = ["add_parser", "run"]
 
@@ -37,6 +43,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="N",
         help="threads a session of the plan uses unless told otherwise (default: 1)",
     )
+    add_input_size_option(parser)
     add_choice_options(parser)
 
 
@@ -47,7 +54,12 @@ def run(args: argparse.Namespace) -> int:
     from activsparse.engine.compile import compile_file
 
     plan = compile_file(
-        args.model, args.out, target=args.target, threads=args.threads, **choice_options(args)
+        args.model,
+        args.out,
+        target=args.target,
+        threads=args.threads,
+        input_shapes=input_shapes(args, args.model),
+        **choice_options(args),
     )
     size = args.out.stat().st_size / 1e6
     Console(highlight=False).print(

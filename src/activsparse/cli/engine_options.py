@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import re
+from pathlib import Path
 from typing import Any
 
 __all__ = [
     "add_choice_options",
     "add_engine_options",
+    "add_input_size_option",
     "add_isa_option",
     "add_winograd_option",
     "choice_options",
+    "image_size",
+    "input_shapes",
     "positive",
     "session_options",
 ]
@@ -23,8 +28,17 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def image_size(text: str) -> tuple[int, int]:
+    """Parse HEIGHTxWIDTH."""
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write HEIGHTxWIDTH, such as 3x3")
+    return int(match[1]), int(match[2])
+
+
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    """Add --isa, --threads, --fallback, --no-winograd and --no-tune."""
+    """Add --input-size, --isa, --threads, --fallback, --no-winograd and --no-tune."""
+    add_input_size_option(parser)
     add_isa_option(parser)
     parser.add_argument(
         "--threads",
@@ -38,6 +52,25 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         help="let ONNX Runtime compute operators this engine does not know (default: an error)",
     )
     add_choice_options(parser)
+
+
+def add_input_size_option(parser: argparse.ArgumentParser) -> None:
+    """Add --input-size."""
+    parser.add_argument(
+        "--input-size",
+        metavar="HxW",
+        type=image_size,
+        help="input height and width for a model that leaves them open",
+    )
+
+
+def input_shapes(args: argparse.Namespace, model: Path) -> dict[str, tuple[int, ...]] | None:
+    """Return the `input_shapes` of `Session` that --input-size asks for."""
+    if args.input_size is None:
+        return None
+    from activsparse.engine.input_size import shapes_at
+
+    return shapes_at(model, args.input_size)
 
 
 def add_isa_option(parser: argparse.ArgumentParser) -> None:
@@ -73,7 +106,13 @@ def add_winograd_option(parser: argparse.ArgumentParser) -> None:
 def session_options(args: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of `Session` that `add_engine_options` asked for."""
     fallback = {"fallback": args.fallback} if args.fallback else {}
-    return {"threads": args.threads, "isa": args.isa, **fallback, **choice_options(args)}
+    return {
+        "threads": args.threads,
+        "isa": args.isa,
+        "input_shapes": input_shapes(args, args.model),
+        **fallback,
+        **choice_options(args),
+    }
 
 
 def choice_options(args: argparse.Namespace) -> dict[str, Any]:

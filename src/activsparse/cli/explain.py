@@ -23,7 +23,9 @@ def add_parser(subparsers: Any) -> None:
         "explain",
         help="say per layer what is skipped, how, and what it saves",
         description="List every operator of the compiled model: its algorithm and kernel, the "
-        "sparsity its mask asks for, the share of work it really saves, and the time it takes.",
+        "sparsity its mask asks for, the share of the algorithm's work it really saves, and the "
+        "time it takes. MMAC are the millions of multiply-adds done, 'of direct' their share of "
+        "what a direct convolution without mask does: Winograd needs a fraction, mask or no mask.",
     )
     parser.add_argument("model", type=Path, metavar="MODEL", help="an ONNX model or a plan")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows as JSON")
@@ -49,12 +51,19 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Profile the model and print the table; 1 with --strict where a mask is wasted."""
+    from contextlib import nullcontext
+
     from rich.console import Console
 
     from activsparse import Session
+    from activsparse.files import atomic_path
 
-    session = Session(args.model, **session_options(args))
-    rows = session.profile(args.repeat)
+    # The output is opened first: better to fail now than after the work.
+    with atomic_path(args.json) if args.json else nullcontext() as json_path:
+        session = Session(args.model, **session_options(args))
+        rows = session.profile(args.repeat)
+        if json_path is not None:
+            _write_json(json_path, session, rows)
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = max(console.width, 200)  # piped output is for programs and long lines
@@ -62,8 +71,6 @@ def run(args: argparse.Namespace) -> int:
     console.print(_totals(session, rows), soft_wrap=True)
     if args.candidates:
         console.print(_candidates(rows))
-    if args.json is not None:
-        _write_json(args.json, session, rows)
     wasted = [row for row in rows if row.wastes_mask]
     for row in wasted:
         console.print(
@@ -81,7 +88,7 @@ def _table(session: Session, rows: list[NodeReport]) -> Table:
     )
     for heading in ("layer", "operator", "result", "algorithm", "kernel"):
         table.add_column(heading, overflow="fold")
-    for heading in ("requested", "achieved", "MMAC", "of dense", "KiB", "ms"):
+    for heading in ("requested", "work saved", "MMAC", "of direct", "KiB", "ms"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("skipping", overflow="fold")
     for row in rows:
@@ -96,7 +103,7 @@ def _table(session: Session, rows: list[NodeReport]) -> Table:
             f"{row.macs / 1e6:.2f}" if row.macs else "",
             _share(row.macs / row.dense_macs) if row.dense_macs and row.macs else "",
             f"{(row.weight_bytes + row.index_bytes) / 1024:.1f}",
-            "" if row.time_ms is None else f"{row.time_ms:.3f}",
+            "" if row.time_ms is None else _ms(row.time_ms),
             "[green]yes[/]" if row.eligible else escape(row.reason),
         )
     return table
@@ -129,8 +136,13 @@ def _candidate(times: dict[str, float | None], name: str, chosen: str) -> str:
     if name not in times:
         return ""
     ms = times[name]
-    text = "-" if ms is None else f"{ms:.3f}"
+    text = "-" if ms is None else _ms(ms)
     return f"[bold]{text}*[/]" if name == chosen else text
+
+
+def _ms(value: float) -> str:
+    """Three digits at least, for small operators take microseconds or less."""
+    return f"{value:.3f}" if value >= 0.1 else f"{value:.2g}"
 
 
 def _share(value: float | None) -> str:
@@ -150,9 +162,11 @@ def _summary(session: Session, rows: list[NodeReport]) -> dict[str, Any]:
 
 def _totals(session: Session, rows: list[NodeReport]) -> str:
     total = _summary(session, rows)
+    masked = sum(row.requested is not None for row in rows)
     return (
-        f"total {total['time_ms']:.3f} ms, "
-        f"{total['macs'] / 1e6:.1f} of {total['dense_macs'] / 1e6:.1f} MMAC; "
+        f"{f'{masked} operators with masks' if masked else 'no masks: a dense model'}; "
+        f"total {_ms(total['time_ms'])} ms, {total['macs'] / 1e6:.1f} MMAC done "
+        f"(direct convolution without masks: {total['dense_macs'] / 1e6:.1f}); "
         f"weights {total['weight_bytes'] / 2**20:.2f} MiB, "
         f"index data {total['index_bytes'] / 2**20:.3f} MiB, "
         f"activations {total['arena_bytes'] / 2**20:.2f} MiB"
@@ -163,13 +177,10 @@ def _write_json(path: Path, session: Session, rows: list[NodeReport]) -> None:
     import json
     from dataclasses import asdict
 
-    from activsparse.files import atomic_path
-
     content = {
         "isa": session.isa,
         "threads": session.threads,
         "total": _summary(session, rows),
         "nodes": [asdict(row) for row in rows],
     }
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+    path.write_text(json.dumps(content, indent=2) + "\n")

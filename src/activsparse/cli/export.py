@@ -75,9 +75,9 @@ def run(args: argparse.Namespace) -> int:
             dynamic_batch=args.dynamic_batch,
             verify=not args.no_verify,
         )
-        save_model(exported.model, files[Path(args.out)])
+        save_model(exported.model, files[Path(args.out)], args.out)
         if args.dense:
-            save_model(without_masks(exported.model), files[Path(args.dense)])
+            save_model(without_masks(exported.model), files[Path(args.dense)], args.dense)
         if args.header:
             text = header_text(exported.masks, Path(args.header).name)
             files[Path(args.header)].write_text(text, encoding="ascii")

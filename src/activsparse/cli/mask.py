@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import re
 from typing import TYPE_CHECKING
 
+from activsparse.cli.engine_options import add_input_size_option, image_size, positive
+
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from activsparse.export.mask import MaskReport
@@ -44,7 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument(
         "--block",
-        type=_positive,
+        type=positive,
         default=1,
         help="pattern random: drop aligned squares of this side (default: 1)",
     )
@@ -81,7 +83,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     layers.add_argument(
         "--kernel-sizes",
         metavar="HxW",
-        type=_size,
+        type=image_size,
         nargs="+",
         action="extend",
         default=[],
@@ -96,12 +98,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action="store_true",
         help="mask layers whose positions are the answer too, as in detectors",
     )
-    parser.add_argument(
-        "--input-size",
-        metavar="HxW",
-        type=_size,
-        help="input height and width for a model that leaves them open; fixes the model to them",
-    )
+    add_input_size_option(parser)
     parser.add_argument(
         "--seed", type=_natural, default=0, help="pattern random: of the score map (default: 0)"
     )
@@ -114,11 +111,17 @@ def run(args: argparse.Namespace) -> int:
     """Mask the model and print a table of its layers."""
     from rich.console import Console
 
+    from activsparse.engine.plan_file import is_plan
+    from activsparse.errors import ActivsparseError
     from activsparse.export.mask import mask_model
     from activsparse.export.model_file import read_model, write_model
     from activsparse.masks.pattern import check_sparsity
 
     check_sparsity(args.sparsity)
+    if is_plan(args.model):
+        raise ActivsparseError(
+            f"{args.model}: is a compiled plan; name the ONNX model it was made from"
+        )
     masked, report = mask_model(
         read_model(args.model),
         args.sparsity,
@@ -140,9 +143,11 @@ def run(args: argparse.Namespace) -> int:
     write_model(masked, args.out)
     console = Console()
     console.print(_table(report))
+    if far_off := [layer.name for layer in report.layers if layer.is_far_off]:
+        what = "More than 0.1 off (small maps allow few steps; other layers make up for it)"
+        _print_names(console, what, far_off)
     for reason, names in _dense_by_reason(report).items():
-        shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
-        console.print(f"Dense, {reason}: {len(names)} ({shown})", markup=False, highlight=False)
+        _print_names(console, f"Dense, {reason}", names)
     console.print(f"Wrote {args.out}", markup=False, highlight=False)
     return 0
 
@@ -157,7 +162,7 @@ def _table(report: MaskReport) -> Table:
     table.add_column("output", justify="right")
     table.add_column("pattern")
     table.add_column("requested", f"{report.requested:.3f}", justify="right")
-    table.add_column("achieved", f"{report.achieved:.3f}", justify="right")
+    table.add_column("skipped", f"{report.achieved:.3f}", justify="right")
     for layer in report.layers:
         shape = layer.shape
         table.add_row(
@@ -171,6 +176,11 @@ def _table(report: MaskReport) -> Table:
     return table
 
 
+def _print_names(console: Console, what: str, names: list[str]) -> None:
+    shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+    console.print(f"{what}: {len(names)} ({shown})", markup=False, highlight=False)
+
+
 def _dense_by_reason(report: MaskReport) -> dict[str, list[str]]:
     reasons: dict[str, list[str]] = {}
     for name, reason in report.dense.items():
@@ -178,20 +188,7 @@ def _dense_by_reason(report: MaskReport) -> dict[str, list[str]]:
     return reasons
 
 
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; write HEIGHTxWIDTH, such as 3x3")
-    return int(match[1]), int(match[2])
-
-
 def _natural(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
     return int(text)

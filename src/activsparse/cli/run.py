@@ -48,7 +48,11 @@ def run(args: argparse.Namespace) -> int:
     try:
         x = np.load(file, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
-        raise ActivsparseError(f"{file}: not a .npy file; write it with numpy.save") from error
+        cause = " ".join(str(error).split())
+        raise ActivsparseError(
+            f"{file}: no whole .npy file of numbers ({cause}); write a float32 array to it with "
+            "numpy.save"
+        ) from error
     if not isinstance(x, np.ndarray):
         raise ActivsparseError(f"{file}: holds several arrays; write one with numpy.save")
     result = Session(args.model, **session_options(args)).run(x)

@@ -46,7 +46,10 @@ def run(args: argparse.Namespace) -> int:
             f"{args.model}: ONNX Runtime cannot run a compiled plan; "
             "name the model it was compiled from: activsparse verify MODEL.onnx --plan PLAN"
         )
-    session = Session(args.plan or args.model, **session_options(args))
+    options = session_options(args)
+    if args.plan:
+        options["input_shapes"] = None  # settled in the plan
+    session = Session(args.plan or args.model, **options)
     rows = compare_with_onnxruntime(args.model, session, args.seed)
     console = Console(soft_wrap=True, highlight=False)
     for row in rows:

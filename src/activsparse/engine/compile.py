@@ -9,7 +9,7 @@ from dataclasses import replace
 from activsparse import _native
 from activsparse.engine.measure import AUTO, choosing
 from activsparse.engine.plan import Plan, compile_plan
-from activsparse.engine.plan_file import write_plan
+from activsparse.engine.plan_file import is_plan, write_plan
 from activsparse.errors import ActivsparseError
 
 __all__ = ["ISA_VARIABLE", "NATIVE", "TARGETS", "compile_file", "compile_model", "target_isa"]
@@ -59,6 +59,10 @@ def compile_model(
         ActivsparseError: as `Session` does; or measurements are asked for, of an instruction set
             that is not this machine's.
     """
+    if is_plan(path):
+        raise ActivsparseError(
+            f"{os.fspath(path)}: is a compiled plan already; name the ONNX model it was made from"
+        )
     with choosing(algorithm, tune, winograd, isa, threads) as choose:
         plan = compile_plan(path, isa, input_shapes, choose, fuse=algorithm is None)
     return replace(plan, threads=threads)

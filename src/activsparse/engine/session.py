@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -71,8 +72,8 @@ class Session:
             ActivsparseError: the file cannot be read, holds something the engine does not run, or
                 an option is not possible here.
         """
-        if threads is not None and threads < 1:
-            raise ActivsparseError(f"threads={threads}: at least one thread is needed")
+        if threads is not None and (not isinstance(threads, Integral) or threads < 1):
+            raise ActivsparseError(f"threads={threads!r}: must be a whole number, at least 1")
         if fallback not in (None, "onnxruntime"):
             raise ActivsparseError(f"fallback={fallback!r}: only 'onnxruntime' is known")
         self._name = os.fspath(path)
@@ -84,7 +85,7 @@ class Session:
                 "isa": None if isa == plan.isa else isa,
                 "input_shapes": input_shapes,
                 "algorithm": algorithm,
-                "tune": True if tune is True else None,
+                "tune": None if tune == AUTO else tune,
                 "winograd": None if winograd else False,
                 "fallback": fallback,
             }
@@ -244,7 +245,23 @@ class Session:
         if array.shape != shape:
             raise ActivsparseError(
                 f"{self._name}: input '{name}' has shape {array.shape}, "
-                f"the model takes {shape}; reshape it, "
-                "or compile with input_shapes if the file leaves sizes open"
+                f"the model takes {shape}; {_shape_remedy(array.shape, shape)}"
             )
         return np.ascontiguousarray(array)
+
+
+def _shape_remedy(given: tuple[int, ...], wanted: Shape) -> str:
+    """What to do about an input of the wrong shape."""
+    if len(wanted) == 4:
+        n, c, h, w = wanted
+        turned = "np.moveaxis(x, -1, -3)"
+        remedies = {
+            (c, h, w): "x[None]",
+            (h, w, c): f"{turned}[None]",
+            (n, h, w, c): turned,
+            (h, w): "x[None, None]",
+        }
+        expression = remedies.get(given)
+        if expression is not None and (n == 1 or len(given) == 4) and (len(given) > 2 or c == 1):
+            return f"pass {expression}"
+    return "reshape it, or compile with input_shapes if the file leaves sizes open"

@@ -13,7 +13,7 @@ import onnx
 
 from activsparse.errors import ActivsparseError
 from activsparse.export.convs import OPEN_SIZE, OnnxConv, find_convs
-from activsparse.export.insert import insert_mask, remove_masks
+from activsparse.export.insert import MASK_SUFFIX, SOURCE_SUFFIX, insert_mask, remove_masks
 from activsparse.masks import (
     ConvShape,
     FloatMap,
@@ -21,6 +21,7 @@ from activsparse.masks import (
     random_score,
     sparsity_of,
 )
+from activsparse.masks.pattern import NothingKeptError
 
 __all__ = ["FILLS", "REQUESTED_KEY", "SITES", "MaskReport", "MaskedLayer", "mask_model"]
 
@@ -41,6 +42,11 @@ class MaskedLayer:
     pattern: str
     requested: float
     achieved: float
+
+    @property
+    def is_far_off(self) -> bool:
+        """Whether the layer alone misses the request by more than a tenth of its positions."""
+        return abs(self.achieved - self.requested) > 0.1
 
 
 @dataclass(frozen=True)
@@ -126,6 +132,7 @@ def mask_model(
             f"{name}: holds {present} masks already; use --replace to put new ones in their place"
         )
 
+    _refuse_leftovers(masked, name)
     convs = find_convs(masked)
     dense = _dense_layers(
         convs, skip, only, kernel_sizes, include_stem, include_shortcuts, include_head, name
@@ -134,16 +141,20 @@ def mask_model(
     if not layers:
         raise _nothing_left(dense, name)
     shapes = [shape for _, shape in layers]
-    found = layouts(
-        shapes,
-        sparsity,
-        pattern,
-        phases=[conv.phase for conv, _ in layers],
-        score=_score(masked, seed, name) if pattern == "random" else None,
-        block=block,
-        names=[conv.name for conv, _ in layers],
-        inputs=_inputs([conv for conv, _ in layers], site, fill),
-    )
+    score = _score(masked, seed, name) if pattern == "random" else None
+    try:
+        found = layouts(
+            shapes,
+            sparsity,
+            pattern,
+            phases=[conv.phase for conv, _ in layers],
+            score=score,
+            block=block,
+            names=[conv.name for conv, _ in layers],
+            inputs=_inputs([conv for conv, _ in layers], site, fill),
+        )
+    except NothingKeptError as error:
+        raise NothingKeptError(f"{name}: {error}") from error
     report = MaskReport([], dense)
     for (conv, shape), layout in zip(layers, found, strict=True):
         insert_mask(masked, conv, layout.mask, site, fill)
@@ -204,6 +215,15 @@ def _inputs(convs: Sequence[OnnxConv], site: str, fill: str) -> list[int | None]
         if site == "norm" or conv.norm_output == conv.conv_output
     }
     return [zeros.get(conv.source) if conv.source is not None else None for conv in convs]
+
+
+def _refuse_leftovers(model: onnx.ModelProto, name: str) -> None:
+    for tensor in model.graph.initializer:
+        if tensor.name.endswith((MASK_SUFFIX, SOURCE_SUFFIX)):
+            raise ActivsparseError(
+                f"{name}: constant {tensor.name!r} has the name of a mask, but is none (a mask has "
+                "shape (1, 1, OH, OW) and holds 0 and 1 only); start from the dense model"
+            )
 
 
 def _nothing_left(dense: dict[str, str], name: str) -> ActivsparseError:

@@ -44,18 +44,20 @@ def write_model(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
         ActivsparseError: the model is not valid, too large for one file, or the path not writable.
     """
     with atomic_path(path) as temporary:
-        save_model(model, temporary)
+        save_model(model, temporary, path)
 
 
-def save_model(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
-    """Check a model and write it to a temporary file that the caller renames.
+def save_model(
+    model: onnx.ModelProto, temporary: str | os.PathLike[str], path: str | os.PathLike[str]
+) -> None:
+    """Check a model and write it to a temporary file that the caller renames to `path`.
 
     Raises:
         ActivsparseError: the model is not valid, or too large for one file.
     """
     _check(model, path, "please report this")
     try:
-        onnx.save(model, path)
+        onnx.save(model, temporary)
     except ValueError as error:
         raise ActivsparseError(
             f"{path}: cannot be written ({_first_line(error)}); one ONNX file holds up to 2 GB"

@@ -19,7 +19,7 @@ from activsparse.masks.arrays import FloatMap, Mask
 from activsparse.masks.budget import Choices, choose
 from activsparse.masks.latency import layer_cost
 from activsparse.masks.options import Option, options
-from activsparse.masks.pattern import check_sparsity, make_mask, sparsity_of
+from activsparse.masks.pattern import NothingKeptError, check_sparsity, make_mask, sparsity_of
 from activsparse.masks.shape import ConvShape
 
 FloatArray = npt.NDArray[np.float64]
@@ -221,6 +221,7 @@ def _by_score(
 ) -> list[Mask]:
     """Layer by layer; what blocks miss of the request is carried to the next one."""
     masks = []
+    emptied = []
     carry = 0.0
     for layer, wanted, name in zip(layers, requested, names, strict=True):
         target = wanted
@@ -233,8 +234,16 @@ def _by_score(
             except ActivsparseError:
                 # No layer is emptied to make up for others.
                 mask = make_mask(pattern, layer.output, wanted, score=score, block=block)
+        except NothingKeptError:
+            emptied.append(f"{name} ({layer.output[0]}x{layer.output[1]})")
+            continue
         except ActivsparseError as error:
             raise ActivsparseError(f"layer {name}: {error}") from error
         masks.append(mask)
         carry += wanted - sparsity_of(mask)
+    if emptied:
+        raise NothingKeptError(
+            f"sparsity {max(requested):g} keeps no position of: {', '.join(emptied)}; "
+            "lower it or skip these layers"
+        )
     return masks

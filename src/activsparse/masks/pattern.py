@@ -11,7 +11,20 @@ from activsparse.masks.select import select
 from activsparse.masks.shape import ConvShape
 from activsparse.masks.tiles import TOLERANCE, tiles
 
-__all__ = ["PATTERNS", "ConvShape", "auto_pattern", "check_sparsity", "make_mask", "sparsity_of"]
+__all__ = [
+    "PATTERNS",
+    "ConvShape",
+    "NothingKeptError",
+    "auto_pattern",
+    "check_sparsity",
+    "make_mask",
+    "sparsity_of",
+]
+
+
+class NothingKeptError(ActivsparseError):
+    """A mask would drop every position of a layer."""
+
 
 PATTERNS = ("random", "lattice", "tiles", "auto")
 
@@ -85,7 +98,7 @@ def make_mask(
     else:
         raise ActivsparseError(f"pattern {pattern!r}: unknown; choose one of {', '.join(PATTERNS)}")
     if not mask.any():
-        raise ActivsparseError(
+        raise NothingKeptError(
             f"sparsity {sparsity:g} keeps none of {shape[0]}x{shape[1]} positions; "
             "lower it or skip the layer"
         )

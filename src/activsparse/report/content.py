@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Layer", "Report", "Variant", "layers_of", "masks_of"]
 
-MASK_SUFFIX = ".activation_mask"
-
 
 @dataclass(frozen=True)
 class Layer:
@@ -102,15 +100,33 @@ class Report:
 
 
 def masks_of(model: str | Path) -> dict[str, npt.NDArray[np.bool_]]:
-    """Read the masks out of an ONNX file: layer name to bool map (OH, OW), True = computed."""
-    import onnx
-    from onnx import numpy_helper
+    """Read the masks out of an ONNX file: layer name to bool map (OH, OW), True = computed.
 
-    return {
-        tensor.name.removesuffix(MASK_SUFFIX): numpy_helper.to_array(tensor)[0, 0] != 0
-        for tensor in onnx.load(require_file(model)).graph.initializer
-        if tensor.name.endswith(MASK_SUFFIX)
+    Where skipped positions are filled, those that hold their own value are the computed ones.
+    """
+    import onnx
+
+    from activsparse.export.graph import GraphIndex
+    from activsparse.export.insert import MASK_SUFFIX, SOURCE_SUFFIX, find_masks
+
+    proto = onnx.shape_inference.infer_shapes(onnx.load(require_file(model)))
+    sizes = {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*proto.graph.value_info, *proto.graph.output)
     }
+    index = GraphIndex(proto.graph)
+    masks = {}
+    for found in find_masks(proto.graph):
+        name = found.constant.removesuffix(MASK_SUFFIX).removesuffix(SOURCE_SUFFIX)
+        tensor = index.constant(found.constant)
+        if tensor is None or name == found.constant:
+            continue
+        value = onnx.numpy_helper.to_array(tensor)
+        if found.fill == "zero":
+            masks[name] = value[0, 0] != 0
+        else:
+            masks[name] = (value == np.arange(value.size)).reshape(sizes[found.after][-2:])
+    return masks
 
 
 def layers_of(nodes: Sequence[NodeReport]) -> list[Layer]:

@@ -123,7 +123,10 @@ def latency_bars(report: Report) -> str:
 
 
 def sparsity_bars(report: Report) -> str:
-    """Work skipped per layer and variant; a line marks the share of positions the mask drops."""
+    """Work skipped per layer and variant, a cross where it is none.
+
+    A line marks the share of positions the mask drops.
+    """
     sparse = [variant for variant in report.variants if variant.layers]
     names = list(dict.fromkeys(layer.name for variant in sparse for layer in variant.layers))
     width = 0.8 / len(sparse)
@@ -136,6 +139,9 @@ def sparsity_bars(report: Report) -> str:
             x = x + (place - (len(sparse) - 1) / 2) * width
             achieved = [layer.achieved for layer in variant.layers]
             axes.bar(x, achieved, width * 0.9, color=_colour(report, variant), label=variant.name)
+            # A layer of which nothing is skipped would be a gap, as if it were left out.
+            zero = [position for position, share in zip(x, achieved, strict=True) if share < 0.005]
+            axes.plot(zero, [0.0] * len(zero), "x", color=_colour(report, variant), clip_on=False)
             dropped = [layer.requested for layer in variant.layers]
             axes.hlines(dropped, x - width / 2, x + width / 2, color=INK, linewidth=1.2)
         axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")

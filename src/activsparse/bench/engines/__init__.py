@@ -16,11 +16,19 @@ __all__ = ["ENGINES", "Engine", "Source", "engine_class", "is_installed"]
 
 
 class Source(NamedTuple):
-    """Where an engine comes from: its class, its Python package, and the extra that installs it."""
+    """Where an engine comes from.
+
+    Attributes:
+        class_name: its class, in the module of its name.
+        package: the Python package it needs.
+        extra: the extra that installs that.
+        reads_onnx: whether it takes ONNX files; the others look for another file beside it.
+    """
 
     class_name: str
     package: str
     extra: str
+    reads_onnx: bool = True
 
 
 ENGINES: dict[str, Source] = {
@@ -28,8 +36,8 @@ ENGINES: dict[str, Source] = {
     "onnxruntime": Source("OnnxRuntime", "onnxruntime", "bench"),
     "openvino": Source("OpenVino", "openvino", "engines"),
     "ncnn": Source("Ncnn", "ncnn", "engines"),
-    "xnnpack": Source("Xnnpack", "executorch", "xnnpack"),
-    "inductor": Source("Inductor", "torch", "train"),
+    "xnnpack": Source("Xnnpack", "executorch", "xnnpack", reads_onnx=False),
+    "inductor": Source("Inductor", "torch", "train", reads_onnx=False),
 }
 """Engine name, which is also its module's, to its source."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ class Activsparse(Engine):
         path: Path,
         threads: int,
         input_shapes: Sequence[tuple[int, ...]],
+        named_shapes: Mapping[str, tuple[int, ...]] | None = None,
         **options: Any,
     ) -> None:
         """See `Engine`.
@@ -30,9 +31,10 @@ class Activsparse(Engine):
             path: the ONNX file.
             threads: worker threads, the calling one included.
             input_shapes: shape of every graph input, in graph order.
+            named_shapes: shapes of inputs that the file leaves open, by name.
             options: further arguments of `Session`.
         """
-        self.session = Session(path, threads=threads, **options)
+        self.session = Session(path, threads=threads, input_shapes=named_shapes, **options)
         self.input_names = [name for name, _ in self.session.inputs]
 
     @staticmethod

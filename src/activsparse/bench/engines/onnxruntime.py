@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnxruntime
@@ -26,20 +26,26 @@ def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
         raise ActivsparseError(f"{path}: ONNX Runtime cannot load it: {error}") from error
 
 
-def static_input_shapes(path: Path) -> list[tuple[int, ...]]:
+def static_input_shapes(
+    path: Path, given: Mapping[str, tuple[int, ...]] | None = None
+) -> list[tuple[int, ...]]:
     """Shapes of a model's inputs, in graph order; an open batch size counts as 1.
+
+    Args:
+        path: the ONNX file.
+        given: shapes of inputs that the file leaves open, by name.
 
     Raises:
         ActivsparseError: a dimension is not fixed, or ONNX Runtime cannot load the file.
     """
     shapes = []
     for tensor in _session(path, 1).get_inputs():
-        batch, *sizes = tensor.shape or [None]
+        batch, *sizes = (given or {}).get(tensor.name) or tensor.shape or [None]
         shape = (batch if isinstance(batch, int) else 1, *sizes)
         if not all(isinstance(size, int) and size > 0 for size in shape):
             raise ActivsparseError(
                 f"{path}: input {tensor.name!r} has the dynamic shape {tensor.shape}; "
-                "export the model with fixed sizes to time it"
+                "give height and width with --input-size, or export the model with fixed sizes"
             )
         if tensor.type != "tensor(float)":
             raise ActivsparseError(

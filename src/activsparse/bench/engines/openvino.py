@@ -28,7 +28,10 @@ class OpenVino(Engine):
             "INFERENCE_PRECISION_HINT": "f32",
         }
         try:
-            model = openvino.Core().compile_model(str(path), "CPU", properties)
+            core = openvino.Core()
+            graph = core.read_model(str(path))
+            graph.reshape({i: list(shape) for i, shape in enumerate(input_shapes)})
+            model = core.compile_model(graph, "CPU", properties)
         except RuntimeError as error:
             raise ActivsparseError(f"{path}: OpenVINO cannot load it: {error}") from error
         self.request = model.create_infer_request()

@@ -122,6 +122,14 @@ def node_proto(node: Node) -> onnx.NodeProto:
     return onnx.helper.make_node(node.op, node.inputs, node.outputs, name=node.name, **attributes)
 
 
+def _shapes(graph: Graph, node: Node) -> str:
+    """The inputs of a node with their shapes, for error messages."""
+    return ", ".join(
+        f"'{name}' {'x'.join(map(str, graph.shape(name))) or 'scalar'}"
+        for name in filter(None, node.inputs)
+    )
+
+
 def _infer_outputs(graph: Graph, node: Node) -> None:
     """Note shapes and types of a node's outputs; none where those of its inputs are open."""
     import onnx
@@ -156,9 +164,9 @@ def _infer_outputs(graph: Graph, node: Node) -> None:
         )
     except Exception as error:
         raise ActivsparseError(
-            f"{graph.name}: {node.title} does not fit its inputs "
-            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); "
-            "the file is damaged or the given input shapes are impossible"
+            f"{graph.name}: {node.title} does not fit its inputs, {_shapes(graph, node)} "
+            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); the file is "
+            "damaged, or made for another input size, as a mask is"
         ) from error
     for name, kind in inferred.items():
         dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.tensor_type.elem_type)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 
 from activsparse.engine.graph import Array, Node
@@ -23,6 +25,8 @@ __all__ = [
     "sub",
     "tanh",
 ]
+
+_log = logging.getLogger(__name__)
 
 
 def relu(source: Source) -> list[Node]:
@@ -107,6 +111,12 @@ def mul(source: Source) -> list[Node]:
         if name.endswith(".activation_mask"):
             source.fail(f"mask '{name}' holds values other than 0 and 1", "make the masks again")
         return strided.affine(source, value, 0.0, 1 - index)
+    if not plane.any():
+        _log.warning(
+            "%s: mask '%s' keeps no position, so that layer gives zeros only",
+            source.graph.name,
+            name,
+        )
     return [
         source.engine_node(
             "mask_multiply",
@@ -166,7 +176,17 @@ def _plane(source: Source, value: Array, activation: int) -> Array | None:
     shape = source.shape(activation)
     if len(shape) != 4 or value.shape[:2] != (1, 1) or value.shape[2:] == (1, 1):
         return None
-    return np.broadcast_to(value[0, 0], shape[2:])
+    try:
+        return np.broadcast_to(value[0, 0], shape[2:])
+    except ValueError:
+        source.fail(
+            f"its constant is for maps of {_by(value.shape[2:])}, the layer's are {_by(shape[2:])}",
+            "a mask belongs to one input size: use that, or mask the model again at this one",
+        )
+
+
+def _by(size: tuple[int, ...]) -> str:
+    return "x".join(map(str, size))
 
 
 def _per_channel(source: Source, index: int) -> Array:
