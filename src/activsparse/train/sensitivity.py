@@ -18,7 +18,7 @@ from activsparse.train.sparsifier import Sparsifier
 
 __all__ = ["SPARSITIES", "Sensitivity", "measure_sensitivity", "write_sensitivity"]
 
-SPARSITIES = (0.2, 0.35, 0.5)
+SPARSITIES = (0.2, 0.35, 0.5, 0.65)
 
 
 @dataclass(frozen=True)

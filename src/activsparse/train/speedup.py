@@ -21,6 +21,8 @@ from activsparse.train.sensitivity import Sensitivity
 __all__ = ["estimated_speedup", "sparsities_for_speedup"]
 
 _GRID = tuple(np.round(np.arange(0, 0.675, 0.025), 3).tolist())
+_BEYOND = 0.02
+"""How far past the highest measured sparsity of a layer one may go: masks come in steps."""
 _SLOTS = 4000
 """Times are rounded up to multiples of the whole network's by this."""
 
@@ -63,11 +65,14 @@ def sparsities_for_speedup(
         np.array([layer_ms(layer.shape, pattern, s) if s else dense_ms(layer.shape) for s in _GRID])
         for layer in chosen
     ]
-    best = fixed + sum(float(time.min()) for time in times)
+    best = fixed + sum(
+        float(time[np.isfinite(loss)].min()) for time, loss in zip(times, losses, strict=True)
+    )
     if best > whole / target:
         raise ActivsparseError(
             f"target speed-up {target:g}: masks of pattern {pattern} reach an estimated "
-            f"{whole / best:.2f} at most; lower the target, or mask more layers"
+            f"{whole / best:.2f} at most; lower the target, measure higher sparsities, or mask "
+            "more layers"
         )
     picks = _cheapest(losses, times, whole / target - fixed, whole / _SLOTS)
     return {layer.name: _GRID[at] for layer, at in zip(chosen, picks, strict=True)}
@@ -84,15 +89,14 @@ def estimated_speedup(layers: Sequence[ConvLayer], masks: Mapping[str, Mask]) ->
 
 
 def _losses(curve: Sequence[tuple[float, float]]) -> FloatArray:
-    """Loss increase at each sparsity of the grid; never falling, past the last point as steep."""
+    """Loss increase at each sparsity of the grid; never falling, infinite past the last point."""
     points = sorted(curve)
     at = np.array([s for s, _ in points])
     value = np.maximum.accumulate(np.array([increase for _, increase in points]))
-    last = (value[-1] - value[-2]) / max(at[-1] - at[-2], 1e-9)
     grid = np.array(_GRID)
-    beyond = np.maximum(grid - at[-1], 0) * last
     # Of masks that lose equally little the sparser ones are still a greater risk.
-    return np.asarray(np.interp(grid, at, value) + beyond + 1e-6 * grid)
+    loss = np.interp(grid, at, value) + 1e-6 * grid
+    return np.where(grid <= at[-1] + _BEYOND, loss, np.inf)
 
 
 def _cheapest(
@@ -100,16 +104,16 @@ def _cheapest(
 ) -> list[int]:
     """One choice per layer with the least sum of losses within the budget of time."""
     # The least times fit; rounding up must not make them miss.
-    least = [float(time.min()) for time in times]
+    least = [float(time[np.isfinite(loss)].min()) for time, loss in zip(times, losses, strict=True)]
     slots = int((budget - sum(least)) / unit + 1e-9) + 1
     best = np.zeros(slots)
     taken = []
     for loss, time, base in zip(losses, times, least, strict=True):
-        steps = np.ceil((time - base) / unit - 1e-9).astype(np.int64)
+        steps = np.ceil(np.maximum(time - base, 0) / unit - 1e-9).astype(np.int64)
         total = np.full(slots, np.inf)
         pick = np.zeros(slots, dtype=np.int64)
         for at, (step, cost) in enumerate(zip(steps.tolist(), loss.tolist(), strict=True)):
-            if step >= slots:
+            if step >= slots or not np.isfinite(cost):
                 continue
             sums = best[: slots - step] + cost
             better = sums < total[step:]
