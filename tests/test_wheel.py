@@ -46,6 +46,12 @@ def test_version(environment: Path, tmp_path: Path):
     assert "instruction sets: scalar" in result.stdout
 
 
+def test_the_library_for_onnxruntime_comes_along(environment: Path, tmp_path: Path):
+    code = "import activsparse.onnxruntime as o; print(o.library_path())"
+    result = call(environment, "python", "-c", code, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+
+
 def test_runs_a_model(environment: Path, sparse: Path, tmp_path: Path):
     onnxruntime = pytest.importorskip("onnxruntime")
     x = np.random.default_rng(0).standard_normal((1, 3, 8, 8), dtype=np.float32)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from activsparse import _native
 from activsparse.engine.choose import Chooser
 from activsparse.engine.compile import NATIVE, target_isa
 from activsparse.engine.foreign import split
@@ -50,7 +51,7 @@ def library_path() -> Path:
     Raises:
         ActivsparseError: this installation was built without it.
     """
-    path = Path(__file__).with_name(_LIBRARY)
+    path = Path(_native.__file__).with_name(_LIBRARY)
     if not path.is_file():
         raise ActivsparseError(f"{path}: no such file; install activsparse again")
     return path
