@@ -22,6 +22,7 @@ FORBIDDEN = {
     "models": ENGINE,
     "data": ENGINE,
     "export": ENGINE,
+    "detect": ENGINE,
     "engine": TORCH | TRAINING,
     "masks": TORCH | TRAINING | ENGINE | {"onnx"},
     "bench": TORCH | TRAINING,

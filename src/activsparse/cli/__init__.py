@@ -27,6 +27,7 @@ __all__ = ["build_parser", "main"]
 
 COMMANDS = {
     "train": "train a sparse network from a recipe",
+    "train-detector": "train a YOLOv5, dense or with masks, and export it",
     "prune": "take channels out of a trained network",
     "sensitivity": "measure what each layer loses at several sparsities",
     "export": "write a trained run as an ONNX file, a dense twin and a C header of masks",
@@ -36,6 +37,7 @@ COMMANDS = {
     "bench": "time dense and sparse models on several engines, interleaved",
     "explain": "say per layer what is skipped, how, and what it saves",
     "run": "run a model on a .npy input",
+    "detect": "find objects in pictures and draw them",
 }
 """Sub-command to the line `activsparse --help` shows for it."""
 
@@ -51,6 +53,7 @@ EXTRAS = {
     "yaml": "train",
     "onnxscript": "train",
     "torch_pruning": "prune",
+    "pycocotools": "detect",
     "onnxruntime": "bench",
     "jinja2": "bench",
     "matplotlib": "bench",
@@ -86,6 +89,11 @@ class _Version(argparse.Action):
         parser.exit()
 
 
+def _module(command: str) -> Any:
+    """The module of a sub-command."""
+    return importlib.import_module(f"activsparse.cli.{command.replace('-', '_')}")
+
+
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     """Build the parser: all options of `command`, one line of help for every other sub-command."""
     parser = _Parser(
@@ -103,7 +111,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
         if name == command:
-            importlib.import_module(f"activsparse.cli.{name}").add_parser(subparsers)
+            _module(name).add_parser(subparsers)
         else:
             subparsers.add_parser(name, help=summary)
     return parser
@@ -141,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _log_to_stderr()
     try:
         args = build_parser(_requested_command(arguments)).parse_args(arguments)
-        status: int = importlib.import_module(f"activsparse.cli.{args.command}").run(args)
+        status: int = _module(args.command).run(args)
         sys.stdout.flush()
         return status
     except ActivsparseError as error:

@@ -1,0 +1,70 @@
+"""`activsparse detect`: find objects in pictures and draw them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from activsparse.cli.engine_options import add_engine_options, session_options
+
+__all__ = ["add_parser", "run"]
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the options of `activsparse detect`."""
+    parser = subparsers.add_parser(
+        "detect",
+        help="find objects in pictures and draw them",
+        description="Run a detector of the YOLOv5 or YOLOv8 kind on pictures, and write each with "
+        "its boxes drawn as PNG.",
+    )
+    parser.usage = "activsparse detect MODEL IMAGE... [options]"
+    parser.add_argument("model", type=Path, metavar="MODEL", help="an ONNX model or a plan")
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG, ...")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("detections"),
+        metavar="DIR",
+        help="folder of the drawings (default: detections)",
+    )
+    parser.add_argument(
+        "--names", type=Path, metavar="FILE", help="names of the classes, one a line"
+    )
+    parser.add_argument(
+        "--score", type=float, default=0.25, metavar="S", help="least score (default: 0.25)"
+    )
+    parser.add_argument(
+        "--overlap",
+        type=float,
+        default=0.45,
+        metavar="IOU",
+        help="largest overlap of two boxes of a class (default: 0.45)",
+    )
+    add_engine_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Detect, print one line per object, and write the drawings."""
+    from rich.console import Console
+
+    from activsparse import Session
+    from activsparse.detect.draw import draw, find, name_of, read_picture
+    from activsparse.files import atomic_path, require_file
+
+    names = require_file(args.names).read_text().splitlines() if args.names else []
+    session = Session(args.model, **session_options(args))
+    console = Console(highlight=False)
+    args.out.mkdir(parents=True, exist_ok=True)
+    for path in args.images:
+        picture = read_picture(path)
+        found = find(session, picture, args.score, args.overlap)
+        target = args.out / f"{path.stem}.png"
+        with atomic_path(target) as temporary:
+            draw(picture, found, names).save(temporary, format="PNG")
+        console.print(f"{path}: {len(found.scores)} object(s), {target}", soft_wrap=True)
+        for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True):
+            corners = " ".join(f"{float(v):.0f}" for v in box)
+            console.print(f"  {name_of(int(label), names)} {float(score):.2f} at {corners}")
+    return 0

@@ -1,0 +1,1 @@
+"""Object detection: data, losses, boxes and training of `activsparse.models.yolov5`."""
