@@ -38,6 +38,7 @@ ALGORITHMS = (
     "pointwise",
     "depthwise",
     "depthwise_block",
+    "winograd6",
     "winograd4",
     "winograd2",
     "winograd4_s2",
@@ -99,7 +100,7 @@ def measure(layer: Layer, isa: str, seconds: float, evict_bytes: int) -> Times:
         for sparsity in SPARSITIES:
             parts, done = masked(layer, algorithm, sparsity)
             spec = _native.Spec("conv", *parts)
-            if dict(spec.algorithms(isa))[algorithm]:
+            if dict(spec.algorithms(isa)).get(algorithm, "unknown"):
                 continue
             packed = _native.pack(spec, algorithm, isa)
             first = min(_native.time_operator(packed, 3, 1, evict_bytes))

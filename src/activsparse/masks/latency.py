@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from activsparse.masks.arrays import Mask
 from activsparse.masks.shape import ConvShape
-from activsparse.masks.tiles import RUNS, Kept, products, run_for, tiles
+from activsparse.masks.tiles import RUNS, Kept, axis_products, products, run_for, tiles
 
 __all__ = ["LayerCost", "dense_ms", "layer_cost", "layer_ms", "mask_ms"]
 
@@ -73,12 +73,12 @@ def mask_ms(conv: ConvShape, mask: Mask, input_sparsity: float = 0.0) -> float:
         input_sparsity: share of the input's positions that an earlier layer's mask leaves zero.
     """
     rows, columns = np.asarray(mask.any(axis=1)), np.asarray(mask.any(axis=0))
-    tile = None
+    found: list[Kept | None] = [None]
     if np.array_equal(mask, np.logical_and.outer(rows, columns)):
         counts = int(rows.sum()), int(columns.sum())
-        fitting = (run for run in RUNS if _fits(rows, run) and _fits(columns, run))
-        tile = next((Kept(*counts, run) for run in fitting), None)
-    return layer_cost(conv).ms(float(mask.mean()), tile, 1 - input_sparsity)
+        found += [Kept(*counts, run) for run in RUNS if _fits(rows, run) and _fits(columns, run)]
+    cost = layer_cost(conv)
+    return min(cost.ms(float(mask.mean()), tile, 1 - input_sparsity) for tile in found)
 
 
 def _fits(kept: Mask, run: int) -> bool:
@@ -99,6 +99,11 @@ class LayerCost:
 
     conv: ConvShape
     lines: dict[str, tuple[float, float]]
+
+    @property
+    def runs(self) -> list[int]:
+        """Sides of the Winograd tiles that the layer can be computed in."""
+        return sorted({winograd_run(name) for name in self.lines if name.startswith("winograd")})
 
     def ms(self, kept: float, tile: Kept | None = None, live: float = 1.0) -> float:
         """Time of the fastest algorithm.
@@ -133,9 +138,11 @@ class LayerCost:
         done = kept * dense
         if algorithm.startswith("winograd"):
             run = winograd_run(algorithm)
-            # No tile fits between gaps that are closer than its side.
-            rows, columns = conv.output if tile is None or tile.run < run else tile[:2]
-            done = winograd_macs(conv, rows, columns, run)
+            tile = tile or Kept(*conv.output, run)
+            axes = zip(conv.output, tile[:2], conv.stride, strict=True)
+            done = float(conv.in_channels * conv.out_channels)
+            for size, rows, stride in axes:
+                done *= axis_products(size, rows, tile.run, run, stride)
         return fixed * dense + rate * done
 
 

@@ -12,7 +12,7 @@ from activsparse.masks.arrays import Mask
 from activsparse.masks.latency import layer_cost, winograd_macs
 from activsparse.masks.lattice import MAX_PERIOD, lattice
 from activsparse.masks.shape import ConvShape
-from activsparse.masks.tiles import RUNS, Kept, kept_choices, kept_mask, run_for
+from activsparse.masks.tiles import Kept, kept_choices, kept_mask, run_for
 
 __all__ = ["Option", "options"]
 
@@ -53,7 +53,7 @@ def options(conv: ConvShape, pattern: str, phase: int) -> tuple[Option, ...]:
     """
     found = []
     if pattern == "tiles" or (pattern == "auto" and conv.winograd):
-        runs = RUNS if pattern == "auto" else (run_for(conv.output),)
+        runs = layer_cost(conv).runs if pattern == "auto" else (run_for(conv.output),)
         found += [option for run in runs for option in _tile_options(conv, pattern, run)]
     if pattern in ("lattice", "auto"):
         found += _lattice_options(conv, pattern, phase)

@@ -1,11 +1,12 @@
 """Gapped tiles: kept rows x kept columns, in runs of a Winograd tile's side, with gaps between.
 
 An engine that computes 3x3 convolutions by Winograd F(m x m, 3x3) pays by the tile. Along an axis a
-run of m kept positions costs m + 2 products per pair of channels, one of up to m / 2 positions
-(half a tile) m / 2 + 2: with m = 4, 6 products for 3 or 4 positions and 4 for 1 or 2; with m = 2, 4
-for 2 and 3 for 1; with stride 2 it is 2 m + 1 products. A mask costs (its rows' products) x (its
-columns' products): 12 rows x 14 columns of 14x14 cost 18 x 22 = 396 where dense costs 22 x 22 =
-484. Holes stay one position wide, and the time they save is real.
+run of m kept positions costs m + 2 products per pair of channels, a shorter one that fits the short
+axis of the tile (4 of 6, 2 of 4, 1 of 2 positions) as many as that has inputs: with m = 4, 6
+products for 3 or 4 positions and 4 for 1 or 2; with m = 6, 8 for 5 or 6 and 6 for fewer; with m =
+2, 4 for 2 and 3 for 1; with stride 2 it is 2 m + 1 products. A mask costs (its rows' products) x
+(its columns' products): 12 rows x 14 columns of 14x14 in runs of 4 cost 18 x 22 = 396 where dense
+costs 22 x 22 = 484. Holes stay one position wide, and the time they save is real.
 """
 
 from __future__ import annotations
@@ -18,10 +19,22 @@ import numpy.typing as npt
 
 from activsparse.masks.arrays import Mask
 
-__all__ = ["RUNS", "TOLERANCE", "Kept", "kept_choices", "kept_mask", "products", "run_for", "tiles"]
+__all__ = [
+    "RUNS",
+    "TOLERANCE",
+    "Kept",
+    "axis_products",
+    "kept_choices",
+    "kept_mask",
+    "products",
+    "run_for",
+    "tiles",
+]
 
-RUNS = (4, 2)
+RUNS = (6, 4, 2)
 """Lengths of a run of kept rows or columns: the sides of Winograd output tiles."""
+_SHORT = {6: 4, 4: 2, 2: 1}
+"""Outputs along the short axis of a tile."""
 TOLERANCE = 0.03
 """How far the achieved sparsity may be from the requested one to save products."""
 _SMALL = 8
@@ -78,10 +91,24 @@ def products(kept: npt.ArrayLike, run: int, stride: int = 1) -> npt.NDArray[np.i
 
     A run of m costs as many products as it sees inputs, (m - 1) * stride + 3.
     """
+    short = _SHORT[run]
     full, rest = np.divmod(np.asarray(kept, dtype=np.int64), run)
-    whole, half = ((m - 1) * stride + 3 for m in (run, run // 2))
-    last = np.where(rest > run // 2, whole, np.where(rest > 0, half, 0))
+    whole, less = ((m - 1) * stride + 3 for m in (run, short))
+    last = np.where(rest > short, whole, np.where(rest > 0, less, 0))
     return np.asarray(full * whole + last)
+
+
+@lru_cache(maxsize=1 << 16)
+def axis_products(size: int, kept: int, run: int, tile: int, stride: int = 1) -> int:
+    """Products along an axis in tiles of side `tile`, where gaps were laid for runs of `run`.
+
+    Smaller tiles cut up each run; larger ones find no room between the gaps and compute all of it.
+    """
+    dense = int(products(size, tile, stride))
+    if tile > run:
+        return dense
+    each = kept // run * int(products(run, tile, stride)) + int(products(kept % run, tile, stride))
+    return min(dense, each)
 
 
 @lru_cache(maxsize=1024)
