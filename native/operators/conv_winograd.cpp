@@ -275,10 +275,11 @@ Blob pack(const OpSpec& spec, Isa isa) {
 
   BlobWriter writer;
   writer.append<Header>(1);
-  const std::vector<float> u =
-      transform_winograd_weights(static_cast<const float*>(spec.array("weight")->data), p.output.c,
-                                 p.input.c, kOut, kStride, table.width, h.blocks);
-  h.weights = writer.append(u.data(), u.size());
+  h.weights = writer.append<float>(
+      winograd_weight_floats(p.output.c, p.input.c, kOut, kStride, table.width));
+  transform_winograd_weights(static_cast<const float*>(spec.array("weight")->data), p.output.c,
+                             p.input.c, kOut, kStride, table.width, h.blocks,
+                             writer.at<float>(h.weights));
   const float* bias = spec.float_array("bias");
   h.bias = bias ? writer.append(bias, p.output.c) : writer.append<float>(p.output.c);
   h.tiles = writer.append(tiles.data(), tiles.size());

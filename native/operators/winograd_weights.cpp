@@ -1,11 +1,14 @@
 #include "operators/winograd_weights.h"
 
+#include <algorithm>
+
 #include "operators/tile_cover.h"
 
 namespace activsparse {
 namespace {
 
 constexpr int kMaxPoints = 9;
+constexpr int kLanes = 64;
 
 // Row p of G for a finite point p: (1, p, p^2), with stride 2 (1, 0, p), over the product of (p -
 // q) over the other finite points q. For the point at infinity: (0, 0, 1). With stride 2 then one
@@ -37,32 +40,46 @@ void transform_matrix(int out, int stride, double (*g)[3]) {
 
 }  // namespace
 
-std::vector<float> transform_winograd_weights(const float* weight, int outputs, int channels,
-                                              int out, int stride, int width, int blocks) {
+int64_t winograd_weight_floats(int outputs, int channels, int out, int stride, int width) {
+  const int64_t in = winograd_points(out, stride), vectors = (outputs + width - 1) / width;
+  return in * in * channels * vectors * width;
+}
+
+void transform_winograd_weights(const float* weight, int outputs, int channels, int out, int stride,
+                                int width, int blocks, float* u) {
   const int in = winograd_points(out, stride);
   double g[kMaxPoints][3];
   transform_matrix(out, stride, g);
 
+  // Many output channels at once, which lie side by side in U: compilers make vectors of them.
+  double taps[9][kLanes], columns[kMaxPoints][3][kLanes];
   const int vectors = (outputs + width - 1) / width;
-  std::vector<float> u(int64_t{in} * in * channels * vectors * width);
   for (int block = 0; block < blocks; ++block) {
     const int first = block_start(vectors, blocks, block) * width;
     const int lanes = block_start(vectors, blocks, block + 1) * width - first;
-    float* packed = u.data() + int64_t{first} * in * in * channels;
-    for (int c = 0; c < channels; ++c)
-      for (int o = first; o < first + lanes && o < outputs; ++o) {
-        const float* w = weight + (int64_t{o} * channels + c) * 9;
-        double columns[kMaxPoints][3];
+    float* packed = u + int64_t{first} * in * in * channels;
+    for (int begin = 0; begin < std::min(lanes, outputs - first); begin += kLanes) {
+      const int count = std::min({kLanes, lanes - begin, outputs - first - begin});
+      for (int c = 0; c < channels; ++c) {
+        for (int o = 0; o < count; ++o) {
+          const float* w = weight + (int64_t{first + begin + o} * channels + c) * 9;
+          for (int t = 0; t < 9; ++t) taps[t][o] = w[t];
+        }
         for (int i = 0; i < in; ++i)
           for (int j = 0; j < 3; ++j)
-            columns[i][j] = g[i][0] * w[j] + g[i][1] * w[3 + j] + g[i][2] * w[6 + j];
+            for (int o = 0; o < count; ++o)
+              columns[i][j][o] =
+                  g[i][0] * taps[j][o] + g[i][1] * taps[3 + j][o] + g[i][2] * taps[6 + j][o];
         for (int i = 0; i < in; ++i)
-          for (int j = 0; j < in; ++j)
-            packed[(int64_t{i * in + j} * channels + c) * lanes + o - first] = static_cast<float>(
-                columns[i][0] * g[j][0] + columns[i][1] * g[j][1] + columns[i][2] * g[j][2]);
+          for (int j = 0; j < in; ++j) {
+            float* row = packed + (int64_t{i * in + j} * channels + c) * lanes + begin;
+            for (int o = 0; o < count; ++o)
+              row[o] = static_cast<float>(columns[i][0][o] * g[j][0] + columns[i][1][o] * g[j][1] +
+                                          columns[i][2][o] * g[j][2]);
+          }
       }
+    }
   }
-  return u;
 }
 
 }  // namespace activsparse

@@ -1,7 +1,6 @@
 // Weights of a Winograd convolution, transformed and packed.
 #pragma once
 #include <cstdint>
-#include <vector>
 
 namespace activsparse {
 
@@ -11,11 +10,14 @@ inline int block_start(int vectors, int blocks, int block) {
   return static_cast<int>(int64_t{vectors} * block / blocks);
 }
 
+// Floats of U, see below.
+int64_t winograd_weight_floats(int outputs, int channels, int out, int stride, int width);
+
 // U = G g G^T, computed in double precision and rounded once. `weight` is (O, C, 3, 3); `out` is 6,
 // 4 or 2, the tile size; `stride` 1 or (not with 6) 2; `width` the floats of a vector. Result: per
 // block of output channels [k][C][block's vectors * width], k = row * in + column of U (in = (out -
-// 1) * stride + 3), zero beyond O.
-std::vector<float> transform_winograd_weights(const float* weight, int outputs, int channels,
-                                              int out, int stride, int width, int blocks);
+// 1) * stride + 3). What lies beyond O is left as it is: zero, in a blob.
+void transform_winograd_weights(const float* weight, int outputs, int channels, int out, int stride,
+                                int width, int blocks, float* u);
 
 }  // namespace activsparse
