@@ -264,6 +264,15 @@ def test_averages_of_weights_get_the_present_masks(use_buffers, exponential):
         sparsifier.copy_masks_to(make_net())
 
 
+def test_replaced_layers_are_noticed():
+    model = make_net()
+    sparsifier = Sparsifier(model, example(), 0.3)
+    sparsifier.check_attached()
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    with pytest.raises(ActivsparseError, match=r"blocks.0.conv1.*before making the Sparsifier"):
+        sparsifier.check_attached()
+
+
 def test_frozen_norms_do_not_end_the_dense_steps():
     """A masked norm in evaluation mode, in a model that is trained."""
     model = make_net()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import shutil
 import signal
@@ -13,6 +14,7 @@ import time
 import pytest
 import torch
 import yaml
+from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from activsparse import ActivsparseError
@@ -240,7 +242,11 @@ def test_gradients_are_clipped(finished, recipe, tmp_path):
         *("training.lr=1", "training.momentum=0", "training.weight_decay=0"),
         "training.gradient_clip=0.001",
     ]
-    trainer.train(load_config(recipe, overrides), tmp_path / "run")
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=160)
+    trainer.train(load_config(recipe, overrides), tmp_path / "run", console=console)
+    assert "epoch 1/1" in screen.getvalue(), "the progress bar"
+    assert "frozen 0.3" in screen.getvalue()
     before = dict(load_run(folder / "dense").model.named_parameters())
     after = dict(load_run(tmp_path / "run", "last").model.named_parameters())
     moved = torch.cat([(after[k] - v).flatten() for k, v in before.items()]).norm()
@@ -327,10 +333,12 @@ def test_interrupted_command_says_how_to_resume(recipe, tmp_path):
     load_run(out, "last")
 
 
-def test_mistakes_show_before_a_folder_is_made_or_a_dense_phase_run(recipe, tmp_path):
+def test_mistakes_show_before_a_folder_is_made_or_a_dense_phase_run(recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
     for override, message in [
         ("sparsity.skip=[layer*]", "matches no convolution"),
         (f"init_from={tmp_path / 'none.ckpt'}", "no such file"),
+        ("device=mps", "device mps: torch finds none on this machine; set device to auto"),
         ("model.weights=default", "no published weights"),
     ]:
         with pytest.raises(ActivsparseError, match=message):

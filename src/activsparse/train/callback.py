@@ -74,8 +74,13 @@ class SparsifierCallback(pl.Callback):
         self._sparsifier = Sparsifier(network, example.to(pl_module.device), **options)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count steps from where training starts or resumes."""
+        """Count steps from where training starts or resumes.
+
+        Raises:
+            ActivsparseError: the masked layers were replaced after the Sparsifier was made.
+        """
         self._steps = trainer.global_step
+        self.sparsifier.check_attached()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *args: Any

@@ -255,6 +255,20 @@ class Sparsifier:
         else:
             self._enter(self.current_step)
 
+    def check_attached(self) -> None:
+        """See that the model still holds the masked layers.
+
+        Raises:
+            ActivsparseError: it does not; a conversion (of norms, say) has replaced modules.
+        """
+        present = set(self.model.modules())
+        for layer, host in zip(self._layers, self._hosts, strict=True):
+            if host not in present:
+                raise ActivsparseError(
+                    f"layer {layer.name}: its masked module was replaced in the model; convert "
+                    "modules (such as to SyncBatchNorm) before making the Sparsifier"
+                )
+
     def copy_masks_to(self, other: nn.Module) -> None:
         """Give a copy of the model its present masks, as `AveragedModel(use_buffers=True)` needs.
 

@@ -48,6 +48,7 @@ def train(config: Config, out: str | Path, *, console: Console | None = None) ->
         Interrupted: by SIGINT or SIGTERM; `resume` continues.
     """
     config = follow_pruned(config)
+    _check_device(config.device)
     check_search(config)
     folder = Path(out)
     first = rank() == 0
@@ -91,6 +92,7 @@ def resume(
             f"{folder}: is no run folder (it has no config.yaml); start one with --out"
         )
     recorded = read_config(folder / "config.yaml")
+    _check_device(recorded.device)
     odd = [] if config is None else differences(recorded, config)
     if config is not None and odd:
         raise ActivsparseError(
@@ -143,6 +145,16 @@ def _carry_out(
         title = "dense" if config.sparsity is None else config.sparsity.pattern
         summary = run_phase(main, folder, data, interruption, console, title)
         return _finish(folder, {**summary, "dense": dense})
+
+
+def _check_device(device: str) -> None:
+    missing = (device == "cuda" and not torch.cuda.is_available()) or (
+        device == "mps" and not torch.backends.mps.is_available()
+    )
+    if missing:
+        raise ActivsparseError(
+            f"device {device}: torch finds none on this machine; set device to auto or cpu"
+        )
 
 
 def _will_be_own_teacher(config: Config) -> bool:
