@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from activsparse.data.images import Images
+from activsparse.data.shift import ShiftedBatches, tensors_of
 
-__all__ = ["AUTO_AUGMENT", "Augmentation", "plain", "statistics", "varied"]
+__all__ = ["AUTO_AUGMENT", "Augmentation", "plain", "shifted", "statistics", "varied"]
 
 AUTO_AUGMENT: dict[str, Callable[[], Any]] = {
     "trivial": v2.TrivialAugmentWide,
@@ -48,7 +50,7 @@ def varied(images: Images, shape: tuple[int, int, int], how: Augmentation) -> Tr
     size = shape[1:]
     steps: list[Any] = _centre(images, shape)
     if how.basic and images.small:
-        steps = [v2.RandomCrop(size, padding=max(1, min(size) // 14))]
+        steps = [v2.RandomCrop(size, padding=_margin((shape[1], shape[2])))]
     elif how.basic:
         steps = [v2.RandomResizedCrop(size)]
     if how.basic and images.flip:
@@ -58,12 +60,29 @@ def varied(images: Images, shape: tuple[int, int, int], how: Augmentation) -> Tr
     return _pipeline(images, shape, steps, [v2.RandomErasing(how.erasing)] if how.erasing else [])
 
 
+def shifted(
+    dataset: Dataset[Any], images: Images, shape: tuple[int, int, int], how: Augmentation
+) -> ShiftedBatches | None:
+    """`varied` for whole batches of `dataset`, where it only shifts and mirrors; else None."""
+    tensors = tensors_of(dataset)
+    plain_shift = images.small and how.basic and how.auto is None and not how.erasing
+    if tensors is None or not plain_shift or tuple(tensors[0].shape[1:]) != shape:
+        return None
+    normalise = _Normalise(*statistics(images, shape[0]))
+    margin = _margin((shape[1], shape[2]))
+    return ShiftedBatches(*tensors, margin, images.flip, normalise.scale, normalise.shift)
+
+
 def statistics(images: Images, channels: int) -> tuple[list[float], list[float]]:
     """Mean and deviation per channel of images that are converted to `channels`."""
     mean, std = list(images.mean), list(images.std)
     if len(mean) != channels:
         mean, std = [sum(mean) / len(mean)] * channels, [sum(std) / len(std)] * channels
     return mean, std
+
+
+def _margin(size: tuple[int, int]) -> int:
+    return max(1, min(size) // 14)
 
 
 def _centre(images: Images, shape: tuple[int, int, int]) -> list[Any]:

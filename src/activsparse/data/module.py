@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from activsparse.data.augment import Augmentation, plain, statistics, varied
+from activsparse.data.augment import Augmentation, plain, shifted, statistics, varied
 from activsparse.data.images import Images
 from activsparse.data.sampler import EpochSampler, FixedBatches, Varied
 from activsparse.errors import ActivsparseError
@@ -62,7 +62,8 @@ class ImageData(pl.LightningDataModule):
                 "lower data.batch_size"
             )
         unchanged = plain(images, self.shape)
-        self._train = Varied(train, varied(images, self.shape, augmentation), seed)
+        batched = shifted(train, images, self.shape, augmentation)
+        self._train = Varied(train, varied(images, self.shape, augmentation), seed, batched)
         self._validation = _Plain(held_out, unchanged)
         self._test = None if images.test is None else _Plain(images.test, unchanged)
         self._sampler = EpochSampler(len(self._train), seed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -82,12 +82,25 @@ class Varied(Dataset[tuple[Tensor, int]]):
     """Transforms images with random numbers that depend on (seed, epoch, index) alone.
 
     So neither the number of workers nor an interruption changes what is trained on.
+
+    Args:
+        dataset: images and labels.
+        transform: takes its random numbers from torch's generator.
+        seed: of the variation.
+        batched: the same transform for whole batches, given indices and seeds, if there is one.
     """
 
-    def __init__(self, dataset: Dataset[Any], transform: Callable[[Any], Tensor], seed: int):
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        transform: Callable[[Any], Tensor],
+        seed: int,
+        batched: Callable[[Sequence[int], Iterable[int]], tuple[Tensor, Tensor]] | None = None,
+    ) -> None:
         self.dataset = dataset
         self.transform = transform
         self.seed = seed
+        self.batched = batched
 
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]
@@ -103,3 +116,11 @@ class Varied(Dataset[tuple[Tensor, int]]):
             return self.transform(image), int(label)
         finally:
             generator.set_state(outside)
+
+    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> list[tuple[Tensor, int]]:
+        """A batch; data loaders ask for this one where it exists."""
+        if self.batched is None:
+            return [self[key] for key in keys]
+        seeds = (_seed(self.seed, epoch, index + 1) for epoch, index in keys)
+        images, labels = self.batched([index for _, index in keys], seeds)
+        return list(zip(images, labels.tolist(), strict=True))
