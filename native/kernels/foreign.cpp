@@ -10,6 +10,7 @@ namespace {
 // addresses that `sizes_only` drops again, so no code of them is left.
 template <class Sizes>
 struct VecForeign : Sizes {
+  using Narrow = VecForeign<typename Sizes::Narrow>;
   static VecForeign load(const float*);
   static VecForeign load_partial(const float*, int);
   static VecForeign broadcast(const float*);
@@ -51,6 +52,7 @@ constexpr Kernels foreign_kernels(const char* isa) {
   return {
       isa,
       V::kWidth,
+      V::Narrow::kWidth,
 #define KERNEL(dtype, family, Interface, factory) sizes_only(factory<V>()),
 #include "kernels/kernels.inc"
 #undef KERNEL

@@ -126,6 +126,11 @@ constexpr GemmKernels gemm_kernels() {
 }
 
 template <class V>
+constexpr GemmKernels narrow_gemm_kernels() {
+  return gemm_kernels<typename V::Narrow>();
+}
+
+template <class V>
 constexpr GemmKernels gather_gemm_kernels() {
   return gemm_kernels<V, true>();
 }

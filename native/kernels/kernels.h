@@ -164,7 +164,8 @@ struct PeakKernels {
 
 struct Kernels {
   const char* isa;
-  int width;  // float32 lanes of a vector
+  int width;         // float32 lanes of a vector
+  int narrow_width;  // those of narrow_gemm's vectors: half of `width`, or the same
 #define KERNEL(dtype, family, Interface, factory) Interface family##_##dtype;
 #include "kernels/kernels.inc"
 #undef KERNEL

@@ -2,6 +2,7 @@
 #pragma once
 #include <immintrin.h>
 
+#include "kernels/simd_avx2.h"
 #include "kernels/vector_sizes.h"
 
 namespace activsparse {
@@ -9,6 +10,7 @@ namespace activsparse {
 struct VecAvx512 {
   static constexpr int kWidth = Avx512Sizes::kWidth;
   static constexpr int kRegisters = Avx512Sizes::kRegisters;
+  using Narrow = Vec256<Avx512Sizes::Narrow>;
   __m512 v;
   static __mmask16 lanes(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
   static VecAvx512 load(const float* p) { return {_mm512_loadu_ps(p)}; }

@@ -19,6 +19,7 @@ constexpr Kernels make_kernels(const char* isa) {
   return {
       isa,
       V::kWidth,
+      V::Narrow::kWidth,
 #define KERNEL(dtype, family, Interface, factory) factory<V>(),
 #include "kernels/kernels.inc"
 #undef KERNEL

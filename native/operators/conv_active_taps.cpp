@@ -184,7 +184,7 @@ class ConvActiveTaps : public Operator {
     args.rows = rows;
     args.weights = &weights;
     args.channels = p.in_per_group;
-    set_lanes(args, panel, p.output, kernels_.width);
+    set_lanes(args, panel, p.output);
     // All rows of the chunk, without any product: bias in, or residual and activation out.
     const auto whole = [&] {
       args.taps = 0;

@@ -106,7 +106,7 @@ class ConvDirect : public Operator {
     args.weights = weights;
     args.channels = p.in_per_group;
     args.out = out;
-    set_lanes(args, panel, p.output, kernels_.width);
+    set_lanes(args, panel, p.output);
 
     for (int block = 0; block < blocks; ++block) {
       const int first_tap = p.taps() * block / blocks, last_tap = p.taps() * (block + 1) / blocks;

@@ -7,6 +7,7 @@
 // (inside the input, not known to be zero) are computed together, and nothing else is. The cheaper
 // one is chosen by a model of both.
 #pragma once
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -64,6 +65,7 @@ class DepthwiseStrip {
   void run_tiles(int strip, const float* const** lines, float* out, int64_t stride,
                  uint8_t* scratch) const;
   bool whole_vectors() const;
+  int vectors() const { return std::max(layout_.channels / kernels_.width, 1); }
 
   const ConvParams& params_;
   const Kernels& kernels_;

@@ -1,5 +1,6 @@
-// 1x1 expansion - depthwise convolution - 1x1 projection, strip by strip of output rows, so that
-// the wide tensors between them never leave the second-level cache.
+// Expansion (1x1, or a network's first convolution) - depthwise convolution - 1x1 projection, strip
+// by strip of output rows, so that the wide tensors between them never leave the second-level
+// cache.
 //
 // A thread keeps the expanded rows its current strip sees in a ring; the next strip only adds the
 // rows it does not share. All stages address pixels through pointers, so skipped positions cost
@@ -12,6 +13,7 @@
 #include "operators/depthwise_weights.h"
 #include "operators/pixel_product.h"
 #include "operators/residual_stages.h"
+#include "operators/stem_product.h"
 
 namespace activsparse {
 namespace {
@@ -27,6 +29,7 @@ struct Header {
   int32_t padded_channels;
   uint64_t masks[kStages];
   PixelProductHeader expand, project;
+  StemProductHeader stem;  // in place of `expand` where the input is NCHW
   // (padded_channels): what the depthwise stage reads at skipped positions of the expansion, and
   // what the projection reads at those of the depthwise stage.
   uint64_t expand_fill, depthwise_fill;
@@ -55,7 +58,10 @@ class InvertedResidual : public Operator {
     if (h_.padded_channels < d.output.c || h_.padded_channels % kernels_.width != 0)
       throw Error("the packed operator is damaged; compile the model again");
     channels_ = h_.padded_channels;
-    if (h_.present[kExpand]) expand_.emplace(blob, h_.expand, h_.params[kExpand], kernels_);
+    if (h_.present[kExpand] && h_.params[kExpand].input.nchw)
+      stem_.emplace(blob, h_.stem, h_.params[kExpand], kernels_);
+    else if (h_.present[kExpand])
+      expand_.emplace(blob, h_.expand, h_.params[kExpand], kernels_);
     if (h_.present[kProject]) project_.emplace(blob, h_.project, h_.params[kProject], kernels_);
     expand_fill_ = blob.array<float>(h_.expand_fill, channels_);
     depthwise_fill_ = blob.array<float>(h_.depthwise_fill, channels_);
@@ -85,13 +91,15 @@ class InvertedResidual : public Operator {
 
   int tasks(int) const override { return depthwise().output.n * strips_; }
   std::size_t scratch_bytes() const override {
-    return floats() * sizeof(float) + pointers() * sizeof(float*) + strip_->scratch_bytes();
+    return floats() * sizeof(float) + pointers() * sizeof(float*) +
+           (stem_ ? stem_->scratch_bytes() : 0) + strip_->scratch_bytes();
   }
   std::size_t index_bytes() const override {
     return expand_kept_.bytes() + kept_.bytes() + skipped_.bytes() + strip_->index_bytes();
   }
   double macs() const override {
     double sum = strip_->macs();
+    if (stem_) sum += double(expand_kept_.x.size()) * stem_->macs_per_pixel();
     if (expand_) sum += double(expand_kept_.x.size()) * expand_->macs_per_pixel();
     if (project_) sum += double(kept_.x.size()) * project_->macs_per_pixel();
     return sum * depthwise().output.n;
@@ -111,8 +119,10 @@ class InvertedResidual : public Operator {
       const int last = std::clamp((y1 - 1) * d.stride_h - d.pad_top + d.kernel_h, 0, d.input.h);
       if (task == begin || y0 == 0) expanded = first;
       expanded = std::max(expanded, first);
-      if (expand_)
-        expand_rows(work, image, expanded, last);
+      if (stem_)
+        stem_rows(work, image, expanded, last);
+      else if (expand_)
+        expand_rows(work, image, expanded, last, task == begin);
       else
         point_rows(work, image, expanded, last);
       expanded = std::max(expanded, last);
@@ -123,7 +133,7 @@ class InvertedResidual : public Operator {
         stride = d.output.stride;
       }
       strip_->run(y0, y1, work.table, work.zero_row, out, stride, work.depthwise);
-      if (project_) project_rows(work, image, y0, y1);
+      if (project_) project_rows(work, image, y0, y1, task == begin);
     }
   }
 
@@ -135,9 +145,10 @@ class InvertedResidual : public Operator {
     float *ring, *strip;
     const float **table, **zero_row, **rows, **residual;
     float** out;
-    uint8_t* depthwise;
+    uint8_t *stem, *depthwise;
     Work(const InvertedResidual& op, const RunArgs& args) : run(args) {
-      ring = reinterpret_cast<float*>(args.scratch);
+      stem = args.scratch;
+      ring = reinterpret_cast<float*>(stem + (op.stem_ ? op.stem_->scratch_bytes() : 0));
       strip = ring + op.ring_floats();
       table = reinterpret_cast<const float**>(ring + op.floats());
       zero_row = table + op.ring_rows_ * op.strip_->table_width();
@@ -151,7 +162,7 @@ class InvertedResidual : public Operator {
 
   const ConvParams& depthwise() const { return h_.params[kDepthwise]; }
   int64_t ring_floats() const {
-    return expand_ ? int64_t{ring_rows_} * depthwise().input.w * channels_ : 0;
+    return h_.present[kExpand] ? int64_t{ring_rows_} * depthwise().input.w * channels_ : 0;
   }
   int64_t floats() const {
     return ring_floats() + (project_ ? int64_t{strip_rows_} * depthwise().output.w * channels_ : 0);
@@ -173,7 +184,7 @@ class InvertedResidual : public Operator {
 
   void choose_strip() {
     const ConvParams& d = depthwise();
-    const int64_t in_row = expand_ ? int64_t{d.input.w} * channels_ * 4 : 0;
+    const int64_t in_row = h_.present[kExpand] ? int64_t{d.input.w} * channels_ * 4 : 0;
     const int64_t out_row = project_ ? int64_t{d.output.w} * channels_ * 4 : 0;
     auto bytes = [&](int rows) {
       return ((rows - 1) * d.stride_h + d.kernel_h) * in_row + rows * out_row;
@@ -198,26 +209,51 @@ class InvertedResidual : public Operator {
     }
   }
 
-  void expand_rows(Work& work, int image, int first, int last) const {
-    const TensorDesc& in = h_.params[kExpand].input;
-    const int columns = std::min(in.w, strip_->table_width() - depthwise().pad_left);
-    int count = 0;
+  void stem_rows(Work& work, int image, int first, int last) const {
+    const ConvParams& p = h_.params[kExpand];
+    const TensorDesc& in = p.input;
+    const float* at = work.run.inputs[0] + int64_t{image} * in.c * in.h * in.w;
     for (int y = first; y < last; ++y) {
-      const float** row = table_row(work, y);
-      const float* at = work.run.inputs[0] + (int64_t{image} * in.h + y) * in.w * in.stride;
-      float* to = work.ring + int64_t{y % ring_rows_} * in.w * channels_;
-      if (!expand_all_) std::fill(row, row + columns, expand_fill_);
-      for (int i = expand_kept_.first[y]; i < expand_kept_.first[y + 1]; ++i) {
-        const int x = expand_kept_.x[i];
-        work.rows[count] = at + int64_t{x} * in.stride;
-        work.out[count++] = to + int64_t{x} * channels_;
-        if (x < columns) row[x] = to + int64_t{x} * channels_;
-      }
+      float* to = point_ring_row(work, y);
+      const int begin = expand_kept_.first[y], count = expand_kept_.first[y + 1] - begin;
+      stem_->load(at, y, work.stem);
+      stem_->run(expand_all_ ? nullptr : expand_kept_.x.data() + begin, count,
+                 {to, channels_, nullptr, 0}, false, work.stem);
     }
-    expand_->run(work.rows, work.out, nullptr, count, false);
   }
 
-  void project_rows(Work& work, int image, int y0, int y1) const {
+  // Lets the table's row y point to where the row lies in the ring, which is returned.
+  float* point_ring_row(Work& work, int y) const {
+    const ConvParams& d = depthwise();
+    float* to = work.ring + int64_t{y % ring_rows_} * d.input.w * channels_;
+    const int columns = std::min(d.input.w, strip_->table_width() - d.pad_left);
+    const float** row = table_row(work, y);
+    if (expand_all_) {
+      for (int x = 0; x < columns; ++x) row[x] = to + int64_t{x} * channels_;
+      return to;
+    }
+    std::fill(row, row + columns, expand_fill_);
+    for (int i = expand_kept_.first[y]; i < expand_kept_.first[y + 1]; ++i)
+      if (const int x = expand_kept_.x[i]; x < columns) row[x] = to + int64_t{x} * channels_;
+    return to;
+  }
+
+  void expand_rows(Work& work, int image, int first, int last, bool cold) const {
+    const TensorDesc& in = h_.params[kExpand].input;
+    int count = 0;
+    for (int y = first; y < last; ++y) {
+      const float* at = work.run.inputs[0] + (int64_t{image} * in.h + y) * in.w * in.stride;
+      float* to = point_ring_row(work, y);
+      for (int i = expand_kept_.first[y]; i < expand_kept_.first[y + 1]; ++i, ++count) {
+        const int x = expand_kept_.x[i];
+        work.rows[count] = at + int64_t{x} * in.stride;
+        work.out[count] = to + int64_t{x} * channels_;
+      }
+    }
+    expand_->run(work.rows, work.out, nullptr, count, false, cold);
+  }
+
+  void project_rows(Work& work, int image, int y0, int y1, bool cold) const {
     const ConvParams& p = h_.params[kProject];
     const TensorDesc& out = p.output;
     for (const bool skipped : {false, true}) {
@@ -235,13 +271,15 @@ class InvertedResidual : public Operator {
             work.residual[count] = work.run.inputs[1] + (pixel + x) * p.residual.stride;
         }
       }
-      project_->run(work.rows, work.out, p.has_residual ? work.residual : nullptr, count, skipped);
+      project_->run(work.rows, work.out, p.has_residual ? work.residual : nullptr, count, skipped,
+                    cold);
     }
   }
 
   const Header& h_;
   const Kernels& kernels_;
   int channels_;
+  std::optional<StemProduct> stem_;
   std::optional<PixelProduct> expand_, project_;
   std::optional<DepthwiseStrip> strip_;
   int strip_rows_, strips_, ring_rows_;
@@ -279,7 +317,9 @@ Blob pack(const OpSpec& spec, Isa isa) {
   const ConvParams& d = h.params[kDepthwise];
   h.padded_channels = (d.output.c + 15) / 16 * 16;
   const int channels = h.padded_channels;
-  if (stages.has_expand)
+  if (stages.has_expand && h.params[kExpand].input.nchw)
+    h.stem = StemProduct::pack(writer, stages.expand, h.params[kExpand], kernels);
+  else if (stages.has_expand)
     h.expand = PixelProduct::pack(writer, stages.expand, h.params[kExpand], kernels);
   if (stages.has_project)
     h.project = PixelProduct::pack(writer, stages.project, h.params[kProject], kernels);
@@ -297,16 +337,16 @@ Blob pack(const OpSpec& spec, Isa isa) {
 
 std::string unsupported(const OpSpec& spec, Isa) {
   const ResidualStages stages = residual_stages_of(spec);
-  for (const auto* list : {&spec.inputs, &spec.outputs})
-    for (const TensorDesc& tensor : *list)
-      if (tensor.nchw) return "a tensor is NCHW";
+  if (spec.outputs[0].nchw) return "the output is NCHW";
   for (const OpSpec* stage : {&stages.expand, &stages.depthwise, &stages.project})
     if (stage->array("source") != nullptr) return "skipped positions are filled from others";
   for (const OpSpec* stage : {&stages.expand, &stages.project}) {
-    const ArrayView* weight = stage->array("weight");
-    if (weight != nullptr && !PixelProduct::unsupported(*stage).empty())
-      return PixelProduct::unsupported(*stage);
+    if (stage->array("weight") == nullptr) continue;
+    const std::string reason = stage->inputs[0].nchw ? StemProduct::unsupported(*stage)
+                                                     : PixelProduct::unsupported(*stage);
+    if (!reason.empty()) return reason;
   }
+  if (stages.depthwise.inputs[0].nchw) return "the depthwise stage reads NCHW";
   if (stages.depthwise.inputs.size() != 1) return "a residual is added to the depthwise stage";
   return DepthwiseStrip::unsupported(stages.depthwise);
 }

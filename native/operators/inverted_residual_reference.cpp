@@ -81,10 +81,7 @@ Blob pack(const OpSpec& spec, Isa isa) {
 std::vector<OperatorType> inverted_residual_reference_types() {
   return {{"inverted_residual", "reference",
            [](const OpSpec& spec, Isa) {
-             for (const auto* list : {&spec.inputs, &spec.outputs})
-               for (const TensorDesc& tensor : *list)
-                 if (tensor.nchw) return std::string("a tensor is NCHW");
-             return std::string();
+             return std::string(spec.outputs[0].nchw ? "the output is NCHW" : "");
            },
            pack,
            [](const BlobView& blob, Isa isa) -> std::unique_ptr<Operator> {

@@ -1,30 +1,54 @@
 #include "operators/panels.h"
 
+#include <algorithm>
+
 namespace activsparse {
+namespace {
+
+// A row of a tile costs a broadcast whatever its width: a single narrow vector would spend as long
+// on them as on its multiply-adds.
+constexpr int kNarrowVectors = 3;
+
+}  // namespace
 
 Panels::Panels(const Kernels& kernels, int groups, int outputs_per_group, int64_t depth,
-               int max_vectors)
-    : width_(kernels.width), depth_(depth) {
-  const int vectors = (outputs_per_group + width_ - 1) / width_;
+               int max_vectors, bool narrow)
+    : kernels_(kernels), depth_(depth) {
+  const int width = kernels.width, half = kernels.narrow_width;
+  int vectors = (outputs_per_group + width - 1) / width;
+  // Whether the last `width` channels leave half a vector empty.
+  const bool spare = narrow && half < width && vectors * width - outputs_per_group >= half;
+  int narrow_vectors = 0;
+  if (spare) {
+    narrow_vectors = vectors > 1 ? kNarrowVectors : 1;
+    vectors -= (narrow_vectors + 1) / 2;
+  }
   const int count = (vectors + max_vectors - 1) / max_vectors;
   for (int group = 0; group < groups; ++group) {
-    int vector = 0;
-    for (int i = 0; i < count; ++i) {
-      const int take = (vectors - vector + count - i - 1) / (count - i);
-      Panel panel{};
-      panel.group = group;
-      panel.first = group * outputs_per_group + vector * width_;
-      panel.vectors = take;
-      vector += take;
-      const int end = vector * width_ < outputs_per_group ? vector * width_ : outputs_per_group;
-      panel.columns = group * outputs_per_group + end - panel.first;
-      panel.weights = weight_floats_;
-      panel.channels = channel_floats_;
-      weight_floats_ += static_cast<uint64_t>(take) * width_ * depth;
-      channel_floats_ += static_cast<uint64_t>(take) * width_;
-      panels_.push_back(panel);
+    const int end = (group + 1) * outputs_per_group;
+    int first = group * outputs_per_group;
+    for (int i = 0, left = vectors; i < count; ++i) {
+      const int take = (left + count - i - 1) / (count - i);
+      add(group, first, end, take, width);
+      first += take * width;
+      left -= take;
     }
+    if (spare) add(group, first, end, narrow_vectors, half);
   }
+}
+
+void Panels::add(int group, int first, int end, int vectors, int width) {
+  Panel panel{};
+  panel.group = group;
+  panel.first = first;
+  panel.vectors = vectors;
+  panel.width = width;
+  panel.columns = std::min(vectors * width, end - first);
+  panel.weights = weight_floats_;
+  panel.channels = channel_floats_;
+  weight_floats_ += static_cast<uint64_t>(vectors) * width * depth_;
+  channel_floats_ += static_cast<uint64_t>(vectors) * width;
+  panels_.push_back(panel);
 }
 
 uint64_t Panels::pack_channels(BlobWriter& writer, const float* values) const {

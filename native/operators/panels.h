@@ -1,9 +1,11 @@
 // Weights of a matrix product, packed for the register tiles of kernels/gemm.h.
 //
 // The output channels of each group are cut into *panels* of up to GemmKernels::max_vectors
-// vectors, as even as possible (ten vectors become 4 + 3 + 3). A panel's weights are (taps,
-// channels, vectors * width), contiguous; lanes beyond the group's last channel are zero.
-// Per-channel arrays (bias) are laid out panel by panel in the same way.
+// vectors, as even as possible (ten vectors become 4 + 3 + 3). Where the last vector would be half
+// empty, the last panel may be of half as wide vectors: 24 channels are three of 8 lanes, not two
+// of 16. A panel's weights are (taps, channels, vectors * width), contiguous; lanes beyond the
+// group's last channel are zero. Per-channel arrays (bias) are laid out panel by panel in the same
+// way.
 #pragma once
 #include <vector>
 
@@ -17,27 +19,47 @@ struct Panel {
   int32_t first;    // first output channel, counted over all groups
   int32_t columns;  // output channels
   int32_t vectors;  // vectors that hold them
+  int32_t width;    // lanes of a vector
   int32_t group;
   uint64_t weights;   // floats before this panel in the packed weights
   uint64_t channels;  // floats before this panel in a packed per-channel array
 };
 
 // Sets `lanes` and `store_lanes` of `args` for a panel of `output`'s channels.
-inline void set_lanes(GemmArgs& args, const Panel& panel, const TensorDesc& output, int width) {
-  const int last_vector = (panel.vectors - 1) * width;
+inline void set_lanes(GemmArgs& args, const Panel& panel, const TensorDesc& output) {
+  const int last_vector = (panel.vectors - 1) * panel.width;
   args.lanes = args.store_lanes = panel.columns - last_vector;
   if (!output.padded || panel.first + panel.columns != output.c) return;
   const int room = (output.c + 15) / 16 * 16 - panel.first - last_vector;
-  args.store_lanes = room < width ? room : width;
+  args.store_lanes = room < panel.width ? room : panel.width;
+}
+
+// Lets tile `tile` of a panel bring its share of the next panel's weights, `floats` from `next` on,
+// into the second-level cache: one cache line per channel, so that memory is asked for them as
+// evenly as it can be. Spread over a panel's tiles, the time they take to arrive is hidden.
+inline void set_fetch(GemmArgs& args, const float* next, int64_t floats, int tile) {
+  constexpr int64_t kLine = 64 / sizeof(float);
+  const int64_t from = int64_t{tile} * args.channels * kLine;
+  args.next = next + from;
+  args.fetch = from < floats ? kLine : 0;
 }
 
 class Panels {
  public:
   // `depth` = taps * input channels per group; `max_vectors` <= kernels.gemm_f32.max_vectors.
-  Panels(const Kernels& kernels, int groups, int outputs_per_group, int64_t depth, int max_vectors);
+  // `narrow`: panels of kernels.narrow_width are allowed; each is run by gemm(panel).
+  Panels(const Kernels& kernels, int groups, int outputs_per_group, int64_t depth, int max_vectors,
+         bool narrow = false);
   const std::vector<Panel>& all() const { return panels_; }
   uint64_t weight_floats() const { return weight_floats_; }
   uint64_t channel_floats() const { return channel_floats_; }
+  // Floats of the weights of panel i; 0 beyond the last.
+  int64_t panel_floats(std::size_t i) const {
+    return i < panels_.size() ? depth_ * panels_[i].vectors * panels_[i].width : 0;
+  }
+  const GemmKernels& gemm(const Panel& panel) const {
+    return panel.width == kernels_.width ? kernels_.gemm_f32 : kernels_.narrow_gemm_f32;
+  }
 
   // `weight(output channel, k)` gives one weight, k < depth.
   template <class Weight>
@@ -45,7 +67,7 @@ class Panels {
     const uint64_t offset = writer.append<float>(weight_floats_);
     float* packed = writer.at<float>(offset);
     for (const Panel& panel : panels_) {
-      const int lanes = panel.vectors * width_;
+      const int lanes = panel.vectors * panel.width;
       for (int64_t k = 0; k < depth_; ++k)
         for (int o = 0; o < panel.columns; ++o)
           packed[panel.weights + k * lanes + o] = weight(panel.first + o, k);
@@ -56,7 +78,9 @@ class Panels {
   uint64_t pack_channels(BlobWriter& writer, const float* values) const;
 
  private:
-  int width_;
+  void add(int group, int first, int end, int vectors, int width);
+
+  const Kernels& kernels_;
   int64_t depth_;
   std::vector<Panel> panels_;
   uint64_t weight_floats_ = 0, channel_floats_ = 0;

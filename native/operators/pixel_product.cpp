@@ -26,7 +26,7 @@ std::string PixelProduct::unsupported(const OpSpec& spec) {
 PixelProductHeader PixelProduct::pack(BlobWriter& writer, const OpSpec& spec,
                                       const ConvParams& params, const Kernels& kernels) {
   const int64_t depth = params.input.c;
-  const Panels panels(kernels, 1, params.output.c, depth, kernels.gemm_f32.max_vectors);
+  const Panels panels(kernels, 1, params.output.c, depth, kernels.gemm_f32.max_vectors, true);
   const float* weight = spec.float_array("weight");
   PixelProductHeader h{};
   h.weights = panels.pack_weights(writer, [&](int o, int64_t k) { return weight[o * depth + k]; });
@@ -39,7 +39,7 @@ PixelProduct::PixelProduct(const BlobView& blob, const PixelProductHeader& heade
                            const ConvParams& params, const Kernels& kernels)
     : params_(params),
       kernels_(kernels),
-      panels_(kernels, 1, params.output.c, params.input.c, kernels.gemm_f32.max_vectors) {
+      panels_(kernels, 1, params.output.c, params.input.c, kernels.gemm_f32.max_vectors, true) {
   weights_ = blob.array<float>(header.weights, panels_.weight_floats());
   bias_ = blob.array<float>(header.bias, panels_.channel_floats());
   skipped_value_ = blob.array<float>(header.skipped_value, panels_.channel_floats());
@@ -48,7 +48,7 @@ PixelProduct::PixelProduct(const BlobView& blob, const PixelProductHeader& heade
 }
 
 void PixelProduct::run(const float* const* rows, float* const* out, const float* const* residual,
-                       int count, bool skipped) const {
+                       int count, bool skipped, bool cold) const {
   const float* weights = nullptr;
   float* tile_out[kMaxTileRows];
   const float* tile_residual[kMaxTileRows];
@@ -61,11 +61,13 @@ void PixelProduct::run(const float* const* rows, float* const* out, const float*
   args.epilogue = &params_.epilogue;
   for (int begin = 0; begin < count; begin += chunk_rows_) {
     const int chunk = std::min(chunk_rows_, count - begin);
-    for (const Panel& panel : panels_.all()) {
+    for (std::size_t i = 0; i < panels_.all().size(); ++i) {
+      const Panel& panel = panels_.all()[i];
+      const GemmKernels& gemm = panels_.gemm(panel);
       weights = weights_ + panel.weights;
       args.start = (skipped ? skipped_value_ : bias_) + panel.channels;
-      set_lanes(args, panel, params_.output, kernels_.width);
-      const int max_rows = kernels_.gemm_f32.max_rows[panel.vectors - 1];
+      set_lanes(args, panel, params_.output);
+      const int max_rows = gemm.max_rows[panel.vectors - 1];
       const int tiles = (chunk + max_rows - 1) / max_rows;
       for (int t = 0; t < tiles; ++t) {
         const int first = begin + chunk * t / tiles;
@@ -74,7 +76,11 @@ void PixelProduct::run(const float* const* rows, float* const* out, const float*
         for (int r = 0; r < height; ++r) tile_out[r] = out[first + r] + panel.first;
         if (residual)
           for (int r = 0; r < height; ++r) tile_residual[r] = residual[first + r] + panel.first;
-        kernels_.gemm_f32.tile[panel.vectors - 1][height - 1](args);
+        if (cold && begin == 0)
+          set_fetch(args, weights + panels_.panel_floats(i), panels_.panel_floats(i + 1), t);
+        else
+          args.fetch = 0;
+        gemm.tile[panel.vectors - 1][height - 1](args);
       }
     }
   }

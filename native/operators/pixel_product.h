@@ -23,9 +23,9 @@ class PixelProduct {
   double macs_per_pixel() const { return double(params_.input.c) * params_.output.c; }
 
   // out[i] = activation(W rows[i] + bias + residual[i]) for i < count, or with the skipped value in
-  // place of W rows[i] + bias. `residual` may be null.
+  // place of W rows[i] + bias. `residual` may be null. `cold`: the weights are not in a near cache.
   void run(const float* const* rows, float* const* out, const float* const* residual, int count,
-           bool skipped) const;
+           bool skipped, bool cold) const;
 
  private:
   const ConvParams& params_;

@@ -19,6 +19,7 @@ constexpr int64_t kChunkBytes = 20 << 10;   // of 32 KiB first-level cache per c
 constexpr int kChunkRows = 48;
 constexpr int kMaxChunkRows = 4 * kChunkRows;
 constexpr int kMinTasks = 48;
+constexpr int64_t kAheadFloats = 1024;
 
 struct Header {
   ConvParams params;
@@ -32,7 +33,8 @@ class Pointwise : public Operator {
   Pointwise(const BlobView& blob, Isa isa)
       : h_(blob.header<Header>()),
         kernels_(kernels_for(isa)),
-        panels_(kernels_, 1, h_.params.output.c, h_.params.input.c, kernels_.gemm_f32.max_vectors),
+        panels_(kernels_, 1, h_.params.output.c, h_.params.input.c, kernels_.gemm_f32.max_vectors,
+                true),
         fill_(blob, h_.fill, h_.params.output) {
     weights_ = blob.array<float>(h_.weights, panels_.weight_floats());
     bias_ = blob.array<float>(h_.bias, panels_.channel_floats());
@@ -46,7 +48,7 @@ class Pointwise : public Operator {
     for (std::size_t i = 0; i < panels.size(); ++i) {
       const uint64_t end = i + 1 < panels.size() ? panels[i + 1].weights : panels_.weight_floats();
       const uint64_t begin = panels[groups_.empty() ? 0 : groups_.back()].weights;
-      if (groups_.empty() || rows_ <= kernels_.gemm_f32.max_rows[panels[i].vectors - 1] ||
+      if (groups_.empty() || rows_ <= panels_.gemm(panels[i]).max_rows[panels[i].vectors - 1] ||
           (end - begin) * sizeof(float) > kGroupBytes)
         groups_.push_back(static_cast<int>(i));
     }
@@ -72,10 +74,10 @@ class Pointwise : public Operator {
   }
   double macs() const override { return double(rows_) * h_.params.input.c * h_.params.output.c; }
   std::string kernel() const override {
-    const int vectors = panels_.all()[0].vectors;
+    const Panel& panel = panels_.all()[0];
     return std::string(kernels_.isa) + " " +
-           std::to_string(kernels_.gemm_f32.max_rows[vectors - 1]) + "x" +
-           std::to_string(vectors * kernels_.width);
+           std::to_string(panels_.gemm(panel).max_rows[panel.vectors - 1]) + "x" +
+           std::to_string(panel.vectors * panel.width);
   }
 
   void run(const RunArgs& args, int phase, int begin, int end) const override {
@@ -139,10 +141,18 @@ class Pointwise : public Operator {
       list_pixels(stretch, begin, count, pixels);
       for (int i = first_panel; i < last_panel; ++i) {
         const Panel& panel = panels_.all()[i];
+        const GemmKernels& gemm = panels_.gemm(panel);
         weights = weights_ + panel.weights;
+        const int64_t floats = panels_.panel_floats(i);
+        // A single tile runs at the pace of memory: what it fetches must be asked for long before.
+        const bool stream = rows_ <= gemm.max_rows[panel.vectors - 1];
+        if (stream) {
+          args.next = weights + kAheadFloats;
+          args.fetch = panel.vectors * panel.width;
+        }
         args.start = (skipped ? skipped_value_ : bias_) + panel.channels;
-        set_lanes(args, panel, p.output, kernels_.width);
-        const int max_rows = kernels_.gemm_f32.max_rows[panel.vectors - 1];
+        set_lanes(args, panel, p.output);
+        const int max_rows = gemm.max_rows[panel.vectors - 1];
         const int tiles = (count + max_rows - 1) / max_rows;
         for (int t = 0; t < tiles; ++t) {
           const int first = count * t / tiles, height = count * (t + 1) / tiles - first;
@@ -153,7 +163,10 @@ class Pointwise : public Operator {
             if (p.has_residual)
               residual[r] = run.inputs[1] + pixel * p.residual.stride + panel.first;
           }
-          kernels_.gemm_f32.tile[panel.vectors - 1][height - 1](args);
+          if (!stream)
+            set_fetch(args, weights + floats,
+                      begin == stretch.begin ? panels_.panel_floats(i + 1) : 0, t);
+          gemm.tile[panel.vectors - 1][height - 1](args);
         }
       }
     }
@@ -188,7 +201,7 @@ Blob pack_product(const OpSpec& spec, const ConvParams& params, Isa isa) {
   Header h{};
   h.params = params;
   const int64_t depth = params.input.c;
-  const Panels panels(kernels, 1, params.output.c, depth, kernels.gemm_f32.max_vectors);
+  const Panels panels(kernels, 1, params.output.c, depth, kernels.gemm_f32.max_vectors, true);
   BlobWriter writer;
   writer.append<Header>(1);
   const float* weight = spec.float_array("weight");

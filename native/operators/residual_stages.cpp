@@ -1,5 +1,7 @@
 #include "operators/residual_stages.h"
 
+#include <algorithm>
+
 namespace activsparse {
 namespace {
 
@@ -19,6 +21,19 @@ OpSpec stage_of(const OpSpec& spec, const std::string& prefix) {
   take(spec.strings, prefix, stage.strings);
   take(spec.arrays, prefix, stage.arrays);
   return stage;
+}
+
+// Rows or columns of the expansion, of which only a stem has more than one tap or another stride.
+int32_t expanded(const OpSpec& expand, int32_t size, const char* axis, const char* before,
+                 const char* after, std::size_t kernel_axis) {
+  const std::vector<int64_t>& shape = expand.array("weight")->shape;
+  if (shape.size() != 4) return size;
+  const auto of = [&](const char* name, int64_t fallback) {
+    return expand.int_or((std::string(name) + axis).c_str(), fallback);
+  };
+  const int64_t reach = of("dilation_", 1) * (shape[kernel_axis] - 1) + 1;
+  const int64_t padded = size + expand.int_or(before, 0) + expand.int_or(after, 0);
+  return static_cast<int32_t>((padded - reach) / std::max<int64_t>(of("stride_", 1), 1) + 1);
 }
 
 // What lies between two stages.
@@ -51,6 +66,8 @@ ResidualStages residual_stages_of(const OpSpec& spec) {
   if (stages.has_expand) {
     stages.expand.inputs = {at};
     at = between(at, channels);
+    at.h = expanded(stages.expand, at.h, "h", "pad_top", "pad_bottom", 2);
+    at.w = expanded(stages.expand, at.w, "w", "pad_left", "pad_right", 3);
     stages.expand.outputs = {at};
   }
   stages.depthwise.inputs = {at};

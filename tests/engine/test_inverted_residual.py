@@ -29,7 +29,23 @@ def test_wide_blocks_are_joined(tmp_path, masked):
     assert row.eligible == masked
     if masked:
         assert row.requested == pytest.approx(0.3, abs=0.03)
-        assert row.achieved > 0.25
+        # The depthwise convolution may be faster without its random mask.
+        assert row.achieved > 0.2
+    assert all(result.holds for result in compare_with_onnxruntime(path, session, seed=1))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_stem_is_joined_with_the_block_after_it(tmp_path, masked):
+    b = graphs.Builder()
+    mask = b.mask if masked else lambda v: v
+    x = b.node("Relu", b.conv(b.input(2, 3, 130, 130), 40, strides=(2, 2)))
+    x = b.node("Relu", mask(b.conv(x, 40, group=40)))
+    x = mask(b.conv(x, 16, (1, 1), pads=(0, 0, 0, 0)))
+    path = b.save(tmp_path / "m.onnx", x)
+    session = Session(path)
+    (row,) = [row for row in session.explain() if row.kind != "to_nchw"]
+    assert row.kind == "inverted_residual"
+    assert row.dense_macs == 2 * 65 * 65 * (27 * 40 + 9 * 40 + 16 * 40)
     assert all(result.holds for result in compare_with_onnxruntime(path, session, seed=1))
 
 

@@ -32,19 +32,32 @@ class Case:
     def describe(self) -> str:
         return "; ".join(f"{name}: {stage.describe()}" for name, stage in self.stages.items())
 
-    def spec(self) -> tuple[Any, list[Tensor], Tensor]:
+    def spec(self) -> tuple[Any, list[Tensor | FloatArray], Tensor]:
         attributes: dict[str, Any] = {}
         arrays: dict[str, Any] = {}
         first, last = (list(self.stages.values())[i] for i in (0, -1))
-        inputs = [Tensor.of(first.x, first.layouts[0])]
+        inputs: list[Tensor | FloatArray] = []
+        descs = []
+        if first.nchw:
+            n, c, h, w = first.x.shape
+            descs.append(_native.TensorDesc(n, h, w, c, c, nchw=True))
+            inputs.append(np.ascontiguousarray(first.x).reshape(-1))
+        else:
+            x = Tensor.of(first.x, first.layouts[0])
+            descs.append(x.desc)
+            inputs.append(x)
         if last.residual is not None:
-            inputs.append(Tensor.of(last.residual, last.layouts[1]))
+            residual = Tensor.of(last.residual, last.layouts[1])
+            descs.append(residual.desc)
+            inputs.append(residual)
         output = Tensor.empty(last.output_shape, last.layouts[2])
         for name, stage in self.stages.items():
             sides = ("top", "left", "bottom", "right")
             own = {
                 "stride_h": stage.stride[0],
                 "stride_w": stage.stride[1],
+                "dilation_h": stage.dilation[0],
+                "dilation_w": stage.dilation[1],
                 "group": stage.group,
                 **{f"pad_{side}": pad for side, pad in zip(sides, stage.pads, strict=True)},
                 **stage.activation,
@@ -56,14 +69,14 @@ class Case:
                 if value is not None:
                     array = value.astype(np.uint8) if value.dtype == bool else value
                     arrays[f"{name}.{key}"] = np.ascontiguousarray(array)
-        descs = [x.desc for x in inputs]
         spec = _native.Spec("inverted_residual", attributes, arrays, descs, [output.desc])
         return spec, inputs, output
 
     def run(self, algorithm: str, isa: str) -> FloatArray:
         spec, inputs, output = self.spec()
         packed = _native.pack(spec, algorithm, isa)
-        _native.run_operator(packed, [x.argument() for x in inputs], [output.argument()])
+        arguments = [x.argument() if isinstance(x, Tensor) else x for x in inputs]
+        _native.run_operator(packed, arguments, [output.argument()])
         output.assert_nothing_else_written()
         return output.values()
 
@@ -76,15 +89,21 @@ class Case:
         return y
 
 
-def random_case(rng: np.random.Generator, kind: str | None = None) -> Case:
-    """A random inverted residual; all masks of one kind if `kind` is given."""
+def random_case(rng: np.random.Generator, kind: str | None = None, stem: bool = False) -> Case:
+    """A random inverted residual; all masks of one kind if `kind` is given.
+
+    Args:
+        rng: source of all choices.
+        kind: of the masks.
+        stem: whether the expansion is a network's first convolution, of any kernel, reading NCHW.
+    """
     c, wide, o = (int(rng.integers(1, limit)) for limit in (40, 100, 60))
     kernel, stride = int(rng.choice([3, 3, 5])), int(rng.integers(1, 3))
     pads = [int(rng.integers(0, kernel // 2 + 1)) for _ in range(4)]
     h, w = (kernel + int(rng.integers(0, 24)) for _ in range(2))
     n = int(rng.choice([1, 1, 2]))
     names = [("expand", "depthwise", "project"), ("expand", "depthwise"), ("depthwise", "project")]
-    chosen = names[int(rng.choice(3, p=[0.6, 0.2, 0.2]))]
+    chosen = names[int(rng.choice(3, p=[0.6, 0.4, 0.0] if stem else [0.6, 0.2, 0.2]))]
     if "expand" not in chosen:
         c = wide
     if "project" not in chosen:
@@ -94,15 +113,26 @@ def random_case(rng: np.random.Generator, kind: str | None = None) -> Case:
         "depthwise": (wide, 1, kernel, kernel),
         "project": (o, wide, 1, 1),
     }
+    if stem:
+        # The depthwise convolution must find as many rows and columns as its kernel has.
+        reach = [int(rng.choice([1, 3, 5, 7])) for _ in range(2)]
+        first_stride, dilation = int(rng.integers(1, 4)), int(rng.choice([1, 1, 2]))
+        c = int(rng.integers(1, 5))
+        h, w = (first_stride * s + dilation * (r - 1) for s, r in zip((h, w), reach, strict=True))
+        weights["expand"] = (wide, c, *reach)
     y = rng.standard_normal((n, c, h, w)).astype(np.float32)
     stages = {}
     for name in chosen:
-        weight = rng.standard_normal(weights[name]) / np.sqrt(weights[name][1])
+        weight = rng.standard_normal(weights[name]) / np.sqrt(np.prod(weights[name][1:]))
         stage = ConvCase(
             y,
             weight.astype(np.float32),
             activation=ACTIVATIONS[int(rng.integers(len(ACTIVATIONS)))],
         )
+        if name == "expand" and stem:
+            stage.nchw, stage.stride = True, (first_stride, first_stride)
+            stage.dilation = (dilation, dilation)
+            stage.pads = tuple(int(rng.integers(0, 4)) for _ in range(4))  # type: ignore[assignment]
         if name == "depthwise":
             stage.stride, stage.group = (stride, stride), wide
             stage.pads = tuple(pads)  # type: ignore[assignment]
@@ -135,6 +165,15 @@ def check(case: Case, isa: str, seed: int, expected: FloatArray) -> None:
 @pytest.mark.parametrize("seed", range(60))
 def test_strips_equal_the_stages_one_by_one(seed: int) -> None:
     case = random_case(np.random.default_rng(seed))
+    expected = case.one_by_one()
+    np.testing.assert_array_equal(case.run("reference", ISAS[0]), expected, err_msg=str(seed))
+    for isa in ISAS:
+        check(case, isa, seed, expected)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_first_convolution_expands(seed: int) -> None:
+    case = random_case(np.random.default_rng(seed), stem=True)
     expected = case.one_by_one()
     np.testing.assert_array_equal(case.run("reference", ISAS[0]), expected, err_msg=str(seed))
     for isa in ISAS:

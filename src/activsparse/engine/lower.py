@@ -212,7 +212,8 @@ class _Lowering(ViewLowering):
         outer = self.add_tensor(Tensor(desc, None))
         self.program.inputs.append(outer)
         reader = self.graph.only_consumer(name)
-        if reader is not None and reader.op == "conv" and self._reads_nchw(reader, outer):
+        first = ("conv", "inverted_residual")
+        if reader is not None and reader.op in first and self._reads_nchw(reader, outer):
             self.placed[name] = outer
         elif self.read_as_image(name) or (image and name in self.graph.outputs):
             copy = Node("to_nhwc", name, (name,), (name,))

@@ -23,7 +23,7 @@ __all__ = ["Plan", "compile_graph", "compile_plan"]
 _log = logging.getLogger(__name__)
 
 # Algorithms that read the graph's input as it comes.
-_READS_NCHW = ("stem",)
+_READS_NCHW = ("stem", "strips")
 
 
 @dataclass(frozen=True)

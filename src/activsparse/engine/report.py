@@ -80,11 +80,22 @@ def _stage_macs(graph: Graph, node: Node) -> dict[str, float]:
     """Dense multiply-adds of an `inverted_residual`'s stages."""
     macs = {}
     for prefix, stage in stages_of(node).items():
-        # The expansion works at the size of the input, the others at that of the output.
-        value = node.inputs[0] if prefix == "expand" else node.output
-        n, _, h, w = graph.shape(value)
+        # The others work at the size of the output.
+        n, _, h, w = graph.shape(node.output)
+        if prefix == "expand":
+            _, _, h, w = graph.shape(node.inputs[0])
+            h = _size(stage, h, "h", ("top", "bottom"), 2)
+            w = _size(stage, w, "w", ("left", "right"), 3)
         macs[prefix] = float(n * h * w * stage.arrays["weight"].size)
     return macs
+
+
+def _size(conv: Node, size: int, axis: str, sides: tuple[str, str], dimension: int) -> int:
+    """Rows or columns of a convolution's output, from those of its input."""
+    kernel = conv.arrays["weight"].shape[dimension]
+    reach = conv.attributes.get(f"dilation_{axis}", 1) * (kernel - 1) + 1
+    padded = size + sum(conv.attributes.get(f"pad_{side}", 0) for side in sides)
+    return int((padded - reach) // conv.attributes.get(f"stride_{axis}", 1) + 1)
 
 
 def _joined_sparsity(graph: Graph, node: Node, noted: bool) -> float | None:

@@ -1,9 +1,9 @@
-"""1x1 - depthwise - 1x1 into one operator that runs them strip by strip in cache."""
+"""1x1 or stem - depthwise - 1x1 into one operator that runs them strip by strip in cache."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -17,6 +17,9 @@ STAGES = ("expand", "depthwise", "project")
 # What leaves a cache of 1 MiB (floats of the widest tensor between the stages): below, strips save
 # nothing and their many small products cost a little. With masks they also save the filling of
 # skipped positions.
+# Most channels of a graph input that is read as NCHW.
+_STEM_CHANNELS = 4
+
 _LARGE_DENSE = (512 << 10) // 4
 _LARGE_MASKED = (256 << 10) // 4
 
@@ -32,7 +35,7 @@ def fuse_inverted_residual(graph: Graph) -> Graph:
         if after is not None and after.inputs[0] != middle.output:
             after = None
         chain = {
-            "expand": before if before is not None and _is_pointwise(before) else None,
+            "expand": before if _expands(graph, before) else None,
             "depthwise": middle,
             "project": after if after is not None and _is_pointwise(after) else None,
         }
@@ -91,6 +94,23 @@ def _pays(graph: Graph, stages: Mapping[str, Node]) -> bool:
     floats = max(int(np.prod(graph.shape(value)[1:])) for value in wide)
     masked = any("mask" in node.arrays for node in stages.values())
     return floats > (_LARGE_MASKED if masked else _LARGE_DENSE)
+
+
+def _expands(graph: Graph, node: Node | None) -> TypeGuard[Node]:
+    return node is not None and (_is_pointwise(node) or _is_stem(graph, node))
+
+
+def _is_stem(graph: Graph, node: Node) -> bool:
+    """Whether a convolution can read the graph's input where it lies, as `conv/stem` does."""
+    value = node.inputs[0]
+    return (
+        node.op == "conv"
+        and "source" not in node.arrays
+        and value in graph.inputs
+        and graph.uses(value) == 1
+        and node.attributes.get("group", 1) == 1
+        and graph.shape(value)[1] <= _STEM_CHANNELS
+    )
 
 
 def _is_pointwise(node: Node) -> bool:
