@@ -11,6 +11,7 @@ from small_networks import example, make_net
 from torch import nn
 
 from activsparse import ActivsparseError
+from activsparse.models import build_model
 from activsparse.train import Sparsifier
 from activsparse.train.candidates import choose_masks, halve, rounds
 from activsparse.train.importance import measure_importance
@@ -109,6 +110,17 @@ def test_phases_by_layer_or_none(phases, same):
     ).masks()
     first, second = masks["blocks.0.conv1"], masks["blocks.0.conv2"]
     assert (first == second).all() == same
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_blocks_can_share_tiles(share):
+    model = build_model("small_resnet", 10, in_channels=1)
+    masks = Sparsifier(
+        model, torch.zeros(1, 1, 28, 28), 0.3, pattern="tiles", share_in_block=share
+    ).masks()
+    pairs = [(masks[f"{b}.conv1"], masks[f"{b}.conv2"]) for b in ("stages.0.1", "stages.1.1")]
+    assert all((first == second).all() for first, second in pairs) == share
+    assert sum(m.mean() for m in masks.values()) / len(masks) == pytest.approx(0.7, abs=0.05)
 
 
 def test_importances_are_what_they_say():

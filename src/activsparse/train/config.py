@@ -107,6 +107,7 @@ class SparsitySection(_Section):
     site: str = "norm"
     criterion: str = "lnorm"
     phases: str = "block"
+    share_in_block: bool = False
     importance_weight: float = 0.0
     per_layer: dict[str, float] = {}
     skip: list[str] = []

@@ -55,6 +55,8 @@ class MaskMaker:
         phases: the regular patterns only: whether each residual `block`, each `layer`, or none but
             `one` for all is shifted in another way.
         importance_weight: `random` only: what share of a position's score its importance has.
+        share_in_block: whether layers of a residual block with equal output sizes and sparsities
+            get one mask, that of the first.
 
     Raises:
         ActivsparseError: an unknown pattern, criterion or choice of phases, or a block that does
@@ -72,6 +74,7 @@ class MaskMaker:
         inputs: Sequence[int | None] | None = None,
         phases: str = "block",
         importance_weight: float = 0.0,
+        share_in_block: bool = False,
     ) -> None:
         for option, value, known in (
             ("pattern", pattern, PATTERNS),
@@ -105,6 +108,7 @@ class MaskMaker:
         self.inputs = inputs
         self.phases = phases
         self.importance_weight = importance_weight
+        self.share_in_block = share_in_block
 
     def check(self, sparsities: Sequence[float]) -> None:
         """Raise an ActivsparseError naming the layer that `sparsities` leave without positions."""
@@ -136,9 +140,10 @@ class MaskMaker:
         if self.pattern != "random":
             shapes: list[ConvShape] = [layer.shape for layer in self.layers]
             phases = self._phases(seed, step)
-            return allocate(
+            masks = allocate(
                 shapes, list(sparsities), self.pattern, phases=phases, inputs=self.inputs
             )
+            return self._shared(masks, sparsities) if self.share_in_block else masks
         # Layers of equal size and sparsity share a mask; making it once keeps a step cheap.
         made: dict[tuple[tuple[int, int], float], Mask] = {}
         masks = []
@@ -157,6 +162,13 @@ class MaskMaker:
             mask = made[size, sparsity] = select(own, sparsity, self.block)
             masks.append(mask)
         return masks
+
+    def _shared(self, masks: Sequence[Mask], sparsities: Sequence[float]) -> list[Mask]:
+        first: dict[tuple[int, tuple[int, int], float], Mask] = {}
+        return [
+            first.setdefault((layer.block, layer.shape.output, sparsity), mask)
+            for layer, mask, sparsity in zip(self.layers, masks, sparsities, strict=True)
+        ]
 
     def _phases(self, seed: int, step: int) -> list[int]:
         """The phase of each layer: a candidate's are random, those of a block still the same."""

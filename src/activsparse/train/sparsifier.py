@@ -87,6 +87,9 @@ class Sparsifier:
             all layers, `random` draws an independent map in each layer.
         phases: `lattice`, `tiles` and `auto`: whether the pattern is shifted in another way in each
             residual `block`, in each `layer`, or is `one` for all.
+        share_in_block: `lattice`, `tiles` and `auto`: whether the convolutions of a residual block
+            with equal output sizes and requested sparsities share a mask (a `lattice` does so
+            anyway, the others weigh up each layer).
         importance_weight: `random` only: share of a position's score that is its importance, see
             `activsparse.train.importance`; nothing until that was measured.
         schedule: `polynomial`, or `constant` for the full sparsity from `begin` on.
@@ -123,6 +126,7 @@ class Sparsifier:
         site: str = "norm",
         criterion: str = "lnorm",
         phases: str = "block",
+        share_in_block: bool = False,
         importance_weight: float = 0.0,
         schedule: str = "polynomial",
         initial_sparsity: float = 0.0,
@@ -178,6 +182,7 @@ class Sparsifier:
             inputs=self._inputs(),
             phases=phases,
             importance_weight=importance_weight,
+            share_in_block=share_in_block,
         )
         self._maker.check(self._final)
 
