@@ -29,7 +29,8 @@ from activsparse.bench.engines import ENGINES, is_installed
 from activsparse.bench.machine import summary_line
 from activsparse.cli import main as activsparse
 from activsparse.data import build_data
-from activsparse.report import Report, Variant, layers_of, masks_of, write
+from activsparse.export.read import read_masks
+from activsparse.report import Report, Variant, layers_of, write
 from activsparse.train.recipe import load_config
 
 SPARSITY = 0.3
@@ -189,7 +190,7 @@ def main() -> None:
                     top1(model, images, labels),
                     SPARSITY,
                     layers_of(Session(model).profile()),
-                    masks_of(model),
+                    read_masks(model),
                 )
                 for name, model in sparse.items()
             ),

@@ -25,15 +25,24 @@ FORBIDDEN = {
     "detect": ENGINE,
     "engine": TORCH | TRAINING,
     "masks": TORCH | TRAINING | ENGINE | {"onnx"},
-    "bench": TORCH | TRAINING,
+    "bench": TRAINING,
     "report": TORCH | TRAINING,
 }
 
 
+class WithoutTyping(ast.NodeTransformer):
+    """Drops what only type checkers import."""
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        typing = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        return None if typing else self.generic_visit(node)
+
+
 def imported_names(source: Path) -> set[str]:
-    """Every module a file imports anywhere, and for `from m import n` also `m.n`."""
+    """Every module a file imports when it runs, and for `from m import n` also `m.n`."""
     names = set()
-    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+    tree = WithoutTyping().visit(ast.parse(source.read_text(encoding="utf-8")))
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

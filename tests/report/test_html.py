@@ -16,8 +16,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from activsparse.errors import ActivsparseError
+from activsparse.export.read import read_masks
 from activsparse.masks import nearest_source
-from activsparse.report import Report, masks_of, render, write
+from activsparse.report import Report, render, write
 from activsparse.report.plots import mask_image
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -114,7 +115,7 @@ def test_masks_are_read_from_the_onnx_file(tmp_path: Path):
         [tensor],
     )
     onnx.save(helper.make_model(graph), tmp_path / "m.onnx")
-    masks = masks_of(tmp_path / "m.onnx")
+    masks = read_masks(tmp_path / "m.onnx")
     assert list(masks) == ["features.3.conv"]
     np.testing.assert_array_equal(masks["features.3.conv"], mask)
 
@@ -136,7 +137,7 @@ def test_masks_that_fill_are_read_too(tmp_path: Path):
     )
     model.graph.initializer.append(source)
     onnx.save(model, tmp_path / "m.onnx")
-    masks = masks_of(tmp_path / "m.onnx")
+    masks = read_masks(tmp_path / "m.onnx")
     assert list(masks) == ["conv"]
     np.testing.assert_array_equal(masks["conv"], mask)
 

@@ -1,22 +1,20 @@
-"""What a report shows, as plain data, and how to gather it from ONNX files and sessions."""
+"""What a report shows, as plain data, and how to gather it from sessions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from activsparse.bench.compare import OWN_ENGINE, Comparison, Row
-from activsparse.files import require_file
 
 if TYPE_CHECKING:
     from activsparse.engine.report import NodeReport
 
-__all__ = ["Layer", "Report", "Variant", "layers_of", "masks_of"]
+__all__ = ["Layer", "Report", "Variant", "layers_of"]
 
 
 @dataclass(frozen=True)
@@ -97,36 +95,6 @@ class Report:
             for row in self.comparison.rows
             if row.engine == OWN_ENGINE and row.model == variant.model
         )
-
-
-def masks_of(model: str | Path) -> dict[str, npt.NDArray[np.bool_]]:
-    """Read the masks out of an ONNX file: layer name to bool map (OH, OW), True = computed.
-
-    Where skipped positions are filled, those that hold their own value are the computed ones.
-    """
-    import onnx
-
-    from activsparse.export.graph import GraphIndex
-    from activsparse.export.insert import MASK_SUFFIX, SOURCE_SUFFIX, find_masks
-
-    proto = onnx.shape_inference.infer_shapes(onnx.load(require_file(model)))
-    sizes = {
-        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        for value in (*proto.graph.value_info, *proto.graph.output)
-    }
-    index = GraphIndex(proto.graph)
-    masks = {}
-    for found in find_masks(proto.graph):
-        name = found.constant.removesuffix(MASK_SUFFIX).removesuffix(SOURCE_SUFFIX)
-        tensor = index.constant(found.constant)
-        if tensor is None or name == found.constant:
-            continue
-        value = onnx.numpy_helper.to_array(tensor)
-        if found.fill == "zero":
-            masks[name] = value[0, 0] != 0
-        else:
-            masks[name] = (value == np.arange(value.size)).reshape(sizes[found.after][-2:])
-    return masks
 
 
 def layers_of(nodes: Sequence[NodeReport]) -> list[Layer]:
