@@ -72,7 +72,8 @@ def measure_importance(
     finally:
         for handle in handles:
             handle.remove()
-    return {name: _mean_over_ranks(total).numpy() for name, total in totals.items()}
+    device = batches[0][0].device
+    return {name: _mean_over_ranks(total, device).numpy() for name, total in totals.items()}
 
 
 def _noting(outputs: dict[str, Tensor], name: str) -> Any:
@@ -119,7 +120,10 @@ def _nothing_skipped(hosts: Iterable[nn.Module]) -> Iterator[None]:
             buffer.copy_(values)
 
 
-def _mean_over_ranks(values: Tensor) -> Tensor:
-    if world_size() > 1:
-        torch.distributed.all_reduce(values)
-    return values / world_size()
+def _mean_over_ranks(values: Tensor, device: torch.device) -> Tensor:
+    """The mean, computed on a device that the process group's backend can send from."""
+    if world_size() == 1:
+        return values
+    values = values.to(device)
+    torch.distributed.all_reduce(values)
+    return (values / world_size()).cpu()
