@@ -67,6 +67,7 @@ ROWS = {
     "tiles 0.3 auto fill": Row(_PLAIN, _masks("tiles", 0.3, "auto")),
     "auto 0.3": Row(_PLAIN, _masks("auto", 0.3, "auto")),
     # Patterns and fills one by one.
+    "lattice 0.3 auto fill": Row(_PLAIN, _masks("lattice", 0.3, "auto")),
     "lattice 0.33": Row(_PLAIN, _masks("lattice", 0.33)),
     "lattice 0.5": Row(_PLAIN, _masks("lattice", 0.5)),
     "tiles 0.3": Row(_PLAIN, _masks("tiles", 0.3)),
