@@ -117,7 +117,7 @@ void ViewAxes::choose_row() {
       best = i;
       break;
     }
-    if (size[i] > size[best]) best = i;
+    if (size[i] >= size[best]) best = i;  // of equal ones that which writes closest together
   }
   move_last(best);
 }

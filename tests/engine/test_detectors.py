@@ -124,3 +124,20 @@ def test_distribution_head_agrees_with_onnxruntime(tmp_path, batch, classes):
             assert row.holds, (isa, row)
     kinds = [row.kind for row in session.explain()]
     assert not {"concat", "slice"} & set(kinds)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_6x6_stem_becomes_a_3x3_convolution_on_squares_of_pixels(tmp_path, seed):
+    build = graphs.Builder(seed)
+    channels = 1 + seed % 4
+    h, w = (2 * int(v) for v in build.rng.integers(3, 12, 2))
+    x = build.input(1 + seed % 2, channels, h, w)
+    y = build.conv(x, 16, (6, 6), (2, 2), (2, 2, 2, 2))
+    build.shapes[y] = (1 + seed % 2, 16, h // 2, w // 2)
+    y = build.mask(y) if seed % 2 else y
+    path = build.save(tmp_path / "stem.onnx", build.node("Relu", y))
+    for isa in _native.available_isas():
+        for options in ({}, {"winograd": False}, {"algorithm": "reference"}):
+            session = Session(path, isa=isa, **options)
+            for row in compare_with_onnxruntime(path, session, seed):
+                assert row.holds, (isa, options, row, session.explain())

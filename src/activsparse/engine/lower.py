@@ -85,7 +85,8 @@ class _Lowering(ViewLowering):
     def _view(self, node: Node) -> None:
         name = node.inputs[0]
         if node.op == "reshape" and name in self.placed:
-            if self.graph.uses(node.output) == self.graph.outputs.count(node.output):
+            ends = self.graph.uses(node.output) == self.graph.outputs.count(node.output)
+            if ends and node.output not in self.outer:
                 return  # a result: its values leave in ONNX's order anyway
             shapes = self.graph.shape(name), self.graph.shape(node.output)
             if all(len(s) in (2, 4) for s in shapes):
@@ -232,7 +233,7 @@ class _Lowering(ViewLowering):
 
     def _result(self, name: str) -> int:
         source = self._before_views(name)
-        if source not in self.placed:
+        if source not in self.placed or name in self.outer:
             return self.copy_result(name)
         tensor = self.placed[source]
         direct = self.program.tensors[tensor].block is None

@@ -101,11 +101,22 @@ class ViewLowering:
         else:
             view = source.reshape(shape)
             if view is None:
-                target = self._dense(self.graph.shape(name))
-                self.emit(replace(node, op="map", attributes={}), [source], target)
-                view = target.reshape(shape)
+                self._moved(node, source)
+                return
         assert view is not None
         self.views[node.output] = view
+
+    def _moved(self, node: Node, source: View) -> None:
+        """Copy the source of a reshape, to where its result is needed if the shapes allow it."""
+        view = self._target(node.output, View(0, 0, (), ()))
+        target = view.reshape(source.shape)
+        if target is None:
+            self.placed.pop(node.output, None)
+            target = self._dense(source.shape)
+            view = replace(target, shape=view.shape, strides=dense_strides(view.shape))
+        self.emit(replace(node, op="map", attributes={}), [source], target)
+        if node.output not in self.placed:
+            self.views[node.output] = view
 
     # Writing --------------------------------------------------------------------------------------
 
@@ -144,7 +155,8 @@ class ViewLowering:
         if self.read_as_image(value):
             return self._as_image(value)
         needed = self.destination(value)
-        return needed or self._dense(self.graph.shape(value), source.strides)
+        like = source.strides if source.shape == self.graph.shape(value) else None
+        return needed or self._dense(self.graph.shape(value), like)
 
     def read_as_image(self, value: str) -> bool:
         """Whether an image operator reads the value."""
