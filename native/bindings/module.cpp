@@ -1,5 +1,11 @@
 // The Python extension module activsparse._native.
+#include <cstdlib>  // says whether the C library is glibc
+
 #include "bindings/bindings.h"
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+
 #include "common/machine.h"
 
 using namespace activsparse;
@@ -43,6 +49,14 @@ NB_MODULE(_native, m) {
         return d;
       },
       "name, cores, usable_cores (by affinity), l1d, l2, l3 (data cache bytes, 0: unknown), isas.");
+  m.def(
+      "release_memory",
+      [] {
+#if defined(__GLIBC__)
+        malloc_trim(0);
+#endif
+      },
+      "Give freed memory that the C library holds on to back to the system.");
   bind_operators(m);
   bind_executor(m);
   bind_plan(m);

@@ -24,12 +24,12 @@ _WINOGRAD = "winograd"
 
 # How many multiply-adds take as long as fetching a byte of weights, and what Winograd's transforms
 # add to its products, per input and per output channel. benchmarks/fit_costs.py fits both to the
-# times of benchmarks/auto_table.py: on a Zen 4 server core (AVX-512 in two halves) 2.1 and 7.0 for
+# times of benchmarks/auto_table.py: on a Zen 4 server core (AVX-512 in two halves) 2.3 and 9.0 for
 # avx512 (the 3x3 and strided layers of ResNet18, ResNet50 and VGG16 at four sparsities: estimates
-# off by 7 %, by 30 % at most), 1.9 and 7.5 for avx2 (ResNet18). The others are not measured, but in
-# proportion to their vectors.
-_MACS_PER_BYTE = {"avx512": 2.1, "avx2": 1.9, "neon": 0.9, "scalar": 0.2}
-_TRANSFORMS = 7.0
+# off by 9 %; layers chosen by them 0.3 % slower than the best), 1.9 and 7.5 for avx2 (ResNet18).
+# The others are not measured, but in proportion to their vectors.
+_MACS_PER_BYTE = {"avx512": 2.3, "avx2": 1.9, "neon": 0.9, "scalar": 0.2}
+_TRANSFORMS = 9.0
 
 # Output channels `direct` computes at once, however few a group has.
 _DIRECT_CHANNELS = 16

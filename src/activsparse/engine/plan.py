@@ -20,6 +20,10 @@ from activsparse.errors import ActivsparseError
 
 __all__ = ["Plan", "compile_graph", "compile_plan"]
 
+# Raw weights of about this much are dropped before the C library is asked to return them: it keeps
+# them by itself, a quarter of the peak.
+_FREED_BYTES = 4 << 20
+
 _log = logging.getLogger(__name__)
 
 # Algorithms that read the graph's input as it comes.
@@ -107,6 +111,7 @@ def compile_graph(graph: Graph, isa: str, choose: Chooser = by_cost, fuse: bool 
     waiting = deque(program.steps)
     program.steps.clear()
     steps, reports = [], []
+    freed = _FREED_BYTES  # what reading left behind
     while waiting:
         step = waiting.popleft()
         request = Request(
@@ -116,6 +121,10 @@ def compile_graph(graph: Graph, isa: str, choose: Chooser = by_cost, fuse: bool 
             network_bytes,
         )
         packed, report = _pack(graph, request, isa, choose)
+        freed += packed.nbytes
+        if freed > _FREED_BYTES:
+            _native.release_memory()
+            freed = 0
         steps.append((packed, list(step.inputs), list(step.outputs)))
         reports.append(report)
     _log.debug("%s: %d operators, arena of %d floats", graph.name, len(steps), arena_floats)
