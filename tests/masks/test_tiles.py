@@ -133,4 +133,4 @@ def test_products_in_other_tiles_than_gaps_were_laid_for(run, tile):
             sides = [cover[3:] for cover in _native.tile_cover(mask, tile)]
             real = sum((height + 2) * (width + 2) for height, width in sides)
             assert real <= estimated <= products(size, tile) ** 2
-            assert estimated <= 1.5 * real, (size, sparsity)
+            assert tile > run or estimated <= 1.35 * real, (size, sparsity)
