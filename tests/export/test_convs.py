@@ -20,7 +20,8 @@ def test_roles_and_phases_follow_the_residual_additions():
         "stem": "stem",
         "one.shortcut": "shortcut",
     }
-    assert [conv.phase for conv in convs.values()] == [0, 0, 0, 0, 1, 1, 2]
+    # The projection is added to the block's last convolution, their holes side by side.
+    assert [conv.phase for conv in convs.values()] == [0, 0, 0, 1, 2, 2, 3]
     assert convs["squeeze"].problem == "its output has a single position"
     assert convs["one.a"].shape.stride == (2, 2)
     assert convs["one.a"].shape.output == (8, 8)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import onnx
 
 from activsparse.export.graph import GraphIndex, TensorType, tensor_types
 from activsparse.export.heads import is_head
-from activsparse.masks import ConvShape
+from activsparse.masks import ConvShape, assign_phases
 
 __all__ = ["OPEN_SIZE", "OnnxConv", "find_convs"]
 
@@ -30,8 +31,7 @@ class OnnxConv:
         where a
             BatchNormalization alone reads the convolution.
         shape: what masks depend on; None where `problem` says why there can be none.
-        phase: how many residual additions lie before it, so that the layers of a residual block
-            share a phase; its own index in a network without residual additions.
+        phase: see `assign_phases`.
         role: `stem` reads the network's input, no convolution before it; `shortcut` is the 1x1
             projection that a residual addition adds to a branch starting from the same tensor;
             the positions of a `head`, a 1x1 convolution, are the network's answer (see `heads`);
@@ -89,7 +89,25 @@ def find_convs(model: onnx.ModelProto) -> list[OnnxConv]:
             )
         )
         made_by[norm_output] = found[-1].name
-    return found
+    order = {conv.name: place for place, conv in enumerate(found)}
+    phases = assign_phases(
+        [conv.phase for conv in found],
+        [None if conv.source is None else order[conv.source] for conv in found],
+        [conv.shape is not None and conv.shape.pointwise for conv in found],
+        _sums(model.graph, index, types, {name: order[conv] for name, conv in made_by.items()}),
+    )
+    return [replace(conv, phase=phase) for conv, phase in zip(found, phases, strict=True)]
+
+
+def _sums(
+    graph: onnx.GraphProto, index: GraphIndex, types: dict[str, TensorType], made_by: dict[str, int]
+) -> Iterator[tuple[int, int]]:
+    """The convolutions whose outputs residual additions add, zeros kept."""
+    for node in graph.node:
+        if _is_residual_addition(node, index, types):
+            left, right = (made_by.get(_before_activations(name, index)) for name in node.input)
+            if left is not None and right is not None:
+                yield left, right
 
 
 def _history(

@@ -9,6 +9,7 @@ from activsparse.masks.arrays import FloatMap, IntArray, Mask
 from activsparse.masks.fill import nearest_source
 from activsparse.masks.lattice import lattice
 from activsparse.masks.pattern import PATTERNS, auto_pattern, make_mask, sparsity_of
+from activsparse.masks.phases import assign_phases
 from activsparse.masks.propagate import propagate
 from activsparse.masks.score import random_score
 from activsparse.masks.select import select
@@ -23,6 +24,7 @@ __all__ = [
     "Layout",
     "Mask",
     "allocate",
+    "assign_phases",
     "auto_pattern",
     "lattice",
     "layouts",

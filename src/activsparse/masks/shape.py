@@ -31,6 +31,11 @@ class ConvShape:
         return self.output[0] * self.output[1]
 
     @property
+    def pointwise(self) -> bool:
+        """Whether each output position sees one input position, the one at its place."""
+        return self.kernel == (1, 1) and self.stride == (1, 1)
+
+    @property
     def winograd(self) -> bool:
         """Whether Winograd with tiles of 4x4 or 2x2 outputs can be worth trying."""
         return (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from activsparse.errors import ActivsparseError
-from activsparse.masks import ConvShape
+from activsparse.masks import ConvShape, assign_phases
 from activsparse.train.heads import HeadTracker
 
 __all__ = ["ConvLayer", "find_layers"]
@@ -42,8 +42,7 @@ class ConvLayer:
         norm: the module after which the site `norm` masks: the batch norm that consumes the
             convolution's output, or None where there is none.
         shape: kernel, stride, groups, channels and output size.
-        block: how many residual additions ran before it, so that the layers of a residual block
-            share a phase; its own index in a network without residual additions.
+        block: the phase of its pattern, see `assign_phases`.
         shortcut: whether it is the 1x1 projection that a residual addition adds to a branch which
             starts from the same tensor.
         added: whether a residual addition adds its output, normalised, to another map.
@@ -89,6 +88,7 @@ class _Recorder:
         self.additions = 0
         self.blocks: dict[str, int] = {}
         self.added: set[str] = set()
+        self.sums: list[tuple[str, str]] = []
         # Tensors by identity; they are kept alive, so no identity is used twice.
         self.alive: list[Tensor] = []
         self.producer: dict[int, str] = {}
@@ -159,6 +159,9 @@ class _Recorder:
     def add(self, *maps: Tensor) -> None:
         """Note a residual addition and the convolutions whose outputs it adds."""
         self.additions += 1
+        left, right = (self.zero_with.get(id(m)) for m in maps)
+        if left is not None and right is not None:
+            self.sums.append((left, right))
         for name in (self.normalised.get(id(m), self.producer.get(id(m))) for m in maps):
             if name is not None:
                 self.added.add(name)
@@ -235,10 +238,18 @@ def find_layers(model: nn.Module, example_input: Tensor | tuple[Any, ...]) -> li
             f"{type(model).__name__} runs no Conv2d layer; there is nothing to mask"
         )
 
-    return [
+    layers = [
         _layer(recorder, name, outputs, recorder.blocks[name] if recorder.additions else index)
         for index, (name, outputs) in enumerate(recorder.outputs.items())
     ]
+    order = {layer.name: index for index, layer in enumerate(layers)}
+    phases = assign_phases(
+        [layer.block for layer in layers],
+        [None if layer.source is None else order[layer.source] for layer in layers],
+        [layer.shape.pointwise for layer in layers],
+        [(order[left], order[right]) for left, right in recorder.sums],
+    )
+    return [replace(layer, block=phase) for layer, phase in zip(layers, phases, strict=True)]
 
 
 def _layer(recorder: _Recorder, name: str, outputs: list[Tensor], block: int) -> ConvLayer:
