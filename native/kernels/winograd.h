@@ -40,7 +40,8 @@ struct WinogradSource {
 };
 
 // Where one tile's results go. Pointers are at the tile's first pixel and the block's first
-// channel; only positions whose bit (row * kOut + column) is set in `keep` are touched.
+// channel; bit row * kOut + column of `keep` and `fill` stands for a position, others are not
+// touched. Those of `fill` take activation(skipped + residual), without a residual just `skipped`.
 struct WinogradTarget {
   float* y;
   int64_t row, stride;    // floats between rows and between pixels
@@ -49,7 +50,8 @@ struct WinogradTarget {
   const float* bias;
   int32_t channels;  // of this block; may end inside a vector
   int32_t padded;    // 1: whole vectors may be stored
-  uint64_t keep;
+  uint64_t keep, fill;
+  const float* skipped;
 };
 
 struct WinogradKernels {
@@ -62,7 +64,7 @@ struct WinogradKernels {
   void (*multiply)(const float* v, int64_t v_stride, int64_t row_stride,
                    const int (&first)[kWinogradShapes + 1], int channels, const float* u, int vecs,
                    float* m);
-  // activation(A^T m A + bias + residual) of one tile.
+  // activation(A^T m A + bias + residual) of one tile, and its skipped positions.
   void (*transform_output[kWinogradShapes])(const float* m, int vecs, const WinogradTarget& target,
                                             const Epilogue& epilogue);
 };

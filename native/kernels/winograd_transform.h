@@ -77,6 +77,25 @@ void winograd_positions(Float* at, int64_t row, int64_t stride, uint64_t keep, F
       positions[i][j] = keep >> (i * X::kTile + j) & 1 ? at + i * row + j * stride : elsewhere;
 }
 
+// The skipped positions of a tile, while its lines are in the cache.
+template <class V, int kTile, class Activation>
+void winograd_fill(const WinogradTarget& t, const Activation& activation) {
+  for (uint64_t bits = t.fill; bits != 0; bits &= bits - 1) {
+    const int i = __builtin_ctzll(bits) / kTile, j = __builtin_ctzll(bits) % kTile;
+    float* y = t.y + i * t.row + j * t.stride;
+    const int64_t from = i * t.residual_row + j * t.residual_stride;
+    for (int c = 0; c < t.channels; c += V::kWidth) {
+      const int lanes = t.channels - c < V::kWidth ? t.channels - c : V::kWidth;
+      V value = V::load_partial(t.skipped + c, lanes);
+      if (t.residual) value = activation(value + V::load_partial(t.residual + from + c, lanes));
+      if (lanes == V::kWidth)
+        value.store(y + c);
+      else
+        value.store_partial(y + c, lanes);
+    }
+  }
+}
+
 // activation(x) maps one vector.
 template <class V, class Y, class X, class Activation>
 void winograd_transform_output_as(const float* m, int vecs, const WinogradTarget& t,
@@ -94,10 +113,14 @@ void winograd_transform_output_as(const float* m, int vecs, const WinogradTarget
     const bool partial = lanes < V::kWidth;
     const V bias = partial ? V::load_partial(t.bias + c, lanes) : V::load(t.bias + c);
     const auto transform = [&](const auto& store) __attribute__((always_inline)) {
-      // The results of the tile to the right, as in winograd_input_vectors.
+      // The results of the tile to the right, and what is added, as in winograd_input_vectors.
       for (int i = 0; i < Y::kOut; ++i)
-        for (int j = 0; j < X::kOut; ++j)
+        for (int j = 0; j < X::kOut; ++j) {
           __builtin_prefetch(t.y + i * t.row + (X::kOut + j) * t.stride + c, 0, 2);
+          if (t.residual)
+            __builtin_prefetch(
+                t.residual + i * t.residual_row + (X::kOut + j) * t.residual_stride + c, 0, 2);
+        }
       Y::template output_rows<V, X::kIn>(
           [&](int i, int j) __attribute__((always_inline)) {
             return V::load(m + (Y::kPoints[i] * X::kFamily + X::kPoints[j]) * m_stride);
@@ -125,6 +148,7 @@ void winograd_transform_output_as(const float* m, int vecs, const WinogradTarget
                     __attribute__((always_inline)) { activation(value).store(y[i][j] + c); });
     }
   }
+  winograd_fill<V, X::kTile>(t, activation);
 }
 
 template <class V, class Y, class X>

@@ -164,7 +164,7 @@ class ConvWinograd : public Operator {
       const CoverTile& t = tiles_[i];
       good = t.y >= 0 && t.x >= 0 && (i == 0 || shape_of(tiles_[i - 1]) <= shape_of(t));
       for (int bit = 0; bit < kOut * kOut; ++bit)
-        if (t.keep >> bit & 1)
+        if ((t.keep | t.fill) >> bit & 1)
           good = good && t.y + bit / kOut < p.output.h && t.x + bit % kOut < p.output.w;
     }
     if (!good) throw Error("the packed convolution is damaged; compile the model again");
@@ -209,11 +209,13 @@ class ConvWinograd : public Operator {
     target.bias = bias_ + first;
     target.channels = std::min(vecs * width, p.output.c - first);
     target.padded = p.output.padded;
+    target.skipped = skipped_.value() + first;
     for (int64_t i = begin; i < end; ++i, m += int64_t{kElements} * vecs * width) {
       const CoverTile& tile = tiles_[i / p.output.n];
       const int64_t pixel = i % p.output.n * positions + int64_t{tile.y} * p.output.w + tile.x;
       target.y = args.outputs[0] + pixel * p.output.stride + first;
       target.keep = tile.keep;
+      target.fill = tile.fill;
       if (p.has_residual) target.residual = args.inputs[1] + pixel * p.residual.stride + first;
       kernels_.transform_output[shape_of(tile)](m, vecs, target, p.epilogue);
     }
@@ -254,8 +256,14 @@ Blob pack(const OpSpec& spec, Isa isa) {
   const ConvParams& p = h.params;
   const ArrayView* mask_view = spec.array("mask");
   const auto* mask = mask_view ? static_cast<const uint8_t*>(mask_view->data) : nullptr;
-  const std::vector<CoverTile> tiles =
-      cover_with_tiles(mask, p.output.h, p.output.w, kOut, kStride);
+  std::vector<CoverTile> tiles = cover_with_tiles(mask, p.output.h, p.output.w, kOut, kStride);
+  std::vector<uint8_t> filled(int64_t{p.output.h} * p.output.w);
+  for (CoverTile& tile : tiles) {
+    if (spec.array("source") != nullptr) tile.fill = 0;
+    for (int bit = 0; bit < kOut * kOut; ++bit)
+      if (tile.fill >> bit & 1)
+        filled[(tile.y + bit / kOut) * p.output.w + tile.x + bit % kOut] = 1;
+  }
   h.image_tiles = static_cast<int32_t>(tiles.size());
   const int vectors = static_cast<int>(ceil_div(p.output.c, table.width));
   h.blocks = static_cast<int32_t>(ceil_div(vectors, kernels.max_vecs));
@@ -284,7 +292,7 @@ Blob pack(const OpSpec& spec, Isa isa) {
   h.bias = bias ? writer.append(bias, p.output.c) : writer.append<float>(p.output.c);
   h.tiles = writer.append(tiles.data(), tiles.size());
 
-  h.skipped = SkippedFill::pack(writer, spec, p);
+  h.skipped = SkippedFill::pack(writer, spec, p, filled.data());
   h.source = SourceFill::pack(writer, spec);
   *writer.at<Header>(0) = h;
   return writer.take();

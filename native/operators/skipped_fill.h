@@ -16,13 +16,16 @@ struct SkippedFillHeader {
 
 class SkippedFill {
  public:
-  // Nothing to do without a `mask`, or with a `source`.
-  static SkippedFillHeader pack(BlobWriter& writer, const OpSpec& spec, const ConvParams& p) {
+  // Nothing to do without a `mask`, or with a `source`. Positions where `others` is set are left to
+  // other code.
+  static SkippedFillHeader pack(BlobWriter& writer, const OpSpec& spec, const ConvParams& p,
+                                const uint8_t* others = nullptr) {
     std::vector<int32_t> positions;
     const ArrayView* mask = spec.array("mask");
     if (mask != nullptr && spec.array("source") == nullptr)
       for (int32_t i = 0; i < mask->size(); ++i)
-        if (!static_cast<const uint8_t*>(mask->data)[i]) positions.push_back(i);
+        if (!static_cast<const uint8_t*>(mask->data)[i] && !(others && others[i]))
+          positions.push_back(i);
     std::vector<float> value(p.output.c, 0.0f);
     if (const float* given = spec.float_array("skipped_value"))
       value.assign(given, given + p.output.c);
@@ -48,6 +51,8 @@ class SkippedFill {
         throw Error("the packed convolution is damaged; compile the model again");
   }
 
+  // (channels): what a skipped position holds, before the activation if there is a residual.
+  const float* value() const { return value_; }
   std::size_t bytes() const { return sizeof(int32_t) * count_; }
 
   // The share [begin, end) of the positions of all images, cut into `shares`.
@@ -61,10 +66,14 @@ class SkippedFill {
         std::memcpy(y, value_, out.c * sizeof(float));
         continue;
       }
-      const float* r = args.inputs[1] + pixel * in.stride;
-      for (int c = 0; c < out.c; ++c) y[c] = value_[c] + r[c];
-      if (params_.epilogue.activation != Activation::kNone)
-        kernels_.activate_f32.run(y, y, out.c, params_.epilogue);
+      RowsArgs add{};
+      add.a = value_;
+      add.b = args.inputs[1] + pixel * in.stride;
+      add.out = y;
+      add.rows = 1;
+      add.count = out.c;
+      add.epilogue = &params_.epilogue;
+      kernels_.elementwise_f32.add(add);
     }
   }
 

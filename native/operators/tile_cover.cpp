@@ -82,8 +82,8 @@ Cover cover(const View& view, int size, int stride) {
       CoverTile tile{};
       for (int i = 0; i < band.length; ++i)
         for (int j = 0; j < piece.length; ++j)
-          if (view.kept(band.begin + i, piece.begin + j))
-            tile.keep |= uint64_t{1} << (view.swapped ? j * size + i : i * size + j);
+          (view.kept(band.begin + i, piece.begin + j) ? tile.keep : tile.fill) |=
+              uint64_t{1} << (view.swapped ? j * size + i : i * size + j);
       if (!tile.keep) continue;
       tile.y = static_cast<int16_t>(band.begin);
       tile.x = static_cast<int16_t>(piece.begin);

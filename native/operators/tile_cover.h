@@ -9,11 +9,11 @@
 namespace activsparse {
 
 // A tile of output positions, the first of them at (y, x). Along each axis it is `size` positions
-// long, or winograd_short(size). Bit i * size + j of `keep` is set where the tile writes position
-// (y + i, x
-// + j); a tile may reach over other tiles and over the edge of the map, but never writes there.
+// long, or winograd_short(size). Bit i * size + j stands for position (y + i, x + j): in `keep` if
+// the tile computes it, in `fill` if it is skipped and no other tile's. A tile may reach over other
+// tiles and over the edge of the map, but never writes there.
 struct CoverTile {
-  uint64_t keep;
+  uint64_t keep, fill;
   int16_t y, x;
   uint8_t short_height, short_width;
   uint16_t unused;
@@ -22,9 +22,10 @@ struct CoverTile {
 // Products of a tile of `outputs` outputs along an axis: as many as inputs that it sees.
 constexpr int winograd_points(int outputs, int stride) { return (outputs - 1) * stride + 3; }
 
-// Every kept position is written by exactly one tile. `mask` is (h, w), nonzero = kept, nullptr =
-// all kept; h and w at most 32767, size 6, 4 or 2. A tile of h x w outputs costs the product of
-// winograd_points(h, stride) and winograd_points(w, stride) per pair of channels.
+// Every kept position is written by exactly one tile, a skipped one by at most one. `mask` is (h,
+// w), nonzero = kept, nullptr = all kept; h and w at most 32767, size 6, 4 or 2. A tile of h x w
+// outputs costs the product of winograd_points(h, stride) and winograd_points(w, stride) per pair
+// of channels.
 //
 // The map is cut into bands of rows and each band into tiles, both by dynamic programming, so that
 // the products are the fewest of all such covers; and again with bands of columns. The dense grid

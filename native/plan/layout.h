@@ -11,7 +11,7 @@ inline constexpr char kPlanMagic[8] = {'\x8f', 'A', 'S', 'P', 'L', 'A', 'N', '\n
 inline constexpr std::uint32_t kPlanByteOrder = 0x01020304;
 // Rises with every change of the structs below. Changes of operators' packed data are found by
 // `build`.
-inline constexpr std::uint32_t kPlanFormat = 4;
+inline constexpr std::uint32_t kPlanFormat = 5;
 inline constexpr int kPlanMaxRank = 8;
 
 struct PlanTable {
