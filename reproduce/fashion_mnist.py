@@ -67,7 +67,7 @@ ROWS = {
     "tiles 0.3 auto fill": Row(_PLAIN, _masks("tiles", 0.3, "auto")),
     "auto 0.3": Row(_PLAIN, _masks("auto", 0.3, "auto")),
     # Patterns and fills one by one.
-    "lattice 0.3 auto fill": Row(_PLAIN, _masks("lattice", 0.3, "auto")),
+    "lattice 0.33 auto fill": Row(_PLAIN, _masks("lattice", 0.33, "auto")),
     "lattice 0.33": Row(_PLAIN, _masks("lattice", 0.33)),
     "lattice 0.5": Row(_PLAIN, _masks("lattice", 0.5)),
     "tiles 0.3": Row(_PLAIN, _masks("tiles", 0.3)),
@@ -104,7 +104,7 @@ def main() -> int:
 
             latency(_networks(args.out, rows), args.results)
         else:
-            _train(args.out, rows, args.seeds, args.results)
+            _train(args.out, rows, args.seeds, args.results, args.set)
     except ActivsparseError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -119,6 +119,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the CSV file")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=[], metavar="ROW")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change all runs, for example data.augment=false; name another --out and --results",
+    )
     parser.add_argument("--latency", action="store_true", help="time the networks in the engine")
     parser.add_argument(
         "--plot", action="store_true", help="draw docs/fashion_mnist.png and print the table"
@@ -131,7 +138,9 @@ def run_folder(out: Path, row: str, seed: int) -> Path:
     return out / f"seed{seed}" / row.replace(", ", "_").replace(" ", "_")
 
 
-def _train(out: Path, rows: dict[str, Row], seeds: list[int], results: Path) -> None:
+def _train(
+    out: Path, rows: dict[str, Row], seeds: list[int], results: Path, changes: list[str]
+) -> None:
     from activsparse.train.interrupt import Interrupted
 
     jobs = [(seed, name) for seed in seeds for name in rows]
@@ -139,7 +148,7 @@ def _train(out: Path, rows: dict[str, Row], seeds: list[int], results: Path) -> 
         for number, (seed, name) in enumerate(jobs):
             _log.info("%d of %d: %s, seed %d", number + 1, len(jobs), name, seed)
             base = run_folder(out, "base", seed)
-            _run(base, "fashion_mnist_tiles", [*BASE, *COMMON, f"seed={seed}"])
+            _run(base, "fashion_mnist_tiles", [*BASE, *COMMON, f"seed={seed}", *changes])
             row = rows[name]
             start = [
                 f"init_from={_start(base, row.pruned)}",
@@ -149,7 +158,7 @@ def _train(out: Path, rows: dict[str, Row], seeds: list[int], results: Path) -> 
             ]
             if row.distilled:
                 start.append(f"distillation.teacher={run_folder(out, 'dense', seed)}")
-            _run(run_folder(out, name, seed), row.recipe, [*start, *COMMON, *row.changes])
+            _run(run_folder(out, name, seed), row.recipe, [*start, *COMMON, *row.changes, *changes])
             _write_results(out, results)
     except Interrupted:
         _log.info("stopped; the same command goes on from here")
