@@ -8,6 +8,7 @@
 
 #include "operators/conv_params.h"
 #include "operators/panels.h"
+#include "operators/pixel_product.h"
 #include "operators/source_fill.h"
 
 namespace activsparse {
@@ -228,16 +229,8 @@ Blob pack_product(const OpSpec& spec, const ConvParams& params, Isa isa) {
 }
 
 std::string conv_unsupported(const OpSpec& spec, Isa) {
-  const ArrayView* weight = spec.array("weight");
   if (spec.inputs[0].nchw || spec.outputs[0].nchw) return "input or output is NCHW";
-  if (spec.int_or("group", 1) != 1) return "it has groups";
-  if (weight == nullptr || weight->shape.size() != 4 || weight->shape[2] * weight->shape[3] != 1)
-    return "the kernel is not 1x1";
-  for (const char* stride : {"stride_h", "stride_w"})
-    if (spec.int_or(stride, 1) != 1) return "the stride is not 1";
-  for (const char* pad : {"pad_top", "pad_left", "pad_bottom", "pad_right"})
-    if (spec.int_or(pad, 0) != 0) return "it has padding";
-  return "";
+  return PixelProduct::unsupported(spec);
 }
 
 ConvParams gemm_params_of(const OpSpec& spec) {
