@@ -55,6 +55,14 @@ def test_mosaic_keeps_boxes_on_what_is_left_of_objects(seed):
         torch.testing.assert_close(joined.boxes[0], bright_box(joined.image), atol=2, rtol=0)
 
 
+def test_the_splits_of_scenes_share_no_item():
+    splits = [Scenes(1, split, source="digits") for split in ("train", "validation", "test")]
+    items = [{bytes(item.numpy().tobytes()) for item in scenes.items} for scenes in splits]
+    assert all(items)
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert not items[one] & items[other]
+
+
 def test_scenes_are_pure_functions_of_seed_and_index():
     scenes, again = (Scenes(6, seed=3, source="digits") for _ in range(2))
     for index in (4, 0, 5):

@@ -44,7 +44,9 @@ class Detector(pl.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Loss of a batch."""
         images, targets = batch
-        losses: dict[str, Tensor] = self.loss(self.model(images), targets)
+        raw = [y.float() for y in self.model(images)]
+        with torch.autocast(images.device.type, enabled=False):  # overlaps need all their digits
+            losses: dict[str, Tensor] = self.loss(raw, targets)
         for name, value in losses.items():
             self.log(f"train_{name}", value, on_epoch=True, on_step=False, batch_size=len(images))
         return losses["loss"]
@@ -53,7 +55,7 @@ class Detector(pl.LightningModule):
         """Collect what is found."""
         images, targets = batch
         found, wanted = [], []
-        for i, output in enumerate(self.model(images)):
+        for i, output in enumerate(self.model(images).float()):
             kept = detections(output, score=0.001, overlap=0.6)
             found.append({"boxes": kept.boxes, "scores": kept.scores, "labels": kept.labels})
             rows = targets[targets[:, 0] == i]

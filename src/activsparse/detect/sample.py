@@ -62,10 +62,8 @@ def letterboxed(sample: Sample, size: tuple[int, int]) -> tuple[Sample, Letterbo
 def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:
     if image.shape[1:] == size:
         return image
-    resized = functional.interpolate(
-        image[None].float(), size, mode="bilinear", antialias=size[0] < image.shape[1]
-    )
-    return resized[0].round().clamp(0, 255).to(torch.uint8)
+    # On bytes as they are: several times as fast as through floats.
+    return functional.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
 
 
 def mosaic(samples: Sequence[Sample], size: tuple[int, int], generator: torch.Generator) -> Sample:

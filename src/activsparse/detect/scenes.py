@@ -26,11 +26,11 @@ _OVERLAP = 0.25
 
 
 class Scenes(Dataset[Sample]):
-    """Made pictures; items of the training and the test split never meet.
+    """Made pictures; the splits have no item in common.
 
     Args:
         size: number of pictures.
-        split: `train` or `test`.
+        split: `train` and `validation` (of the source's training part), or `test`.
         seed: of everything random.
         root: where a copy of Fashion-MNIST lies, see `load_fashion_mnist`.
         source: `fashion`, `digits`, or None for the first that is there.
@@ -45,12 +45,17 @@ class Scenes(Dataset[Sample]):
         source: str | None = None,
     ) -> None:
         images = _items(root, source)
-        data = images.train if split == "train" else images.test
+        data = images.test if split == "test" else images.train
         assert data is not None
-        pixels, labels = zip(*[data[i] for i in range(len(data))], strict=True)  # type: ignore[arg-type]
+        count = len(data)  # type: ignore[arg-type]
+        border = count * 5 // 6
+        chosen = {"train": range(border), "validation": range(border, count), "test": range(count)}
+        if split not in chosen:
+            raise ActivsparseError(f"split {split!r} of scenes: choose {', '.join(chosen)}")
+        pixels, labels = zip(*[data[i] for i in chosen[split]], strict=True)
         self.items, self.labels = torch.stack(pixels)[:, 0], torch.tensor(labels)
         self.num_classes = images.num_classes
-        self.size, self.seed, self.split = size, seed, 0 if split == "train" else 1
+        self.size, self.seed, self.split = size, seed, list(chosen).index(split)
 
     def __len__(self) -> int:
         return self.size

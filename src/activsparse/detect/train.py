@@ -127,6 +127,7 @@ def train_detector(config: DetectionConfig, out: str | Path) -> dict[str, Any]:
     trainer = pl.Trainer(
         max_epochs=config.training.epochs,
         callbacks=callbacks,
+        precision=config.training.precision if config.training.precision != "auto" else "32-true",
         gradient_clip_val=config.training.gradient_clip,
         check_val_every_n_epoch=min(config.evaluate_every, config.training.epochs),
         logger=False,
