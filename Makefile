@@ -41,7 +41,7 @@ $(MARK):
 $(STAMP): $(MARK) pyproject.toml constraints.txt CMakeLists.txt $(NATIVE_SOURCES)
 	$(BIN)/pip install -q $$(grep -E '^(torch|torchvision)==' constraints.txt)
 	$(BIN)/pip install -q -c constraints.txt scikit-build-core nanobind cmake ninja
-	$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e ".[dev,engines]"
+	$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e ".[dev,engines,litert]"
 	touch $@
 
 native:

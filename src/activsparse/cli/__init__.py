@@ -33,6 +33,7 @@ COMMANDS = {
     "export": "write a trained run as an ONNX file, a dense twin and a C header of masks",
     "mask": "put masks into an existing dense ONNX model, without training",
     "compile": "compile an ONNX model into a plan, one file that loads fast and without onnx",
+    "convert": "write an ONNX model, masked or not, as a .tflite file for LiteRT",
     "verify": "compare this engine with ONNX Runtime on random inputs",
     "bench": "time dense and sparse models on several engines, interleaved",
     "explain": "say per layer what is skipped, how, and what it saves",
@@ -61,6 +62,9 @@ EXTRAS = {
     "ncnn": "engines",
     "pnnx": "engines",
     "executorch": "xnnpack",
+    "ai_edge_litert": "litert",
+    "flatbuffers": "litert",
+    "litert_torch": "tflite",
 }
 """Optional package to the extra of pyproject.toml that brings it."""
 

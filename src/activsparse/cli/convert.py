@@ -1,0 +1,50 @@
+"""`activsparse convert`: an ONNX model, masked or not, as a .tflite file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from activsparse.cli.engine_options import add_input_size_option, input_shapes
+
+__all__ = ["add_parser", "run"]
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the options of `activsparse convert`."""
+    parser = subparsers.add_parser(
+        "convert",
+        help="write an ONNX model, masked or not, as a .tflite file for LiteRT",
+        description="Write an ONNX model as a .tflite file of LiteRT's own operators, images in "
+        "(N, H, W, C). Any LiteRT computes the same outputs, with this engine's delegate faster. "
+        "The file is compared with ONNX Runtime before it is written.",
+    )
+    parser.add_argument("model", type=Path, metavar="ONNX", help="the model")
+    parser.add_argument("--tflite", type=Path, required=True, metavar="FILE", help="file to write")
+    parser.add_argument(
+        "--no-verify", action="store_true", help="do not compare the two files' outputs"
+    )
+    add_input_size_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert the model."""
+    from rich.console import Console
+
+    from activsparse.litert import convert
+
+    shapes = input_shapes(args, args.model)
+    result = convert(args.model, args.tflite, input_shapes=shapes, verify=not args.no_verify)
+    console = Console(highlight=False)
+    for error in result.errors:
+        console.print(
+            f"LiteRT agrees with ONNX Runtime on '{error.name}': largest error "
+            f"{error.max_abs_err:.2e}, bound {error.bound:.2e}",
+            markup=False,
+        )
+    console.print(
+        f"Wrote {args.tflite}: {result.operators} operators, {result.bytes / 1e6:.1f} MB",
+        markup=False,
+    )
+    return 0

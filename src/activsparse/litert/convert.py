@@ -1,0 +1,138 @@
+"""ONNX models, masked or not, to .tflite files that every LiteRT runs."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from activsparse.engine.graph import Graph
+from activsparse.engine.load import load
+from activsparse.engine.passes import optimise
+from activsparse.engine.tolerance import network_bound
+from activsparse.engine.verify import OutputError
+from activsparse.errors import ActivsparseError
+from activsparse.files import atomic_path
+
+__all__ = ["Converted", "compare", "convert"]
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A written .tflite file.
+
+    Attributes:
+        operators: how many it has.
+        bytes: its size.
+        errors: of every output against ONNX Runtime; empty where nothing was compared.
+    """
+
+    operators: int
+    bytes: int
+    errors: list[OutputError]
+
+
+def convert(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    verify: bool = True,
+) -> Converted:
+    """Write an ONNX model as a .tflite file with images in (N, H, W, C).
+
+    Norms are folded and activations fused; masks stay multiplications by constants, `nearest` fills
+    gathers. The file holds LiteRT's own operators only and needs no delegate.
+
+    Args:
+        path: the ONNX file.
+        out: the file to write.
+        input_shapes: full shapes (N, C, H, W) of inputs the file leaves open; an open batch is 1.
+        verify: run both files on a random input, with LiteRT and ONNX Runtime, before writing.
+
+    Raises:
+        ActivsparseError: the model cannot be read; a node has no counterpart in LiteRT; the outputs
+            differ by more than rounding explains; `out` cannot be written.
+        ModuleNotFoundError: ai-edge-litert is not installed, or to verify, onnxruntime.
+    """
+    from activsparse.litert.emit import emit
+
+    loaded = load(path, input_shapes)
+    graph = optimise(loaded)
+    content = emit(graph)
+    errors = []
+    if verify:
+        errors = compare(path, content, graph, loaded.outputs)
+        wrong = [error for error in errors if not error.holds]
+        if wrong:
+            raise ActivsparseError(
+                f"{os.fspath(path)}: the .tflite file's output '{wrong[0].name}' differs by "
+                f"{wrong[0].max_abs_err:.3g}, more than rounding explains ({wrong[0].bound:.3g}); "
+                "please report this model"
+            )
+    with atomic_path(out) as temporary:
+        temporary.write_bytes(content)
+    return Converted(_operator_count(content), len(content), errors)
+
+
+def compare(
+    path: str | os.PathLike[str], content: bytes, graph: Graph, names: Sequence[str], seed: int = 0
+) -> list[OutputError]:
+    """Run a .tflite file in LiteRT and its ONNX original in ONNX Runtime on the same random input.
+
+    Args:
+        path: the ONNX file.
+        content: the .tflite file.
+        graph: the optimised graph it was written from.
+        names: the outputs' names in the ONNX file.
+        seed: of the standard normal input.
+    """
+    import onnxruntime
+    from ai_edge_litert.interpreter import Interpreter
+
+    rng = np.random.default_rng(seed)
+    feed = {name: rng.standard_normal(graph.shape(name), np.float32) for name in graph.inputs}
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    oracle = onnxruntime.InferenceSession(
+        os.fspath(path), options, providers=["CPUExecutionProvider"]
+    )
+    expected = oracle.run(list(names), feed)
+    interpreter = Interpreter(model_content=content)
+    interpreter.allocate_tensors()
+    for detail, x in zip(interpreter.get_input_details(), feed.values(), strict=True):
+        interpreter.set_tensor(detail["index"], _to_nhwc(x))
+    interpreter.invoke()
+    details = interpreter.get_output_details()
+    actual = [_to_nchw(interpreter.get_tensor(detail["index"])) for detail in details]
+    sums = [
+        math.prod(node.arrays["weight"].shape[1:])
+        for node in graph.nodes
+        if "weight" in node.arrays
+    ]
+    return [
+        OutputError(name, float(np.max(np.abs(y - z), initial=0.0)), network_bound(sums, z))
+        for name, y, z in zip(names, actual, expected, strict=True)
+    ]
+
+
+def _to_nhwc(x: FloatArray) -> FloatArray:
+    return np.ascontiguousarray(x.transpose(0, 2, 3, 1)) if x.ndim == 4 else x
+
+
+def _to_nchw(x: FloatArray) -> FloatArray:
+    return x.transpose(0, 3, 1, 2) if x.ndim == 4 else x
+
+
+def _operator_count(content: bytes) -> int:
+    from ai_edge_litert import schema_py_generated as schema
+
+    model: Any = schema.Model.GetRootAs(content, 0)
+    return int(model.Subgraphs(0).OperatorsLength())
