@@ -65,7 +65,12 @@ def inverted(size: int, inputs: int, outputs: int, stride: int, count: int) -> l
 
 
 MODELS = {
-    "stems": [Layer(224, 3, 64, 7, 2), Layer(224, 3, 32, 3, 2)],
+    "stems": [
+        Layer(224, 3, 64, 7, 2),
+        Layer(224, 3, 32, 3, 2),
+        Layer(320, 3, 16, 6, 2),
+        Layer(224, 3, 64, 11, 4),
+    ],
     "resnet18": [
         Layer(56, 64, 64, count=4),
         Layer(56, 64, 128, 3, 2),

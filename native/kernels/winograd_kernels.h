@@ -21,6 +21,10 @@ constexpr WinogradKernels winograd6_kernels() {
   return winograd_kernels<V, Winograd6>();
 }
 template <class V>
+constexpr WinogradKernels winograd5_kernels() {
+  return winograd_kernels<V, Winograd5>();
+}
+template <class V>
 constexpr WinogradKernels winograd4_kernels() {
   return winograd_kernels<V, Winograd4>();
 }

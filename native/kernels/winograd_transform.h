@@ -11,6 +11,7 @@
 #include "kernels/winograd.h"
 #include "kernels/winograd_axes.h"
 #include "kernels/winograd_strided_axes.h"
+#include "kernels/winograd_tap4_axes.h"
 
 namespace activsparse {
 

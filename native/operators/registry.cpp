@@ -11,6 +11,7 @@ std::vector<OperatorType> conv_pointwise_types();
 std::vector<OperatorType> conv_depthwise_types();
 std::vector<OperatorType> conv_depthwise_block_types();
 std::vector<OperatorType> conv_stem_types();
+std::vector<OperatorType> conv_winograd_stem_types();
 std::vector<OperatorType> gemm_direct_types();
 std::vector<OperatorType> conv_winograd_types();
 std::vector<OperatorType> elementwise_types();
@@ -40,6 +41,7 @@ const std::vector<OperatorType>& operator_types() {
              conv_depthwise_block_types,
              conv_stem_types,
              conv_winograd_types,
+             conv_winograd_stem_types,
              gemm_direct_types,
              inverted_residual_types,
              inverted_residual_reference_types,

@@ -10,11 +10,12 @@ namespace {
 constexpr int kMaxPoints = 9;
 constexpr int kLanes = 64;
 
+constexpr double kPoints6[] = {0, 0.5, -0.5, 2, -2, 1, -1};
+
 // Row p of G for a finite point p: (1, p, p^2), with stride 2 (1, 0, p), over the product of (p -
 // q) over the other finite points q. For the point at infinity: (0, 0, 1). With stride 2 then one
 // row (0, 1, 0) for each output. See docs/numerics.md.
 void transform_matrix(int out, int stride, double (*g)[3]) {
-  static constexpr double kPoints6[] = {0, 0.5, -0.5, 2, -2, 1, -1};
   static constexpr double kPoints4[] = {0, 0.625, -0.625, 1.5, -1.5}, kPoints2[] = {0, 1, -1};
   static constexpr double kStrided4[] = {0.375, -0.375, 1.375, -1.375}, kStrided2[] = {0, 1};
   const double* points = stride == 2 ? (out == 4 ? kStrided4 : kStrided2)
@@ -43,6 +44,17 @@ void transform_matrix(int out, int stride, double (*g)[3]) {
 int64_t winograd_weight_floats(int outputs, int channels, int out, int stride, int width) {
   const int64_t in = winograd_points(out, stride), vectors = (outputs + width - 1) / width;
   return in * in * channels * vectors * width;
+}
+
+void winograd8_matrix(int taps, double (*g)[4]) {
+  for (int i = 0; i < 7; ++i) {
+    double power = 1;
+    for (int j = 0; j < 7; ++j)
+      if (j != i) power /= kPoints6[i] - kPoints6[j];
+    for (int t = 0; t < taps; ++t, power *= kPoints6[i]) g[i][t] = power;
+  }
+  std::fill_n(g[7], taps - 1, 0.0);
+  g[7][taps - 1] = 1;
 }
 
 void transform_winograd_weights(const float* weight, int outputs, int channels, int out, int stride,

@@ -20,4 +20,7 @@ int64_t winograd_weight_floats(int outputs, int channels, int out, int stride, i
 void transform_winograd_weights(const float* weight, int outputs, int channels, int out, int stride,
                                 int width, int blocks, float* u);
 
+// G of 3 or 4 taps at the points of winograd6: F(6, 3) or F(5, 4).
+void winograd8_matrix(int taps, double (*g)[4]);
+
 }  // namespace activsparse

@@ -36,6 +36,16 @@ def test_each_kind_of_convolution_gets_its_own_algorithm(b, tmp_path, isa):
     ]
 
 
+@pytest.mark.parametrize("isa", _native.available_isas())
+@pytest.mark.parametrize(("kernel", "pad"), [(7, 3), (6, 2), (5, 2)])
+def test_a_first_convolution_with_a_large_kernel(b, tmp_path, isa, kernel, pad):
+    x = b.conv(b.input(1, 3, 64, 64), 32, (kernel, kernel), strides=(2, 2), pads=(pad,) * 4)
+    options = {"isa": isa, "tune": False}
+    assert [row.algorithm for row in rows_of(b, tmp_path, x, **options)] == ["winograd_stem"]
+    without = rows_of(b, tmp_path, x, winograd=False, **options)
+    assert [row.algorithm for row in without] == ["stem"]
+
+
 def test_sparse_layers_leave_winograd_for_direct(b, tmp_path):
     x = b.conv(b.input(1, 16, 32, 32), 64)
     (row,) = rows_of(b, tmp_path, b.mask(x, 0.95))

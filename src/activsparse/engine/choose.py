@@ -18,9 +18,10 @@ from activsparse.errors import ActivsparseError
 __all__ = ["Choice", "Chooser", "Request", "able", "by_cost", "estimate", "forced", "work"]
 
 # Made for one kind of operator and never beaten there; best first.
-_SPECIAL = ("stem", "pointwise", "depthwise_block", "depthwise")
+_SPECIAL = ("pointwise", "depthwise_block", "depthwise")
 _REFERENCE = "reference"
 _WINOGRAD = "winograd"
+_WINOGRAD_STEM = "winograd_stem"  # its input channels are those of the strided pixels
 
 # How many multiply-adds take as long as fetching a byte of weights, and what Winograd's transforms
 # add to its products, per input and per output channel. benchmarks/fit_costs.py fits both to the
@@ -184,7 +185,10 @@ def work(request: Request, slim: Request, algorithm: str, isa: str) -> tuple[flo
     packed = _native.pack(spec, algorithm, isa)
     macs = packed.macs
     if algorithm.startswith(_WINOGRAD):
-        macs *= 1 + _TRANSFORMS * (1 / request.inputs[0].c + 1 / request.outputs[0].c)
+        channels = request.inputs[0].c
+        if algorithm == _WINOGRAD_STEM:
+            channels *= int(request.node.attributes["stride_h"]) ** 2
+        macs *= 1 + _TRANSFORMS * (1 / channels + 1 / request.outputs[0].c)
     group = int(request.node.attributes["group"])
     if algorithm == "direct" and group > 1:
         channels = request.outputs[0].c // group

@@ -14,7 +14,7 @@ from activsparse.engine.graph import Graph, Node, Shape
 from activsparse.engine.load import load
 from activsparse.engine.lower import Program, lower
 from activsparse.engine.memory import Lifetime, assign_offsets
-from activsparse.engine.passes import fuse_inverted_residual, optimise, unfold_stem
+from activsparse.engine.passes import fuse_inverted_residual, optimise
 from activsparse.engine.report import NodeReport, report_of
 from activsparse.errors import ActivsparseError
 
@@ -27,7 +27,7 @@ _FREED_BYTES = 4 << 20
 _log = logging.getLogger(__name__)
 
 # Algorithms that read the graph's input as it comes.
-_READS_NCHW = ("stem", "strips")
+_READS_NCHW = ("stem", "winograd_stem", "strips")
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def compile_graph(graph: Graph, isa: str, choose: Chooser = by_cost, fuse: bool 
         node.arrays["weight"].nbytes for node in graph.nodes if "weight" in node.arrays
     )
     if fuse:
-        graph = unfold_stem(fuse_inverted_residual(graph))
+        graph = fuse_inverted_residual(graph)
 
     def supports(
         node: Node, inputs: list[_native.TensorDesc], outputs: list[_native.TensorDesc]

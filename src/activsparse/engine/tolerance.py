@@ -25,8 +25,10 @@ NETWORK_SAFETY = 8.0
 """Between a random walk of roundings and what two correct engines may differ by."""
 
 # By (tile, stride): the finite points, and how many of them, from the first, serve a short axis.
+# Tiles of 5 have 4 taps, and no short axis.
 _FINITE_POINTS = {
     (6, 1): (0.0, 0.5, -0.5, 2.0, -2.0, 1.0, -1.0),
+    (5, 1): (0.0, 0.5, -0.5, 2.0, -2.0, 1.0, -1.0),
     (4, 1): (0.0, 0.625, -0.625, 1.5, -1.5),
     (2, 1): (0.0, 1.0, -1.0),
     (4, 2): (0.375, -0.375, 1.375, -1.375),
@@ -43,15 +45,16 @@ def gamma(operations: int) -> float:
 def winograd_matrices(
     tile: int, short: bool = False, stride: int = 1
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """The matrices of an axis with 3 taps: y = A^T ((G g) * (B^T d)).
+    """The matrices of an axis with 3 taps, 4 with tile 5: y = A^T ((G g) * (B^T d)).
 
     Args:
-        tile: Outputs of a full tile along one axis, 6, 4 or 2.
-        short: The axis of 4, 2 or 1 outputs that shares the full one's transformed weights.
-        stride: 1 or (not with tile 6) 2.
+        tile: Outputs of a full tile along one axis, 6, 5, 4 or 2.
+        short: The axis of 4, 2 or 1 outputs that shares the full one's transformed weights (not
+            with tile 5).
+        stride: 1 or (with tiles 4 and 2) 2.
 
     Returns:
-        A^T (m, k), G (k, 3) and B^T (k, k) for m outputs of k = (m - 1) * stride + 3 inputs.
+        A^T (m, k), G (k, t) and B^T (k, k) for m outputs of k = (m - 1) * stride + t inputs.
     """
     every = np.array(_FINITE_POINTS[tile, stride])
     points = every[: _SHORT_POINTS[tile, stride]] if short else every
@@ -60,7 +63,7 @@ def winograd_matrices(
     a = np.zeros((outputs, size))
     a[:, :-1] = points[None, :] ** np.arange(outputs)[:, None]
     a[-1, -1] = 1
-    taps = 4 - stride
+    taps = 4 if tile == 5 else 4 - stride
     g = np.zeros((size, taps))
     b = np.zeros((size, size))
     for i, point in enumerate(points):
@@ -99,8 +102,8 @@ def winograd_bound(
     residual add one rounding each: add `gamma(3) * (|bias| + |residual|)`.
 
     Args:
-        tile: Output tile size, 6, 4 or 2.
-        weight: (O, C, 3, 3) float32.
+        tile: Output tile size, 6, 5, 4 or 2.
+        weight: (O, C, 3, 3) float32, with tile 5 (O, C, 4, 4).
         input_max: (C,) float32, the largest absolute input per channel.
         stride: 1 or 2.
 
@@ -108,7 +111,8 @@ def winograd_bound(
         (O,) float64: bound of the absolute error per output channel.
     """
     largest = np.zeros(len(weight))
-    axes = [winograd_matrices(tile, short, stride) for short in (False, True)]
+    kinds = (False, True) if (tile, stride) in _SHORT_POINTS else (False,)
+    axes = [winograd_matrices(tile, short, stride) for short in kinds]
     for (ay, gy, by), (ax, gx, bx) in itertools.product(axes, axes):
         u = np.abs(np.einsum("ij,ocjk,lk->ocil", gy, weight.astype(np.float64), gx, optimize=True))
         v = np.outer(np.abs(by).sum(1), np.abs(bx).sum(1))
@@ -116,6 +120,28 @@ def winograd_bound(
         outputs = np.einsum("ij,ojk,lk->oil", np.abs(ay), products, np.abs(ax), optimize=True)
         largest = np.maximum(largest, outputs.max(axis=(1, 2)))
     return gamma(weight.shape[1] + TRANSFORM_OPERATIONS) * largest
+
+
+def winograd_stem_bound(
+    weight: npt.NDArray[np.float32], input_max: npt.NDArray[np.float32], stride: int
+) -> FloatArray:
+    """`winograd_bound` of `conv/winograd_stem`, which unfolds its strided input first.
+
+    Args:
+        weight: (O, C, KH, KW) float32, kernels of 3 or 4 strides.
+        input_max: (C,) float32, the largest absolute input per channel.
+        stride: At least 2, the same in both directions.
+
+    Returns:
+        (O,) float64: bound of the absolute error per output channel.
+    """
+    out, channels, *kernel = weight.shape
+    taps = -(-max(kernel) // stride)
+    whole = np.zeros((out, channels, taps * stride, taps * stride), np.float32)
+    whole[:, :, : kernel[0], : kernel[1]] = weight
+    phases = whole.reshape(out, channels, taps, stride, taps, stride).transpose(0, 1, 3, 5, 2, 4)
+    unfolded = phases.reshape(out, channels * stride**2, taps, taps)
+    return winograd_bound(9 - taps, unfolded, np.repeat(input_max, stride**2))
 
 
 def network_bound(sums: Iterable[float], reference: npt.NDArray[Any]) -> float:

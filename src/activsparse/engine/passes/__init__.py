@@ -19,10 +19,9 @@ from activsparse.engine.passes.join_slices import join_slices
 from activsparse.engine.passes.match_activation import match_activation
 from activsparse.engine.passes.match_fill import match_fill
 from activsparse.engine.passes.resolve_reshapes import resolve_reshapes
-from activsparse.engine.passes.unfold_stem import unfold_stem
 from activsparse.engine.passes.zero_positions import zero_positions
 
-__all__ = ["fuse_inverted_residual", "optimise", "unfold_stem"]
+__all__ = ["fuse_inverted_residual", "optimise"]
 
 
 def optimise(graph: Graph) -> Graph:

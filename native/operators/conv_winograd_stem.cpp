@@ -1,0 +1,347 @@
+// conv/winograd_stem: the first convolution of a network, a graph input in NCHW with few channels
+// and a kernel of three or four strides, by Winograd's algorithm.
+//
+// Unfolded (unfolded_rows.h) it is a convolution of stride 1 with s s C input channels and 3 or 4
+// taps along each axis: F(6x6, 3x3) or F(5x5, 4x4), both at the points of winograd6. The kernels
+// are those of kernels/winograd.h.
+//
+// A task is a *band*: output rows as high as a tile. With so few input channels there is not enough
+// to do for one product to pay for leaving the first-level cache, so tiles and output channels are
+// cut into small blocks that run from the input transform to the finished output.
+#include <algorithm>
+
+#include "kernels/kernels.h"
+#include "operators/conv_params.h"
+#include "operators/skipped_fill.h"
+#include "operators/source_fill.h"
+#include "operators/tile_cover.h"
+#include "operators/unfolded_rows.h"
+#include "operators/winograd_weights.h"
+
+namespace activsparse {
+namespace {
+
+constexpr int kPoints = 8, kElements = kPoints * kPoints;
+constexpr int kMaxChannels = 4, kMaxStride = 4;
+// Output channels and bytes of products of a block. (Found on a Zen 4 server core, where twice as
+// many channels take 10 % longer; around these values nothing changes by more than 3 %.)
+constexpr int kBlockChannels = 32;
+constexpr int kBlockBytes = 48 << 10;
+
+struct Header {
+  ConvParams params;
+  int32_t taps;  // of the unfolded kernel
+  int32_t bands, tiles;
+  int32_t blocks;       // of output channels
+  int32_t block_tiles;  // tiles that are multiplied together
+  uint64_t weights, bias, tile_list, band_starts;
+  SkippedFillHeader skipped;
+  SourceFillHeader source;
+};
+
+int ceil_div(int a, int b) { return (a + b - 1) / b; }
+
+int taps_of(int kernel_h, int kernel_w, int stride) {
+  return ceil_div(std::max(kernel_h, kernel_w), stride);
+}
+
+const WinogradKernels& winograd_of(const Kernels& table, int taps) {
+  return taps == 4 ? table.winograd5_f32 : table.winograd6_f32;
+}
+
+class ConvWinogradStem : public Operator {
+ public:
+  ConvWinogradStem(const BlobView& blob, Isa isa)
+      : h_(blob.header<Header>()),
+        table_(kernels_for(isa)),
+        kernels_(winograd_of(table_, h_.taps)),
+        out_(kPoints + 1 - h_.taps),
+        rows_(h_.params, h_.params.output.w + kPoints - 1),
+        skipped_(blob, h_.skipped, h_.params, table_),
+        source_(blob, h_.source, h_.params.output) {
+    const ConvParams& p = h_.params;
+    require(h_.blocks >= 1 && h_.block_tiles >= 1 && h_.bands >= 0 && h_.tiles >= 0);
+    require((h_.taps == 3 || h_.taps == 4) && p.stride_h == p.stride_w && p.stride_h >= 2 &&
+            taps_of(p.kernel_h, p.kernel_w, p.stride_h) <= h_.taps);
+    vectors_ = ceil_div(p.output.c, table_.width);
+    max_vecs_ = ceil_div(vectors_, h_.blocks);
+    require(max_vecs_ <= kernels_.max_vecs);
+    weights_ = blob.array<float>(h_.weights,
+                                 int64_t{kElements} * rows_.channels() * vectors_ * table_.width);
+    bias_ = blob.array<float>(h_.bias, p.output.c);
+    tiles_ = blob.array<CoverTile>(h_.tile_list, h_.tiles);
+    band_starts_ = blob.array<int32_t>(h_.band_starts, h_.bands + 1);
+    check_tiles();
+  }
+
+  int phases() const override { return 1 + !source_.empty(); }
+  int tasks(int phase) const override {
+    return phase == 1 ? SourceFill::kTasks : std::max(1, h_.params.output.n * h_.bands);
+  }
+  std::size_t scratch_bytes() const override {
+    return (kPoints * rows_.row_floats() + v_floats() + m_floats()) * sizeof(float);
+  }
+  std::size_t index_bytes() const override {
+    return h_.tiles * sizeof(CoverTile) + (h_.bands + 1) * sizeof(int32_t) + skipped_.bytes() +
+           source_.bytes();
+  }
+  double macs() const override {
+    return double(h_.params.output.n) * h_.tiles * kElements * rows_.channels() *
+           h_.params.output.c;
+  }
+  std::string kernel() const override {
+    const ConvParams& p = h_.params;
+    const auto square = [](int n) { return std::to_string(n) + "x" + std::to_string(n); };
+    return std::string(table_.isa) + " F(" + square(out_) + "," + square(h_.taps) + "/" +
+           std::to_string(p.stride_h) + ") x" + std::to_string(max_vecs_ * table_.width);
+  }
+
+  void run(const RunArgs& args, int phase, int begin, int end) const override {
+    if (phase == 1) return source_.run(args.outputs[0], begin, end);
+    float* window = reinterpret_cast<float*>(args.scratch);
+    for (int task = begin; task < end && h_.bands > 0; ++task) {
+      const int image = task / h_.bands, band = task % h_.bands;
+      // Rows that the band before has seen as well are moved, not written again.
+      const int y = tiles_[band_starts_[band]].y;
+      const bool follows = task > begin && band > 0;
+      const int seen = follows ? tiles_[band_starts_[band - 1]].y + kPoints - y : 0;
+      if (seen > 0)
+        std::memmove(window, window + (kPoints - seen) * rows_.row_floats(),
+                     seen * rows_.row_floats() * sizeof(float));
+      const TensorDesc& in = h_.params.input;
+      for (int i = std::max(seen, 0); i < kPoints; ++i)
+        rows_.write(args.inputs[0] + int64_t{image} * in.c * in.h * in.w, y + i,
+                    window + i * rows_.row_floats());
+      run_band(args, image, band_starts_[band], band_starts_[band + 1], window);
+    }
+    skipped_.run(args, begin, end, tasks(0));
+  }
+
+ private:
+  static void require(bool condition) {
+    if (!condition) throw Error("the packed convolution is damaged; compile the model again");
+  }
+  void check_tiles() const {
+    const TensorDesc& out = h_.params.output;
+    require(band_starts_[0] == 0 && band_starts_[h_.bands] == h_.tiles);
+    for (int band = 0; band < h_.bands; ++band) {
+      const int first = band_starts_[band], end = band_starts_[band + 1];
+      require(first < end && end <= h_.tiles);
+      require(band == 0 || tiles_[first].y >= tiles_[band_starts_[band - 1]].y + out_);
+      for (int i = first; i < end; ++i) {
+        const CoverTile& t = tiles_[i];
+        require(t.y == tiles_[first].y && t.y >= 0 && t.x >= 0 && t.x < out.w);
+        for (int bit = 0; bit < 64; ++bit)
+          if ((t.keep | t.fill) >> bit & 1)
+            require(bit < out_ * out_ && t.y + bit / out_ < out.h && t.x + bit % out_ < out.w);
+      }
+    }
+  }
+
+  // As in conv_winograd.cpp, an odd number of cache lines between elements.
+  int64_t v_stride() const { return (h_.block_tiles * rows_.stride() / 32) * 32 + 16 + 32; }
+  int64_t v_floats() const { return kElements * v_stride(); }
+  int64_t m_floats() const {
+    return int64_t{h_.block_tiles} * kElements * max_vecs_ * table_.width;
+  }
+
+  void run_band(const RunArgs& args, int image, int first, int last, float* window) const {
+    float* v = window + kPoints * rows_.row_floats();
+    const WinogradSource source{window, kPoints, h_.params.output.w + kPoints - 1, rows_.stride(),
+                                rows_.stride()};
+    const int groups = ceil_div(last - first, h_.block_tiles);
+    for (int g = 0; g < groups; ++g) {
+      const int begin = first + block_start(last - first, groups, g);
+      const int end = first + block_start(last - first, groups, g + 1);
+      for (int i = begin; i < end; ++i)
+        kernels_.transform_input[kFull](source, 0, tiles_[i].x, v + (i - begin) * rows_.stride(),
+                                        v_stride());
+      for (int block = 0; block < h_.blocks; ++block)
+        multiply(args, image, begin, end, block, v, v + v_floats());
+    }
+  }
+
+  // Products and results of some tiles of a band, for one block of output channels.
+  void multiply(const RunArgs& args, int image, int begin, int end, int block, const float* v,
+                float* m) const {
+    const ConvParams& p = h_.params;
+    const int width = table_.width, first_vector = block_start(vectors_, h_.blocks, block);
+    const int vecs = block_start(vectors_, h_.blocks, block + 1) - first_vector;
+    const int first = first_vector * width, count = end - begin;
+    const int shapes[kWinogradShapes + 1] = {0, 0, count, count, count};
+    kernels_.multiply(v, v_stride(), rows_.stride(), shapes, rows_.channels(),
+                      weights_ + int64_t{first} * kElements * rows_.channels(), vecs, m);
+    WinogradTarget target{};
+    target.row = int64_t{p.output.w} * p.output.stride;
+    target.stride = p.output.stride;
+    target.residual_row = int64_t{p.output.w} * p.residual.stride;
+    target.residual_stride = p.residual.stride;
+    target.bias = bias_ + first;
+    target.channels = std::min(vecs * width, p.output.c - first);
+    target.padded = p.output.padded;
+    target.skipped = skipped_.value() + first;
+    for (int i = begin; i < end; ++i, m += int64_t{kElements} * vecs * width) {
+      const CoverTile& tile = tiles_[i];
+      const int64_t pixel = (int64_t{image} * p.output.h + tile.y) * p.output.w + tile.x;
+      target.y = args.outputs[0] + pixel * p.output.stride + first;
+      target.keep = tile.keep;
+      target.fill = tile.fill;
+      if (p.has_residual) target.residual = args.inputs[1] + pixel * p.residual.stride + first;
+      kernels_.transform_output[kFull](m, vecs, target, p.epilogue);
+    }
+  }
+
+  const Header& h_;
+  const Kernels& table_;
+  const WinogradKernels& kernels_;
+  const int out_;  // side of a tile
+  UnfoldedRows rows_;
+  SkippedFill skipped_;
+  SourceFill source_;
+  int vectors_, max_vecs_;
+  const float *weights_, *bias_;
+  const CoverTile* tiles_;
+  const int32_t* band_starts_;
+};
+
+std::string unsupported(const OpSpec& spec, Isa) {
+  const TensorDesc &in = spec.inputs[0], &out = spec.outputs[0];
+  if (!in.nchw) return "the input is not NCHW";
+  if (out.nchw) return "the output is NCHW";
+  if (in.c > kMaxChannels) return "the input has more than 4 channels";
+  for (const char* name : {"dilation_h", "dilation_w", "group"})
+    if (spec.int_or(name, 1) != 1) return "dilation or groups";
+  const int64_t stride = spec.int_or("stride_h", 1);
+  if (stride != spec.int_or("stride_w", 1)) return "the strides differ";
+  if (stride < 2 || stride > kMaxStride) return "the stride is not 2 to 4";
+  const ArrayView* weight = spec.array("weight");
+  if (!weight || weight->shape.size() != 4) return "there is no weight";
+  const int64_t kernel = std::max(weight->shape[2], weight->shape[3]);
+  if (kernel <= 2 * stride || kernel > 4 * stride) return "the kernel is not 3 or 4 strides long";
+  if (std::max(out.h, out.w) > 32767) return "the map is too large";
+  return "";
+}
+
+// Bands from each row on that has a kept position, of tiles from each column on that has one.
+std::vector<CoverTile> cover(const OpSpec& spec, const ConvParams& p, int size,
+                             std::vector<int32_t>* band_starts) {
+  const ArrayView* view = spec.array("mask");
+  const auto* mask = view ? static_cast<const uint8_t*>(view->data) : nullptr;
+  const int h = p.output.h, w = p.output.w;
+  std::vector<CoverTile> tiles;
+  const auto tile_at = [&](int y, int x) {
+    CoverTile tile{};
+    tile.y = static_cast<int16_t>(y), tile.x = static_cast<int16_t>(x);
+    for (int i = 0; i < size && y + i < h; ++i)
+      for (int j = 0; j < size && x + j < w; ++j) {
+        const bool kept = !mask || mask[int64_t{y + i} * w + x + j];
+        (kept ? tile.keep : tile.fill) |= uint64_t{1} << (i * size + j);
+      }
+    if (spec.array("source") != nullptr) tile.fill = 0;
+    return tile;
+  };
+  const auto keeps = [&](int y, int x, int height, int width) {
+    for (int i = y; i < std::min(y + height, h); ++i)
+      for (int j = x; j < std::min(x + width, w); ++j)
+        if (!mask || mask[int64_t{i} * w + j]) return true;
+    return false;
+  };
+  for (int y = 0; y < h;) {
+    if (!keeps(y, 0, 1, w)) {
+      ++y;
+      continue;
+    }
+    band_starts->push_back(static_cast<int32_t>(tiles.size()));
+    for (int x = 0; x < w;)
+      if (keeps(y, x, size, 1)) {
+        tiles.push_back(tile_at(y, x));
+        x += size;
+      } else {
+        ++x;
+      }
+    y += size;
+  }
+  band_starts->push_back(static_cast<int32_t>(tiles.size()));
+  return tiles;
+}
+
+// U = G g G^T of the unfolded kernel g, in double precision; laid out as in winograd_weights.h.
+void transform_weights(const float* weight, const ConvParams& p, int taps, int width, int blocks,
+                       float* u) {
+  double g[kPoints][4];
+  winograd8_matrix(taps, g);
+  const int s = p.stride_h, channels = UnfoldedRows::channels(p);
+  const int vectors = ceil_div(p.output.c, width);
+  for (int block = 0; block < blocks; ++block) {
+    const int first = block_start(vectors, blocks, block) * width;
+    const int lanes = block_start(vectors, blocks, block + 1) * width - first;
+    float* packed = u + int64_t{first} * kElements * channels;
+    for (int o = first; o < std::min(first + lanes, p.output.c); ++o)
+      for (int channel = 0; channel < channels; ++channel) {
+        const int c = channel / (s * s), a = channel / s % s, b = channel % s;
+        const float* kernel = weight + (int64_t{o} * p.input.c + c) * p.kernel_h * p.kernel_w;
+        double columns[kPoints][4] = {};
+        for (int ky = a; ky < p.kernel_h; ky += s)
+          for (int kx = b; kx < p.kernel_w; kx += s)
+            for (int i = 0; i < kPoints; ++i)
+              columns[i][kx / s] += g[i][ky / s] * kernel[ky * p.kernel_w + kx];
+        for (int i = 0; i < kPoints; ++i)
+          for (int j = 0; j < kPoints; ++j) {
+            double sum = 0;
+            for (int t = 0; t < taps; ++t) sum += columns[i][t] * g[j][t];
+            packed[(int64_t{i * kPoints + j} * channels + channel) * lanes + o - first] =
+                static_cast<float>(sum);
+          }
+      }
+  }
+}
+
+Blob pack(const OpSpec& spec, Isa isa) {
+  const Kernels& table = kernels_for(isa);
+  Header h{};
+  h.params = conv_params_of(spec);
+  const ConvParams& p = h.params;
+  h.taps = taps_of(p.kernel_h, p.kernel_w, p.stride_h);
+  const int size = kPoints + 1 - h.taps, width = table.width;
+  std::vector<int32_t> band_starts;
+  const std::vector<CoverTile> tiles = cover(spec, p, size, &band_starts);
+  h.tiles = static_cast<int32_t>(tiles.size());
+  h.bands = static_cast<int32_t>(band_starts.size()) - 1;
+  std::vector<uint8_t> filled(int64_t{p.output.h} * p.output.w);
+  for (const CoverTile& tile : tiles)
+    for (int bit = 0; bit < size * size; ++bit)
+      if (tile.fill >> bit & 1)
+        filled[(tile.y + bit / size) * p.output.w + tile.x + bit % size] = 1;
+
+  const int vectors = ceil_div(p.output.c, width);
+  const int most = std::min(winograd_of(table, h.taps).max_vecs, kBlockChannels / width);
+  h.blocks = ceil_div(vectors, std::max(1, most));
+  const int block_bytes = ceil_div(vectors, h.blocks) * width * kElements * int{sizeof(float)};
+  h.block_tiles = std::max(1, kBlockBytes / block_bytes);
+
+  BlobWriter writer;
+  writer.append<Header>(1);
+  h.weights =
+      writer.append<float>(int64_t{kElements} * UnfoldedRows::channels(p) * vectors * width);
+  transform_weights(spec.float_array("weight"), p, h.taps, width, h.blocks,
+                    writer.at<float>(h.weights));
+  const float* bias = spec.float_array("bias");
+  h.bias = bias ? writer.append(bias, p.output.c) : writer.append<float>(p.output.c);
+  h.tile_list = writer.append(tiles.data(), tiles.size());
+  h.band_starts = writer.append(band_starts.data(), band_starts.size());
+  h.skipped = SkippedFill::pack(writer, spec, p, filled.data());
+  h.source = SourceFill::pack(writer, spec);
+  *writer.at<Header>(0) = h;
+  return writer.take();
+}
+
+}  // namespace
+
+std::vector<OperatorType> conv_winograd_stem_types() {
+  return {{"conv", "winograd_stem", unsupported, pack,
+           [](const BlobView& blob, Isa isa) -> std::unique_ptr<Operator> {
+             return std::make_unique<ConvWinogradStem>(blob, isa);
+           }}};
+}
+
+}  // namespace activsparse
