@@ -101,6 +101,20 @@ def test_a_target_speedup_becomes_sparsities_of_layers(tmp_path):
     assert estimated_speedup(layers, masks) == pytest.approx(1.08, abs=0.04)
 
 
+def test_a_sparsity_is_spread_over_layers(tmp_path):
+    make_run(tmp_path / "dense", "sparsity=null")
+    changes = ["sparsity.pattern=lattice", "sparsity.sparsity=0.5", "search.spread=true"]
+    config = load_config("digits_demo", [*TINY, f"init_from={tmp_path / 'dense'}", *changes])
+    summary = trainer.train(config, tmp_path / "run")
+    written = read_config(tmp_path / "run" / "config.yaml")
+    assert not written.search.spread
+    assert len(written.sparsity.per_layer) == 4
+    assert summary["requested"] == 0.5
+    layers = summary["layers"]
+    whole = sum(layer["macs"] for layer in layers)
+    assert sum(layer["macs"] * layer["achieved"] for layer in layers) >= 0.49 * whole
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -110,6 +124,8 @@ def test_a_target_speedup_becomes_sparsities_of_layers(tmp_path):
         (["search.target_speedup=1.2", "init_from=weights.pt"], "not a file"),
         (["search.target_speedup=1.2", "sparsity.per_layer={'stages*': 0.2}"], "leave one of them"),
         (["search.target_speedup=0.9"], "greater than 1"),
+        (["search.spread=true"], "search.spread measures a trained network"),
+        (["search.spread=true", "search.target_speedup=1.2"], "leave one out"),
         (["search.candidate=4"], "candidates"),
     ],
 )

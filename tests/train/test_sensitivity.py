@@ -139,4 +139,6 @@ def test_command(tmp_path, capsys):
     assert "per_layer" in shown
     assert (tmp_path / "s.csv").read_text().count("\n") == 1 + 2 * 4
     assert (tmp_path / "s.png").read_bytes()[:4] == b"\x89PNG"
+    assert main(["sensitivity", run, *options, "--spread", "0.35"]) == 0
+    assert "0.35 of the layers' multiply-adds" in capsys.readouterr().out
     assert main(["sensitivity", run, "--sparsities", "1.5"]) == 2

@@ -23,7 +23,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Mask each layer of a run's network by itself, at several sparsities, and "
         "measure the loss on held-out images; masks of the run are taken out before. Fails if a "
         "layer's mask changes nothing. With --target-speedup, also choose the layers' sparsities "
-        "that reach it at the least loss, by the table of measured times.",
+        "that reach it at the least loss, by the table of measured times; with --spread, those "
+        "that skip as many multiply-adds as this sparsity in every layer.",
     )
     parser.add_argument("run_dir", metavar="RUN", help="folder written by activsparse train")
     parser.add_argument(
@@ -37,7 +38,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--images", type=int, default=1024, metavar="N", help="held-out images (default 1024)"
     )
-    parser.add_argument("--target-speedup", type=float, metavar="X", help="for example 1.5")
+    target = parser.add_mutually_exclusive_group()
+    target.add_argument("--target-speedup", type=float, metavar="X", help="for example 1.5")
+    target.add_argument("--spread", type=float, metavar="S", help="for example 0.5")
     parser.add_argument("--out", metavar="FILE.csv", help="write the figures")
     parser.add_argument("--plot", metavar="FILE.png", help="draw them (png, svg or pdf)")
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best")
@@ -54,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
     from activsparse.train.run import held_out_batches, load_run
     from activsparse.train.sensitivity import SPARSITIES, measure_sensitivity, write_sensitivity
     from activsparse.train.speedup import sparsities_for_speedup
+    from activsparse.train.spread import SPREAD_SPARSITIES, spread_sparsity
 
     if args.images < 1:
         raise ActivsparseError(f"--images {args.images} must be at least 1")
@@ -68,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
             trained.example_input,
             batches,
             cross_entropy,
-            args.sparsities or SPARSITIES,
+            args.sparsities or (SPARSITIES if args.spread is None else SPREAD_SPARSITIES),
             pattern=args.pattern,
             fill=args.fill,
             skip=args.skip,
@@ -76,15 +80,15 @@ def run(args: argparse.Namespace) -> int:
         )
     console = Console(highlight=False)
     _show(console, found)
+    layers = find_layers(trained.model, trained.example_input)
     if args.target_speedup is not None:
-        layers = find_layers(trained.model, trained.example_input)
         chosen = sparsities_for_speedup(layers, found, args.target_speedup, args.pattern)
-        console.print(
-            f"estimated {args.target_speedup:g} times as fast, as a recipe's sparsity section:"
-        )
-        lines = ["  sparsity: 0.0", f"  pattern: {args.pattern}", "  per_layer:"]
-        lines += [f"    {name}: {value:g}" for name, value in chosen.items()]
-        console.print("\n".join(lines), markup=False)
+        console.print(f"estimated {args.target_speedup:g} times as fast, ", end="")
+        _show_section(console, chosen, args)
+    elif args.spread is not None:
+        chosen = spread_sparsity(layers, found, args.spread)
+        console.print(f"{args.spread:g} of the layers' multiply-adds skipped, ", end="")
+        _show_section(console, chosen, args)
     if args.out:
         write_sensitivity(found, Path(args.out))
     if args.plot:
@@ -92,6 +96,18 @@ def run(args: argparse.Namespace) -> int:
 
         draw_sensitivity(found, Path(args.plot))
     return 0
+
+
+def _show_section(console: Console, chosen: dict[str, float], args: argparse.Namespace) -> None:
+    console.print("as a recipe's sparsity section:")
+    lines = [
+        "  sparsity: 0.0",
+        f"  pattern: {args.pattern}",
+        f"  fill: {args.fill}",
+        "  per_layer:",
+    ]
+    lines += [f"    {name}: {value:g}" for name, value in chosen.items()]
+    console.print("\n".join(lines), markup=False)
 
 
 def _show(console: Console, found: Sequence[Sensitivity]) -> None:

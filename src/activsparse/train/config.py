@@ -127,16 +127,18 @@ class SearchSection(_Section):
     """Choices made by measuring on held-out images, beyond the published search.
 
     `target_speedup` chooses `sparsity.per_layer` before the phase with masks begins, so that the
-    convolutions' estimated time falls to its inverse at the least loss. `importance` fills in what
-    `sparsity.importance_weight` weighs. Once masks are frozen, `candidates` of them are compared
-    by successive halving (0 or 1: no search), and `recalibrate` renews the norms' statistics.
-    `batches` is how many held-out batches are looked at.
+    convolutions' estimated time falls to its inverse at the least loss; `spread` chooses them so
+    that as many multiply-adds are skipped as with `sparsity.sparsity` in every layer. `importance`
+    fills in what `sparsity.importance_weight` weighs. Once masks are frozen, `candidates` of them
+    are compared by successive halving (0 or 1: no search), and `recalibrate` renews the norms'
+    statistics. `batches` is how many held-out batches are looked at.
     """
 
     candidates: Annotated[int, Field(ge=0)] = 0
     importance: Literal["magnitude", "taylor"] | None = None
     recalibrate: bool = False
     target_speedup: Annotated[float, Field(gt=1)] | None = None
+    spread: bool = False
     batches: PositiveInt = 16
 
 

@@ -2,7 +2,7 @@
 
 A layer's loss is interpolated between measured sparsities (`sensitivity.py`), its time comes from
 the table of measured times (`masks/latency.py`); losses and times of layers are taken to add up.
-What remains is a knapsack with one choice per layer, solved by dynamic programming over time.
+What remains is a knapsack with one choice per layer.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from activsparse.errors import ActivsparseError
 from activsparse.masks import Mask
 from activsparse.masks.latency import dense_ms, layer_ms, mask_ms
+from activsparse.train.knapsack import cheapest
 from activsparse.train.layers import ConvLayer
 from activsparse.train.sensitivity import Sensitivity
 
@@ -74,7 +75,7 @@ def sparsities_for_speedup(
             f"{whole / best:.2f} at most; lower the target, measure higher sparsities, or mask "
             "more layers"
         )
-    picks = _cheapest(losses, times, whole / target - fixed, whole / _SLOTS)
+    picks = cheapest(losses, times, whole / target - fixed, whole / _SLOTS)
     return {layer.name: _GRID[at] for layer, at in zip(chosen, picks, strict=True)}
 
 
@@ -97,32 +98,3 @@ def _losses(curve: Sequence[tuple[float, float]]) -> FloatArray:
     # Of masks that lose equally little the sparser ones are still a greater risk.
     loss = np.interp(grid, at, value) + 1e-6 * grid
     return np.where(grid <= at[-1] + _BEYOND, loss, np.inf)
-
-
-def _cheapest(
-    losses: Sequence[FloatArray], times: Sequence[FloatArray], budget: float, unit: float
-) -> list[int]:
-    """One choice per layer with the least sum of losses within the budget of time."""
-    # The least times fit; rounding up must not make them miss.
-    least = [float(time[np.isfinite(loss)].min()) for time, loss in zip(times, losses, strict=True)]
-    slots = int((budget - sum(least)) / unit + 1e-9) + 1
-    best = np.zeros(slots)
-    taken = []
-    for loss, time, base in zip(losses, times, least, strict=True):
-        steps = np.ceil(np.maximum(time - base, 0) / unit - 1e-9).astype(np.int64)
-        total = np.full(slots, np.inf)
-        pick = np.zeros(slots, dtype=np.int64)
-        for at, (step, cost) in enumerate(zip(steps.tolist(), loss.tolist(), strict=True)):
-            if step >= slots or not np.isfinite(cost):
-                continue
-            sums = best[: slots - step] + cost
-            better = sums < total[step:]
-            total[step:][better] = sums[better]
-            pick[step:][better] = at
-        best = total
-        taken.append((pick, steps))
-    place, picks = int(np.argmin(best)), []
-    for pick, steps in reversed(taken):
-        picks.append(int(pick[place]))
-        place -= int(steps[picks[-1]])
-    return picks[::-1]

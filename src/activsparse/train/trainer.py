@@ -21,7 +21,7 @@ from activsparse.train.prune import follow_pruned
 from activsparse.train.quiet import quiet_lightning
 from activsparse.train.recipe import differences, dump_config, read_config
 from activsparse.train.run import example_input, make_sparsifier
-from activsparse.train.target import check_search, choose_per_layer
+from activsparse.train.target import check_search, choose_per_layer, chooses_per_layer
 
 __all__ = ["resume", "train"]
 
@@ -137,7 +137,7 @@ def _carry_out(
                 data.resume(0, 0)
         elif main.init_from is not None and (Path(main.init_from) / "summary.json").is_file():
             dense = _read_summary(Path(main.init_from))
-        if main.search.target_speedup is not None and main.init_from is not None:
+        if chooses_per_layer(main) and main.init_from is not None:
             chosen = choose_per_layer(config, folder, Path(main.init_from))
             # A resumed run finds the choice made.
             _write(folder / "config.yaml", dump_config(chosen))
