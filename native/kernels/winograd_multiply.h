@@ -26,6 +26,11 @@ void winograd_rows(const float* v, int64_t row_stride, int channels, const float
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
     for (int j = 0; j < N; ++j) sums[r][j] = V::zero();
+  // Every third row has a pointer, its neighbours are reached from there: more do not fit the
+  // registers.
+  const float* rows[(R + 2) / 3];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; r += 3) rows[r / 3] = v + r * row_stride;
   for (int c = 0; c < channels; ++c, u += N * W) {
     V row[N];
 #pragma GCC unroll 4
@@ -35,10 +40,12 @@ void winograd_rows(const float* v, int64_t row_stride, int channels, const float
     next += fetch;
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
-      const V value = V::broadcast(v + r * row_stride + c);
+      const V value = V::broadcast(rows[r / 3] + r % 3 * row_stride);
 #pragma GCC unroll 4
       for (int j = 0; j < N; ++j) sums[r][j] = fma(value, row[j], sums[r][j]);
     }
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r += 3) ++rows[r / 3];
   }
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)

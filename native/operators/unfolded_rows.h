@@ -43,8 +43,11 @@ class UnfoldedRows {
     // Positions from `begin` to `end` see pixels alone, the others some padding.
     const int begin = std::min((p_.pad_left + s - 1) / s, width_);
     const int end = std::clamp((p_.input.w + p_.pad_left) / s, begin, width_);
-    for (int x = begin; x < end; ++x)
-      std::memcpy(out + int64_t{x} * step, pixels + (x * s - p_.pad_left), s * sizeof(float));
+    const float* from = pixels + begin * s - p_.pad_left;
+    float* to = out + int64_t{begin} * step;
+#pragma GCC unroll 4
+    for (int i = begin; i < end; ++i, from += s, to += step)
+      std::memcpy(to, from, s * sizeof(float));
     const auto edge = [&](int first, int last) {
       for (int x = first; x < last; ++x)
         for (int b = 0; b < s; ++b) {
