@@ -6,30 +6,53 @@
 
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
-#include <fstream>
+#include <memory>
 
 namespace activsparse {
 namespace {
 
-std::string first_line(const std::string& path) {
-  std::ifstream file(path);
+// Calls visit(line) for the lines of a file until it returns true. C's files: C++'s would bring a
+// quarter of a megabyte of locales into every library that is linked without libstdc++.
+template <class Visit>
+void each_line(const std::string& path, const Visit& visit) {
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "re"),
+                                                             std::fclose);
+  if (file == nullptr) return;
   std::string line;
-  std::getline(file, line);
-  return line;
+  for (char part[256]; std::fgets(part, sizeof(part), file.get());) {
+    line += part;
+    if (line.back() != '\n') continue;
+    line.pop_back();
+    if (visit(line)) return;
+    line.clear();
+  }
+  if (!line.empty()) visit(line);
+}
+
+std::string first_line(const std::string& path) {
+  std::string first;
+  each_line(path, [&](const std::string& line) {
+    first = line;
+    return true;
+  });
+  return first;
 }
 
 // The value of "key : value" in /proc/cpuinfo, of the first core that has it.
 std::string cpuinfo_value(const std::string& key) {
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);) {
+  std::string found;
+  each_line("/proc/cpuinfo", [&](const std::string& line) {
     const std::size_t colon = line.find(':');
-    if (colon == std::string::npos || line.compare(0, key.size(), key) != 0) continue;
+    if (colon == std::string::npos || line.compare(0, key.size(), key) != 0) return false;
     const std::size_t key_end = line.find_last_not_of(" \t", colon - 1);
     const std::size_t value = line.find_first_not_of(" \t", colon + 1);
-    if (key_end + 1 == key.size() && value != std::string::npos) return line.substr(value);
-  }
-  return "";
+    if (key_end + 1 != key.size() || value == std::string::npos) return false;
+    found = line.substr(value);
+    return true;
+  });
+  return found;
 }
 
 // ARM kernels give numbers instead of a name: keep them all, they are the machine's identity.

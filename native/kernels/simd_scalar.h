@@ -9,7 +9,7 @@
 //   are not touched
 //   V::broadcast(p), V::set1(x), V::zero()
 //   + - * /, fma(a, b, c) = a*b + c
-//   max(a, b), min(a, b)           a NaN in either operand may give either operand
+//   max(a, b), min(a, b)           a NaN in b gives NaN, one in a may give b
 //   round_nearest(a)               to the nearest integer, |a| < 2^22
 //   scale_by_power(a, n)           a * 2^n for integral n, -126 <= n <= 127
 //   reciprocal(a)                  1 / a to 2 units in the last place, 2^-126 <= |a|, |1/a|

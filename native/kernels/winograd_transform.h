@@ -78,17 +78,22 @@ void winograd_positions(Float* at, int64_t row, int64_t stride, uint64_t keep, F
       positions[i][j] = keep >> (i * X::kTile + j) & 1 ? at + i * row + j * stride : elsewhere;
 }
 
-// The skipped positions of a tile, while its lines are in the cache.
-template <class V, int kTile, class Activation>
-void winograd_fill(const WinogradTarget& t, const Activation& activation) {
+// What is rare or dear about the results of a tile is done by these two, which stand once for all
+// shapes of tiles: written into every transform, they would be half of the library.
+//
+// The skipped positions, while their lines are in the cache.
+template <class V>
+__attribute__((noinline)) void winograd_fill(const WinogradTarget& t, int tile,
+                                             const Epilogue& epilogue) {
   for (uint64_t bits = t.fill; bits != 0; bits &= bits - 1) {
-    const int i = __builtin_ctzll(bits) / kTile, j = __builtin_ctzll(bits) % kTile;
+    const int i = __builtin_ctzll(bits) / tile, j = __builtin_ctzll(bits) % tile;
     float* y = t.y + i * t.row + j * t.stride;
     const int64_t from = i * t.residual_row + j * t.residual_stride;
     for (int c = 0; c < t.channels; c += V::kWidth) {
       const int lanes = t.channels - c < V::kWidth ? t.channels - c : V::kWidth;
       V value = V::load_partial(t.skipped + c, lanes);
-      if (t.residual) value = activation(value + V::load_partial(t.residual + from + c, lanes));
+      if (t.residual)
+        value = vec_activate(value + V::load_partial(t.residual + from + c, lanes), epilogue);
       if (lanes == V::kWidth)
         value.store(y + c);
       else
@@ -97,73 +102,92 @@ void winograd_fill(const WinogradTarget& t, const Activation& activation) {
   }
 }
 
-// activation(x) maps one vector.
-template <class V, class Y, class X, class Activation>
-void winograd_transform_output_as(const float* m, int vecs, const WinogradTarget& t,
-                                  const Activation& activation) {
-  alignas(64) float ignored[kWinogradMaxVecs * V::kWidth];
-  float* y[Y::kOut][X::kOut];
-  const float* residual[Y::kOut][X::kOut] = {};
-  winograd_positions<Y, X>(t.y, t.row, t.stride, t.keep, ignored, y);
-  if (t.residual)
-    winograd_positions<Y, X>(t.residual, t.residual_row, t.residual_stride, t.keep, t.bias,
-                             residual);
-  const int64_t m_stride = int64_t{vecs} * V::kWidth;
-  for (int c = 0; c < t.channels; c += V::kWidth, m += V::kWidth) {
-    const int lanes = t.channels - c < V::kWidth ? t.channels - c : V::kWidth;
-    const bool partial = lanes < V::kWidth;
-    const V bias = partial ? V::load_partial(t.bias + c, lanes) : V::load(t.bias + c);
-    const auto transform = [&](const auto& store) __attribute__((always_inline)) {
-      // The results of the tile to the right, and what is added, as in winograd_input_vectors.
-      for (int i = 0; i < Y::kOut; ++i)
-        for (int j = 0; j < X::kOut; ++j) {
-          __builtin_prefetch(t.y + i * t.row + (X::kOut + j) * t.stride + c, 0, 2);
-          if (t.residual)
-            __builtin_prefetch(
-                t.residual + i * t.residual_row + (X::kOut + j) * t.residual_stride + c, 0, 2);
-        }
-      Y::template output_rows<V, X::kIn>(
-          [&](int i, int j) __attribute__((always_inline)) {
-            return V::load(m + (Y::kPoints[i] * X::kFamily + X::kPoints[j]) * m_stride);
-          },
-          [&](int i, const V(&row)[X::kIn]) __attribute__((always_inline)) {
-            V y[X::kOut];
-            X::output(row, y);
-            for (int j = 0; j < X::kOut; ++j) store(i, j, y[j] + bias);
-          });
-    };
-    if (partial) {
-      transform([&](int i, int j, V value) {
-        if (t.residual) value = value + V::load_partial(residual[i][j] + c, lanes);
-        if (t.padded)
-          activation(value).store(y[i][j] + c);
-        else
-          activation(value).store_partial(y[i][j] + c, lanes);
-      });
-    } else if (t.residual) {
-      transform([&](int i, int j, V value) __attribute__((always_inline)) {
-        activation(value + V::load(residual[i][j] + c)).store(y[i][j] + c);
-      });
-    } else {
-      transform([&](int i, int j, V value)
-                    __attribute__((always_inline)) { activation(value).store(y[i][j] + c); });
+// Residual and activation of the kept positions' channels `c` to `c` + `lanes`, from `sums` (tile,
+// tile, width).
+template <class V>
+__attribute__((noinline)) void winograd_finish(const float* sums, const WinogradTarget& t, int c,
+                                               int lanes, int tile, const Epilogue& epilogue) {
+  const Epilogue e = epilogue;
+  for (uint64_t bits = t.keep; bits != 0; bits &= bits - 1) {
+    const int bit = __builtin_ctzll(bits), i = bit / tile, j = bit % tile;
+    V value = V::load(sums + bit * V::kWidth);
+    if (t.residual) {
+      const float* from = t.residual + i * t.residual_row + j * t.residual_stride + c;
+      value = value + (lanes < V::kWidth ? V::load_partial(from, lanes) : V::load(from));
     }
+    float* y = t.y + i * t.row + j * t.stride + c;
+    if (lanes == V::kWidth || t.padded)
+      vec_activate(value, e).store(y);
+    else
+      vec_activate(value, e).store_partial(y, lanes);
   }
-  winograd_fill<V, X::kTile>(t, activation);
+}
+
+// One vector of channels: store(i, j, A^T m A + bias).
+template <class V, class Y, class X, class Store>
+__attribute__((always_inline)) inline void winograd_output_vector(const float* m, int64_t m_stride,
+                                                                  const WinogradTarget& t, int c,
+                                                                  V bias, const Store& store) {
+  // The results of the tile to the right, and what is added, as in winograd_input_vectors.
+  for (int i = 0; i < Y::kOut; ++i)
+    for (int j = 0; j < X::kOut; ++j) {
+      __builtin_prefetch(t.y + i * t.row + (X::kOut + j) * t.stride + c, 0, 2);
+      if (t.residual)
+        __builtin_prefetch(t.residual + i * t.residual_row + (X::kOut + j) * t.residual_stride + c,
+                           0, 2);
+    }
+  Y::template output_rows<V, X::kIn>(
+      [&](int i, int j) __attribute__((always_inline)) {
+        return V::load(m + (Y::kPoints[i] * X::kFamily + X::kPoints[j]) * m_stride);
+      },
+      [&](int i, const V(&row)[X::kIn]) __attribute__((always_inline)) {
+        V y[X::kOut];
+        X::output(row, y);
+        for (int j = 0; j < X::kOut; ++j) store(i, j, y[j] + bias);
+      });
 }
 
 template <class V, class Y, class X>
 void winograd_transform_output(const float* m, int vecs, const WinogradTarget& t,
                                const Epilogue& epilogue) {
-  if (epilogue.activation == Activation::kNone) {
-    winograd_transform_output_as<V, Y, X>(m, vecs, t, [](V x) { return x; });
-  } else if (epilogue.activation == Activation::kClip) {
-    const V lo = V::set1(epilogue.lo), hi = V::set1(epilogue.hi);
-    winograd_transform_output_as<V, Y, X>(m, vecs, t, [=](V x) { return min(max(x, lo), hi); });
-  } else {
-    winograd_transform_output_as<V, Y, X>(m, vecs, t,
-                                          [&](V x) { return vec_activate(x, epilogue); });
+  const int64_t m_stride = int64_t{vecs} * V::kWidth;
+  int c = 0;
+  if (epilogue.activation <= Activation::kClip) {
+    alignas(64) float ignored[kWinogradMaxVecs * V::kWidth];
+    float* y[Y::kOut][X::kOut];
+    const float* residual[Y::kOut][X::kOut] = {};
+    winograd_positions<Y, X>(t.y, t.row, t.stride, t.keep, ignored, y);
+    if (t.residual)
+      winograd_positions<Y, X>(t.residual, t.residual_row, t.residual_stride, t.keep, t.bias,
+                               residual);
+    // No activation is a clip to all numbers. With these orders of arguments it keeps a NaN.
+    const bool clip = epilogue.activation == Activation::kClip;
+    const V lo = V::set1(clip ? epilogue.lo : -__builtin_inff());
+    const V hi = V::set1(clip ? epilogue.hi : __builtin_inff());
+    for (; c + V::kWidth <= t.channels; c += V::kWidth) {
+      const V bias = V::load(t.bias + c);
+      if (t.residual)
+        winograd_output_vector<V, Y, X>(
+            m + c, m_stride, t, c, bias, [&](int i, int j, V value) __attribute__((always_inline)) {
+              min(hi, max(lo, value + V::load(residual[i][j] + c))).store(y[i][j] + c);
+            });
+      else
+        winograd_output_vector<V, Y, X>(m + c, m_stride, t, c, bias,
+                                        [&](int i, int j, V value) __attribute__((always_inline)) {
+                                          min(hi, max(lo, value)).store(y[i][j] + c);
+                                        });
+    }
   }
+  for (; c < t.channels; c += V::kWidth) {
+    alignas(64) float sums[X::kTile * X::kTile * V::kWidth];
+    const int lanes = t.channels - c < V::kWidth ? t.channels - c : V::kWidth;
+    winograd_output_vector<V, Y, X>(m + c, m_stride, t, c, V::load_partial(t.bias + c, lanes),
+                                    [&](int i, int j, V value) __attribute__((always_inline)) {
+                                      value.store(sums + (i * X::kTile + j) * V::kWidth);
+                                    });
+    winograd_finish<V>(sums, t, c, lanes, X::kTile, epilogue);
+  }
+  if (t.fill != 0) winograd_fill<V>(t, X::kTile, epilogue);
 }
 
 }  // namespace activsparse
