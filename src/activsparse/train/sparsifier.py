@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,37 +14,13 @@ from activsparse.masks import FloatMap, Mask, nearest_source
 from activsparse.train.choose import choose_sparsities
 from activsparse.train.distributed import mean_loss
 from activsparse.train.hooks import MASK, SOURCE, STATE, attach_mask, copy_masks, remove_masks
-from activsparse.train.layers import ConvLayer, find_layers
-from activsparse.train.names import suggest
+from activsparse.train.layers import find_layers
+from activsparse.train.placement import LayerReport, Placement
 from activsparse.train.schedule import make_schedule
 from activsparse.train.search import MaskMaker, score_map
 from activsparse.train.state import SparsifierState
 
-__all__ = ["FILLS", "SITES", "LayerReport", "Sparsifier"]
-
-FILLS = ("zero", "nearest", "auto")
-SITES = ("norm", "conv")
-
-
-@dataclass(frozen=True)
-class LayerReport:
-    """A masked layer.
-
-    Attributes:
-        name: module name of the convolution.
-        host: name of the module that holds the mask.
-        shape: (OH, OW).
-        requested: final sparsity asked for.
-        achieved: sparsity of the present mask.
-        macs: dense multiply-adds of one image.
-    """
-
-    name: str
-    host: str
-    shape: tuple[int, int]
-    requested: float
-    achieved: float
-    macs: int
+__all__ = ["LayerReport", "Sparsifier"]
 
 
 class Sparsifier:
@@ -136,9 +111,7 @@ class Sparsifier:
         total_steps: int | None = None,
         seed: int = 0,
     ) -> None:
-        for option, value, valid in (("fill", fill, FILLS), ("site", site, SITES)):
-            if value not in valid:
-                raise ActivsparseError(f"{option} {value!r} is unknown; {suggest(value, valid)}")
+        self._placement = Placement(fill, site)
         if seed < 0:
             raise ActivsparseError(f"seed {seed} is negative; use 0 or more")
         if STATE in dict(model.named_children()):
@@ -154,8 +127,6 @@ class Sparsifier:
             kind=schedule,
         )
         self.model = model
-        self.fill = fill
-        self.site = site
 
         found = find_layers(model, example_input)
         self.requested, self.skipped = choose_sparsities(
@@ -179,7 +150,7 @@ class Sparsifier:
             pattern=pattern,
             block=block,
             criterion=criterion,
-            inputs=self._inputs(),
+            inputs=self._placement.inputs(self._layers),
             phases=phases,
             importance_weight=importance_weight,
             share_in_block=share_in_block,
@@ -194,10 +165,10 @@ class Sparsifier:
         if some_tensor is not None:
             self.state.to(some_tensor.device)
         modules = dict(model.named_modules())
-        self._hosts = [modules[self._host(layer)] for layer in self._layers]
+        self._hosts = [modules[self._placement.host(layer)] for layer in self._layers]
         model.add_module(STATE, self.state)
         for layer, host in zip(self._layers, self._hosts, strict=True):
-            attach_mask(host, layer.shape.output, self._fill(layer), self.state)
+            attach_mask(host, layer.shape.output, self._placement.fill_of(layer), self.state)
         self._enter(0)
 
     def step(self, loss: Tensor | float | None = None) -> None:
@@ -322,7 +293,7 @@ class Sparsifier:
         return [
             LayerReport(
                 name=layer.name,
-                host=self._host(layer),
+                host=self._placement.host(layer),
                 shape=layer.shape.output,
                 requested=self.requested[layer.name],
                 achieved=1.0 - float(mask.mean()),
@@ -362,25 +333,6 @@ class Sparsifier:
     @property
     def _final(self) -> list[float]:
         return [self.requested[layer.name] for layer in self._layers]
-
-    def _host(self, layer: ConvLayer) -> str:
-        return layer.norm if self.site == "norm" and layer.norm is not None else layer.name
-
-    def _fill(self, layer: ConvLayer) -> str:
-        if self.fill != "auto":
-            return self.fill
-        return "zero" if layer.added else "nearest"
-
-    def _inputs(self) -> list[int | None]:
-        """For each masked layer the number of the one whose mask leaves zeros in its input."""
-        # Before a batch norm a zero does not stay one.
-        zeros = {
-            layer.name: i
-            for i, layer in enumerate(self._layers)
-            if self._fill(layer) == "zero" and (self.site == "norm" or layer.norm is None)
-        }
-        sources = (layer.source for layer in self._layers)
-        return [None if source is None else zeros.get(source) for source in sources]
 
     def _importance(self) -> list[FloatMap] | None:
         buffer = self.state._buffers.get("importance")
