@@ -47,7 +47,7 @@ $(STAMP): $(MARK) pyproject.toml constraints.txt CMakeLists.txt $(NATIVE_SOURCES
 native:
 	$(CMAKE) -S . -B build/native -DCMAKE_BUILD_TYPE=Release -DPython_EXECUTABLE=$(abspath $(BIN)/python) > build-native.log 2>&1 || (cat build-native.log; false)
 	$(CMAKE) --build build/native -j 2
-	cp build/native/libactivsparse_onnxruntime.so src/activsparse/
+	cp build/native/libactivsparse_onnxruntime.so build/native/libactivsparse_litert.so src/activsparse/
 	cp build/native/_native*.so src/activsparse/.native.tmp && mv src/activsparse/.native.tmp src/activsparse/$$(cd build/native && ls _native*.so)
 	rm -f build-native.log
 

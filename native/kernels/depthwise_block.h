@@ -7,6 +7,7 @@
 #pragma once
 #include "kernels/activate.h"
 #include "kernels/kernels.h"
+#include "kernels/vector_sizes.h"
 
 namespace activsparse {
 
@@ -83,8 +84,10 @@ constexpr DepthwiseBlockKernels depthwise_block_kernels() {
   DepthwiseBlockKernels kernels{};
   fill_blocks<V, 3, 1, kBlockRows, kBlockColumns>(kernels);
   fill_blocks<V, 3, 2, kBlockRows, kBlockColumns>(kernels);
-  fill_blocks<V, 5, 1, kBlockRows, kBlockColumns>(kernels);
-  fill_blocks<V, 5, 2, kBlockRows, kBlockColumns>(kernels);
+  if constexpr (!kCompact) {
+    fill_blocks<V, 5, 1, kBlockRows, kBlockColumns>(kernels);
+    fill_blocks<V, 5, 2, kBlockRows, kBlockColumns>(kernels);
+  }
   return kernels;
 }
 

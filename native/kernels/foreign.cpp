@@ -52,7 +52,7 @@ constexpr Kernels foreign_kernels(const char* isa) {
   return {
       isa,
       V::kWidth,
-      V::Narrow::kWidth,
+      NarrowVector<V>::Type::kWidth,
 #define KERNEL(dtype, family, Interface, factory) sizes_only(factory<V>()),
 #include "kernels/kernels.inc"
 #undef KERNEL
@@ -61,6 +61,9 @@ constexpr Kernels foreign_kernels(const char* isa) {
 
 }  // namespace
 
+#ifdef ACTIVSPARSE_COMPACT
+const Kernels kScalarKernels = {};  // such a library does without a scalar target
+#endif
 #if !defined(__aarch64__)
 constexpr Kernels kNeonTable = foreign_kernels<VecForeign<NeonSizes>>("neon");
 const Kernels kNeonKernels = kNeonTable;

@@ -8,6 +8,7 @@
 #pragma once
 #include "kernels/activate.h"
 #include "kernels/kernels.h"
+#include "kernels/vector_sizes.h"
 
 namespace activsparse {
 
@@ -127,7 +128,7 @@ constexpr GemmKernels gemm_kernels() {
 
 template <class V>
 constexpr GemmKernels narrow_gemm_kernels() {
-  return gemm_kernels<typename V::Narrow>();
+  return gemm_kernels<typename NarrowVector<V>::Type>();
 }
 
 template <class V>

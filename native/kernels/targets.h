@@ -10,6 +10,7 @@
 #include "kernels/pool.h"
 #include "kernels/softmax.h"
 #include "kernels/transpose.h"
+#include "kernels/vector_sizes.h"
 #include "kernels/winograd_kernels.h"
 
 namespace activsparse {
@@ -19,7 +20,7 @@ constexpr Kernels make_kernels(const char* isa) {
   return {
       isa,
       V::kWidth,
-      V::Narrow::kWidth,
+      NarrowVector<V>::Type::kWidth,
 #define KERNEL(dtype, family, Interface, factory) factory<V>(),
 #include "kernels/kernels.inc"
 #undef KERNEL

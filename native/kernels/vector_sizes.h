@@ -4,6 +4,24 @@
 
 namespace activsparse {
 
+// Whether a library that has to be small is being built. It has no scalar target, no narrow
+// vectors, no blocks of 5x5 depthwise kernels, and one output transform per shape of Winograd
+// tiles, with a residual or without.
+#ifdef ACTIVSPARSE_COMPACT
+inline constexpr bool kCompact = true;
+#else
+inline constexpr bool kCompact = false;
+#endif
+
+template <class V, bool compact = kCompact>
+struct NarrowVector {
+  using Type = typename V::Narrow;
+};
+template <class V>
+struct NarrowVector<V, true> {
+  using Type = V;
+};
+
 struct NeonSizes {
   static constexpr int kWidth = 4, kRegisters = 32;
   using Narrow = NeonSizes;

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "kernels/vec_math.h"
+#include "kernels/vector_sizes.h"
 #include "kernels/winograd.h"
 #include "kernels/winograd_axes.h"
 #include "kernels/winograd_strided_axes.h"
@@ -166,7 +167,14 @@ void winograd_transform_output(const float* m, int vecs, const WinogradTarget& t
     const V hi = V::set1(clip ? epilogue.hi : __builtin_inff());
     for (; c + V::kWidth <= t.channels; c += V::kWidth) {
       const V bias = V::load(t.bias + c);
-      if (t.residual)
+      if constexpr (kCompact)
+        winograd_output_vector<V, Y, X>(m + c, m_stride, t, c, bias,
+                                        [&](int i, int j, V value) __attribute__((always_inline)) {
+                                          if (t.residual)
+                                            value = value + V::load(residual[i][j] + c);
+                                          min(hi, max(lo, value)).store(y[i][j] + c);
+                                        });
+      else if (t.residual)
         winograd_output_vector<V, Y, X>(
             m + c, m_stride, t, c, bias, [&](int i, int j, V value) __attribute__((always_inline)) {
               min(hi, max(lo, value + V::load(residual[i][j] + c))).store(y[i][j] + c);

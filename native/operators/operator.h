@@ -101,7 +101,8 @@ class Operator {
   }  // row lists and tables inside the blob, without weights
 };
 
-// One row of the operator table (operators/registry.cpp): how one algorithm of one kind is made.
+// One row of the operator table (operators/registry.cpp; libraries that need less have their own):
+// how one algorithm of one kind is made.
 struct OperatorType {
   const char* kind;
   const char* algorithm;  // "direct", "winograd4", "reference", ...; unique within a kind

@@ -1,0 +1,206 @@
+// The delegate LiteRT loads: claims what this engine runs and hands every claimed part to a kernel.
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+
+#include "common/machine.h"
+#include "integrations/litert/partition.h"
+
+namespace activsparse::litert {
+namespace {
+
+constexpr int kMostThreads = 256;
+
+struct Options {
+  int threads = 0;  // 0: as many as the interpreter's user asked for
+  bool tune = true;
+};
+
+Options parse(const char* const* keys, const char* const* values, size_t count) {
+  Options options;
+  for (size_t i = 0; i < count; ++i) {
+    const std::string key = keys[i], value = values[i];
+    char* end = nullptr;
+    const long number = std::strtol(value.c_str(), &end, 10);
+    const bool whole = !value.empty() && *end == '\0';
+    if (key == "threads") {
+      if (!whole || number < 1 || number > kMostThreads)
+        throw Error("option threads='" + value + "': give a whole number from 1 to 256");
+      options.threads = static_cast<int>(number);
+    } else if (key == "tune") {
+      if (!whole || number < 0 || number > 1)
+        throw Error("option tune='" + value + "': give 1, to measure algorithms, or 0");
+      options.tune = number == 1;
+    } else {
+      throw Error("option '" + key + "': there is none; the options are threads and tune");
+    }
+  }
+  return options;
+}
+
+// What all interpreters that were given this delegate share.
+struct State {
+  abi::Delegate delegate{};
+  Options options;
+  Isa isa;
+  std::mutex mutex;
+  std::shared_ptr<ThreadPool> pool;
+
+  const std::shared_ptr<ThreadPool>& threads(const abi::Context& context) {
+    std::lock_guard<std::mutex> lock(mutex);
+    const int wanted = options.threads > 0 ? options.threads : context.recommended_num_threads;
+    if (!pool) pool = std::make_shared<ThreadPool>(std::clamp(wanted, 1, kMostThreads));
+    return pool;
+  }
+};
+
+template <class Body>
+abi::Status guarded(abi::Context* context, const Body& body) noexcept {
+  try {
+    body();
+    return abi::kOk;
+  } catch (const std::exception& error) {
+    context->report_error(context, "activsparse: %s\n", error.what());
+  } catch (...) {
+    context->report_error(context, "activsparse: unknown error\n");
+  }
+  return abi::kError;
+}
+
+std::vector<int> copy(const abi::IntArray& array) { return {array.data, array.data + array.size}; }
+
+// One claimed part of a model.
+class Kernel {
+ public:
+  Kernel(abi::Context& context, const abi::DelegateParams& params)
+      : state_(*static_cast<State*>(params.delegate->data)) {
+    graph_ = std::make_unique<Graph>();
+    for (int id : copy(*params.nodes)) {
+      abi::Node* node = nullptr;
+      abi::Registration* registration = nullptr;
+      context.get_node_and_registration(&context, id, &node, &registration);
+      if (!read_node(context, *node, registration->builtin_code, graph_.get()))
+        throw Error("node " + std::to_string(id) + " changed since it was claimed");
+    }
+    // Constants are listed too; those of the graph were read.
+    for (int id : copy(*params.inputs))
+      if (graph_->shapes.count(id)) graph_->inputs.push_back(id);
+    graph_->outputs = copy(*params.outputs);
+    for (const auto* ids : {&graph_->inputs, &graph_->outputs})
+      for (int id : *ids) bytes_.push_back(context.tensors[id].bytes);
+    inputs_ = graph_->inputs;
+    outputs_ = graph_->outputs;
+  }
+
+  void prepare(abi::Context& context) {
+    size_t i = 0;
+    for (const auto* ids : {&inputs_, &outputs_})
+      for (int id : *ids)
+        if (context.tensors[id].bytes != bytes_[i++])
+          throw Error(std::string("tensor '") + context.tensors[id].name +
+                      "' has been resized; convert the model for that size, or run it without "
+                      "this delegate");
+    if (partition_) return;
+    fuse(*graph_);
+    find_zeros(*graph_);
+    partition_ = std::make_unique<Partition>(*graph_, state_.isa, state_.options.tune,
+                                             state_.threads(context));
+    graph_.reset();
+  }
+
+  void invoke(const abi::Context& context) {
+    std::vector<const float*> in;
+    std::vector<float*> out;
+    for (int id : inputs_) in.push_back(static_cast<const float*>(context.tensors[id].data));
+    for (int id : outputs_) out.push_back(static_cast<float*>(context.tensors[id].data));
+    partition_->run(in.data(), out.data());
+  }
+
+ private:
+  State& state_;
+  std::unique_ptr<Graph> graph_;  // until it is compiled
+  std::vector<int> inputs_, outputs_;
+  std::vector<size_t> bytes_;
+  std::unique_ptr<Partition> partition_;
+};
+
+abi::Registration registration() {
+  abi::Registration r{};
+  r.custom_name = "ActivsparseDelegate";
+  r.builtin_code = 51;  // "delegate"
+  r.version = 1;
+  r.init = [](abi::Context* context, const char* buffer, size_t) -> void* {
+    Kernel* kernel = nullptr;
+    guarded(context, [&] {
+      kernel = new Kernel(*context, *reinterpret_cast<const abi::DelegateParams*>(buffer));
+    });
+    return kernel;
+  };
+  r.free = [](abi::Context*, void* kernel) { delete static_cast<Kernel*>(kernel); };
+  r.prepare = [](abi::Context* context, abi::Node* node) {
+    if (node->user_data == nullptr) return abi::kError;  // init has said why
+    return guarded(context, [&] { static_cast<Kernel*>(node->user_data)->prepare(*context); });
+  };
+  r.invoke = [](abi::Context* context, abi::Node* node) {
+    return guarded(context, [&] { static_cast<Kernel*>(node->user_data)->invoke(*context); });
+  };
+  return r;
+}
+
+// Claims all the engine runs, if there is a convolution among it.
+abi::Status claim(abi::Context* context, abi::Delegate* delegate) {
+  return guarded(context, [&] {
+    abi::IntArray* plan = nullptr;
+    if (context->get_execution_plan(context, &plan) != abi::kOk) throw Error("no execution plan");
+    std::vector<int> claimed{0};  // its size first, as in an IntArray
+    bool convolves = false;
+    for (int id : copy(*plan)) {
+      abi::Node* node = nullptr;
+      abi::Registration* found = nullptr;
+      if (context->get_node_and_registration(context, id, &node, &found) != abi::kOk) continue;
+      if (node->delegate != nullptr || !read_node(*context, *node, found->builtin_code, nullptr))
+        continue;
+      claimed.push_back(id);
+      convolves |=
+          found->builtin_code == abi::kConv2d || found->builtin_code == abi::kDepthwiseConv2d;
+    }
+    claimed[0] = static_cast<int>(claimed.size()) - 1;
+    if (!convolves) return;
+    if (context->replace_node_subsets(context, registration(),
+                                      reinterpret_cast<const abi::IntArray*>(claimed.data()),
+                                      delegate) != abi::kOk)
+      throw Error("the runtime did not take the claimed operators");
+  });
+}
+
+}  // namespace
+}  // namespace activsparse::litert
+
+using namespace activsparse;
+using namespace activsparse::litert;
+
+extern "C" __attribute__((visibility("default"))) abi::Delegate* tflite_plugin_create_delegate(
+    const char* const* keys, const char* const* values, size_t count,
+    void (*report_error)(const char*)) {
+  try {
+    auto state = std::make_unique<State>();
+    state->options = parse(keys, values, count);
+    state->isa = best_isa();
+    if (state->isa == Isa::kScalar) throw Error("this CPU has neither AVX2 nor NEON");
+    state->delegate.data = state.get();
+    state->delegate.prepare = claim;
+    state->delegate.flags = abi::kAllowDynamicTensors;  // and leaves them to others
+    return &state.release()->delegate;
+  } catch (const std::exception& error) {
+    if (report_error) report_error((std::string("activsparse: ") + error.what()).c_str());
+  } catch (...) {
+    if (report_error) report_error("activsparse: unknown error");
+  }
+  return nullptr;
+}
+
+extern "C" __attribute__((visibility("default"))) void tflite_plugin_destroy_delegate(
+    abi::Delegate* delegate) {
+  if (delegate) delete static_cast<State*>(delegate->data);
+}

@@ -1,0 +1,153 @@
+// Neighbours that become one operator. The same rewrites as the Python compiler's
+// (src/activsparse/engine/passes), as far as .tflite files need them.
+#include <optional>
+
+#include "integrations/litert/graph.h"
+
+namespace activsparse::litert {
+namespace {
+
+constexpr const char* kSides[] = {"pad_top", "pad_bottom", "pad_left", "pad_right"};
+
+bool is_never_negative(const Graph& graph, int value) {
+  const Node* made = graph.producer(value);
+  if (made == nullptr) return false;
+  if (made->is("mask_multiply") && !made->activates())
+    return is_never_negative(graph, made->inputs[0]);
+  const std::string name = made->spec.string_or("activation", "none");
+  return name == "relu" || name == "sigmoid" ||
+         (name == "clip" && made->spec.float_or("lo", 0) >= 0);
+}
+
+void take_activation(Node& to, const Node& from) {
+  if (!from.activates()) return;
+  to.spec.strings["activation"] = from.spec.strings.at("activation");
+  for (const char* bound : {"lo", "hi"})
+    if (from.spec.floats.count(bound)) to.spec.floats[bound] = from.spec.floats.at(bound);
+}
+
+using Merged = std::optional<Node>;
+
+// Zeros around a convolution, or a maximum of values that are never negative, are its padding. An
+// average counts them.
+Merged pad_into(const Graph& graph, const Node& a, const Node& b) {
+  const bool average = b.is("average_pool");
+  if (!b.is("conv") && !average && !(b.is("max_pool") && is_never_negative(graph, a.inputs[0])))
+    return {};
+  Node merged = b;
+  for (const char* side : kSides) {
+    if (average && b.spec.int_or(side, 0) != 0) return {};
+    merged.spec.ints[side] += a.spec.ints.at(side);
+  }
+  if (average) merged.spec.ints["count_include_pad"] = 1;
+  merged.inputs[0] = a.inputs[0];
+  return merged;
+}
+
+Merged mask_into(Graph& graph, const Node& a, const Node& b) {
+  if (a.inputs.size() != 1 || (a.activates() && b.activates()) || !a.keeps_zero()) return {};
+  const ArrayView* before = a.spec.array("mask");
+  if (before && a.spec.array("skipped_value")) return {};
+  Node merged = a;
+  ArrayView mask = *b.spec.array("mask");
+  if (before) {
+    const auto* first = static_cast<const uint8_t*>(before->data);
+    const auto* second = static_cast<const uint8_t*>(mask.data);
+    std::vector<uint8_t> both(mask.size());
+    for (int64_t i = 0; i < mask.size(); ++i) both[i] = first[i] & second[i];
+    mask = graph.keep(std::move(both), mask.shape);
+  }
+  merged.spec.arrays["mask"] = mask;
+  take_activation(merged, b);
+  return merged;
+}
+
+// With y = m ? conv(x) : v, s * y + t is m ? s * conv(x) + t : s * v + t.
+Merged scale_into(Graph& graph, const Node& a, const Node& b) {
+  if (a.activates() || a.inputs.size() != 1) return {};
+  const float* scale = b.spec.float_array("scale");
+  const float* shift = b.spec.float_array("shift");
+  const int64_t channels = b.spec.array("scale")->size();
+  Node merged = a;
+  const auto line = [&](const char* name) {
+    const float* old = a.spec.float_array(name);
+    std::vector<float> values(channels);
+    for (int64_t c = 0; c < channels; ++c) values[c] = (old ? old[c] * scale[c] : 0) + shift[c];
+    merged.spec.arrays[name] = graph.keep(std::move(values), {channels});
+  };
+  bool scales = false;
+  for (int64_t c = 0; c < channels; ++c) scales |= scale[c] != 1;
+  if (scales) {
+    const ArrayView old = *a.spec.array("weight");
+    std::vector<float> weight(static_cast<const float*>(old.data),
+                              static_cast<const float*>(old.data) + old.size());
+    const int64_t row = old.size() / channels;
+    for (int64_t i = 0; i < old.size(); ++i) weight[i] *= scale[i / row];
+    merged.spec.arrays["weight"] = graph.keep(std::move(weight), old.shape);
+  }
+  line("bias");
+  if (a.spec.array("mask")) line("skipped_value");
+  take_activation(merged, b);
+  return merged;
+}
+
+Merged residual_into(const Node& a, const Node& b) {
+  if (a.activates() || a.inputs.size() != 1) return {};
+  Node merged = a;
+  merged.inputs.push_back(b.inputs[b.inputs[0] == a.output ? 1 : 0]);
+  take_activation(merged, b);
+  return merged;
+}
+
+Merged activation_into(const Node& a, const Node& b) {
+  if ((a.activates() && b.activates()) || a.is("pad") || a.is("concat")) return {};
+  Node merged = a;
+  take_activation(merged, b);
+  return merged;
+}
+
+Merged merged(Graph& graph, const Node& a, const Node& b) {
+  if (a.is("pad") && b.inputs[0] == a.output) return pad_into(graph, a, b);
+  if (b.is("activate")) return activation_into(a, b);
+  if (a.is("gemm") && b.is("scale_shift")) return scale_into(graph, a, b);
+  if (!a.is("conv")) return {};
+  if (b.is("mask_multiply")) return mask_into(graph, a, b);
+  if (b.is("scale_shift")) return scale_into(graph, a, b);
+  if (b.is("add") && b.inputs.size() == 2) return residual_into(a, b);
+  return {};
+}
+
+// Padding that found nobody: a depthwise convolution by 1.
+void lower_pads(Graph& graph) {
+  for (Node& node : graph.nodes) {
+    if (!node.is("pad")) continue;
+    const int64_t channels = graph.shapes.at(node.output).c;
+    node.spec.kind = "conv";
+    node.spec.ints["group"] = channels;
+    node.spec.arrays["weight"] = graph.keep(std::vector<float>(channels, 1), {channels, 1, 1, 1});
+  }
+}
+
+}  // namespace
+
+// The merged node stands where the later one stood, behind all it reads.
+void fuse(Graph& graph) {
+  for (size_t before = 0; before != graph.nodes.size();) {
+    before = graph.nodes.size();
+    for (size_t i = 0; i < graph.nodes.size();) {
+      const int reader = graph.only_consumer(graph.nodes[i].output);
+      Merged node;
+      if (reader >= 0) node = merged(graph, graph.nodes[i], graph.nodes[reader]);
+      if (!node) {
+        ++i;
+        continue;
+      }
+      node->output = graph.nodes[reader].output;
+      graph.nodes[reader] = std::move(*node);
+      graph.nodes.erase(graph.nodes.begin() + static_cast<std::ptrdiff_t>(i));
+    }
+  }
+  lower_pads(graph);
+}
+
+}  // namespace activsparse::litert

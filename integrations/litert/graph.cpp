@@ -1,0 +1,45 @@
+#include "integrations/litert/graph.h"
+
+#include <algorithm>
+
+namespace activsparse::litert {
+
+bool Node::keeps_zero() const {
+  const std::string name = spec.string_or("activation", "none");
+  if (name == "clip") return spec.float_or("lo", 0) <= 0 && spec.float_or("hi", 0) >= 0;
+  return name != "sigmoid";
+}
+
+ArrayView Graph::keep(std::vector<float> values, std::vector<int64_t> shape) {
+  floats_.push_back(std::move(values));
+  return {floats_.back().data(), 'f', std::move(shape)};
+}
+
+ArrayView Graph::keep(std::vector<uint8_t> values, std::vector<int64_t> shape) {
+  bytes_.push_back(std::move(values));
+  return {bytes_.back().data(), 'b', std::move(shape)};
+}
+
+bool Graph::is_input(int value) const {
+  return std::find(inputs.begin(), inputs.end(), value) != inputs.end();
+}
+
+bool Graph::is_output(int value) const {
+  return std::find(outputs.begin(), outputs.end(), value) != outputs.end();
+}
+
+const Node* Graph::producer(int value) const {
+  for (const Node& node : nodes)
+    if (node.output == value) return &node;
+  return nullptr;
+}
+
+int Graph::only_consumer(int value) const {
+  int found = -1, uses = is_output(value) ? 2 : 0;
+  for (size_t i = 0; i < nodes.size(); ++i)
+    for (int input : nodes[i].inputs)
+      if (input == value) found = static_cast<int>(i), ++uses;
+  return uses == 1 ? found : -1;
+}
+
+}  // namespace activsparse::litert

@@ -1,0 +1,62 @@
+// The part of a model that the delegate has claimed, as operators of this engine
+// (docs/operators.md). Values are known by their numbers in the runtime; all are images (N, H, W,
+// C), vectors (N, F) being those of one pixel.
+#pragma once
+#include <deque>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "integrations/litert/abi.h"
+#include "operators/operator.h"
+
+namespace activsparse::litert {
+
+struct Shape {
+  int32_t n, h, w, c;
+  bool operator==(const Shape& o) const { return n == o.n && h == o.h && w == o.w && c == o.c; }
+};
+
+// An operator: its spec has attributes and arrays, its tensors follow when memory is laid out.
+// Beside the engine's own kinds there is `pad`, which `fuse` removes.
+struct Node {
+  OpSpec spec;
+  std::vector<int> inputs;
+  int output;
+
+  bool is(const char* kind) const { return spec.kind == kind; }
+  bool activates() const { return spec.string_or("activation", "none") != "none"; }
+  bool keeps_zero() const;  // whether its activation maps zero to zero
+};
+
+struct Graph {
+  std::vector<Node> nodes;  // in execution order
+  std::vector<int> inputs, outputs;
+  std::map<int, Shape> shapes;
+
+  // Arrays that live as long as the graph; specs point at them.
+  ArrayView keep(std::vector<float> values, std::vector<int64_t> shape);
+  ArrayView keep(std::vector<uint8_t> values, std::vector<int64_t> shape);
+
+  bool is_input(int value) const;
+  bool is_output(int value) const;
+  const Node* producer(int value) const;
+  // The node that alone reads `value`, as an index; -1 if there are more or none, or it is an
+  // output.
+  int only_consumer(int value) const;
+
+ private:
+  std::deque<std::vector<float>> floats_;
+  std::deque<std::vector<uint8_t>> bytes_;
+};
+
+// Whether the engine runs a node of the runtime; if so, and there is a graph, adds it there.
+// Quantised, sparse and dynamic tensors are not for this engine.
+bool read_node(const abi::Context& context, const abi::Node& node, int code, Graph* graph);
+
+// Merges padding, masks, factors, residual additions and activations into the operators before or
+// behind them, and tells every convolution where its input is known to be zero.
+void fuse(Graph& graph);
+void find_zeros(Graph& graph);
+
+}  // namespace activsparse::litert

@@ -1,0 +1,36 @@
+#include "operators/operator.h"
+
+namespace activsparse {
+
+const OperatorType& find_operator_type(const std::string& kind, const std::string& algorithm) {
+  for (const OperatorType& type : operator_types())
+    if (kind == type.kind && algorithm == type.algorithm) return type;
+  throw Error("no operator '" + kind + "' with algorithm '" + algorithm + "' in this build");
+}
+
+int64_t OpSpec::int_or(const char* name, int64_t fallback) const {
+  auto found = ints.find(name);
+  return found == ints.end() ? fallback : found->second;
+}
+
+double OpSpec::float_or(const char* name, double fallback) const {
+  auto found = floats.find(name);
+  return found == floats.end() ? fallback : found->second;
+}
+
+std::string OpSpec::string_or(const char* name, const char* fallback) const {
+  auto found = strings.find(name);
+  return found == strings.end() ? fallback : found->second;
+}
+
+const ArrayView* OpSpec::array(const char* name) const {
+  auto found = arrays.find(name);
+  return found == arrays.end() ? nullptr : &found->second;
+}
+
+const float* OpSpec::float_array(const char* name) const {
+  const ArrayView* found = array(name);
+  return found == nullptr ? nullptr : static_cast<const float*>(found->data);
+}
+
+}  // namespace activsparse
