@@ -276,10 +276,10 @@ def test_augmentations_are_a_function_of_seed_epoch_and_image(policy):
 def test_processes_share_each_batch(monkeypatch, processes):
     whole = build_data("digits", image_size=8, batch_size=12, augment=False)
     expected = batches(whole.train_dataloader())[3:]
-    monkeypatch.setattr("activsparse.data.module.world_size", lambda: processes)
+    monkeypatch.setattr("activsparse.data.batches.world_size", lambda: processes)
     parts = []
     for rank in range(processes):
-        monkeypatch.setattr("activsparse.data.module.rank", lambda rank=rank: rank)
+        monkeypatch.setattr("activsparse.data.batches.rank", lambda rank=rank: rank)
         data = build_data("digits", image_size=8, batch_size=12, augment=False)
         data.resume(0, 3)
         parts.append(batches(data.train_dataloader()))
@@ -293,7 +293,7 @@ def test_processes_share_each_batch(monkeypatch, processes):
 
 
 def test_a_batch_that_cannot_be_shared_is_named(monkeypatch):
-    monkeypatch.setattr("activsparse.data.module.world_size", lambda: 3)
+    monkeypatch.setattr("activsparse.data.batches.world_size", lambda: 3)
     data = build_data("digits", image_size=8, batch_size=64)
     with pytest.raises(ActivsparseError, match="choose a multiple of 3"):
         data.train_dataloader()

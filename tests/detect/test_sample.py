@@ -83,8 +83,8 @@ def test_scenes_are_pure_functions_of_seed_and_index():
 
 def test_batches_hold_images_and_their_boxes():
     scenes = Scenes(10, source="digits")
-    data = DetectionData(scenes, scenes, (64, 64), 4, seed=1)
-    data.sampler.set_epoch(2)
+    data = DetectionData(scenes, scenes, None, 10, (64, 64), 4, seed=1)
+    data._sampler.set_epoch(2)
     first, again = (next(iter(data.train_dataloader())) for _ in range(2))
     for a, b in zip(first, again, strict=True):
         assert torch.equal(a, b)

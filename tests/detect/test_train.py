@@ -1,52 +1,142 @@
-"""A few steps of training, and what the commands write."""
+"""Detectors through the trainer that classifiers use: tiny real trainings on scenes of digits."""
 
 from __future__ import annotations
 
+import csv
 import json
 
 import pytest
 import torch
 from PIL import Image
+from runs import StopAt, run
 
+from activsparse import ActivsparseError
 from activsparse.cli import main
 from activsparse.detect.scenes import Scenes
+from activsparse.train import load_run, trainer
+from activsparse.train.interrupt import Interrupted
+from activsparse.train.recipe import load_config
 
-pytestmark = pytest.mark.slow
+TINY = """
+threads: 1
+model: {name: yolov5n}
+data:
+  name: fashion_scenes
+  image_size: 64
+  batch_size: 4
+  validation: 0.34
+  options: {pictures: 12, test_pictures: 4, source: digits}
+training: {epochs: 2, optimizer: adamw, lr: 2.0e-3, schedule: cosine}
+sparsity: {sparsity: 0.2, pattern: random, begin: 0.1, end: 0.6}
+"""
+EPS = torch.finfo(torch.float32).eps
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    pytest.importorskip("pycocotools")
-    out = tmp_path_factory.mktemp("detector") / "run"
-    settings = [
-        "pictures=24", "held_out=4", "image_size=64", "batch_size=8", "training.epochs=2",
-        "sparsity.sparsity=0.2", "sparsity.pattern=lattice",
-    ]  # fmt: skip
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    assert main(["train-detector", "--out", str(out), "--set", *settings]) == 0
-    torch.set_num_threads(threads)
-    return out
+def recipe(tmp_path_factory):
+    file = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    file.write_text(TINY)
+    return str(file)
 
 
-def test_a_run_leaves_metrics_and_a_model(run):
-    summary = json.loads((run / "summary.json").read_text())
+@pytest.fixture(scope="module")
+def finished(recipe, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    return folder, trainer.train(load_config(recipe), folder)
+
+
+def state(folder):
+    return torch.load(folder / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def test_a_run_leaves_figures_and_a_model(finished, tmp_path):
+    folder, summary = finished
+    assert summary == json.loads((folder / "summary.json").read_text())
+    assert {"map50", "map", "val_map50"} <= set(summary)
     assert abs(summary["achieved"] - 0.2) < 0.05
-    assert len((run / "metrics.csv").read_text().splitlines()) == 3
-    assert main(["verify", str(run / "detector.onnx")]) == 0
+    assert not any(layer["name"].startswith("head") for layer in summary["layers"])
+    rows = list(csv.DictReader((folder / "metrics.csv").open()))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert {"train_box", "train_object", "train_class", "val_map50"} <= set(rows[0])
+    anchors = load_run(folder).model.head.anchors
+    assert (anchors.flatten(0, 1).prod(1).diff() > 0).all()
+    assert float(anchors.max()) < 64
 
 
-def test_detect_draws_what_it_finds(run, tmp_path, capsys):
-    sample = Scenes(1, "test")[0]
+@pytest.mark.parametrize("step", [2, 4])
+def test_a_stopped_run_continues_bit_equal(step, finished, recipe, tmp_path, monkeypatch):
+    folder, _ = finished
+    monkeypatch.setattr(trainer, "Interruption", lambda: StopAt(step))
+    with pytest.raises(Interrupted):
+        trainer.train(load_config(recipe), tmp_path / "stopped")
+    monkeypatch.undo()
+    trainer.resume(tmp_path / "stopped")
+    whole, parts = state(folder), state(tmp_path / "stopped")
+    assert whole.keys() == parts.keys()
+    for key, value in whole.items():
+        assert torch.equal(parts[key], value), key
+
+
+def test_options_of_the_trainer_apply(recipe, finished, tmp_path):
+    folder, _ = finished
+    changes = [
+        "training.epochs=1", "training.precision=bf16-mixed", "training.accumulate=2",
+        f"init_from={folder}", "distillation={weight: 0.5}",
+        "search={candidates: 3, batches: 1, recalibrate: true, importance: taylor}",
+        "sparsity.importance_weight=0.3", "sparsity.schedule=constant",
+        "sparsity.begin=0", "sparsity.end=0",
+    ]  # fmt: skip
+    summary = trainer.train(load_config(recipe, changes), tmp_path / "run")
+    assert summary["dense"]["map50"] is not None
+    start, end = load_run(folder).model, load_run(tmp_path / "run").model
+    assert torch.equal(start.head.anchors, end.head.anchors)
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(recipe, tmp_path):
+    dense = ["training.freeze_norms=true", "data.batch_size=4", "training.schedule=constant"]
+    for name, processes in (("one", 1), ("two", 2)):
+        command = ["-m", "activsparse", "train", "--recipe", recipe, "--out", str(tmp_path / name)]
+        done = run(*command, "--set", *dense, processes=processes)
+        assert done.returncode == 0, done.stderr[-2000:]
+    one, two = (state(tmp_path / name) for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    for key, value in one.items():
+        if "activation_mask" in key:
+            assert torch.equal(two[key], value), key
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        (["model.name=small_resnet"], "is no detector"),
+        (["data.name=digits", "data.options={}"], "is a detector"),
+        (["data.image_size=70"], "multiples of 32"),
+        (["data.options={colour: 1}"], "colour"),
+        (["data.random_erasing=0.1"], "random_erasing"),
+    ],
+)
+def test_mistakes_are_named(changes, cause, recipe, tmp_path):
+    with pytest.raises(ActivsparseError, match=cause):
+        trainer.train(load_config(recipe, changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_detect_draws_what_it_finds(finished, tmp_path, capsys):
+    model = str(tmp_path / "detector.onnx")
+    assert main(["export", str(finished[0]), "--out", model]) == 0
+    assert main(["verify", model]) == 0
+    sample = Scenes(1, "test", source="digits")[0]
     picture = Image.fromarray(sample.image.permute(1, 2, 0).numpy())
     picture.save(tmp_path / "scene.png")
     out = tmp_path / "drawn"
-    command = ["detect", str(run / "detector.onnx"), str(tmp_path / "scene.png")]
+    command = ["detect", model, str(tmp_path / "scene.png")]
     assert main([*command, "--out", str(out), "--score", "0.0001"]) == 0
     assert "object(s)" in capsys.readouterr().out
     drawn = Image.open(out / "scene.png")
     assert drawn.size == picture.size
     assert drawn.tobytes() != picture.tobytes()
     (tmp_path / "text.png").write_text("no picture")
-    assert main(["detect", str(run / "detector.onnx"), str(tmp_path / "text.png")]) == 2
+    assert main(["detect", model, str(tmp_path / "text.png")]) == 2
     assert "not a picture" in capsys.readouterr().err

@@ -1,7 +1,10 @@
-"""Run folders without training."""
+"""Runs: folders without training, trainings that stop, and several processes."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,3 +38,34 @@ def make_run(folder: Path, *changes: str) -> Any:
     torch.save({"state_dict": state, "activsparse": extra}, folder / "best.ckpt")
     (folder / "config.yaml").write_text(dump_config(config))
     return load_run(folder)
+
+
+class StopAt:
+    """Asks for an interruption at the n-th step, counted over both phases."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+        self.asked = 0
+
+    def __enter__(self) -> StopAt:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        pass
+
+    @property
+    def requested(self) -> bool:
+        self.asked += 1
+        return self.asked >= self.step
+
+
+def run(*arguments: str, processes: int) -> subprocess.CompletedProcess[str]:
+    """Run Python in one process, or in several that torchrun starts."""
+    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    return subprocess.run(
+        [sys.executable, *(launch if processes > 1 else []), *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from runs import run
 
 HERE = Path(__file__).parent
 TINY = """
@@ -20,17 +18,6 @@ training: {epochs: 2, lr: 0.02, schedule: constant, freeze_norms: true}
 sparsity: {pattern: random, schedule: polynomial, end: 0.6}
 """
 EPS = torch.finfo(torch.float32).eps
-
-
-def run(*arguments: str, processes: int) -> subprocess.CompletedProcess[str]:
-    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    return subprocess.run(
-        [sys.executable, *(launch if processes > 1 else []), *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
 
 
 def assert_near(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:

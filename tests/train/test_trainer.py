@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 from rich.console import Console
+from runs import StopAt
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from activsparse import ActivsparseError
@@ -38,25 +39,6 @@ PAPER = [
     "sparsity.skip_stem=false",
     "sparsity.end=0.5",
 ]
-
-
-class StopAt:
-    """Asks for an interruption at the n-th step, counted over both phases."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-        self.asked = 0
-
-    def __enter__(self) -> StopAt:
-        return self
-
-    def __exit__(self, *args: object) -> None:
-        pass
-
-    @property
-    def requested(self) -> bool:
-        self.asked += 1
-        return self.asked >= self.step
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,6 @@ __all__ = ["build_parser", "main"]
 
 COMMANDS = {
     "train": "train a sparse network from a recipe",
-    "train-detector": "train a YOLOv5, dense or with masks, and export it",
     "prune": "take channels out of a trained network",
     "sensitivity": "measure what each layer loses at several sparsities",
     "export": "write a trained run as an ONNX file, a dense twin and a C header of masks",

@@ -50,7 +50,6 @@ def run(args: argparse.Namespace) -> int:
     """Run the sub-command."""
     from rich.console import Console
     from rich.progress import Progress
-    from torch.nn.functional import cross_entropy
 
     from activsparse.errors import ActivsparseError
     from activsparse.train.layers import find_layers
@@ -58,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
     from activsparse.train.sensitivity import SPARSITIES, measure_sensitivity, write_sensitivity
     from activsparse.train.speedup import sparsities_for_speedup
     from activsparse.train.spread import SPREAD_SPARSITIES, spread_sparsity
+    from activsparse.train.task import held_out_loss
 
     if args.images < 1:
         raise ActivsparseError(f"--images {args.images} must be at least 1")
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
             trained.model,
             trained.example_input,
             batches,
-            cross_entropy,
+            held_out_loss(trained.model, trained.example_input),
             args.sparsities or (SPARSITIES if args.spread is None else SPREAD_SPARSITIES),
             pattern=args.pattern,
             fill=args.fill,
@@ -121,6 +121,6 @@ def _show(console: Console, found: Sequence[Sensitivity]) -> None:
             f"{row.achieved:.3f}",
             f"{row.loss:.4f}",
             f"{row.loss_increase:+.4f}",
-            f"{100 * row.top1:.2f} %",
+            "" if row.top1 is None else f"{100 * row.top1:.2f} %",
         )
     console.print(table)

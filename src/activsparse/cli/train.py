@@ -97,13 +97,14 @@ def _print_summary(console: object, folder: Path, summary: dict[str, object]) ->
     from rich.table import Table
 
     assert isinstance(console, Console)
-    table = Table("", "top-1", "sparsity", "multiply-adds", "time", title=f"{summary['recipe']}")
+    figure = "top1" if "top1" in summary else "map50"
+    table = Table("", figure, "sparsity", "multiply-adds", "time", title=f"{summary['recipe']}")
     dense = summary["dense"]
     for name, row in [("dense", dense), ("sparse" if summary["layers"] else "dense", summary)]:
         if isinstance(row, dict):
             table.add_row(
                 name,
-                f"{100 * row['top1']:.2f} %",
+                f"{100 * row[figure]:.2f} %",
                 f"{row['achieved']:.3f}",
                 f"{100 * row['kept_macs']:.1f} %",
                 f"{row['seconds']:.0f} s",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from activsparse.data.augment import AUTO_AUGMENT, Augmentation
+from activsparse.data.batches import BatchData
 from activsparse.data.cifar import load_cifar10, load_cifar100
 from activsparse.data.digits import load_digits
 from activsparse.data.fashion_mnist import load_fashion_mnist
@@ -32,6 +34,9 @@ _SOURCES: dict[str, Callable[[str | None, tuple[int, int]], Images]] = {
     "imagenet": load_imagenet,
 }
 
+BOXES = ("fashion_scenes", "voc", "coco")
+"""Data of `activsparse.detect`."""
+
 
 def build_data(
     name: str,
@@ -46,12 +51,13 @@ def build_data(
     validation: float = 0.1,
     workers: int = 0,
     seed: int = 0,
-) -> ImageData:
+    options: Mapping[str, Any] | None = None,
+) -> BatchData:
     """Build a data module.
 
     Args:
         name: `cifar10`, `cifar100`, `digits`, `fashion_mnist`, `flowers102`, `food101`,
-            `image_folder` or `imagenet`.
+            `image_folder` or `imagenet`; with boxes `fashion_scenes`, `voc` or `coco`.
         root: folder of the data; by default $ACTIVSPARSE_DATA, then ./data.
         image_size: side, or (H, W), of the images the network sees.
         batch_size: images per step.
@@ -62,17 +68,37 @@ def build_data(
         validation: share of the training images held out, where the data has no part for it.
         workers: processes that load images.
         seed: of the order and the variation of training images.
+        options: of data with boxes: see `activsparse.detect.registry.build_detection_data`.
 
     Raises:
-        ActivsparseError: an unknown name, or data that cannot be found.
+        ActivsparseError: an unknown name or option, or data that cannot be found.
     """
-    if name not in _SOURCES:
-        raise ActivsparseError(f"data {name!r} is unknown; {suggest(name, _SOURCES)}")
+    if name not in _SOURCES and name not in BOXES:
+        raise ActivsparseError(f"data {name!r} is unknown; {suggest(name, [*_SOURCES, *BOXES])}")
     if auto_augment is not None and auto_augment not in AUTO_AUGMENT:
         raise ActivsparseError(
             f"auto_augment {auto_augment!r} is unknown; {suggest(auto_augment, AUTO_AUGMENT)}"
         )
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    if name in BOXES:
+        return _with_boxes(
+            name,
+            root,
+            (size[0], size[1]),
+            batch_size,
+            unfit={
+                "channels": channels,
+                "auto_augment": auto_augment,
+                "random_erasing": random_erasing,
+            },
+            augment=augment,
+            validation=validation,
+            workers=workers,
+            seed=seed,
+            **(options or {}),
+        )
+    if options:
+        raise ActivsparseError(f"data {name}: has no options; leave out data.options")
     images = _SOURCES[name](root, (size[0], size[1]))
     return ImageData(
         images,
@@ -84,3 +110,15 @@ def build_data(
         workers=workers,
         seed=seed,
     )
+
+
+def _with_boxes(name: str, *args: Any, unfit: Mapping[str, Any], **options: Any) -> BatchData:
+    from activsparse.detect.registry import build_detection_data
+
+    for key, value in unfit.items():
+        if value:
+            raise ActivsparseError(f"data {name}: {key} is for classification; leave it out")
+    try:
+        return build_detection_data(name, *args, **options)
+    except TypeError as error:
+        raise ActivsparseError(f"data {name}: {error}; check data.options") from error

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from activsparse.errors import ActivsparseError
 
-__all__ = ["kmeans_anchors"]
+__all__ = ["Sizes", "kmeans_anchors"]
 
 Sizes = npt.NDArray[np.floating[Any]]
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from torchvision.ops import box_convert
 
-from activsparse.data.sampler import EpochSampler, FixedBatches, _seed
+from activsparse.data.batches import BatchData, size_of
+from activsparse.data.sampler import _seed
+from activsparse.detect.anchors import Sizes
 from activsparse.detect.sample import Sample, flipped, letterboxed, mosaic, recoloured
+from activsparse.errors import ActivsparseError
+from activsparse.models.yolov5 import STRIDES
 
-__all__ = ["Cached", "DetectionData", "collate", "measured_sizes"]
+__all__ = ["Cached", "DetectionData", "collate"]
 
 Batch = tuple[Tensor, Tensor]
 
@@ -28,7 +29,7 @@ class Cached(Dataset[Sample]):
         self.kept: dict[int, Sample] = {}
 
     def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]
+        return size_of(self.dataset)
 
     def __getitem__(self, index: int) -> Sample:
         """Picture `index`."""
@@ -41,15 +42,17 @@ class _Varied(Dataset[Sample]):
     """Mosaics, flips and colours; a picture is a pure function of (seed, epoch, index)."""
 
     def __init__(
-        self, dataset: Dataset[Sample], size: tuple[int, int], seed: int, share: float
+        self, dataset: Dataset[Sample], size: tuple[int, int], seed: int, share: float | None
     ) -> None:
         self.dataset, self.size, self.seed, self.share = dataset, size, seed, share
 
     def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]
+        return size_of(self.dataset)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
+        if self.share is None:
+            return letterboxed(self.dataset[index], self.size)[0]
         generator = torch.Generator().manual_seed(_seed(self.seed, epoch, index + 1))
         if torch.rand((), generator=generator) < self.share:
             others = torch.randint(len(self), (3,), generator=generator).tolist()
@@ -67,7 +70,7 @@ class _Fitted(Dataset[Sample]):
         self.dataset, self.size = dataset, size
 
     def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]
+        return size_of(self.dataset)
 
     def __getitem__(self, index: int) -> Sample:
         return letterboxed(self.dataset[index], self.size)[0]
@@ -84,63 +87,57 @@ def collate(samples: Sequence[Sample]) -> Batch:
     return images, torch.cat(rows)
 
 
-def measured_sizes(
-    dataset: Dataset[Sample], size: tuple[int, int], most: int = 1000
-) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Widths and heights (M, 2) of the boxes of at most `most` pictures, fitted to `size`."""
-    count = min(len(dataset), most)  # type: ignore[arg-type]
-    fitted = _Fitted(dataset, size)
-    boxes = torch.cat([fitted[i].boxes for i in range(count)])
-    sizes: np.ndarray[Any, np.dtype[np.float32]] = (boxes[:, 2:] - boxes[:, :2]).numpy()
-    return sizes
-
-
-class DetectionData(pl.LightningDataModule):
-    """Batches of `collate`.
+class DetectionData(BatchData):
+    """Batches of `collate`, values in [0, 1].
 
     Args:
         train: pictures to train on.
-        validation: pictures to evaluate.
+        validation: pictures to choose by.
+        test: pictures for the final figure; None where there are none.
+        num_classes: labels are 0 .. num_classes - 1.
         size: (H, W) all are fitted to.
-        batch_size: pictures of a batch.
+        batch_size: pictures of a step.
         seed: of order and augmentation.
         workers: processes that prepare batches.
-        mosaic: share of training pictures that are put together from four.
+        mosaic: share of training pictures that are put together from four; None varies none.
+
+    Raises:
+        ActivsparseError: a size that the detector's strides do not divide.
     """
+
+    mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 
     def __init__(
         self,
         train: Dataset[Sample],
         validation: Dataset[Sample],
+        test: Dataset[Sample] | None,
+        num_classes: int,
         size: tuple[int, int],
         batch_size: int,
         *,
         seed: int = 0,
         workers: int = 0,
-        mosaic: float = 0.5,
+        mosaic: float | None = 0.5,
     ) -> None:
-        super().__init__()
-        self.train, self.validation = _Varied(train, size, seed, mosaic), _Fitted(validation, size)
-        self.batch_size, self.workers = batch_size, workers
-        self.sampler = EpochSampler(len(self.train), seed)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Training batches; the last incomplete one is left out."""
-        return len(self.train) // self.batch_size
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Augmented, in an order of the epoch's own."""
-        return DataLoader(
-            self.train,
-            self.batch_size,
-            sampler=self.sampler,
-            drop_last=True,
-            collate_fn=collate,
-            num_workers=self.workers,
+        if any(side % STRIDES[-1] for side in size):
+            raise ActivsparseError(
+                f"data.image_size {size[0]}x{size[1]}: detectors need multiples of {STRIDES[-1]}"
+            )
+        super().__init__(
+            _Varied(train, size, seed, mosaic),
+            _Fitted(validation, size),
+            None if test is None else _Fitted(test, size),
+            batch_size,
+            seed=seed,
+            workers=workers,
+            collate=collate,
         )
+        self.pictures, self.num_classes, self.shape = train, num_classes, (3, *size)
 
-    def val_dataloader(self) -> DataLoader[Any]:
-        """As they are, in order."""
-        batches = FixedBatches(len(self.validation), self.batch_size)
-        return DataLoader(self.validation, batch_sampler=batches, collate_fn=collate)
+    def box_sizes(self, most: int = 1000) -> Sizes:
+        """Widths and heights (M, 2) of the boxes of at most `most` training pictures, fitted."""
+        fitted = _Fitted(self.pictures, self.shape[1:])
+        boxes = torch.cat([fitted[i].boxes for i in range(min(size_of(self.pictures), most))])
+        sizes: Sizes = (boxes[:, 2:] - boxes[:, :2]).numpy()
+        return sizes

@@ -8,7 +8,7 @@ to that overlap, and the class scores to its class; objectness is drawn to zero 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import box_convert, complete_box_iou_loss
 
-__all__ = ["DetectionLoss", "Matches", "match"]
+from activsparse.models.yolov5 import STRIDES, YoloV5
+
+__all__ = ["BALANCE", "WEIGHTS", "DetectionLoss", "Matches", "decoded_loss", "match"]
 
 _RATIO = 4.0
-_WEIGHTS = {"box": 0.05, "object": 1.0, "class": 0.5}
-_BALANCE = (4.0, 1.0, 0.4)  # objectness by scale: coarse scales have few cells and learn faster
+WEIGHTS = {"box": 0.05, "object": 1.0, "class": 0.5}
+BALANCE = (4.0, 1.0, 0.4)  # objectness by scale: coarse scales have few cells and learn faster
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class DetectionLoss(nn.Module):
         """
         zero = raw[0].new_zeros(())
         parts = {"box": zero, "object": zero, "class": zero}
-        scales = zip(raw, self.anchors.to(raw[0]), self.strides, _BALANCE, strict=True)
+        scales = zip(raw, self.anchors.to(raw[0]), self.strides, BALANCE, strict=True)
         for y, anchors, stride, balance in scales:
             scaled = targets.clone()
             scaled[:, 2:] /= stride
@@ -117,9 +119,21 @@ class DetectionLoss(nn.Module):
                     )
             objects = functional.binary_cross_entropy_with_logits(y[..., 4], goal)
             parts["object"] = parts["object"] + balance * objects
-        parts = {name: _WEIGHTS[name] * value for name, value in parts.items()}
+        parts = {name: WEIGHTS[name] * value for name, value in parts.items()}
         total = torch.stack(list(parts.values())).sum() * len(raw[0])
         return {**parts, "loss": total}
+
+
+def decoded_loss(model: YoloV5, size: tuple[int, int]) -> Callable[[Tensor, Tensor], Tensor]:
+    """Loss by picture of (boxes in evaluation mode, targets), for images of `size` (H, W)."""
+    loss = DetectionLoss(model.head.anchors, STRIDES, model.head.numbers - 5)
+    grids = [(size[0] // stride, size[1] // stride) for stride in STRIDES]
+
+    def measure(boxes: Tensor, targets: Tensor) -> Tensor:
+        losses: dict[str, Tensor] = loss(model.head.encode(boxes.float(), grids), targets)
+        return losses["loss"] / len(boxes)
+
+    return measure
 
 
 def _overlap(raw: Tensor, found: Matches, anchors: Tensor) -> Tensor:

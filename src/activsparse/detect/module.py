@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torchmetrics.detection import MeanAveragePrecision
@@ -12,34 +9,49 @@ from torchvision.ops import box_convert
 
 from activsparse.detect.boxes import detections
 from activsparse.detect.loss import DetectionLoss
+from activsparse.errors import ActivsparseError
 from activsparse.models.yolov5 import STRIDES, YoloV5
 from activsparse.train.config import TrainingSection
-from activsparse.train.optim import make_optimizer, make_scheduler
+from activsparse.train.distill import Teacher
+from activsparse.train.learner import Learner
 
 __all__ = ["Detector"]
 
 
-class Detector(pl.LightningModule):
-    """Trains a `YoloV5`; logs the losses and the mean average precision.
+class Detector(Learner):
+    """Trains a `YoloV5`; measures mean average precision over overlaps of 0.5, and 0.5 to 0.95.
 
-    Args:
-        model: the detector.
-        training: optimiser and schedule.
-        num_classes: of the head.
-        total_steps: optimiser steps of the whole training.
+    Args: see `Learner`.
+
+    Raises:
+        ActivsparseError: pycocotools is not there.
     """
 
+    figures = ("map50", "map")
+    logged = ("train_loss", "train_box", "train_object", "train_class", "val_map50", "val_map")
+    model: YoloV5
+
     def __init__(
-        self, model: YoloV5, training: TrainingSection, num_classes: int, total_steps: int
+        self,
+        model: YoloV5,
+        training: TrainingSection,
+        shape: tuple[int, int, int],
+        num_classes: int,
+        total_steps: int,
+        teacher: Teacher | None = None,
     ) -> None:
-        super().__init__()
-        self.model = model
-        self.training_options = training
-        self.total_steps = total_steps
+        super().__init__(model, training, shape, num_classes, total_steps, teacher)
         self.loss = DetectionLoss(model.head.anchors, STRIDES, num_classes)
-        # torchmetrics keeps boxes and scores of all pictures; COCO's rules decide.
-        self.precision = MeanAveragePrecision(box_format="xyxy", iou_type="bbox")
+        try:
+            # Keeps the boxes and scores of all pictures; COCO's rules decide.
+            self.precision = MeanAveragePrecision(box_format="xyxy", iou_type="bbox")
+        except ModuleNotFoundError as error:
+            raise ActivsparseError(
+                "measuring a detector needs pycocotools, which is not installed; "
+                "pip install 'activsparse[detect]'"
+            ) from error
         self.precision.warn_on_many_detections = False
+        self.train()
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Loss of a batch."""
@@ -47,9 +59,14 @@ class Detector(pl.LightningModule):
         raw = [y.float() for y in self.model(images)]
         with torch.autocast(images.device.type, enabled=False):  # overlaps need all their digits
             losses: dict[str, Tensor] = self.loss(raw, targets)
-        for name, value in losses.items():
-            self.log(f"train_{name}", value, on_epoch=True, on_step=False, batch_size=len(images))
-        return losses["loss"]
+            loss = losses["loss"]
+        if self.teacher is not None:
+            loss = self.teacher.loss(images, raw, loss)
+        size = len(images)
+        for name, value in {**losses, "loss": loss}.items():
+            name = f"train_{name}"
+            self.log(name, value, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
+        return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Collect what is found."""
@@ -63,18 +80,20 @@ class Detector(pl.LightningModule):
             wanted.append({"boxes": boxes, "labels": rows[:, 1].long()})
         self.precision.update(found, wanted)
 
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Alike."""
+        self.validation_step(batch, batch_idx)
+
     def on_validation_epoch_end(self) -> None:
-        """Mean average precision over overlaps of 0.5, and of 0.5 to 0.95."""
+        """Log mean average precision."""
+        self._log_precision("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log mean average precision."""
+        self._log_precision("test")
+
+    def _log_precision(self, part: str) -> None:
         result = self.precision.compute()
         self.precision.reset()
-        self.log("map50", result["map_50"].to(torch.float32))
-        self.log("map", result["map"].to(torch.float32))
-
-    def configure_optimizers(self) -> Any:
-        """The recipe's optimiser and schedule."""
-        optimizer = make_optimizer(self.model, self.training_options)
-        scheduler = make_scheduler(optimizer, self.training_options, self.total_steps)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
+        self.log(f"{part}_map50", result["map_50"].float())
+        self.log(f"{part}_map", result["map"].float())

@@ -3,5 +3,6 @@
 from activsparse.models.registry import build_model
 from activsparse.models.small_resnet import SmallResNet
 from activsparse.models.weights import load_weights
+from activsparse.models.yolov5 import YoloV5
 
-__all__ = ["SmallResNet", "build_model", "load_weights"]
+__all__ = ["SmallResNet", "YoloV5", "build_model", "load_weights"]

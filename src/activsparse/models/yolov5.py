@@ -137,6 +137,18 @@ class _Head(nn.Module):
             boxes.append(joined.view(n, count * h * w, self.numbers))
         return torch.cat(boxes, 1)
 
+    def encode(self, boxes: Tensor, grids: Sequence[tuple[int, int]]) -> list[Tensor]:
+        """The raw numbers that `decode` makes these boxes of; grids are (H, W) by scale."""
+        count = self.anchors.shape[1]
+        raw = []
+        parts = torch.split(boxes, [count * h * w for h, w in grids], dim=1)
+        for part, (h, w), anchors, stride in zip(parts, grids, self.anchors, STRIDES, strict=True):
+            y = part.view(len(boxes), count, h, w, self.numbers)
+            centre = (y[..., :2] / stride - _cells(h, w, y.device)) / 2
+            size = (y[..., 2:4] / anchors.view(1, count, 1, 1, 2)).sqrt() / 2
+            raw.append(torch.cat([centre, size, y[..., 4:]], 4).logit(1e-6))
+        return raw
+
 
 def _cells(h: int, w: int, device: torch.device) -> Tensor:
     """(1, 1, h, w, 2): the (x, y) of every cell, minus one half."""

@@ -11,6 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from activsparse.files import atomic_path
+from activsparse.train.learner import Learner
 from activsparse.train.sparsifier import Sparsifier
 
 __all__ = ["Metrics", "TensorBoard"]
@@ -47,7 +48,8 @@ class Metrics(pl.Callback):
         """Add the epoch's row."""
         values = trainer.callback_metrics
         row = {"epoch": float(trainer.current_epoch + 1), "step": float(trainer.global_step)}
-        for key in ("train_loss", "train_top1", "val_loss", "val_top1"):
+        assert isinstance(pl_module, Learner)
+        for key in pl_module.logged:
             row[key] = round(float(values[key]), 6)
         sparsifier = self.sparsifier
         phase = "dense" if sparsifier is None else sparsifier.phase
@@ -61,12 +63,13 @@ class Metrics(pl.Callback):
             self._write(row)
         if self.announce and trainer.is_global_zero:
             _log.info(
-                "epoch %d/%s (%s): loss %.4f, validation top-1 %.2f %%, sparsity %.3f, %.1f s",
+                "epoch %d/%s (%s): loss %.4f, validation %s %.2f %%, sparsity %.3f, %.1f s",
                 row["epoch"],
                 trainer.max_epochs,
                 phase,
                 row["train_loss"],
-                100 * row["val_top1"],
+                pl_module.figures[0],
+                100 * row[f"val_{pl_module.figures[0]}"],
                 row["sparsity"],
                 row["seconds"],
             )

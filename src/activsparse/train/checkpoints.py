@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from activsparse.data import ImageData
+from activsparse.data import BatchData
 from activsparse.errors import ActivsparseError
 from activsparse.files import atomic_path
 from activsparse.train.config import Config, parse_config
@@ -34,6 +34,7 @@ class Checkpoints(pl.Callback):
         sparsifier: best.ckpt waits until its masks are frozen; None in a dense run.
         data: told where to continue.
         interruption: asked after each optimiser step.
+        score: the logged figure that decides what is best.
     """
 
     def __init__(
@@ -41,15 +42,17 @@ class Checkpoints(pl.Callback):
         folder: Path,
         config: Config,
         sparsifier: Sparsifier | None,
-        data: ImageData,
+        data: BatchData,
         interruption: Interruption,
+        score: str,
     ) -> None:
         self.folder = folder
         self.config = config
         self.sparsifier = sparsifier
         self.data = data
         self.interruption = interruption
-        self.best_top1 = -1.0
+        self.score = score
+        self.best_score = -1.0
         self._epoch_batches = 0
         self._step = 0
         self._saved_step: int | None = None
@@ -94,10 +97,10 @@ class Checkpoints(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save."""
         self._epoch_batches = 0
-        top1 = float(trainer.callback_metrics["val_top1"])
+        score = float(trainer.callback_metrics[self.score])
         final = self.sparsifier is None or self.sparsifier.frozen
-        if final and top1 > self.best_top1:
-            self.best_top1 = top1
+        if final and score > self.best_score:
+            self.best_score = score
             self._save(trainer, "best.ckpt", weights_only=True)
         self._save(trainer, "last.ckpt")
         if any_rank(self.interruption.requested, pl_module.device):
@@ -107,7 +110,7 @@ class Checkpoints(pl.Callback):
         """Best score, position in the epoch, random numbers, recipe."""
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
         return {
-            "best_top1": self.best_top1,
+            "best_score": self.best_score,
             "epoch_batches": self._epoch_batches,
             "random": {"cpu": torch.get_rng_state(), "cuda": cuda},
             "config": self.config.model_dump(mode="json"),
@@ -115,7 +118,7 @@ class Checkpoints(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from there."""
-        self.best_top1 = float(state_dict["best_top1"])
+        self.best_score = float(state_dict["best_score"])
         self._epoch_batches = int(state_dict["epoch_batches"])
         self._random = state_dict["random"]
 

@@ -52,6 +52,7 @@ class DataSection(_Section):
     random_erasing: Fraction = 0.0
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
     workers: Annotated[int, Field(ge=0)] = 0
+    options: dict[str, Any] = {}
 
 
 class TrainingSection(_Section):

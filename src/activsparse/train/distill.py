@@ -1,8 +1,9 @@
-"""Distillation: learning from a teacher's softmax besides the labels."""
+"""Distillation: learning from a teacher's answers besides the labels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ class Teacher:
     It is no module of the student's, so it is neither trained nor saved with it.
 
     Args:
-        network: images (N, C, H, W) to logits (N, classes); set to evaluation mode, frozen.
+        network: images (N, C, H, W) to what the student gives; set to evaluation mode, frozen.
         mean: per channel, how the student's images are normalised.
         std: alike.
         own_mean: how the teacher's are; None means as the student's.
@@ -67,22 +68,33 @@ class Teacher:
         self._scale, self._shift = self._scale.to(device), self._shift.to(device)
         return self
 
-    def loss(self, images: Tensor, logits: Tensor, label_loss: Tensor) -> Tensor:
+    def loss(self, images: Tensor, outputs: Any, label_loss: Tensor) -> Tensor:
         """The whole loss: divergence from the teacher, times the weight, plus the label loss.
 
         Args:
             images: (N, C, H, W), normalised as the student's.
-            logits: (N, classes), the student's.
+            outputs: the student's, as its loss takes them: logits (N, classes) of a classifier.
             label_loss: scalar.
         """
         with torch.no_grad():
-            theirs = self.network(images if self._same else images * self._scale + self._shift)
-        t = self.temperature
-        divergence = functional.kl_div(
-            functional.log_softmax(logits.float() / t, 1),
-            functional.log_softmax(theirs.float() / t, 1),
-            reduction="batchmean",
-            log_target=True,
-        )
-        learnt = self.weight * t * t * divergence
+            theirs = self.answer(images if self._same else images * self._scale + self._shift)
+        learnt = self.weight * self.divergence(outputs, theirs)
         return learnt if self.only else label_loss + learnt
+
+    def answer(self, images: Tensor) -> Any:
+        """The teacher's outputs in the form of the student's, for images normalised its own way."""
+        return self.network(images)
+
+    def divergence(self, ours: Any, theirs: Any) -> Tensor:
+        """How far the student's outputs are from the teacher's."""
+        t = self.temperature
+        return (
+            t
+            * t
+            * functional.kl_div(
+                functional.log_softmax(ours.float() / t, 1),
+                functional.log_softmax(theirs.float() / t, 1),
+                reduction="batchmean",
+                log_target=True,
+            )
+        )

@@ -98,7 +98,7 @@ def _of_batch(
         return {name: output.abs().mean(1).sum(0) for name, output in outputs.items()}
     with torch.enable_grad():
         # Frozen first layers would leave their outputs without gradients.
-        total = loss(model(images.detach().requires_grad_()), labels) * len(labels)
+        total = loss(model(images.detach().requires_grad_()), labels) * len(images)
         gradients = torch.autograd.grad(total, list(outputs.values()))
     return {
         name: (gradient * output).sum(1).abs().sum(0).detach()

@@ -4,31 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytorch_lightning as pl
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.functional import cross_entropy
 from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms import v2
 
 from activsparse.errors import ActivsparseError
 from activsparse.train.config import TrainingSection
 from activsparse.train.distill import Teacher
-from activsparse.train.optim import make_optimizer, make_scheduler
+from activsparse.train.learner import Learner
 
 __all__ = ["Classifier"]
 
 
-class Classifier(pl.LightningModule):
-    """Cross-entropy training of `model`, with top-1 accuracy.
+class Classifier(Learner):
+    """Cross-entropy training of a network that gives logits (N, num_classes), with top-1 accuracy.
 
-    Args:
-        model: images (N, C, H, W) to logits (N, num_classes).
-        training: optimiser, schedule, label smoothing, mixing of images.
-        shape: (C, H, W) of the images; with num_classes it lets a checkpoint be read without data.
-        num_classes: of the head.
-        total_steps: optimiser steps of the whole phase.
-        teacher: learnt from besides the labels, or None.
+    Args: see `Learner`.
     """
+
+    figures = ("top1",)
+    logged = ("train_loss", "train_top1", "val_loss", "val_top1")
 
     def __init__(
         self,
@@ -39,35 +35,14 @@ class Classifier(pl.LightningModule):
         total_steps: int,
         teacher: Teacher | None = None,
     ) -> None:
-        super().__init__()
-        self.model = model
-        self.training_options = training
-        self.image_shape = shape
-        self.num_classes = num_classes
-        self.total_steps = total_steps
-        self.teacher = teacher
+        super().__init__(model, training, shape, num_classes, total_steps, teacher)
         self.loss = nn.CrossEntropyLoss(label_smoothing=training.label_smoothing)
-        self.plain_loss = nn.CrossEntropyLoss()
         self.mixing = _mixing(training, num_classes)
         self.train_top1 = MulticlassAccuracy(num_classes, average="micro")
         self.val_top1 = MulticlassAccuracy(num_classes, average="micro")
         self.test_top1 = MulticlassAccuracy(num_classes, average="micro")
         # Lightning trains modules in the mode it finds them in.
         self.train()
-
-    def train(self, mode: bool = True) -> Classifier:
-        """As any module; frozen norms stay in evaluation mode."""
-        super().train(mode)
-        if self.training_options.freeze_norms:
-            for module in self.model.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
-        return self
-
-    def on_fit_start(self) -> None:
-        """The teacher follows to the device."""
-        if self.teacher is not None:
-            self.teacher.to(self.device)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Loss of a batch."""
@@ -96,7 +71,7 @@ class Classifier(pl.LightningModule):
         logits = self.model(images)
         self.val_top1(logits, labels)
         size = len(labels)
-        loss = self.plain_loss(logits, labels)
+        loss = cross_entropy(logits, labels)
         self.log("val_loss", loss, batch_size=size, sync_dist=True)
         self.log("val_top1", self.val_top1, batch_size=size)
 
@@ -105,22 +80,6 @@ class Classifier(pl.LightningModule):
         images, labels = batch
         self.test_top1(self.model(images), labels)
         self.log("test_top1", self.test_top1, batch_size=len(labels))
-
-    def configure_optimizers(self) -> Any:
-        """The recipe's optimiser and schedule."""
-        optimizer = make_optimizer(self.model, self.training_options)
-        scheduler = make_scheduler(optimizer, self.training_options, self.total_steps)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Note what is needed to rebuild the network without its data."""
-        checkpoint["activsparse"] = {
-            "shape": list(self.image_shape),
-            "num_classes": self.num_classes,
-        }
 
 
 def _mixing(training: TrainingSection, num_classes: int) -> Any:

@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from activsparse.data import ImageData
+from activsparse.data import BatchData
 from activsparse.errors import ActivsparseError
 from activsparse.models import build_model, load_weights
 from activsparse.train.bookkeeping import Metrics, TensorBoard
@@ -21,10 +21,10 @@ from activsparse.train.config import Config
 from activsparse.train.distill import Teacher
 from activsparse.train.distributed import launched_processes
 from activsparse.train.interrupt import Interruption
-from activsparse.train.module import Classifier
 from activsparse.train.progress import TrainingProgress
 from activsparse.train.run import example_input, load_run, make_sparsifier
 from activsparse.train.search_callback import SearchCallback
+from activsparse.train.task import check_task, fit_to_data, make_learner, teacher_type
 
 __all__ = ["make_network", "make_teacher", "run_phase"]
 
@@ -32,7 +32,7 @@ __all__ = ["make_network", "make_teacher", "run_phase"]
 def run_phase(
     config: Config,
     folder: Path,
-    data: ImageData,
+    data: BatchData,
     interruption: Interruption,
     console: Console | None,
     title: str,
@@ -58,7 +58,8 @@ def run_phase(
     # A quarter faster on CPUs than the default layout, and more on GPUs.
     model.to(memory_format=torch.channels_last)
     teacher = make_teacher(config, data)
-    module = Classifier(model, options, data.shape, data.num_classes, steps, teacher)
+    module = make_learner(model, options, data, steps, teacher)
+    best_by = f"val_{module.figures[0]}"
     metrics = Metrics(folder, sparsifier, announce=console is None)
     callbacks: list[pl.Callback] = [metrics]
     if sparsifier is not None:
@@ -71,7 +72,7 @@ def run_phase(
         callbacks.append(TensorBoard(folder / "tensorboard", metrics, sparsifier))
     if console is not None:
         callbacks.append(TrainingProgress(title, console, sparsifier))
-    callbacks.append(Checkpoints(folder, config, sparsifier, data, interruption))
+    callbacks.append(Checkpoints(folder, config, sparsifier, data, interruption, best_by))
     processes, machines = launched_processes()
     trainer = pl.Trainer(
         accelerator=config.device,
@@ -99,8 +100,8 @@ def run_phase(
     summary: dict[str, Any] = {
         "recipe": config.recipe,
         "seed": config.seed,
-        "top1": score["test_top1"],
-        "val_top1": max((r["val_top1"] for r in metrics.rows if r["frozen"]), default=None),
+        **{name: score[f"test_{name}"] for name in module.figures},
+        best_by: max((r[best_by] for r in metrics.rows if r["frozen"]), default=None),
         "tested_on": "test" if data.has_test else "validation",
         "epochs": options.epochs,
         "parameters": sum(p.numel() for p in best.model.parameters()),
@@ -118,7 +119,7 @@ def run_phase(
     return summary
 
 
-def make_network(config: Config, data: ImageData) -> nn.Module:
+def make_network(config: Config, data: BatchData) -> nn.Module:
     """The network with the weights it starts from."""
     start = None if config.init_from is None else Path(config.init_from)
     model = build_model(
@@ -134,10 +135,13 @@ def make_network(config: Config, data: ImageData) -> nn.Module:
         load_weights(model, best if best.is_file() else start / "last.ckpt")
     elif start is not None:
         load_weights(model, start)
+    check_task(model, data)
+    if start is None and config.model.weights is None:
+        fit_to_data(model, data)
     return model
 
 
-def make_teacher(config: Config, data: ImageData) -> Teacher | None:
+def make_teacher(config: Config, data: BatchData) -> Teacher | None:
     """The teacher a recipe asks for; None if it asks for none.
 
     Raises:
@@ -174,7 +178,7 @@ def make_teacher(config: Config, data: ImageData) -> Teacher | None:
                 f"{data.num_classes}; choose a teacher trained on the same classes"
             )
         network = run.model
-    return Teacher(
+    return teacher_type(data)(
         network.to(memory_format=torch.channels_last),
         data.mean,
         data.std,

@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from activsparse.train.learner import Learner
 from activsparse.train.sparsifier import Sparsifier
 
 __all__ = ["TrainingProgress"]
@@ -28,13 +29,13 @@ class TrainingProgress(pl.Callback):
             TextColumn(f"[bold]{title}[/] epoch {{task.fields[epoch]}}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]}  top-1 {task.fields[top1]}"),
+            TextColumn("loss {task.fields[loss]}  {task.fields[score]}"),
             TextColumn("{task.fields[phase]} {task.fields[sparsity]}"),
             TimeRemainingColumn(),
             console=console,
         )
         self.task = self.bar.add_task(
-            title, total=None, epoch="-", loss="-", top1="-", phase="", sparsity=""
+            title, total=None, epoch="-", loss="-", score="", phase="", sparsity=""
         )
         self._loss: float | None = None
 
@@ -60,9 +61,11 @@ class TrainingProgress(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show accuracy and sparsity."""
-        top1 = 100 * float(trainer.callback_metrics["val_top1"])
+        assert isinstance(pl_module, Learner)
+        name = pl_module.figures[0]
+        score = f"{name} {100 * float(trainer.callback_metrics[f'val_{name}']):.1f} %"
         sparsity = 0.0 if self.sparsifier is None else self.sparsifier.achieved_sparsity
-        self.bar.update(self.task, top1=f"{top1:.1f} %", sparsity=f"{sparsity:.2f}")
+        self.bar.update(self.task, score=score, sparsity=f"{sparsity:.2f}")
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any

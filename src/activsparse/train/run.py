@@ -118,8 +118,9 @@ def held_out_batches(config: Config, images: int) -> list[tuple[Tensor, Tensor]]
     batches: list[tuple[Tensor, Tensor]] = []
     left = images
     for x, y in data.val_dataloader():
-        batches.append((x[:left], y[:left]))
-        left -= len(y)
+        # Boxes are numbered by their image.
+        batches.append((x[:left], y[:left] if y.ndim == 1 else y[y[:, 0] < left]))
+        left -= len(x)
         if left <= 0:
             break
     return batches

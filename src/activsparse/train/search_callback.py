@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytorch_lightning as pl
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from activsparse.train.candidates import choose_masks
 from activsparse.train.config import SearchSection
 from activsparse.train.importance import measure_importance
 from activsparse.train.norms import recalibrate_norms
 from activsparse.train.sparsifier import Sparsifier
+from activsparse.train.task import held_out_loss
 
 __all__ = ["SearchCallback"]
 
@@ -44,7 +44,7 @@ class SearchCallback(pl.Callback):
             batches = self._batches(trainer, pl_module)
             kind = self.search.importance
             self.sparsifier.set_importance(
-                measure_importance(self.sparsifier, batches, cross_entropy, kind)
+                measure_importance(self.sparsifier, batches, self._loss(batches), kind)
             )
             self.measured = True
         self._after_freezing(trainer, pl_module)
@@ -70,7 +70,8 @@ class SearchCallback(pl.Callback):
         self.searched = True
         batches = self._batches(trainer, pl_module)
         if self.search.candidates > 1:
-            choice = choose_masks(self.sparsifier, batches, cross_entropy, self.search.candidates)
+            loss = self._loss(batches)
+            choice = choose_masks(self.sparsifier, batches, loss, self.search.candidates)
             finalists = [
                 loss
                 for loss, seen in zip(choice.losses, choice.batches, strict=True)
@@ -85,6 +86,9 @@ class SearchCallback(pl.Callback):
             )
         if self.search.recalibrate:
             recalibrate_norms(self.sparsifier.model, [images for images, _ in batches])
+
+    def _loss(self, batches: list[tuple[Tensor, Tensor]]) -> Callable[[Any, Any], Tensor]:
+        return held_out_loss(self.sparsifier.model, batches[0][0])
 
     def _batches(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule

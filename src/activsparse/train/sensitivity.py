@@ -31,7 +31,7 @@ class Sensitivity:
         achieved: sparsity of its mask.
         loss: mean loss on the held-out images.
         loss_increase: above the dense network's.
-        top1: share of them classified rightly.
+        top1: share of them classified rightly; None of a detector.
     """
 
     layer: str
@@ -39,7 +39,7 @@ class Sensitivity:
     achieved: float
     loss: float
     loss_increase: float
-    top1: float
+    top1: float | None
 
 
 def measure_sensitivity(
@@ -101,10 +101,7 @@ def measure_sensitivity(
                     "leave it out with --skip, and look whether its output is used"
                 )
             value = _mean_loss(masked, batches, loss)
-            right = sum(
-                int((out.argmax(1) == y).sum()) for out, (_, y) in zip(masked, batches, strict=True)
-            )
-            top1 = right / sum(len(y) for _, y in batches)
+            top1 = _top1(masked, [y for _, y in batches])
             found.append(Sensitivity(name, sparsity, achieved, value, value - dense_loss, top1))
             advance(number * len(wanted) + at + 1, len(names) * len(wanted))
     return found
@@ -122,6 +119,13 @@ def write_sensitivity(found: Sequence[Sensitivity], path: Path) -> None:
             writer.writerow({k: round(v, 6) if isinstance(v, float) else v for k, v in values})
 
 
+def _top1(outputs: Sequence[Tensor], labels: Sequence[Tensor]) -> float | None:
+    if outputs[0].ndim != 2:
+        return None
+    right = sum(int((out.argmax(1) == y).sum()) for out, y in zip(outputs, labels, strict=True))
+    return right / sum(map(len, labels))
+
+
 @torch.no_grad()
 def _outputs(model: nn.Module, batches: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
     with batch_statistics(model):
@@ -134,7 +138,7 @@ def _mean_loss(
     loss: Callable[[Tensor, Tensor], Tensor],
 ) -> float:
     total = sum(
-        float(loss(output, labels)) * len(labels)
+        float(loss(output, labels)) * len(output)
         for output, (_, labels) in zip(outputs, batches, strict=True)
     )
-    return total / sum(len(labels) for _, labels in batches)
+    return total / sum(map(len, outputs))

@@ -6,7 +6,6 @@ import logging
 from pathlib import Path
 
 import torch
-from torch.nn.functional import cross_entropy
 
 from activsparse.errors import ActivsparseError
 from activsparse.train.config import Config
@@ -16,6 +15,7 @@ from activsparse.train.run import held_out_batches, load_run, make_sparsifier
 from activsparse.train.sensitivity import SPARSITIES, measure_sensitivity, write_sensitivity
 from activsparse.train.speedup import estimated_speedup, sparsities_for_speedup
 from activsparse.train.spread import SPREAD_SPARSITIES, spread_sparsity
+from activsparse.train.task import held_out_loss
 
 __all__ = ["check_search", "choose_per_layer", "chooses_per_layer"]
 
@@ -95,7 +95,7 @@ def choose_per_layer(config: Config, folder: Path, start: Path) -> Config:
         run.model.to(memory_format=torch.channels_last),  # twice as fast on CPUs
         run.example_input,
         held_out_batches(config, images),
-        cross_entropy,
+        held_out_loss(run.model, run.example_input),
         SPREAD_SPARSITIES if search.spread else SPARSITIES,
         **options,
     )

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from activsparse.data import ImageData, build_data
+from activsparse.data import BatchData, build_data
 from activsparse.errors import ActivsparseError
 from activsparse.files import atomic_path
 from activsparse.train.config import Config, SearchSection
@@ -106,7 +106,7 @@ def resume(
 
 
 def _carry_out(
-    config: Config, folder: Path, data: ImageData, console: Console | None
+    config: Config, folder: Path, data: BatchData, console: Console | None
 ) -> dict[str, Any]:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -163,7 +163,7 @@ def _will_be_own_teacher(config: Config) -> bool:
     return own and config.init_from is None and config.dense is not None
 
 
-def _data(config: Config) -> ImageData:
+def _data(config: Config) -> BatchData:
     options = config.data.model_dump()
     return build_data(**options, seed=config.seed)
 

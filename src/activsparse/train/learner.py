@@ -1,0 +1,82 @@
+"""What training a network is, whatever its task."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, TypeVar
+
+import pytorch_lightning as pl
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from activsparse.train.config import TrainingSection
+from activsparse.train.distill import Teacher
+from activsparse.train.optim import make_optimizer, make_scheduler
+
+__all__ = ["Learner"]
+
+_Self = TypeVar("_Self", bound="Learner")
+
+
+class Learner(pl.LightningModule):
+    """A network with its optimiser, a teacher and frozen norms; tasks add loss and figures.
+
+    Args:
+        model: takes images (N, C, H, W).
+        training: optimiser, schedule and what else the loss is told.
+        shape: (C, H, W) of the images; with num_classes it lets a checkpoint be read without data.
+        num_classes: of the head.
+        total_steps: optimiser steps of the whole phase.
+        teacher: learnt from besides the labels, or None.
+    """
+
+    figures: ClassVar[tuple[str, ...]]
+    """What is measured, logged as `val_...` and `test_...`; the first decides what is best."""
+    logged: ClassVar[tuple[str, ...]]
+    """Columns of metrics.csv."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        training: TrainingSection,
+        shape: tuple[int, int, int],
+        num_classes: int,
+        total_steps: int,
+        teacher: Teacher | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.training_options = training
+        self.image_shape = shape
+        self.num_classes = num_classes
+        self.total_steps = total_steps
+        self.teacher = teacher
+
+    def train(self: _Self, mode: bool = True) -> _Self:
+        """As any module; frozen norms stay in evaluation mode."""
+        super().train(mode)
+        if self.training_options.freeze_norms:
+            for module in self.model.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def on_fit_start(self) -> None:
+        """The teacher follows to the device."""
+        if self.teacher is not None:
+            self.teacher.to(self.device)
+
+    def configure_optimizers(self) -> Any:
+        """The recipe's optimiser and schedule."""
+        optimizer = make_optimizer(self.model, self.training_options)
+        scheduler = make_scheduler(optimizer, self.training_options, self.total_steps)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note what is needed to rebuild the network without its data."""
+        checkpoint["activsparse"] = {
+            "shape": list(self.image_shape),
+            "num_classes": self.num_classes,
+        }
