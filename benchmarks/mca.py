@@ -1,0 +1,220 @@
+"""How fully the NEON inner loops use a Raspberry Pi's cores, as llvm-mca models them.
+
+    python benchmarks/mca.py            # prints the table
+    python benchmarks/mca.py --write    # puts it into docs/neon.md
+
+Each kernel is cross-compiled with the engine's flags, its innermost loop is cut out of the
+assembly, and llvm-mca counts the cycles of a few hundred rounds. No cache is modelled and nothing
+is timed: see docs/neon.md. Needs Debian's g++-aarch64-linux-gnu and llvm-19.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "neon.md"
+COMPILER = "aarch64-linux-gnu-g++"
+FLAGS = ["-O3", "-std=c++17", "-DNDEBUG", "-fPIC", "-mtune=cortex-a72", "-fno-schedule-insns"]
+ROUNDS = 300
+# LLVM has no model of the A76 itself; the Neoverse N1 is the same core for servers.
+CORES = {"Cortex-A72": ("cortex-a72", 1), "Cortex-A76": ("neoverse-n1", 2)}
+
+# Functions that hold one inner loop each. `flatten` inlines what they call.
+SOURCE = """
+#include "kernels/simd_neon.h"
+#include "kernels/depthwise.h"
+#include "kernels/depthwise_block.h"
+#include "kernels/gemm.h"
+#include "kernels/winograd_kernels.h"
+namespace activsparse {
+#define GEMM(R, N, gather) template void gemm_tile<VecNeon, R, N, gather>(const GemmArgs&);
+#define ROWS(R, N) template void winograd_rows<VecNeon, R, N>(const float*, int64_t, int, \\
+  const float*, float*, int64_t, const float*, int64_t);
+#define INPUT(F) template void winograd_input_vectors<VecNeon, F, F>(const float*, int64_t, \\
+  int64_t, int, float*, int64_t);
+GEMM(6, 4, false) GEMM(8, 3, false) GEMM(12, 2, false) GEMM(16, 1, false)
+GEMM(6, 4, true) GEMM(8, 3, true)
+ROWS(6, 4) ROWS(9, 3) ROWS(14, 2) ROWS(14, 1)
+INPUT(WinogradFull6) INPUT(WinogradFull4) INPUT(WinogradFull2)
+template <class F>
+void output_loop(const float* m, int64_t stride, const WinogradTarget& t, VecNeon lo, VecNeon hi,
+                 float* const* y) {
+  for (int c = 0; c < t.channels; c += VecNeon::kWidth)
+    winograd_output_vector<VecNeon, F, F>(m + c, stride, t, c, VecNeon::load(t.bias + c),
+      [&](int i, int j, VecNeon v) __attribute__((always_inline)) {
+        min(hi, max(lo, v)).store(y[i * F::kOut + j] + c);
+      });
+}
+#define OUTPUT(F) template void output_loop<F>(const float*, int64_t, const WinogradTarget&, \\
+  VecNeon, VecNeon, float* const*);
+OUTPUT(WinogradFull6) OUTPUT(WinogradFull4) OUTPUT(WinogradFull2)
+template <int K, int S>
+__attribute__((flatten)) void block_loop(const DepthwiseBlockArgs& args) {
+  DepthwiseBlockArgs a = args;
+  Epilogue none;
+  a.keep = nullptr, a.residual = nullptr, a.epilogue = &none;
+  for (int c = 0; c < a.channels; c += VecNeon::kWidth)
+    depthwise_block_vector<VecNeon, K, S, 2, 4, false>(a, c, VecNeon::kWidth);
+}
+template void block_loop<3, 1>(const DepthwiseBlockArgs&);
+template void block_loop<3, 2>(const DepthwiseBlockArgs&);
+template void block_loop<5, 1>(const DepthwiseBlockArgs&);
+template void block_loop<5, 2>(const DepthwiseBlockArgs&);
+void tile_loop(const DepthwiseArgs& args) {
+  depthwise_vectors<VecNeon, 8, 3, false>(args, 0, VecNeon::kWidth);
+}
+}
+"""
+# What the reader knows a function as: pattern of its name, and who runs it.
+TITLES = [
+    (r"gemm_tile<.*, (\d+), (\d+), false>", r"product, \1 rows x \2 vectors"),
+    (r"gemm_tile<.*, (\d+), (\d+), true>", r"stem's product, \1 x \2"),
+    (r"winograd_rows<.*, (\d+), (\d+)>", r"Winograd product, \1 x \2"),
+    (r"winograd_input_vectors<.*WinogradFull(\d), .*>", r"Winograd input, F(\1x\1)"),
+    (r"output_loop<.*WinogradFull(\d)>", r"Winograd output, F(\1x\1)"),
+    (r"block_loop<(\d), (\d)>", r"depthwise block \1x\1, stride \2"),
+    (r"tile_loop|depthwise_vectors<", "depthwise, single positions"),
+]
+ARITHMETIC = re.compile(r"\tf(ml[as]|add|sub|mul|neg|max|min)\t")
+BRANCH = re.compile(r"^\t(?:b|b\.?\w\w|cbn?z|tbn?z)\t(?:.*[, ])?(\.L\w+)$")
+
+
+@dataclass(frozen=True)
+class Use:
+    """One loop on one core: shares of the cycles, in percent."""
+
+    arithmetic: float
+    busiest: float
+    unit: str
+
+
+def functions(assembly: str) -> dict[str, list[str]]:
+    """Return the lines of every function."""
+    found: dict[str, list[str]] = {}
+    lines: list[str] | None = None
+    for line in assembly.splitlines():
+        if start := re.match(r"(_Z\w+):", line):
+            lines = found.setdefault(start[1], [])
+        elif lines is not None and line.startswith("\t.size"):
+            lines = None
+        elif lines is not None:
+            lines.append(line)
+    return found
+
+
+def hottest_loop(lines: list[str]) -> list[str]:
+    """Return the smallest loop with the most arithmetic, without loops inside that have none."""
+    labels: dict[str, int] = {}
+    loops = []
+    for i, line in enumerate(lines):
+        if line.startswith("."):
+            labels[line.rstrip(":")] = i
+        elif (branch := BRANCH.match(line)) and branch[1] in labels:
+            loops.append((labels[branch[1]], i))
+
+    fused = any("\tfml" in line for line in lines)
+
+    def weight(begin: int, end: int) -> int:
+        # Where there are fused multiply-adds, they alone tell the loop from activations around it.
+        part = lines[begin : end + 1]
+        return sum("\tfml" in line if fused else bool(ARITHMETIC.search(line)) for line in part)
+
+    if not loops:
+        return []
+    first, last = max(loops, key=lambda loop: (weight(*loop), loop[0] - loop[1]))
+    # Loops that prefetch usually run zero times.
+    idle = [(a, b) for a, b in loops if first < a and b < last and weight(a, b) == 0]
+    return [
+        line
+        for i, line in enumerate(lines[first : last + 1], first)
+        if re.match(r"\t[a-z]", line) and not any(a <= i <= b for a, b in idle)
+    ]
+
+
+def use(loop: list[str], model: str, per_cycle: int, mca: str) -> Use:
+    """Run llvm-mca over a loop."""
+    words = [mca, "-mtriple=aarch64-linux-gnu", f"-mcpu={model}", f"-iterations={ROUNDS}"]
+    text = subprocess.run(
+        words, input="\n".join(loop) + "\n", check=True, capture_output=True, text=True
+    ).stdout
+
+    def number(key: str) -> float:
+        found = re.search(rf"{key}:\s+([\d.]+)", text)
+        assert found, text
+        return float(found[1])
+
+    cycles = number("Total Cycles") / ROUNDS
+    names = [name.split("Unit")[-1] for name in re.findall(r"^\[[\d.]+\]\s+- (\w+)$", text, re.M)]
+    table = text.split("Resource pressure per iteration:\n")[1].splitlines()[1]
+    pressure = [0.0 if word == "-" else float(word) for word in table.split()]
+    busy = dict.fromkeys(names, 0.0)
+    for name, value in zip(names, pressure, strict=True):
+        busy[name] = max(busy[name], value)
+    busy["dispatch"] = number("Total uOps") / ROUNDS / number("Dispatch Width")
+    unit = max(busy, key=lambda name: busy[name])
+    arithmetic = sum(ARITHMETIC.search(line) is not None for line in loop)
+    return Use(100 * arithmetic / cycles / per_cycle, 100 * busy[unit] / cycles, unit)
+
+
+def table(mca: str) -> str:
+    """Return the table of all loops as Markdown."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, assembly = Path(folder) / "loops.cpp", Path(folder) / "loops.s"
+        source.write_text(SOURCE)
+        include = ["-I", str(ROOT / "native"), "-I", str(ROOT / "native/include")]
+        subprocess.run(
+            [COMPILER, "-S", *FLAGS, *include, str(source), "-o", str(assembly)], check=True
+        )
+        found = functions(assembly.read_text())
+    names = subprocess.run(
+        ["c++filt"], input="\n".join(found), check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    rows = {}
+    for pattern, title in TITLES:
+        for name, lines in sorted(zip(names, found.values(), strict=True)):
+            match = re.search(pattern, name)
+            if match and (loop := hottest_loop(lines)):
+                rows[match.expand(title)] = loop
+    units = {"L": "loads", "dispatch": "dispatch", "S": "stores", "D": "address arithmetic"}
+    text = [
+        "| loop | instructions | arithmetic | A72 | busiest | A76 | busiest |",
+        "|---|---:|---:|---:|---|---:|---|",
+    ]
+    for title, loop in rows.items():
+        cells = [title, str(len(loop)), str(sum(bool(ARITHMETIC.search(line)) for line in loop))]
+        for model, per_cycle in CORES.values():
+            found_use = use(loop, model, per_cycle, mca)
+            unit = units.get(found_use.unit, "arithmetic")
+            cells += [f"{found_use.arithmetic:.0f} %", f"{unit} {found_use.busiest:.0f} %"]
+        text.append("| " + " | ".join(cells) + " |")
+    return "\n".join(text)
+
+
+def main() -> None:
+    """Print the table, or write it into its page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--write", action="store_true", help=f"into {PAGE.relative_to(ROOT)}")
+    args = parser.parse_args()
+    # Versions before 17 take the N1 for an A57.
+    versions = [f"llvm-mca-{version}" for version in range(22, 16, -1)]
+    mca = next((path for path in map(shutil.which, versions) if path), None)
+    if mca is None or shutil.which(COMPILER) is None:
+        parser.error(f"needs {COMPILER} and llvm-mca 17 or newer (Debian: llvm-19)")
+    text = table(mca)
+    if args.write:
+        begin, end = "<!-- mca:begin -->\n", "\n<!-- mca:end -->"
+        page = PAGE.read_text()
+        PAGE.write_text(page.split(begin)[0] + begin + text + end + page.split(end)[1])
+    else:
+        print(text)
+
+
+if __name__ == "__main__":
+    main()
