@@ -54,6 +54,18 @@ def test_nothing_falls_back_that_need_not(tmp_path):
     )
 
 
+def test_a_fill_by_nearest_positions_does_not_fall_back(tmp_path):
+    b = graphs.Builder(3)
+    filled = b.node("Relu", b.fill(b.conv(b.input(1, 3, 8, 8), 16)))
+    path = b.save(tmp_path / "fill.onnx", b.conv(b.node("Erf", filled), 8))
+    session = Session(path, fallback="onnxruntime")
+    kinds = [row.kind for row in session.explain() if row.algorithm == "onnxruntime"]
+    assert kinds == ["Erf"]
+    assert session.explain()[0].achieved > 0
+    for row in compare_with_onnxruntime(path, session):
+        assert row.holds, row
+
+
 def test_sizes_known_only_at_run_time_stay_there(tmp_path):
     b = graphs.Builder(2)
     features = b.conv(b.input(1, 3, 8, 8), 4)

@@ -53,7 +53,7 @@ def input_name(path: Path) -> str:
     return str(onnx.load(path, load_external_data=False).graph.input[0].name)
 
 
-def mixed_model(path: Path) -> Path:
+def mixed_model(path: Path, fill: str = "zero") -> Path:
     """Masked convolution - a sort of channels, which the engine does not know - convolution."""
     rng = np.random.default_rng(0)
     weights = {
@@ -80,13 +80,14 @@ def mixed_model(path: Path) -> Path:
     )
     opset = helper.make_opsetid("", 17)
     dense = helper.make_model(graph, opset_imports=[opset], ir_version=9)
-    masked, _ = mask_model(dense, 0.3, pattern="random", include_stem=True)
+    masked, _ = mask_model(dense, 0.3, pattern="random", fill=fill, include_stem=True)
     onnx.save(masked, path)
     return path
 
 
-def test_what_the_engine_does_not_know_is_kept(tmp_path: Path) -> None:
-    model = mixed_model(tmp_path / "mixed.onnx")
+@pytest.mark.parametrize("fill", ["zero", "nearest"])
+def test_what_the_engine_does_not_know_is_kept(tmp_path: Path, fill: str) -> None:
+    model = mixed_model(tmp_path / "mixed.onnx", fill)
     rewritten = operators.rewrite(model, tmp_path / "out.onnx", tune=False)
     assert (len(rewritten.plans), rewritten.kept) == (2, 1)
     assert [node.op_type for node in rewritten.model.graph.node] == ["Plan", "TopK", "Plan"]

@@ -9,6 +9,7 @@ import numpy as np
 
 from activsparse.engine.graph import Graph, Node
 from activsparse.engine.passes.convert import can_convert
+from activsparse.engine.passes.match_fill import match_fill
 
 if TYPE_CHECKING:
     import onnx
@@ -23,7 +24,11 @@ def split(graph: Graph) -> list[tuple[bool, Graph]]:
         Whether this engine runs the sub-graph, and the sub-graph. Values that pass from one to the
         next keep their names.
     """
-    native = [_is_native(graph, node) for node in graph.nodes]
+    left = {node.outputs for node in match_fill(graph).nodes if node.op == "Gather"}
+    native = [
+        (node.op == "Gather" and node.outputs not in left) or _is_native(graph, node)
+        for node in graph.nodes
+    ]
     # Even levels are ours, odd ones are not; a node lies on the first level behind its inputs'.
     levels: list[int] = []
     level_of: dict[str, int] = {}
