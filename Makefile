@@ -12,7 +12,7 @@ FORMATTED := $(wildcard src tests examples benchmarks docs)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv native aarch64 sanitize demo test test-all lint format bench clean
+.PHONY: help venv native aarch64 aarch64-wheel sanitize demo test test-all lint format bench clean
 
 help:
 	@echo "make venv      install everything into $(VENV)"
@@ -22,6 +22,7 @@ help:
 	@echo "make bench     time the engines against each other (a quarter of an hour)"
 	@echo "make native    build the engine into src/, for work from the source tree"
 	@echo "make aarch64   cross-compile the libraries and C programs for 64-bit ARM into build/aarch64"
+	@echo "make aarch64-wheel  cross-build a wheel for 64-bit ARM into dist (Debian; needs its arm64 Python packages)"
 	@echo "make sanitize  run the executor and read damaged plans under the sanitizers"
 	@echo "make clean     remove what was built; $(VENV) stays"
 
@@ -54,6 +55,9 @@ native:
 aarch64:
 	$(CMAKE) -S . -B build/aarch64 -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake -DACTIVSPARSE_PYTHON=OFF
 	$(CMAKE) --build build/aarch64 -j 2
+
+aarch64-wheel:
+	cmake/aarch64_wheel.sh $(BIN)/python dist
 
 sanitize:
 	for kind in address undefined thread; do \

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Cross-builds a wheel for 64-bit ARM into DIST, on Debian: cmake/aarch64_wheel.sh PYTHON DIST
+#
+# Debian's arm64 Python, whose headers the wheel needs and under which it can be tried in an emulator,
+# is unpacked beside the build (build/aarch64-python); nothing is installed. PYTHON has
+# scikit-build-core and nanobind, and is the version that Debian has.
+set -euo pipefail
+python=$(realpath -s "$1") dist=$2
+cd "$(dirname "$0")/.."
+root=$PWD/build/aarch64-python
+version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+
+if [ ! -e "$root/.complete" ]; then
+  rm -rf "$root"
+  apt=$root/.apt
+  mkdir -p "$apt"/{state,cache}/{lists,archives}/partial
+  touch "$apt/status"
+  # An apt of its own, which knows no installed package and only this architecture.
+  options=(-q -o Dir::State="$apt/state" -o Dir::Cache="$apt/cache" -o Dir::State::status="$apt/status"
+    -o APT::Architecture=arm64 -o APT::Architectures=arm64 -o Acquire::Languages=none -o APT::Sandbox::User=)
+  apt-get "${options[@]}" update
+  apt-get "${options[@]}" install -y --no-install-recommends --download-only \
+    "python$version" "libpython$version-dev" libstdc++6
+  for package in "$apt"/cache/archives/*.deb; do dpkg -x "$package" "$root"; done
+  rm -rf "$apt"
+  touch "$root/.complete"
+fi
+
+export _PYTHON_HOST_PLATFORM=linux-aarch64
+export SETUPTOOLS_EXT_SUFFIX=.cpython-${version/./}-aarch64-linux-gnu.so
+"$python" -m pip wheel -q . --no-deps --no-build-isolation -w "$dist" \
+  -C build-dir=build/aarch64-wheel \
+  -C cmake.define.CMAKE_TOOLCHAIN_FILE="$PWD/cmake/aarch64-linux-gnu.cmake" \
+  -C cmake.define.Python_INCLUDE_DIR="$root/usr/include/python$version" \
+  -C cmake.define.CMAKE_CXX_FLAGS="-mtune=cortex-a72 -isystem $root/usr/include"
