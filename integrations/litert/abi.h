@@ -31,6 +31,7 @@ enum Code : int {
   kReshape = 22,
   kPad = 34,
   kMean = 40,
+  kPadV2 = 60,
   kHardSwish = 117,
 };
 

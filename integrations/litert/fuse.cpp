@@ -32,7 +32,10 @@ using Merged = std::optional<Node>;
 // average counts them.
 Merged pad_into(const Graph& graph, const Node& a, const Node& b) {
   const bool average = b.is("average_pool");
-  if (!b.is("conv") && !average && !(b.is("max_pool") && is_never_negative(graph, a.inputs[0])))
+  const bool maximum = b.is("max_pool");
+  if (a.is("pad_least")
+          ? !maximum
+          : !b.is("conv") && !average && !(maximum && is_never_negative(graph, a.inputs[0])))
     return {};
   Node merged = b;
   for (const char* side : kSides) {
@@ -100,14 +103,15 @@ Merged residual_into(const Node& a, const Node& b) {
 }
 
 Merged activation_into(const Node& a, const Node& b) {
-  if ((a.activates() && b.activates()) || a.is("pad") || a.is("concat")) return {};
+  if ((a.activates() && b.activates()) || a.is("pad") || a.is("pad_least") || a.is("concat"))
+    return {};
   Node merged = a;
   take_activation(merged, b);
   return merged;
 }
 
 Merged merged(Graph& graph, const Node& a, const Node& b) {
-  if (a.is("pad") && b.inputs[0] == a.output) return pad_into(graph, a, b);
+  if ((a.is("pad") || a.is("pad_least")) && b.inputs[0] == a.output) return pad_into(graph, a, b);
   if (b.is("activate")) return activation_into(a, b);
   if (a.is("gemm") && b.is("scale_shift")) return scale_into(graph, a, b);
   if (!a.is("conv")) return {};
@@ -117,9 +121,13 @@ Merged merged(Graph& graph, const Node& a, const Node& b) {
   return {};
 }
 
-// Padding that found nobody: a depthwise convolution by 1.
+// Padding that found nobody: a depthwise convolution by 1, or a maximum of one value.
 void lower_pads(Graph& graph) {
   for (Node& node : graph.nodes) {
+    if (node.is("pad_least")) {
+      node.spec.kind = "max_pool";
+      node.spec.ints["kernel_h"] = node.spec.ints["kernel_w"] = 1;
+    }
     if (!node.is("pad")) continue;
     const int64_t channels = graph.shapes.at(node.output).c;
     node.spec.kind = "conv";

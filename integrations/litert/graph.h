@@ -18,7 +18,7 @@ struct Shape {
 };
 
 // An operator: its spec has attributes and arrays, its tensors follow when memory is laid out.
-// Beside the engine's own kinds there is `pad`, which `fuse` removes.
+// Beside the engine's own kinds there are `pad` (by zeros) and `pad_least`, which `fuse` removes.
 struct Node {
   OpSpec spec;
   std::vector<int> inputs;

@@ -1,5 +1,6 @@
 // From the runtime's nodes to operators of this engine, each without its neighbours.
 #include <algorithm>
+#include <limits>
 
 #include "integrations/litert/graph.h"
 
@@ -56,7 +57,8 @@ class Reader {
       case abi::kMul:
         return node_.inputs->size == 2 && binary(code == abi::kMul);
       case abi::kPad:
-        return has_inputs(1) && pad();
+      case abi::kPadV2:
+        return has_inputs(1) && pad(code == abi::kPadV2);
       case abi::kMaxPool2d:
       case abi::kAveragePool2d:
         return has_inputs(1) && pool(code == abi::kAveragePool2d, *params<abi::PoolParams>());
@@ -258,8 +260,13 @@ class Reader {
     return true;
   }
 
-  bool pad() {
-    if (node_.inputs->size != 2 || input(0).dims->size != 4) return false;
+  // By zeros, or, before a maximum, by the least of numbers.
+  bool pad(bool has_value) {
+    if (node_.inputs->size != (has_value ? 3 : 2) || input(0).dims->size != 4) return false;
+    const bool least =
+        has_value && is_float(input(2)) && elements(input(2)) == 1 &&
+        *static_cast<const float*>(input(2).data) <= std::numeric_limits<float>::lowest();
+    if (has_value && !least) return false;
     const abi::Tensor& amounts = input(1);
     if (elements(amounts) != 8 || (amounts.type != abi::kInt32 && amounts.type != abi::kInt64))
       return false;
@@ -270,7 +277,7 @@ class Reader {
     if (pads[0] || pads[1] || pads[6] || pads[7]) return false;
     if (*std::min_element(pads, pads + 8) < 0) return false;
     if (!graph_) return true;
-    add("pad");
+    add(least ? "pad_least" : "pad");
     spec().ints = {{"pad_top", pads[2]},
                    {"pad_bottom", pads[3]},
                    {"pad_left", pads[4]},

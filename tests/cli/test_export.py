@@ -11,6 +11,7 @@ from torch import nn
 
 from activsparse import ActivsparseError
 from activsparse.cli import main
+from activsparse.export.check import Check
 from activsparse.export.insert import find_masks
 from activsparse.train.sparsifier import Sparsifier
 
@@ -94,3 +95,19 @@ def test_help_as_a_process():
     assert result.returncode == 0
     for option in ("--out", "--dense", "--header", "--checkpoint", "--opset", "--no-verify"):
         assert option in result.stdout
+
+
+def test_tflite_alone(folder, capsys, monkeypatch):
+    written = types.ModuleType("activsparse.export.tflite")
+
+    def export_tflite(model, example_input, path, *, verify):
+        path.write_bytes(b"TFL3")
+        return Check(1e-7, 1e-5) if verify else None
+
+    written.export_tflite = export_tflite
+    monkeypatch.setitem(sys.modules, "activsparse.export.tflite", written)
+    assert main(["export", "trained", "--tflite", "m.tflite"]) == 0
+    assert "LiteRT agrees with torch: largest error 1.00e-07" in capsys.readouterr().out
+    assert [path.name for path in folder.iterdir()] == ["m.tflite"]
+    assert main(["export", "trained", "--tflite", "m.tflite", "--header", "masks.h"]) == 2
+    assert "--out is missing" in capsys.readouterr().err

@@ -244,3 +244,7 @@ def test_resizing_a_fixed_model_is_an_error(tmp_path: Path) -> None:
         interpreter.allocate_tensors()
     with pytest.raises(ActivsparseError, match="no such file"):
         litert.interpreter(tmp_path / "none.tflite")
+
+
+def test_the_library_is_small() -> None:
+    assert litert.delegate_path().stat().st_size < 1_000_000

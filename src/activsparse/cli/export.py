@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from activsparse.export.check import Check
     from activsparse.export.onnx import Exported
+    from activsparse.train.run import Run
 
 __all__ = ["add_parser", "run"]
 
@@ -20,10 +22,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="write a trained run as an ONNX file, a dense twin and a C header of masks",
         description="Write a trained run as an ONNX file of standard operators: any ONNX engine "
         "computes the same outputs, this one faster. The file is compared with torch before it is "
-        "written.",
+        "written. With --tflite, the same for LiteRT.",
     )
     parser.add_argument("run_dir", metavar="RUN_DIR", help="folder written by activsparse train")
-    parser.add_argument("--out", required=True, metavar="FILE", help="ONNX file to write")
+    parser.add_argument("--out", metavar="FILE", help="ONNX file to write")
+    parser.add_argument(
+        "--tflite",
+        metavar="FILE",
+        help="also, or instead of --out, write a .tflite file for LiteRT, through litert-torch",
+    )
     parser.add_argument(
         "--dense", metavar="FILE", help="also write the same weights without masks, as ONNX"
     )
@@ -44,7 +51,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--no-verify",
         action="store_true",
-        help="do not compare the file with torch, through ONNX Runtime",
+        help="do not compare the files with torch, through ONNX Runtime or LiteRT",
     )
 
 
@@ -59,30 +66,41 @@ def run(args: argparse.Namespace) -> int:
     from activsparse.files import atomic_path
     from activsparse.train.run import load_run
 
-    targets = [Path(path) for path in (args.out, args.dense, args.header) if path]
+    if not args.out and (args.dense or args.header or not args.tflite):
+        raise ActivsparseError("--out is missing; name the ONNX file to write, or give --tflite")
+    targets = [Path(path) for path in (args.out, args.dense, args.header, args.tflite) if path]
     if len({path.resolve() for path in targets}) < len(targets):
-        raise ActivsparseError("--out, --dense and --header name the same file; give each its own")
+        raise ActivsparseError(
+            "--out, --dense, --header and --tflite: two name the same file; give each its own"
+        )
+    lines = []
     with ExitStack() as stack:
         # Opened first, so that a path that cannot be written is noticed before the work.
         files = {path: stack.enter_context(atomic_path(path)) for path in targets}
         trained = load_run(args.run_dir, checkpoint=args.checkpoint)
-        layers = [] if trained.sparsifier is None else trained.sparsifier.layers
-        exported = convert(
-            trained.model,
-            trained.example_input,
-            requested={layer.name: layer.requested for layer in layers},
-            opset=args.opset,
-            dynamic_batch=args.dynamic_batch,
-            verify=not args.no_verify,
-        )
-        save_model(exported.model, files[Path(args.out)], args.out)
+        if args.out:
+            layers = [] if trained.sparsifier is None else trained.sparsifier.layers
+            exported = convert(
+                trained.model,
+                trained.example_input,
+                requested={layer.name: layer.requested for layer in layers},
+                opset=args.opset,
+                dynamic_batch=args.dynamic_batch,
+                verify=not args.no_verify,
+            )
+            save_model(exported.model, files[Path(args.out)], args.out)
+            lines.append(_summary(exported))
         if args.dense:
             save_model(without_masks(exported.model), files[Path(args.dense)], args.dense)
         if args.header:
             text = header_text(exported.masks, Path(args.header).name)
             files[Path(args.header)].write_text(text, encoding="ascii")
+        if args.tflite:
+            check = _export_tflite(trained, files[Path(args.tflite)], not args.no_verify)
+            if check is not None:
+                lines.append(_agreement("LiteRT", check))
     console = Console(highlight=False)
-    console.print(_summary(exported), markup=False)
+    console.print("\n".join(lines), markup=False)
     for path in targets:
         console.print(f"Wrote {path}", markup=False)
     return 0
@@ -99,9 +117,15 @@ def _summary(exported: Exported) -> str:
     else:
         lines.append("A dense model: no layer has a mask")
     if exported.check is not None:
-        check = exported.check
-        lines.append(
-            f"ONNX Runtime agrees with torch: largest error {check.error:.2e}, "
-            f"bound {check.bound:.2e}"
-        )
+        lines.append(_agreement("ONNX Runtime", exported.check))
     return "\n".join(lines)
+
+
+def _agreement(engine: str, check: Check) -> str:
+    return f"{engine} agrees with torch: largest error {check.error:.2e}, bound {check.bound:.2e}"
+
+
+def _export_tflite(trained: Run, path: Path, verify: bool) -> Check | None:
+    from activsparse.export.tflite import export_tflite
+
+    return export_tflite(trained.model, trained.example_input, path, verify=verify)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 from activsparse.errors import ActivsparseError
 
-__all__ = ["Check", "compare"]
+__all__ = ["Check", "compare", "compare_with"]
 
 _EPSILON = float(np.finfo(np.float32).eps)
 
@@ -35,14 +35,38 @@ class Check:
         return self.error <= self.bound
 
 
-@torch.no_grad()
 def compare(
     model: nn.Module, exported: onnx.ModelProto, inputs: Sequence[Any], runs: int = 3
 ) -> Check:
-    """Run both on the example and on random images of its size.
+    """Run torch and ONNX Runtime on the example and on random images of its size.
+
+    See `compare_with`; `exported` is the ONNX model.
+
+    Raises:
+        ActivsparseError: ONNX Runtime refuses the model, or the network does not run in double.
+    """
+    session = _session(exported)
+    names = [value.name for value in session.get_inputs()]
+
+    def run(tensors: Sequence[Tensor]) -> list[Any]:
+        feed = {name: x.numpy() for name, x in zip(names, tensors, strict=True)}
+        outputs: list[Any] = session.run(None, feed)
+        return outputs
+
+    return compare_with(model, run, inputs, runs)
+
+
+@torch.no_grad()
+def compare_with(
+    model: nn.Module,
+    run_exported: Callable[[Sequence[Tensor]], Sequence[Any]],
+    inputs: Sequence[Any],
+    runs: int = 3,
+) -> Check:
+    """Run torch and another engine on the example and on random images of its size.
 
     Both are float32 with sums in different orders, so both err. torch's own error against the same
-    network in double precision tells how much this network amplifies rounding. ONNX Runtime may err
+    network in double precision tells how much this network amplifies rounding. The other may err
 
         bound = 32 max|torch32 - torch64| + 64 eps max|torch64|,
 
@@ -51,16 +75,14 @@ def compare(
 
     Args:
         model: in evaluation mode, on the CPU.
-        exported: the ONNX model.
+        run_exported: runs the exported model on the tensors among the arguments.
         inputs: the model's arguments; float tensors are replaced by random ones after the first
             run.
         runs: how many inputs to compare on.
 
     Raises:
-        ActivsparseError: ONNX Runtime refuses the model, or the network does not run in double.
+        ActivsparseError: the network does not run in double precision.
     """
-    session = _session(exported)
-    names = [value.name for value in session.get_inputs()]
     generator = torch.Generator().manual_seed(0)
     error = own_error = scale = 0.0
     precise = copy.deepcopy(model).double()
@@ -69,8 +91,7 @@ def compare(
         single = _arrays(model(*arguments))
         double = _arrays(_in_double(precise, arguments))
         tensors = [x for x in pytree.tree_leaves(tuple(arguments)) if isinstance(x, Tensor)]
-        feed = {name: x.numpy() for name, x in zip(names, tensors, strict=True)}
-        for got, approximate, exact in zip(session.run(None, feed), single, double, strict=True):
+        for got, approximate, exact in zip(run_exported(tensors), single, double, strict=True):
             # Not `max`, which drops not-a-number.
             error = float(np.maximum(error, np.abs(got - exact).max(initial=0.0)))
             own_error = max(own_error, float(np.abs(approximate - exact).max(initial=0.0)))

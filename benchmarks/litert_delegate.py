@@ -1,0 +1,111 @@
+"""LiteRT with the delegate against LiteRT with XNNPACK, the same files, one interleaved run.
+
+    taskset -c 1 python benchmarks/litert_delegate.py [--networks resnet18 mobilenet_v2]
+
+Files are made from random weights, converted, and compared with ONNX Runtime; then the delegate's
+outputs are compared with plain LiteRT's, and only then anything is timed. Writes
+benchmarks/results/litert/MACHINE.csv and prints it as a table for docs/litert.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import datetime
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import networks
+import numpy as np
+import results
+from ai_edge_litert.interpreter import Interpreter
+
+from activsparse import litert
+from activsparse.bench.machine import describe_machine, summary_line
+from activsparse.bench.timing import time_interleaved
+from activsparse.files import atomic_path
+
+PATTERNS = {"resnet18": "auto", "mobilenet_v2": "lattice"}
+SPARSITIES = (0.2, 0.3)
+
+
+def contenders(name: str, folder: Path, threads: int) -> dict[tuple[float, str], Callable[[], Any]]:
+    """The calls to time, by requested sparsity and who runs the convolutions; all checked."""
+    dense = networks.export(name, folder, [])
+    files = {0.0: dense}
+    for sparsity in SPARSITIES:
+        files[sparsity] = networks.masked(name, dense, PATTERNS[name], sparsity)[0]
+    calls = {}
+    for sparsity, file in files.items():
+        model = file.with_suffix(".tflite")
+        (check,) = litert.convert(file, model).errors
+        plain = Interpreter(str(model), num_threads=threads)
+        plain.allocate_tensors()
+        ours = litert.interpreter(model, threads=threads)
+        (described,), (result,) = plain.get_input_details(), plain.get_output_details()
+        x = np.random.default_rng(0).standard_normal(described["shape"]).astype(np.float32)
+        for interpreter in (plain, ours):
+            interpreter.set_tensor(described["index"], x)
+            interpreter.invoke()
+        outputs = [interpreter.get_tensor(result["index"]) for interpreter in (plain, ours)]
+        error = float(np.abs(outputs[0] - outputs[1]).max())
+        if not error <= check.bound:
+            raise SystemExit(f"{model.name}: outputs differ by {error:.3g}; nothing was timed")
+        calls[sparsity, "xnnpack"] = plain.invoke
+        calls[sparsity, "activsparse"] = ours.invoke
+    return calls
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--networks", nargs="+", choices=PATTERNS, default=["resnet18"])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeat", type=int, default=60)
+    parser.add_argument("--folder", type=Path, help="keep the models here")
+    args = parser.parse_args()
+    machine = describe_machine()
+    rows = []
+    with tempfile.TemporaryDirectory() as temporary:
+        for name in args.networks:
+            calls = contenders(name, args.folder or Path(temporary), args.threads)
+            timings = time_interleaved({str(key): call for key, call in calls.items()}, args.repeat)
+            dense_ms = timings[str((0.0, "xnnpack"))].median_ms
+            for sparsity, engine in calls:
+                timing = timings[str((sparsity, engine))]
+                rows.append(
+                    {
+                        "date": datetime.date.today().isoformat(),
+                        "machine": summary_line(machine),
+                        "litert": version("ai-edge-litert"),
+                        "model": name,
+                        "pattern": PATTERNS[name] if sparsity else results.DENSE,
+                        "requested": sparsity,
+                        "engine": engine,
+                        "threads": args.threads,
+                        "repeat": args.repeat,
+                        "median_ms": round(timing.median_ms, 3),
+                        "mad_ms": round(timing.mad_ms, 3),
+                        "vs_xnnpack_dense": round(dense_ms / timing.median_ms, 3),
+                    }
+                )
+    path = results.file_of(machine, results.FOLDER / "litert")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as partial, partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    print("| network | sparsity | XNNPACK ms | with the delegate ms | x XNNPACK dense |")
+    print("| --- | --- | ---: | ---: | ---: |")
+    for peer, own in zip(rows[::2], rows[1::2], strict=True):
+        print(
+            f"| {own['model']} | {own['requested'] or 'dense'} "
+            f"| {peer['median_ms']:.2f} ± {peer['mad_ms']:.2f} "
+            f"| {own['median_ms']:.2f} ± {own['mad_ms']:.2f} | {own['vs_xnnpack_dense']:.2f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
