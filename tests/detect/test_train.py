@@ -137,6 +137,11 @@ def test_detect_draws_what_it_finds(finished, tmp_path, capsys):
     drawn = Image.open(out / "scene.png")
     assert drawn.size == picture.size
     assert drawn.tobytes() != picture.tobytes()
+    report = tmp_path / "report.html"
+    assert main([*command, "--dense", model, "--report", str(report)]) == 0
+    assert report.read_text().count("data:image/png;base64,") == 2
+    assert main([*command, "--report", str(report)]) == 2
+    capsys.readouterr()
     (tmp_path / "text.png").write_text("no picture")
     assert main(["detect", model, str(tmp_path / "text.png")]) == 2
     assert "not a picture" in capsys.readouterr().err

@@ -42,6 +42,15 @@ def add_parser(subparsers: Any) -> None:
         metavar="IOU",
         help="largest overlap of two boxes of a class (default: 0.45)",
     )
+    parser.add_argument(
+        "--dense", type=Path, metavar="MODEL", help="another model, to compare with in --report"
+    )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE.html",
+        help="show what --dense and MODEL find side by side, in one file",
+    )
     add_engine_options(parser)
 
 
@@ -49,22 +58,39 @@ def run(args: argparse.Namespace) -> int:
     """Detect, print one line per object, and write the drawings."""
     from rich.console import Console
 
-    from activsparse import Session
+    from activsparse import ActivsparseError, Session
+    from activsparse.detect.boxes import found_alike
     from activsparse.detect.draw import draw, find, name_of, read_picture
     from activsparse.files import atomic_path, require_file
 
+    if (args.report is None) != (args.dense is None):
+        raise ActivsparseError("--report compares MODEL with --dense; give both or neither")
     names = require_file(args.names).read_text().splitlines() if args.names else []
     session = Session(args.model, **session_options(args))
+    dense = None if args.dense is None else Session(args.dense, **session_options(args))
     console = Console(highlight=False)
     args.out.mkdir(parents=True, exist_ok=True)
+    pairs = []
     for path in args.images:
         picture = read_picture(path)
         found = find(session, picture, args.score, args.overlap)
+        drawn = draw(picture, found, names)
         target = args.out / f"{path.stem}.png"
         with atomic_path(target) as temporary:
-            draw(picture, found, names).save(temporary, format="PNG")
+            drawn.save(temporary, format="PNG")
         console.print(f"{path}: {len(found.scores)} object(s), {target}", soft_wrap=True)
         for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True):
             corners = " ".join(f"{float(v):.0f}" for v in box)
             console.print(f"  {name_of(int(label), names)} {float(score):.2f} at {corners}")
+        if dense is not None:
+            from activsparse.report.detections import Pair
+
+            other = find(dense, picture, args.score, args.overlap)
+            counts = (len(other.scores), len(found.scores), found_alike(other, found))
+            pairs.append(Pair(path.name, draw(picture, other, names), drawn, counts))
+    if args.report is not None:
+        from activsparse.report.detections import write_detections
+
+        write_detections(pairs, (args.dense.name, args.model.name), args.report)
+        console.print(f"Wrote {args.report}", markup=False)
     return 0

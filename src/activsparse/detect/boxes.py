@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms, box_convert
+from torchvision.ops import batched_nms, box_convert, box_iou
 
-__all__ = ["Detections", "detections", "split_output"]
+__all__ = ["Detections", "detections", "found_alike", "split_output"]
 
 # Suppression takes quadratic time; nothing beyond the surest ones would be kept anyway.
 _CANDIDATES = 2000
@@ -60,3 +60,14 @@ def detections(
         boxes, labels = boxes[order], labels[order]
     kept = batched_nms(boxes, scores, labels, overlap)[:most]
     return Detections(boxes[kept], scores[kept], torch.as_tensor(labels[kept]))
+
+
+def found_alike(a: Detections, b: Detections, overlap: float = 0.5) -> int:
+    """How many objects are in both: of one class, overlapping enough, each counted once."""
+    likeness = box_iou(a.boxes, b.boxes) * (a.labels[:, None] == b.labels[None])
+    count = 0
+    for row in likeness:  # the surest of `a` choose first
+        if len(row) and float(row.max()) >= overlap:
+            likeness[:, int(row.argmax())] = 0
+            count += 1
+    return count

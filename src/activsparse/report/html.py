@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from activsparse.bench.machine import summary_line
 from activsparse.files import atomic_path
 from activsparse.report import plots
 from activsparse.report.content import Report
 
-__all__ = ["render", "write"]
+__all__ = ["render", "template", "write"]
 
 
-def render(report: Report) -> str:
-    """The report as HTML text."""
+def template(name: str) -> Template:
+    """A template of this folder."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -24,7 +24,12 @@ def render(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2").render(
+    return environment.get_template(name)
+
+
+def render(report: Report) -> str:
+    """The report as HTML text."""
+    return template("report.html.j2").render(
         report=report,
         plots=plots,
         machine_line=summary_line(report.comparison.machine),
