@@ -3,7 +3,7 @@
 #
 # Debian's arm64 Python, whose headers the wheel needs and under which it can be tried in an emulator,
 # is unpacked beside the build (build/aarch64-python); nothing is installed. PYTHON has
-# scikit-build-core and nanobind, and is the version that Debian has.
+# scikit-build-core and nanobind, and is the version that Debian has; exits with 3 if Debian's cannot be had.
 set -euo pipefail
 python=$(realpath -s "$1") dist=$2
 cd "$(dirname "$0")/.."
@@ -19,6 +19,10 @@ if [ ! -e "$root/.complete" ]; then
   options=(-q -o Dir::State="$apt/state" -o Dir::Cache="$apt/cache" -o Dir::State::status="$apt/status"
     -o APT::Architecture=arm64 -o APT::Architectures=arm64 -o Acquire::Languages=none -o APT::Sandbox::User=)
   apt-get "${options[@]}" update
+  if ! apt-cache "${options[@]}" show "python$version" > /dev/null; then
+    echo "$0: this Debian has no python$version for arm64, or its packages cannot be reached" >&2
+    exit 3
+  fi
   apt-get "${options[@]}" install -y --no-install-recommends --download-only \
     "python$version" "libpython$version-dev" libstdc++6
   for package in "$apt"/cache/archives/*.deb; do dpkg -x "$package" "$root"; done

@@ -47,16 +47,13 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("scikit_build_core", reason="needs scikit-build-core and nanobind")
     pytest.importorskip("nanobind", reason="needs scikit-build-core and nanobind")
     folder = tmp_path_factory.mktemp("aarch64")
-    known = subprocess.run(
-        ["apt-cache", "policy", f"python{VERSION}"], capture_output=True, text=True
-    )
-    if "Candidate: " not in known.stdout or "Candidate: (none)" in known.stdout:
-        pytest.skip(f"Debian has no python{VERSION} here")
     built = subprocess.run(
         [ROOT / "cmake" / "aarch64_wheel.sh", sys.executable, folder],
         capture_output=True,
         text=True,
     )
+    if built.returncode == 3:
+        pytest.skip(built.stderr.splitlines()[-1])
     assert built.returncode == 0, built.stdout[-1000:] + built.stderr[-2000:]
     words = ["-q", "--no-deps", "--only-binary", ":all:", "--python-version", VERSION]
     words += ["--platform", "manylinux2014_aarch64", "--platform", "manylinux_2_28_aarch64"]
