@@ -47,11 +47,6 @@ void require(bool condition) {
   if (!condition) throw Error("the packed convolution is damaged; compile the model again");
 }
 
-Panels panels_of(const ConvParams& p, const Kernels& kernels, int max_vectors) {
-  require(max_vectors >= 1 && max_vectors <= kernels.gemm_f32.max_vectors);
-  return Panels(kernels, p.group, p.out_per_group, int64_t{p.taps()} * p.in_per_group, max_vectors);
-}
-
 class ConvActiveTaps : public Operator {
  public:
   ConvActiveTaps(const BlobView& blob, Isa isa)

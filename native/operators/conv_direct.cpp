@@ -28,12 +28,6 @@ struct Header {
   uint64_t weights, bias, skipped_value, zeros;
 };
 
-Panels panels_of(const ConvParams& p, const Kernels& kernels, int max_vectors) {
-  if (max_vectors < 1 || max_vectors > kernels.gemm_f32.max_vectors)
-    throw Error("the packed convolution is damaged; compile the model again");
-  return Panels(kernels, p.group, p.out_per_group, int64_t{p.taps()} * p.in_per_group, max_vectors);
-}
-
 class ConvDirect : public Operator {
  public:
   ConvDirect(const BlobView& blob, Isa isa)

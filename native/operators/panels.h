@@ -11,6 +11,7 @@
 
 #include "common/blob.h"
 #include "kernels/kernels.h"
+#include "operators/conv_params.h"
 #include "operators/operator.h"
 
 namespace activsparse {
@@ -85,5 +86,13 @@ class Panels {
   std::vector<Panel> panels_;
   uint64_t weight_floats_ = 0, channel_floats_ = 0;
 };
+
+// Panels of a convolution's weights, one block of input channels per tap. Refuses the number of
+// vectors of a damaged plan.
+inline Panels panels_of(const ConvParams& p, const Kernels& kernels, int max_vectors) {
+  if (max_vectors < 1 || max_vectors > kernels.gemm_f32.max_vectors)
+    throw Error("the packed convolution is damaged; compile the model again");
+  return Panels(kernels, p.group, p.out_per_group, int64_t{p.taps()} * p.in_per_group, max_vectors);
+}
 
 }  // namespace activsparse
