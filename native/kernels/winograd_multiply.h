@@ -14,13 +14,18 @@ constexpr int winograd_max_rows(int vecs) {
   return vecs == 2 ? 6 : 12;
 }
 
+// Panels up to this size are fetched into the first-level cache alone: passing through the second
+// level, a layer's weights would drive out the transformed tiles that lie there. Larger ones would
+// not live in the first level until they are used.
+constexpr int64_t kNearPanelBytes = 16 << 10;
+
 // m[r] = sum over c of v[r][c] * u[c], for R tiles. `next` is the part of the coming panel this
-// call brings into the second-level cache, kFetch cache lines per channel; U is read once per
-// inference and usually comes from memory.
+// call fetches, `fetch` floats per channel, into the first-level cache (`near`) or the second.
 template <class V, int R, int N>
 void winograd_rows(const float* v, int64_t row_stride, int channels, const float* u, float* m,
-                   int64_t m_stride, const float* next, int64_t fetch) {
+                   int64_t m_stride, const float* next, int64_t fetch, bool near) {
   constexpr int W = V::kWidth;
+  constexpr int64_t kLine = 64 / sizeof(float);
   V sums[R][N];
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
@@ -35,8 +40,10 @@ void winograd_rows(const float* v, int64_t row_stride, int channels, const float
     V row[N];
 #pragma GCC unroll 4
     for (int j = 0; j < N; ++j) row[j] = V::load(u + j * W);
-    for (int64_t i = 0; i < fetch; i += 64 / int64_t{sizeof(float)})
-      __builtin_prefetch(next + i, 0, 2);
+    if (near)
+      for (int64_t i = 0; i < fetch; i += kLine) __builtin_prefetch(next + i, 0, 0);
+    else
+      for (int64_t i = 0; i < fetch; i += kLine) __builtin_prefetch(next + i, 0, 2);
     next += fetch;
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
@@ -54,7 +61,7 @@ void winograd_rows(const float* v, int64_t row_stride, int channels, const float
 }
 
 using WinogradRows = void (*)(const float*, int64_t, int, const float*, float*, int64_t,
-                              const float*, int64_t);
+                              const float*, int64_t, bool);
 
 template <class V, int R, int N>
 constexpr void fill_winograd_rows(WinogradRows* rows) {
@@ -95,6 +102,7 @@ void winograd_multiply(const float* v, int64_t v_stride, int64_t row_stride,
   const int64_t panel = int64_t{channels} * vecs * V::kWidth;
   const int64_t m_stride = int64_t{points} * points * vecs * V::kWidth;
   const int max_rows = winograd_max_rows<V>(vecs);
+  const bool near = panel * int64_t{sizeof(float)} <= kNearPanelBytes;
   for (int i = 0; i < points; ++i)
     for (int j = 0; j < points; ++j, v += v_stride, u += panel, m += vecs * V::kWidth) {
       const bool short_i = winograd_short_point<W>(i), short_j = winograd_short_point<W>(j);
@@ -106,7 +114,7 @@ void winograd_multiply(const float* v, int64_t v_stride, int64_t row_stride,
         // The groups share the fetching of the next panel evenly.
         const int64_t fetch = panel / channels / groups;
         table.rows[vecs][rows](v + row * row_stride, row_stride, channels, u, m + row * m_stride,
-                               m_stride, u + panel + g * fetch * channels, fetch);
+                               m_stride, u + panel + g * fetch * channels, fetch, near);
         row += rows;
       }
     }
