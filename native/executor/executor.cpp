@@ -10,6 +10,11 @@ namespace {
 // prefetchers out.
 constexpr size_t kScratchAlignment = 4096;
 
+// Constants that one step fetches for later ones, of 1 MiB of second-level cache, which it shares
+// with what the step itself uses; and of how many steps.
+constexpr int64_t kAheadFloats = (256 << 10) / sizeof(float);
+constexpr size_t kMaxAhead = 4;
+
 size_t round_up(size_t value, size_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
@@ -71,6 +76,23 @@ Executor::Executor(std::vector<PlanTensor> tensors, std::vector<PlanStep> steps,
     for (int id : steps_[s].outputs) pointers.outputs.push_back(address(id));
     pointers_.push_back(std::move(pointers));
   }
+  look_ahead();
+}
+
+// Lets each step that can fetch do so for the steps up to and with the next one that can.
+void Executor::look_ahead() {
+  for (size_t s = 0; s < steps_.size(); ++s) {
+    if (!steps_[s].op->fetches()) continue;
+    int64_t room = kAheadFloats;
+    for (size_t next = s + 1; next < steps_.size() && room > 0; ++next) {
+      Constants constants = steps_[next].op->constants();
+      constants.floats = std::min(constants.floats, room);
+      room -= constants.floats;
+      if (constants.floats > 0) pointers_[s].ahead.push_back(constants);
+      pointers_[next].fetched = constants.floats;
+      if (steps_[next].op->fetches() || pointers_[s].ahead.size() == kMaxAhead) break;
+    }
+  }
 }
 
 void Executor::check() const {
@@ -126,9 +148,13 @@ void Executor::bind(const float* const* inputs, float* const* outputs) {
 
 void Executor::run_phase(const Phase& phase, int thread, int begin, int end) const {
   const StepPointers& pointers = pointers_[phase.step];
-  const RunArgs args{pointers.inputs.data(), pointers.outputs.data(),
+  const RunArgs args{pointers.inputs.data(),
+                     pointers.outputs.data(),
                      scratch_.data() + thread_scratch_ * thread,
-                     scratch_.data() + thread_scratch_ * pool_->threads()};
+                     scratch_.data() + thread_scratch_ * pool_->threads(),
+                     pointers.ahead.data(),
+                     static_cast<int>(pointers.ahead.size()),
+                     pointers.fetched};
   steps_[phase.step].op->run(args, phase.phase, begin, end);
 }
 

@@ -61,9 +61,12 @@ class Executor {
   struct StepPointers {
     std::vector<const float*> inputs;
     std::vector<float*> outputs;
+    std::vector<Constants> ahead;  // what later steps read first
+    int64_t fetched = 0;           // the part of its own constants in an earlier step's `ahead`
   };
 
   void check() const;
+  void look_ahead();
   void bind(const float* const* inputs, float* const* outputs);
   void run_phase(const Phase& phase, int thread, int begin, int end) const;
   template <class Reached>

@@ -26,8 +26,9 @@ inline void depthwise_block_vector(const DepthwiseBlockArgs& args, int64_t c, in
 #pragma GCC unroll 16
   for (int iy = 0; iy < kInputH; ++iy) {
     V in[kInputW];
+    const float* const* const line = args.lines[iy];
 #pragma GCC unroll 16
-    for (int ix = 0; ix < kInputW; ++ix) in[ix] = load(args.pixels[iy * kInputW + ix]);
+    for (int ix = 0; ix < kInputW; ++ix) in[ix] = load(line[ix]);
 #pragma GCC unroll 16
     for (int y = 0; y < H; ++y) {
       const int ky = iy - y * S;

@@ -43,8 +43,7 @@ void gemm_tile(const GemmArgs& args) {
   const float* const* rows = args.rows;
   const int channels = args.channels;
   const int32_t* const distances = args.distances;
-  const float* next = args.next;
-  const int64_t fetch = args.fetch;
+  const int64_t fetch = args.fetch[0], also_fetch = args.fetch[1];
   for (int t = 0; t < args.taps; ++t, rows += R) {
     const float* w = args.weights[t];
     const float* x[R];
@@ -57,10 +56,10 @@ void gemm_tile(const GemmArgs& args) {
         weight[v] = V::load(w + v * W);
         if (v * W % 16 == 0) __builtin_prefetch(w + kAhead + v * W);
       }
-      if constexpr (R <= kFetchRows) {
-        for (int64_t i = 0; i < fetch; i += 64 / int64_t{sizeof(float)})
-          __builtin_prefetch(next + i, 0, 2);
-        next += fetch;
+      // Without a branch, or the loop would lose more by it than by fetching what is there.
+      if constexpr (R <= kFetchRows && !kGather) {
+        __builtin_prefetch(w + fetch, 0, 2);
+        __builtin_prefetch(w + also_fetch, 0, 2);
       }
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {

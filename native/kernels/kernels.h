@@ -43,12 +43,12 @@ struct GemmArgs {
       epilogue;  // nullptr: raw sums are left in `out`, no residual, no activation: more is to come
   int lanes;  // 1..width: lanes of the last vector that hold results; residual lanes that are read
   int store_lanes;  // lanes..width: lanes of the last vector that are written
-  // Weights a later call needs, to be brought into the second-level cache meanwhile: `fetch` floats
-  // from `next` on per channel and tap, where the tile has at most kFetchRows rows.
-  const float* next;
-  int64_t fetch;
+  // Floats from a channel's weights to a cache line that a later call needs: each channel brings
+  // two such lines into the second-level cache meanwhile, if the tile has at most kFetchRows rows.
+  // 0: none.
+  int64_t fetch[2];
 };
-inline constexpr int kFetchRows = 6;  // taller tiles have no register for it
+inline constexpr int kFetchRows = 8;  // taller tiles have no registers for it, and few weights
 
 // tile[v - 1][r - 1] computes r rows by v vectors, for v <= max_vectors and r <= max_rows[v - 1].
 struct GemmKernels {
@@ -78,10 +78,10 @@ struct DepthwiseKernels {
 };
 
 // The same for a block of neighbouring positions, H rows by W columns, all of whose inputs are read
-// once: `pixels` are the ((H - 1) * stride + kernel) x ((W - 1) * stride + kernel) inputs the block
-// sees.
+// once: `lines` are the (H - 1) * stride + kernel rows of (W - 1) * stride + kernel inputs each
+// that the block sees.
 struct DepthwiseBlockArgs {
-  const float* const* pixels;
+  const float* const* const* lines;
   const float* weights;  // (kernel * kernel, weight_stride)
   int64_t weight_stride;
   int channels;
@@ -95,7 +95,7 @@ struct DepthwiseBlockArgs {
 };
 
 inline constexpr int kBlockRows = 2, kBlockColumns = 4;
-inline constexpr int kMaxBlockPixels = 7 * 11;  // kernel 5, stride 2
+inline constexpr int kMaxBlockLines = 7, kMaxBlockPixels = 7 * 11;  // kernel 5, stride 2
 
 struct DepthwiseBlockKernels {
   // [kernel 3 or 5][stride - 1][H - 1][W - 1]

@@ -183,7 +183,7 @@ class ConvActiveTaps : public Operator {
     // All rows of the chunk, without any product: bias in, or residual and activation out.
     const auto whole = [&] {
       args.taps = 0;
-      args.fetch = 0;
+      args.fetch[0] = args.fetch[1] = 0;
       for (int r = 0; r < c.count; r += max_rows) {
         args.out = c.out + r;
         if (args.residual != nullptr) args.residual = c.residual + r;
@@ -213,16 +213,15 @@ class ConvActiveTaps : public Operator {
           const int count = first[tap + 1] - first[tap], tiles = (count + max_rows - 1) / max_rows;
           // The first chunk brings the next tap's weights, which follow this one's; the others find
           // them.
-          args.fetch = item == begin && tiles > 0 ? tap_floats / p.in_per_group / tiles : 0;
-          args.next = weights + tap_floats;
+          const int lanes = item == begin ? panel.vectors * kernels_.width : 0;
           for (int t = 0, at = 0; t < tiles; ++t) {
             const int stop = count * (t + 1) / tiles, height = stop - at;
             for (int r = 0; at < stop; ++at, ++r) {
               rows[r] = input + (c.origin[pairs[at]] + offset);
               out[r] = c.out[pairs[at]];
             }
+            share_lines(args, tap_floats, lanes, t, tiles);
             tile[height - 1](args);
-            args.next += args.fetch * p.in_per_group;
           }
         }
         if (block + 1 == blocks && (p.has_residual || p.epilogue.activation != Activation::kNone)) {

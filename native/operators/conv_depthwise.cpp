@@ -44,6 +44,9 @@ class ConvDepthwise : public Operator {
     return (rows_.max_taps() * (kDepthwiseRows + 1) + 2 * kDepthwiseRows) * sizeof(float*);
   }
   std::size_t index_bytes() const override { return rows_.bytes() + fill_.bytes(); }
+  Constants constants() const override {
+    return {weights_, int64_t{h_.params.taps()} * h_.padded_channels};
+  }
   double macs() const override {
     return rows_.computed_taps() * h_.params.output.c * h_.params.output.n;
   }

@@ -47,6 +47,9 @@ class ConvDepthwiseBlock : public Operator {
   std::size_t index_bytes() const override {
     return fill_.bytes() + (h_.has_mask ? h_.params.output.h * h_.params.output.w : 0);
   }
+  Constants constants() const override {
+    return {weights_, int64_t{h_.params.taps()} * h_.padded_channels};
+  }
   double macs() const override {
     return double(h_.params.output.pixels()) * h_.params.taps() * h_.params.output.c;
   }
@@ -72,8 +75,9 @@ class ConvDepthwiseBlock : public Operator {
     const float** pixels = reinterpret_cast<const float**>(run.scratch);
     const float** residual = pixels + kMaxBlockPixels;
     float** out = const_cast<float**>(residual + kBlockRows * kBlockColumns);
+    const float* const* lines[kMaxBlockLines];
     DepthwiseBlockArgs args{};
-    args.pixels = pixels;
+    args.lines = lines;
     args.weights = weights_;
     args.weight_stride = h_.padded_channels;
     args.channels = p.output.c;
@@ -93,7 +97,7 @@ class ConvDepthwiseBlock : public Operator {
       const int y = p.output.h * by / blocks_y_, height = p.output.h * (by + 1) / blocks_y_ - y;
       const int x = p.output.w * bx / blocks_x_, width = p.output.w * (bx + 1) / blocks_x_ - x;
       point_inputs(run.inputs[0] + image * p.input.h * p.input.w * p.input.stride, y, x, height,
-                   width, pixels);
+                   width, pixels, lines);
       const int64_t first = (image * p.output.h + y) * p.output.w + x;
       for (int dy = 0; dy < height; ++dy)
         for (int dx = 0; dx < width; ++dx) {
@@ -106,8 +110,8 @@ class ConvDepthwiseBlock : public Operator {
     }
   }
 
-  void point_inputs(const float* image, int y, int x, int height, int width,
-                    const float** pixels) const {
+  void point_inputs(const float* image, int y, int x, int height, int width, const float** pixels,
+                    const float* const** lines) const {
     const ConvParams& p = h_.params;
     const int rows = (height - 1) * p.stride_h + p.kernel_h;
     const int columns = (width - 1) * p.stride_w + p.kernel_w;
@@ -115,6 +119,7 @@ class ConvDepthwiseBlock : public Operator {
     const int64_t stride = p.input.stride;
     const bool inside = iy >= 0 && ix >= 0 && iy + rows <= p.input.h && ix + columns <= p.input.w;
     for (int r = 0; r < rows; ++r) {
+      *lines++ = pixels;
       const float* at = image + ((int64_t{iy} + r) * p.input.w + ix) * stride;
       if (inside) {
         for (int c = 0; c < columns; ++c, at += stride) *pixels++ = at;

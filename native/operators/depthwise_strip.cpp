@@ -141,7 +141,7 @@ double DepthwiseStrip::tile_cost() const {
 
 std::size_t DepthwiseStrip::scratch_bytes() const {
   const int lines = (layout_.strip_rows - 1) * params_.stride_h + params_.kernel_h;
-  return (lines + kMaxBlockPixels + kMaxTaps * (kDepthwiseRows + 1)) * sizeof(float*);
+  return (lines + kMaxBlockLines + kMaxTaps * (kDepthwiseRows + 1)) * sizeof(float*);
 }
 
 std::size_t DepthwiseStrip::index_bytes() const {
@@ -192,12 +192,12 @@ void DepthwiseStrip::run(int y0, int y1, const float* const* table, const float*
 void DepthwiseStrip::run_blocks(int y0, int height, const float* const** lines, float* out,
                                 int64_t stride, uint8_t* scratch) const {
   const ConvParams& p = params_;
-  const float** pixels = reinterpret_cast<const float**>(scratch);
+  const auto seen = reinterpret_cast<const float* const**>(scratch);
   float* block_out[kBlockRows * kBlockColumns];
   uint8_t keep[kBlockRows * kBlockColumns];
   const bool fill = layout_.fill_skipped && !all_kept_;
   DepthwiseBlockArgs args{};
-  args.pixels = pixels;
+  args.lines = seen;
   args.weights = weights_;
   args.weight_stride = layout_.channels;
   args.channels = p.output.c;
@@ -214,10 +214,8 @@ void DepthwiseStrip::run_blocks(int y0, int height, const float* const** lines, 
     const int y = height * by / blocks_y, rows = height * (by + 1) / blocks_y - y;
     for (int bx = 0; bx < blocks_x; ++bx) {
       const int x = p.output.w * bx / blocks_x, columns = p.output.w * (bx + 1) / blocks_x - x;
-      const int in_columns = (columns - 1) * p.stride_w + p.kernel_w;
-      const float** to = pixels;
-      for (int i = 0; i < (rows - 1) * p.stride_h + p.kernel_h; ++i, to += in_columns)
-        std::copy_n(lines[y * p.stride_h + i] + x * p.stride_w, in_columns, to);
+      for (int i = 0; i < (rows - 1) * p.stride_h + p.kernel_h; ++i)
+        seen[i] = lines[y * p.stride_h + i] + x * p.stride_w;
       for (int dy = 0; dy < rows; ++dy)
         for (int dx = 0; dx < columns; ++dx) {
           const int64_t pixel = int64_t{y + dy} * p.output.w + x + dx;

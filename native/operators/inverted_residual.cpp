@@ -71,6 +71,8 @@ class InvertedResidual : public Operator {
     std::vector<uint8_t> depthwise = mask(blob, kDepthwise, d.output);
     const std::vector<uint8_t> projected = mask(blob, kProject, d.output);
     depthwise_kept_ = depthwise;
+    depthwise_all_ =
+        std::all_of(depthwise.begin(), depthwise.end(), [](uint8_t kept) { return kept != 0; });
     std::vector<uint8_t> live = expanded;
     const bool zero =
         std::all_of(expand_fill_, expand_fill_ + channels_, [](float v) { return v == 0.0f; });
@@ -97,6 +99,11 @@ class InvertedResidual : public Operator {
   std::size_t index_bytes() const override {
     return expand_kept_.bytes() + kept_.bytes() + skipped_.bytes() + strip_->index_bytes();
   }
+  Constants constants() const override {
+    if (expand_) return expand_->weights();
+    return project_ && !stem_ ? project_->weights() : Constants{nullptr, 0};
+  }
+  bool fetches() const override { return expand_ || project_; }
   double macs() const override {
     double sum = strip_->macs();
     if (stem_) sum += double(expand_kept_.x.size()) * stem_->macs_per_pixel();
@@ -112,17 +119,19 @@ class InvertedResidual : public Operator {
     const ConvParams& d = depthwise();
     Work work(*this, run);
     int expanded = 0;
+    Fetch fetch = first_fetch();
     for (int task = begin; task < end; ++task) {
       const int image = task / strips_, y0 = task % strips_ * strip_rows_;
       const int y1 = std::min(y0 + strip_rows_, d.output.h);
       const int first = std::clamp(y0 * d.stride_h - d.pad_top, 0, d.input.h);
       const int last = std::clamp((y1 - 1) * d.stride_h - d.pad_top + d.kernel_h, 0, d.input.h);
       if (task == begin || y0 == 0) expanded = first;
+      if (task == end - 1) fetch.add(run);
       expanded = std::max(expanded, first);
       if (stem_)
         stem_rows(work, image, expanded, last);
       else if (expand_)
-        expand_rows(work, image, expanded, last, task == begin);
+        expand_rows(work, image, expanded, last, fetch);
       else
         point_rows(work, image, expanded, last);
       expanded = std::max(expanded, last);
@@ -133,7 +142,7 @@ class InvertedResidual : public Operator {
         stride = d.output.stride;
       }
       strip_->run(y0, y1, work.table, work.zero_row, out, stride, work.depthwise);
-      if (project_) project_rows(work, image, y0, y1, task == begin);
+      if (project_) project_rows(work, image, y0, y1, fetch);
     }
   }
 
@@ -159,6 +168,15 @@ class InvertedResidual : public Operator {
       std::fill(table, rows, op.zeros_);
     }
   };
+
+  // Of this operator's weights what a run reads after the first panel's.
+  Fetch first_fetch() const {
+    Fetch fetch;
+    auto add = [&](Constants c) { fetch.add(c.data, c.floats); };
+    if (expand_) add(expand_->later_weights());
+    if (project_) add(expand_ ? project_->weights() : project_->later_weights());
+    return fetch;
+  }
 
   const ConvParams& depthwise() const { return h_.params[kDepthwise]; }
   int64_t ring_floats() const {
@@ -233,27 +251,40 @@ class InvertedResidual : public Operator {
       return to;
     }
     std::fill(row, row + columns, expand_fill_);
-    for (int i = expand_kept_.first[y]; i < expand_kept_.first[y + 1]; ++i)
-      if (const int x = expand_kept_.x[i]; x < columns) row[x] = to + int64_t{x} * channels_;
+    const int32_t* xs = expand_kept_.x.data() + expand_kept_.first[y];
+    int here = expand_kept_.first[y + 1] - expand_kept_.first[y];
+    while (here > 0 && xs[here - 1] >= columns) --here;
+    for (int i = 0; i < here; ++i) row[xs[i]] = to + int64_t{xs[i]} * channels_;
     return to;
   }
 
-  void expand_rows(Work& work, int image, int first, int last, bool cold) const {
+  // Where the pixels at columns xs[0..count) of a row lie.
+  template <class T>
+  static void point(T** to, T* row, const int32_t* xs, int count, int64_t stride) {
+    if (count > 0 && xs[count - 1] - xs[0] == count - 1) {
+      T* at = row + xs[0] * stride;
+      for (int i = 0; i < count; ++i, at += stride) to[i] = at;
+      return;
+    }
+    for (int i = 0; i < count; ++i) to[i] = row + xs[i] * stride;
+  }
+
+  void expand_rows(Work& work, int image, int first, int last, Fetch& fetch) const {
     const TensorDesc& in = h_.params[kExpand].input;
     int count = 0;
     for (int y = first; y < last; ++y) {
       const float* at = work.run.inputs[0] + (int64_t{image} * in.h + y) * in.w * in.stride;
       float* to = point_ring_row(work, y);
-      for (int i = expand_kept_.first[y]; i < expand_kept_.first[y + 1]; ++i, ++count) {
-        const int x = expand_kept_.x[i];
-        work.rows[count] = at + int64_t{x} * in.stride;
-        work.out[count] = to + int64_t{x} * channels_;
-      }
+      const int32_t* xs = expand_kept_.x.data() + expand_kept_.first[y];
+      const int here = expand_kept_.first[y + 1] - expand_kept_.first[y];
+      point(work.rows + count, at, xs, here, in.stride);
+      point(work.out + count, to, xs, here, channels_);
+      count += here;
     }
-    expand_->run(work.rows, work.out, nullptr, count, false, cold);
+    expand_->run(work.rows, work.out, nullptr, count, false, fetch);
   }
 
-  void project_rows(Work& work, int image, int y0, int y1, bool cold) const {
+  void project_rows(Work& work, int image, int y0, int y1, Fetch& fetch) const {
     const ConvParams& p = h_.params[kProject];
     const TensorDesc& out = p.output;
     for (const bool skipped : {false, true}) {
@@ -261,18 +292,23 @@ class InvertedResidual : public Operator {
       int count = 0;
       for (int y = y0; y < y1; ++y) {
         const int64_t pixel = (int64_t{image} * out.h + y) * out.w;
-        for (int i = positions.first[y]; i < positions.first[y + 1]; ++i, ++count) {
-          const int x = positions.x[i];
-          const bool computed = depthwise_kept_[int64_t{y} * out.w + x];
-          work.rows[count] =
-              computed ? work.strip + (int64_t{y - y0} * out.w + x) * channels_ : depthwise_fill_;
-          work.out[count] = work.run.outputs[0] + (pixel + x) * out.stride;
-          if (p.has_residual)
-            work.residual[count] = work.run.inputs[1] + (pixel + x) * p.residual.stride;
+        const int32_t* xs = positions.x.data() + positions.first[y];
+        const int here = positions.first[y + 1] - positions.first[y];
+        point(work.out + count, work.run.outputs[0] + pixel * out.stride, xs, here, out.stride);
+        if (p.has_residual)
+          point(work.residual + count, work.run.inputs[1] + pixel * p.residual.stride, xs, here,
+                p.residual.stride);
+        if (!skipped) {
+          const float* strip = work.strip + int64_t{y - y0} * out.w * channels_;
+          const uint8_t* computed = depthwise_kept_.data() + int64_t{y} * out.w;
+          point(work.rows + count, strip, xs, here, channels_);
+          for (int i = 0; !depthwise_all_ && i < here; ++i)
+            if (!computed[xs[i]]) work.rows[count + i] = depthwise_fill_;
         }
+        count += here;
       }
       project_->run(work.rows, work.out, p.has_residual ? work.residual : nullptr, count, skipped,
-                    cold);
+                    fetch);
     }
   }
 
@@ -284,7 +320,7 @@ class InvertedResidual : public Operator {
   std::optional<DepthwiseStrip> strip_;
   int strip_rows_, strips_, ring_rows_;
   const float *expand_fill_, *depthwise_fill_, *zeros_;
-  bool expand_all_;
+  bool expand_all_, depthwise_all_;  // all positions are computed (and read)
   std::vector<uint8_t> depthwise_kept_;
   PositionRows expand_kept_, kept_, skipped_;
 };

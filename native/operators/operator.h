@@ -73,11 +73,22 @@ struct OpSpec {
       const char* name) const;  // the data of a float32 array, nullptr when absent
 };
 
+// Constants of an operator in the order it reads them.
+struct Constants {
+  const float* data;
+  int64_t floats;
+};
+
 struct RunArgs {
   const float* const* inputs;    // one per spec input
   float* const* outputs;         // one per spec output
   std::uint8_t* scratch;         // this thread's scratch_bytes(), 64-byte aligned
   std::uint8_t* shared_scratch;  // shared_scratch_bytes(), one for all threads
+  // What later operators read first, for an operator that has time to fetch it; `fetched` floats of
+  // this one's own constants were such a part of an earlier operator's list.
+  const Constants* ahead = nullptr;
+  int ahead_count = 0;
+  int64_t fetched = 0;
 };
 
 // Immutable after create(); run() may be called from several threads at once for disjoint task
@@ -92,6 +103,10 @@ class Operator {
   virtual int phases() const { return 1; }
   virtual int tasks(int phase) const = 0;
   virtual void run(const RunArgs& args, int phase, int begin, int end) const = 0;
+  // What a run reads first of the blob; nothing where it is not worth fetching ahead.
+  virtual Constants constants() const { return {nullptr, 0}; }
+  // Whether run() fetches RunArgs::ahead.
+  virtual bool fetches() const { return false; }
   // For explain: the inner loop in use, for example "avx512 6x64"; multiply-adds really done per
   // run.
   virtual std::string kernel() const { return ""; }

@@ -35,14 +35,13 @@ inline void set_lanes(GemmArgs& args, const Panel& panel, const TensorDesc& outp
   args.store_lanes = room < panel.width ? room : panel.width;
 }
 
-// Lets tile `tile` of a panel bring its share of the next panel's weights, `floats` from `next` on,
-// into the second-level cache: one cache line per channel, so that memory is asked for them as
-// evenly as it can be. Spread over a panel's tiles, the time they take to arrive is hidden.
-inline void set_fetch(GemmArgs& args, const float* next, int64_t floats, int tile) {
-  constexpr int64_t kLine = 64 / sizeof(float);
-  const int64_t from = int64_t{tile} * args.channels * kLine;
-  args.next = next + from;
-  args.fetch = from < floats ? kLine : 0;
+// Lets tile `tile` of `tiles` bring its share of the weights that begin `distance` floats after its
+// own, `lanes` per channel as these.
+inline void share_lines(GemmArgs& args, int64_t distance, int lanes, int tile, int tiles) {
+  constexpr int kLine = 64 / sizeof(float);
+  const int lines = (lanes + kLine - 1) / kLine;
+  const int first = lines * tile / tiles, end = lines * (tile + 1) / tiles;
+  for (int i = 0; i < 2; ++i) args.fetch[i] = first + i < end ? distance + (first + i) * kLine : 0;
 }
 
 class Panels {
@@ -54,9 +53,14 @@ class Panels {
   const std::vector<Panel>& all() const { return panels_; }
   uint64_t weight_floats() const { return weight_floats_; }
   uint64_t channel_floats() const { return channel_floats_; }
-  // Floats of the weights of panel i; 0 beyond the last.
-  int64_t panel_floats(std::size_t i) const {
-    return i < panels_.size() ? depth_ * panels_[i].vectors * panels_[i].width : 0;
+  // Where the weights of panel i end: its successor's begin.
+  uint64_t weights_end(std::size_t i) const {
+    return i + 1 < panels_.size() ? panels_[i + 1].weights : weight_floats_;
+  }
+  // Tiles that `rows` rows are cut into, by one panel.
+  int tiles(const Panel& panel, int rows) const {
+    const int most = gemm(panel).max_rows[panel.vectors - 1];
+    return (rows + most - 1) / most;
   }
   const GemmKernels& gemm(const Panel& panel) const {
     return panel.width == kernels_.width ? kernels_.gemm_f32 : kernels_.narrow_gemm_f32;

@@ -44,11 +44,11 @@ PixelProduct::PixelProduct(const BlobView& blob, const PixelProductHeader& heade
   bias_ = blob.array<float>(header.bias, panels_.channel_floats());
   skipped_value_ = blob.array<float>(header.skipped_value, panels_.channel_floats());
   const int64_t fit = kChunkBytes / 4 / params.input.c / kChunkRows * kChunkRows;
-  chunk_rows_ = static_cast<int>(std::clamp<int64_t>(fit, kChunkRows / 2, 4 * kChunkRows));
+  chunk_rows_ = static_cast<int>(std::clamp<int64_t>(fit, kChunkRows, 4 * kChunkRows));
 }
 
 void PixelProduct::run(const float* const* rows, float* const* out, const float* const* residual,
-                       int count, bool skipped, bool cold) const {
+                       int count, bool skipped, Fetch& fetch) const {
   const float* weights = nullptr;
   float* tile_out[kMaxTileRows];
   const float* tile_residual[kMaxTileRows];
@@ -59,16 +59,18 @@ void PixelProduct::run(const float* const* rows, float* const* out, const float*
   args.out = tile_out;
   args.residual = residual ? tile_residual : nullptr;
   args.epilogue = &params_.epilogue;
-  for (int begin = 0; begin < count; begin += chunk_rows_) {
-    const int chunk = std::min(chunk_rows_, count - begin);
-    for (std::size_t i = 0; i < panels_.all().size(); ++i) {
-      const Panel& panel = panels_.all()[i];
+  int chunk;
+  for (int begin = 0; begin < count; begin += chunk) {
+    chunk = count - begin < chunk_rows_ * 3 / 2 ? count - begin : chunk_rows_;
+    int64_t sum = 0;
+    for (const Panel& panel : panels_.all()) sum += panels_.tiles(panel, chunk);
+    fetch.spread(sum, params_.input.c);
+    for (const Panel& panel : panels_.all()) {
       const GemmKernels& gemm = panels_.gemm(panel);
       weights = weights_ + panel.weights;
       args.start = (skipped ? skipped_value_ : bias_) + panel.channels;
       set_lanes(args, panel, params_.output);
-      const int max_rows = gemm.max_rows[panel.vectors - 1];
-      const int tiles = (chunk + max_rows - 1) / max_rows;
+      const int tiles = panels_.tiles(panel, chunk);
       for (int t = 0; t < tiles; ++t) {
         const int first = begin + chunk * t / tiles;
         const int height = begin + chunk * (t + 1) / tiles - first;
@@ -76,10 +78,7 @@ void PixelProduct::run(const float* const* rows, float* const* out, const float*
         for (int r = 0; r < height; ++r) tile_out[r] = out[first + r] + panel.first;
         if (residual)
           for (int r = 0; r < height; ++r) tile_residual[r] = residual[first + r] + panel.first;
-        if (cold && begin == 0)
-          set_fetch(args, weights + panels_.panel_floats(i), panels_.panel_floats(i + 1), t);
-        else
-          args.fetch = 0;
+        fetch.share(args, weights, panel.vectors * panel.width);
         gemm.tile[panel.vectors - 1][height - 1](args);
       }
     }

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "operators/conv_params.h"
+#include "operators/fetch.h"
 #include "operators/panels.h"
 
 namespace activsparse {
@@ -23,9 +24,16 @@ class PixelProduct {
   double macs_per_pixel() const { return double(params_.input.c) * params_.output.c; }
 
   // out[i] = activation(W rows[i] + bias + residual[i]) for i < count, or with the skipped value in
-  // place of W rows[i] + bias. `residual` may be null. `cold`: the weights are not in a near cache.
+  // place of W rows[i] + bias. `residual` may be null. `fetch` is spread over the tiles.
   void run(const float* const* rows, float* const* out, const float* const* residual, int count,
-           bool skipped, bool cold) const;
+           bool skipped, Fetch& fetch) const;
+
+  // Its weights in the order they are read; those after the first panel's.
+  Constants weights() const { return {weights_, static_cast<int64_t>(panels_.weight_floats())}; }
+  Constants later_weights() const {
+    const auto first = static_cast<int64_t>(panels_.weights_end(0));
+    return {weights_ + first, static_cast<int64_t>(panels_.weight_floats()) - first};
+  }
 
  private:
   const ConvParams& params_;

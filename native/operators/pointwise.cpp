@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "operators/conv_params.h"
+#include "operators/fetch.h"
 #include "operators/panels.h"
 #include "operators/pixel_product.h"
 #include "operators/source_fill.h"
@@ -18,7 +19,8 @@ constexpr int64_t kGroupBytes = 400 << 10;  // of 1 MiB second-level cache per c
 constexpr int64_t kChunkBytes = 20 << 10;   // of 32 KiB first-level cache per core
 // Chunks are whole tiles of every height in use: 48 is a multiple of 6, 8, 12 and 16.
 constexpr int kChunkRows = 48;
-constexpr int kMaxChunkRows = 4 * kChunkRows;
+constexpr int kMostFitting = 4 * kChunkRows;
+constexpr int kMaxChunkRows = kMostFitting * 3 / 2;  // with what would be less than half a chunk
 constexpr int kMinTasks = 48;
 constexpr int64_t kAheadFloats = 1024;
 
@@ -47,7 +49,7 @@ class Pointwise : public Operator {
     rows_ = h_.has_mask ? int64_t{out.n} * h_.kept_count : out.pixels();
     const auto& panels = panels_.all();
     for (std::size_t i = 0; i < panels.size(); ++i) {
-      const uint64_t end = i + 1 < panels.size() ? panels[i + 1].weights : panels_.weight_floats();
+      const uint64_t end = panels_.weights_end(i);
       const uint64_t begin = panels[groups_.empty() ? 0 : groups_.back()].weights;
       if (groups_.empty() || rows_ <= panels_.gemm(panels[i]).max_rows[panels[i].vectors - 1] ||
           (end - begin) * sizeof(float) > kGroupBytes)
@@ -60,7 +62,7 @@ class Pointwise : public Operator {
         std::clamp<int64_t>((kMinTasks + group_count_ - 1) / group_count_, 1, tiles));
     align_ = rows_ >= int64_t{chunks_} * kChunkRows * 2 ? kChunkRows : 6;
     const int64_t fit = kChunkBytes / sizeof(float) / h_.params.input.c / kChunkRows * kChunkRows;
-    chunk_rows_ = static_cast<int>(std::clamp<int64_t>(fit, kChunkRows / 2, kMaxChunkRows));
+    chunk_rows_ = static_cast<int>(std::clamp<int64_t>(fit, kChunkRows, kMostFitting));
   }
 
   int phases() const override { return h_.skipped_count > 0 || !fill_.empty() ? 2 : 1; }
@@ -73,6 +75,10 @@ class Pointwise : public Operator {
   std::size_t index_bytes() const override {
     return sizeof(int32_t) * (h_.kept_count + h_.skipped_count) + fill_.bytes();
   }
+  Constants constants() const override {
+    return {weights_, static_cast<int64_t>(panels_.weight_floats())};
+  }
+  bool fetches() const override { return true; }
   double macs() const override { return double(rows_) * h_.params.input.c * h_.params.output.c; }
   std::string kernel() const override {
     const Panel& panel = panels_.all()[0];
@@ -124,52 +130,66 @@ class Pointwise : public Operator {
                 bool skipped) const {
     const ConvParams& p = h_.params;
     int64_t* pixels = reinterpret_cast<int64_t*>(run.scratch);
-    const float** rows = reinterpret_cast<const float**>(pixels + kMaxChunkRows);
+    const auto& panels = panels_.all();
+    Fetch fetch;
+    if (first_panel < last_panel && !skipped) {
+      // The rest of the group, and the first panel of the next one.
+      const bool last = last_panel == static_cast<int>(panels.size());
+      const auto end =
+          static_cast<int64_t>(panels_.weights_end(last ? last_panel - 1 : last_panel));
+      auto begin = static_cast<int64_t>(panels_.weights_end(first_panel));
+      if (first_panel == 0) begin = std::max(begin, run.fetched);
+      fetch.add(weights_ + begin, end - begin);
+      if (last) fetch.add(run);
+    }
+    int count;
+    for (int64_t begin = stretch.begin; begin < stretch.end; begin += count) {
+      const int64_t left = stretch.end - begin;
+      count = static_cast<int>(left < chunk_rows_ * 3 / 2 ? left : chunk_rows_);
+      list_pixels(stretch, begin, count, pixels);
+      int64_t tiles = 0;
+      for (int i = first_panel; i < last_panel; ++i) tiles += panels_.tiles(panels[i], count);
+      fetch.spread(tiles, p.input.c);
+      for (int i = first_panel; i < last_panel; ++i)
+        run_panel(run, panels[i], count, skipped, fetch);
+    }
+  }
+
+  // The rows listed at the start of the scratch.
+  void run_panel(const RunArgs& run, const Panel& panel, int count, bool skipped,
+                 Fetch& fetch) const {
+    const ConvParams& p = h_.params;
+    const int64_t* pixels = reinterpret_cast<const int64_t*>(run.scratch);
+    const float** rows =
+        reinterpret_cast<const float**>(run.scratch + kMaxChunkRows * sizeof(int64_t));
     const float** residual = rows + kMaxTileRows;
     float** out = const_cast<float**>(residual + kMaxTileRows);
-    const float* weights = nullptr;
+    const float* weights = weights_ + panel.weights;
     GemmArgs args{};
     args.rows = rows;
     args.weights = &weights;
     args.taps = skipped ? 0 : 1;
     args.channels = p.input.c;
+    args.start = (skipped ? skipped_value_ : bias_) + panel.channels;
     args.out = out;
     args.residual = p.has_residual ? residual : nullptr;
     args.epilogue = &p.epilogue;
-
-    for (int64_t begin = stretch.begin; begin < stretch.end; begin += chunk_rows_) {
-      const int count = static_cast<int>(std::min<int64_t>(chunk_rows_, stretch.end - begin));
-      list_pixels(stretch, begin, count, pixels);
-      for (int i = first_panel; i < last_panel; ++i) {
-        const Panel& panel = panels_.all()[i];
-        const GemmKernels& gemm = panels_.gemm(panel);
-        weights = weights_ + panel.weights;
-        const int64_t floats = panels_.panel_floats(i);
-        // A single tile runs at the pace of memory: what it fetches must be asked for long before.
-        const bool stream = rows_ <= gemm.max_rows[panel.vectors - 1];
-        if (stream) {
-          args.next = weights + kAheadFloats;
-          args.fetch = panel.vectors * panel.width;
-        }
-        args.start = (skipped ? skipped_value_ : bias_) + panel.channels;
-        set_lanes(args, panel, p.output);
-        const int max_rows = gemm.max_rows[panel.vectors - 1];
-        const int tiles = (count + max_rows - 1) / max_rows;
-        for (int t = 0; t < tiles; ++t) {
-          const int first = count * t / tiles, height = count * (t + 1) / tiles - first;
-          for (int r = 0; r < height; ++r) {
-            const int64_t pixel = pixels[first + r];
-            rows[r] = run.inputs[0] + pixel * p.input.stride;
-            out[r] = run.outputs[0] + pixel * p.output.stride + panel.first;
-            if (p.has_residual)
-              residual[r] = run.inputs[1] + pixel * p.residual.stride + panel.first;
-          }
-          if (!stream)
-            set_fetch(args, weights + floats,
-                      begin == stretch.begin ? panels_.panel_floats(i + 1) : 0, t);
-          gemm.tile[panel.vectors - 1][height - 1](args);
-        }
+    set_lanes(args, panel, p.output);
+    const GemmKernels& gemm = panels_.gemm(panel);
+    // A single tile runs at the pace of memory: what it fetches must be asked for long before.
+    const bool stream = rows_ <= gemm.max_rows[panel.vectors - 1];
+    args.fetch[0] = kAheadFloats;
+    const int tiles = panels_.tiles(panel, count);
+    for (int t = 0; t < tiles; ++t) {
+      const int first = count * t / tiles, height = count * (t + 1) / tiles - first;
+      for (int r = 0; r < height; ++r) {
+        const int64_t pixel = pixels[first + r];
+        rows[r] = run.inputs[0] + pixel * p.input.stride;
+        out[r] = run.outputs[0] + pixel * p.output.stride + panel.first;
+        if (p.has_residual) residual[r] = run.inputs[1] + pixel * p.residual.stride + panel.first;
       }
+      if (!stream) fetch.share(args, weights, panel.vectors * panel.width);
+      gemm.tile[panel.vectors - 1][height - 1](args);
     }
   }
 
