@@ -141,20 +141,7 @@ class ConvCase:
 
     def spec(self) -> tuple[Any, list[Tensor | FloatArray], Tensor]:
         """(native spec, input tensors, output tensor)."""
-        inputs: list[Tensor | FloatArray] = []
-        descs = []
-        if self.nchw:
-            n, c, h, w = self.x.shape
-            descs.append(_native.TensorDesc(n, h, w, c, c, nchw=True))
-            inputs.append(np.ascontiguousarray(self.x).reshape(-1))
-        else:
-            x = Tensor.of(self.x, self.layouts[0])
-            descs.append(x.desc)
-            inputs.append(x)
-        if self.residual is not None:
-            residual = Tensor.of(self.residual, self.layouts[1])
-            descs.append(residual.desc)
-            inputs.append(residual)
+        inputs, descs = read_by(self, self)
         output = Tensor.empty(self.output_shape, self.layouts[2])
         attributes: dict[str, Any] = {
             "stride_h": self.stride[0],
@@ -232,6 +219,25 @@ ACTIVATIONS: tuple[dict[str, Any], ...] = (
 )
 
 MASKS = ("none", "all", "all_but_one", "single", "random", "blocks", "border", "lattice", "rows")
+
+
+def read_by(first: ConvCase, last: ConvCase) -> tuple[list[Tensor | FloatArray], list[Any]]:
+    """Tensors a chain reads, and their descriptions: its first input, what its last one adds."""
+    inputs: list[Tensor | FloatArray] = []
+    descs = []
+    if first.nchw:
+        n, c, h, w = first.x.shape
+        descs.append(_native.TensorDesc(n, h, w, c, c, nchw=True))
+        inputs.append(np.ascontiguousarray(first.x).reshape(-1))
+    else:
+        x = Tensor.of(first.x, first.layouts[0])
+        descs.append(x.desc)
+        inputs.append(x)
+    if last.residual is not None:
+        residual = Tensor.of(last.residual, last.layouts[1])
+        descs.append(residual.desc)
+        inputs.append(residual)
+    return inputs, descs
 
 
 def make_mask(

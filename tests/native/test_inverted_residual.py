@@ -16,6 +16,7 @@ from helpers import (
     Tensor,
     make_mask,
     random_layout,
+    read_by,
 )
 
 from activsparse import ActivsparseError, _native
@@ -36,20 +37,7 @@ class Case:
         attributes: dict[str, Any] = {}
         arrays: dict[str, Any] = {}
         first, last = (list(self.stages.values())[i] for i in (0, -1))
-        inputs: list[Tensor | FloatArray] = []
-        descs = []
-        if first.nchw:
-            n, c, h, w = first.x.shape
-            descs.append(_native.TensorDesc(n, h, w, c, c, nchw=True))
-            inputs.append(np.ascontiguousarray(first.x).reshape(-1))
-        else:
-            x = Tensor.of(first.x, first.layouts[0])
-            descs.append(x.desc)
-            inputs.append(x)
-        if last.residual is not None:
-            residual = Tensor.of(last.residual, last.layouts[1])
-            descs.append(residual.desc)
-            inputs.append(residual)
+        inputs, descs = read_by(first, last)
         output = Tensor.empty(last.output_shape, last.layouts[2])
         for name, stage in self.stages.items():
             sides = ("top", "left", "bottom", "right")
