@@ -1,4 +1,4 @@
-"""Writing files so that a failure leaves nothing half-written."""
+"""Finding files, and writing them so that a failure leaves nothing half-written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from activsparse.errors import ActivsparseError
 
-__all__ = ["atomic_path", "require_file"]
+__all__ = ["atomic_path", "installed_library", "require_file"]
 
 
 @contextmanager
@@ -58,3 +58,17 @@ def require_file(path: str | os.PathLike[str]) -> Path:
     if not file.is_file():
         raise ActivsparseError(f"{file}: no such file; check the path")
     return file
+
+
+def installed_library(name: str) -> Path:
+    """Return a shared library that is installed beside the extension module.
+
+    Raises:
+        ActivsparseError: this installation was built without it.
+    """
+    from activsparse import _native  # most users of this module do not need the engine
+
+    path = Path(_native.__file__).with_name(name)
+    if not path.is_file():
+        raise ActivsparseError(f"{path}: no such file; install activsparse again")
+    return path

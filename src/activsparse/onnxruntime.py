@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from activsparse import _native
 from activsparse.engine.choose import Chooser
 from activsparse.engine.compile import NATIVE, target_isa
 from activsparse.engine.foreign import split
@@ -29,7 +28,7 @@ from activsparse.engine.passes.infer import infer, node_proto
 from activsparse.engine.plan import Plan, compile_graph
 from activsparse.engine.plan_file import write_plan
 from activsparse.errors import ActivsparseError
-from activsparse.files import atomic_path
+from activsparse.files import atomic_path, installed_library
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,10 +50,7 @@ def library_path() -> Path:
     Raises:
         ActivsparseError: this installation was built without it.
     """
-    path = Path(_native.__file__).with_name(_LIBRARY)
-    if not path.is_file():
-        raise ActivsparseError(f"{path}: no such file; install activsparse again")
-    return path
+    return installed_library(_LIBRARY)
 
 
 def register(options: Any) -> None:

@@ -240,6 +240,22 @@ def read_by(first: ConvCase, last: ConvCase) -> tuple[list[Tensor | FloatArray],
     return inputs, descs
 
 
+def draw_epilogue(case: ConvCase, rng: np.random.Generator) -> None:
+    """Give a convolution a random bias, mask, fill and residual, or not."""
+    shape = case.output_shape
+    channels = shape[1]
+    if rng.random() < 0.8:
+        case.bias = rng.standard_normal(channels).astype(np.float32)
+    case.mask = make_mask(str(rng.choice(MASKS)), shape[2:], rng)
+    if case.mask is not None and rng.random() < 0.3:
+        case.source = nearest_source(case.mask)
+    else:
+        if case.mask is not None and rng.random() < 0.5:
+            case.skipped_value = rng.standard_normal(channels).astype(np.float32)
+        if rng.random() < 0.4:
+            case.residual = rng.standard_normal(shape).astype(np.float32)
+
+
 def make_mask(
     kind: str, shape: tuple[int, int], rng: np.random.Generator
 ) -> npt.NDArray[np.bool_] | None:
@@ -332,17 +348,7 @@ def random_conv(rng: np.random.Generator, kind: str = "any") -> ConvCase:
         layouts=(random_layout(rng), random_layout(rng), random_layout(rng)),
         nchw=kind == "stem",
     )
-    shape = case.output_shape
-    if rng.random() < 0.8:
-        case.bias = rng.standard_normal(o).astype(np.float32)
-    case.mask = make_mask(str(rng.choice(MASKS)), shape[2:], rng)
-    if case.mask is not None and rng.random() < 0.3:
-        case.source = nearest_source(case.mask)
-    else:
-        if case.mask is not None and rng.random() < 0.5:
-            case.skipped_value = rng.standard_normal(o).astype(np.float32)
-        if rng.random() < 0.4:
-            case.residual = rng.standard_normal(shape).astype(np.float32)
+    draw_epilogue(case, rng)
     if rng.random() < 0.3 and kind != "stem":
         case.input_mask = make_mask(str(rng.choice(MASKS[1:])), (size[0], size[1]), rng)
         case.x *= case.input_mask

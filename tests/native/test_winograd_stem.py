@@ -11,8 +11,8 @@ from helpers import (
     MASKS,
     ConvCase,
     FloatArray,
+    draw_epilogue,
     make_mask,
-    nearest_source,
     random_layout,
 )
 
@@ -46,16 +46,7 @@ def random_stem(rng: np.random.Generator, outputs: int | None = None) -> ConvCas
         layouts=(random_layout(rng), random_layout(rng), random_layout(rng)),
         nchw=True,
     )
-    if rng.random() < 0.8:
-        case.bias = rng.standard_normal(o).astype(np.float32)
-    case.mask = make_mask(str(rng.choice(MASKS)), case.output_shape[2:], rng)
-    if case.mask is not None and rng.random() < 0.3:
-        case.source = nearest_source(case.mask)
-    else:
-        if case.mask is not None and rng.random() < 0.5:
-            case.skipped_value = rng.standard_normal(o).astype(np.float32)
-        if rng.random() < 0.4:
-            case.residual = rng.standard_normal(case.output_shape).astype(np.float32)
+    draw_epilogue(case, rng)
     return case
 
 

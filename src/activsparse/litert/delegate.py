@@ -6,9 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from activsparse import _native
 from activsparse.errors import ActivsparseError
-from activsparse.files import require_file
+from activsparse.files import installed_library, require_file
 
 __all__ = ["delegate_path", "interpreter"]
 
@@ -21,10 +20,7 @@ def delegate_path() -> Path:
     Raises:
         ActivsparseError: this installation was built without it.
     """
-    path = Path(_native.__file__).with_name(_LIBRARY)
-    if not path.is_file():
-        raise ActivsparseError(f"{path}: no such file; install activsparse again")
-    return path
+    return installed_library(_LIBRARY)
 
 
 def interpreter(
