@@ -81,6 +81,7 @@ def test_options_of_the_trainer_apply(recipe, finished, tmp_path):
     folder, _ = finished
     changes = [
         "training.epochs=1", "training.precision=bf16-mixed", "training.accumulate=2",
+        "training.ema=0.5",
         f"init_from={folder}", "distillation={weight: 0.5}",
         "search={candidates: 3, batches: 1, recalibrate: true, importance: taylor}",
         "sparsity.importance_weight=0.3", "sparsity.schedule=constant",
@@ -90,6 +91,8 @@ def test_options_of_the_trainer_apply(recipe, finished, tmp_path):
     assert summary["dense"]["map50"] is not None
     start, end = load_run(folder).model, load_run(tmp_path / "run").model
     assert torch.equal(start.head.anchors, end.head.anchors)
+    average = state(tmp_path / "run")["average.module.stem.conv.weight"]
+    assert torch.equal(average, end.stem.conv.weight)
 
 
 @pytest.mark.slow

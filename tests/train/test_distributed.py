@@ -14,7 +14,7 @@ extends: digits_demo
 model: {options: {widths: [8, 16, 32], blocks: [1, 1, 1]}}
 data: {image_size: 16, batch_size: 60}
 dense: null
-training: {epochs: 2, lr: 0.02, schedule: constant, freeze_norms: true}
+training: {epochs: 2, lr: 0.02, schedule: constant, freeze_norms: true, ema: 0.9}
 sparsity: {pattern: random, schedule: polynomial, end: 0.6}
 """
 EPS = torch.finfo(torch.float32).eps

@@ -72,7 +72,7 @@ class Detector(Learner):
         """Collect what is found."""
         images, targets = batch
         found, wanted = [], []
-        for i, output in enumerate(self.model(images).float()):
+        for i, output in enumerate(self.evaluated(images).float()):
             kept = detections(output, score=0.001, overlap=0.6)
             found.append({"boxes": kept.boxes, "scores": kept.scores, "labels": kept.labels})
             rows = targets[targets[:, 0] == i]

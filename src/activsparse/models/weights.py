@@ -15,10 +15,11 @@ from activsparse.files import require_file
 from activsparse.models.stem import fit_stem_weight, stem_name
 from activsparse.train.hooks import MASK, SOURCE, STATE
 
-__all__ = ["fill_in", "load_weights"]
+__all__ = ["fill_in", "load_weights", "trained_weights"]
 
 _log = logging.getLogger(__name__)
 _PREFIXES = ("model.", "module.", "_orig_mod.")
+_AVERAGE = "average.module."
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
@@ -26,6 +27,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 
     Takes a plain state dict, or one under `state_dict`, `model` or `model_state` (checkpoints of
     Lightning, timm and torchvision's references), with the prefixes of wrappers, and drops masks.
+    Of a run's checkpoint the averaged weights are taken, where it has any.
     A head for another number of classes is left as it is; a stem of a larger kernel or of other
     channels is fitted (see `stem.fit_stem_weight`).
 
@@ -40,12 +42,22 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
             f"{file}: is not a file of weights ({type(error).__name__}); "
             "pass a state dict saved by torch.save"
         ) from error
+    own = isinstance(content, Mapping) and "activsparse" in content
     for key in ("state_dict", "model_state", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
+    if own and isinstance(content, Mapping):
+        content = trained_weights(content)
     if not isinstance(content, Mapping) or not any(isinstance(v, Tensor) for v in content.values()):
         raise ActivsparseError(f"{file}: holds no weights; pass a state dict saved by torch.save")
     fill_in(model, content, str(file))
+
+
+def trained_weights(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The network's state in that of a run's `Learner`: the averaged one, where there is one."""
+    average = {k: v for k, v in state.items() if k.startswith(_AVERAGE)}
+    prefix, state = (_AVERAGE, average) if average else ("model.", state)
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
 
 def fill_in(model: nn.Module, state: Mapping[str, Any], where: str) -> None:

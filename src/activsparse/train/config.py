@@ -59,7 +59,8 @@ class TrainingSection(_Section):
     """One phase of training; precision `auto` is 16-mixed on CUDA, else 32-true.
 
     `mixup` and `cutmix` are the parameters of their Beta distributions, 0 leaves them out.
-    `save_every` writes last.ckpt every so many optimiser steps, besides each epoch.
+    `save_every` writes last.ckpt every so many optimiser steps, besides each epoch. `ema` is the
+    decay of an average of the weights, which then is what is validated and kept (see `average`).
     """
 
     epochs: PositiveInt = 10
@@ -77,6 +78,7 @@ class TrainingSection(_Section):
     accumulate: PositiveInt = 1
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     freeze_norms: bool = False
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     save_every: PositiveInt | None = None
 
 

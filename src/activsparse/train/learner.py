@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from activsparse.train.average import make_average
 from activsparse.train.config import TrainingSection
 from activsparse.train.distill import Teacher
 from activsparse.train.optim import make_optimizer, make_scheduler
@@ -18,7 +19,10 @@ _Self = TypeVar("_Self", bound="Learner")
 
 
 class Learner(pl.LightningModule):
-    """A network with its optimiser, a teacher and frozen norms; tasks add loss and figures.
+    """A network with its optimiser, average, teacher and frozen norms; tasks add loss and figures.
+
+    Attributes:
+        average: the average of the network's weights that `training.ema` asks for, or None.
 
     Args:
         model: takes images (N, C, H, W).
@@ -50,6 +54,12 @@ class Learner(pl.LightningModule):
         self.num_classes = num_classes
         self.total_steps = total_steps
         self.teacher = teacher
+        self.average = None if training.ema is None else make_average(model, training.ema)
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that is validated, tested and kept: the average, where there is one."""
+        return self.model if self.average is None else self.average.module
 
     def train(self: _Self, mode: bool = True) -> _Self:
         """As any module; frozen norms stay in evaluation mode."""

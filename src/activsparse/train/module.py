@@ -68,7 +68,7 @@ class Classifier(Learner):
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Loss without smoothing, and accuracy, of held-out images."""
         images, labels = batch
-        logits = self.model(images)
+        logits = self.evaluated(images)
         self.val_top1(logits, labels)
         size = len(labels)
         loss = cross_entropy(logits, labels)
@@ -78,7 +78,7 @@ class Classifier(Learner):
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Accuracy of test images."""
         images, labels = batch
-        self.test_top1(self.model(images), labels)
+        self.test_top1(self.evaluated(images), labels)
         self.log("test_top1", self.test_top1, batch_size=len(labels))
 
 

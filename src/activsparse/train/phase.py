@@ -14,6 +14,7 @@ from torch import nn
 from activsparse.data import BatchData
 from activsparse.errors import ActivsparseError
 from activsparse.models import build_model, load_weights
+from activsparse.train.average import Averaging
 from activsparse.train.bookkeeping import Metrics, TensorBoard
 from activsparse.train.callback import SparsifierCallback
 from activsparse.train.checkpoints import Checkpoints
@@ -61,13 +62,14 @@ def run_phase(
     module = make_learner(model, options, data, steps, teacher)
     best_by = f"val_{module.figures[0]}"
     metrics = Metrics(folder, sparsifier, announce=console is None)
-    callbacks: list[pl.Callback] = [metrics]
+    callbacks: list[pl.Callback] = []
     if sparsifier is not None:
-        callbacks = [
-            SparsifierCallback(sparsifier),
-            SearchCallback(sparsifier, config.search),
-            metrics,
-        ]
+        callbacks.append(SparsifierCallback(sparsifier))
+    if module.average is not None:
+        callbacks.append(Averaging(model, module.average, sparsifier))
+    if sparsifier is not None:
+        callbacks.append(SearchCallback(sparsifier, config.search))
+    callbacks.append(metrics)
     if config.tensorboard:
         callbacks.append(TensorBoard(folder / "tensorboard", metrics, sparsifier))
     if console is not None:
@@ -95,7 +97,7 @@ def run_phase(
     trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.is_file() else None)
 
     best = load_run(folder, "best")
-    module.model = best.model
+    module.model, module.average = best.model, None
     (score,) = trainer.test(module, datamodule=data, verbose=False)
     summary: dict[str, Any] = {
         "recipe": config.recipe,

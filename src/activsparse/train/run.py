@@ -13,6 +13,7 @@ from activsparse.data import build_data
 from activsparse.errors import ActivsparseError
 from activsparse.files import require_file
 from activsparse.models import build_model
+from activsparse.models.weights import trained_weights
 from activsparse.train.config import Config
 from activsparse.train.recipe import read_config
 from activsparse.train.sparsifier import Sparsifier
@@ -25,7 +26,8 @@ class Run:
     """A trained network.
 
     Attributes:
-        model: in evaluation mode, on the CPU, masks attached.
+        model: in evaluation mode, on the CPU, masks attached; the averaged weights (`training.ema`)
+            where there are any.
         sparsifier: its Sparsifier; None of a dense run.
         config: the recipe it was trained with.
         example_input: (1, C, H, W) float32.
@@ -81,9 +83,8 @@ def load_run(run_dir: str | Path, checkpoint: str = "best") -> Run:
     )
     example = example_input(shape)
     sparsifier = make_sparsifier(model, example, config, total_steps=1)
-    own = {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
     try:
-        model.load_state_dict(own)
+        model.load_state_dict(trained_weights(state))
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip()
         raise ActivsparseError(

@@ -12,6 +12,7 @@ from torch import Tensor
 from activsparse.train.candidates import choose_masks
 from activsparse.train.config import SearchSection
 from activsparse.train.importance import measure_importance
+from activsparse.train.learner import Learner
 from activsparse.train.norms import recalibrate_norms
 from activsparse.train.sparsifier import Sparsifier
 from activsparse.train.task import held_out_loss
@@ -68,6 +69,8 @@ class SearchCallback(pl.Callback):
         if not self.sparsifier.frozen or self.searched:
             return
         self.searched = True
+        if self.search.candidates <= 1 and not self.search.recalibrate:
+            return
         batches = self._batches(trainer, pl_module)
         if self.search.candidates > 1:
             loss = self._loss(batches)
@@ -84,8 +87,14 @@ class SearchCallback(pl.Callback):
                 choice.losses[choice.winner],
                 max(finalists),
             )
+        assert isinstance(pl_module, Learner)
+        networks = [self.sparsifier.model]
+        if pl_module.average is not None:
+            self.sparsifier.copy_masks_to(pl_module.average)
+            networks.append(pl_module.average.module)
         if self.search.recalibrate:
-            recalibrate_norms(self.sparsifier.model, [images for images, _ in batches])
+            for network in networks:
+                recalibrate_norms(network, [images for images, _ in batches])
 
     def _loss(self, batches: list[tuple[Tensor, Tensor]]) -> Callable[[Any, Any], Tensor]:
         return held_out_loss(self.sparsifier.model, batches[0][0])

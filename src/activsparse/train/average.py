@@ -1,0 +1,70 @@
+"""An exponential moving average of a network's weights, which is what is validated and kept.
+
+Lightning's own callback averages masks like weights, and leaves the average out of checkpoints that
+hold weights only; so torch's `AveragedModel` is used directly.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from activsparse.train.sparsifier import Sparsifier
+
+__all__ = ["Averaging", "make_average"]
+
+
+def make_average(model: nn.Module, decay: float) -> AveragedModel:
+    """A copy of `model` for its average: average <- d average + (1 - d) weight at each update.
+
+    After n updates d = min(decay, (1 + n) / (10 + n)), as in TensorFlow's
+    `ExponentialMovingAverage` with `num_updates`, so that a short run does not end near its start.
+    The norms' running statistics are averaged alike, for they must fit the averaged weights.
+    """
+    average = AveragedModel(model, multi_avg_fn=partial(_follow, decay=decay), use_buffers=True)
+    return average.requires_grad_(False)
+
+
+class Averaging(pl.Callback):
+    """Updates an average after each optimiser step, and gives it the network's present masks.
+
+    It must come after the `SparsifierCallback`. The state is all in the average.
+
+    Args:
+        network: what is trained.
+        average: made by `make_average`.
+        sparsifier: of the network; None in a dense run.
+    """
+
+    def __init__(
+        self, network: nn.Module, average: AveragedModel, sparsifier: Sparsifier | None
+    ) -> None:
+        self.network = network
+        self.average = average
+        self.sparsifier = sparsifier
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
+    ) -> None:
+        """Follow the network, once the optimiser has stepped."""
+        if int(self.average.n_averaged) == trainer.global_step:
+            return
+        self.average.update_parameters(self.network)
+        if self.sparsifier is not None:
+            self.sparsifier.copy_masks_to(self.average)
+
+
+@torch.no_grad()
+def _follow(
+    averages: list[Tensor], values: list[Tensor], updates: Tensor | int, *, decay: float
+) -> None:
+    now = min(decay, (1 + int(updates)) / (10 + int(updates)))
+    if averages[0].is_floating_point():
+        torch._foreach_lerp_(averages, values, 1 - now)
+    else:  # counters
+        torch._foreach_copy_(averages, values)
