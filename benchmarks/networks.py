@@ -20,9 +20,11 @@ SPARSITIES = (0.1, 0.2, 0.3, 0.5)
 
 @dataclass(frozen=True)
 class Network:
-    """A torchvision network and the options of `mask_model` that say which layers are masked."""
+    """A network of `build_model`, and the options of `mask_model` that say what is masked."""
 
     features_only: bool = False
+    classes: int = 1000
+    size: int = 224
     mask: dict[str, Any] = field(default_factory=dict)
 
 
@@ -37,11 +39,12 @@ NETWORKS = {
     # Its fully connected layers, a hundred million weights, would only measure the memory.
     "vgg16_bn": Network(features_only=True, mask=ONLY_3X3),
     "squeezenet1_1": Network(),
+    "yolov5n": Network(classes=80, size=640),
 }
 
 
 def export(name: str, folder: Path, engines: list[str]) -> Path:
-    """Write a network, batch 1, 224x224: `.onnx`, and what engines that do not read ONNX need.
+    """Write a network, batch 1: `.onnx`, and what engines that do not read ONNX need.
 
     Files that exist are kept.
 
@@ -65,7 +68,8 @@ def export(name: str, folder: Path, engines: list[str]) -> Path:
 
     from activsparse.export.onnx import export_onnx
 
-    model, example = _build(name), torch.zeros(1, 3, 224, 224)
+    size = NETWORKS[name].size
+    model, example = _build(name), torch.zeros(1, 3, size, size)
     if ".onnx" in missing:
         export_onnx(model, example, path)
     if missing - {".onnx"}:
@@ -81,17 +85,18 @@ def export(name: str, folder: Path, engines: list[str]) -> Path:
 
 def _build(name: str) -> Any:
     import torch
-    import torchvision
+
+    from activsparse.models import build_model
 
     torch.manual_seed(0)
-    model = torchvision.models.get_model(name, weights=None)
+    model: Any = build_model(name, NETWORKS[name].classes)
     if NETWORKS[name].features_only:
         model = model.features
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0
     with torch.no_grad():
-        model.train()(torch.randn(4, 3, 224, 224))
+        model.train()(torch.randn(4, 3, NETWORKS[name].size, NETWORKS[name].size))
     return model.eval()
 
 

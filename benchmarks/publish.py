@@ -124,8 +124,8 @@ def headline(rows: Sequence[Result]) -> str:
     head = ["network", "fastest other engine", "pattern", "dense"]
     head += [f"{sparsity:g}" for sparsity in figures.sparsities]
     return (
-        f"Times as fast as the fastest other engine runs the dense network: float32, 224x224, "
-        f"batch 1, one thread, on {_machine(rows)}.\n\n"
+        f"Times as fast as the fastest other engine runs the dense network: float32, 224x224 "
+        f"(yolov5n 640x640), batch 1, one thread, on {_machine(rows)}.\n\n"
         f"{markdown(head, lines, 3)}\n\n"
         "![Times as fast as the fastest other engine, by sparsity](docs/speed.svg)\n\n"
         f"{_origin(rows)} All figures: [docs/performance.md](docs/performance.md)."

@@ -110,21 +110,16 @@ class Strided : public Operator {
     for (int64_t k = 0; k < count; ++k) to[k * stride] = from[k];
   }
 
-  void copy(const float* from, float* to, int64_t count) const {
-    const int64_t in = last_stride()[1], out = last_stride()[0];
-    if (in == 1 && out == 1)
-      std::memcpy(to, from, sizeof(float) * count);
-    else
-      for (int64_t k = 0; k < count; ++k) to[k * out] = from[k * in];
-  }
-
   void chunk(const Row& r, int64_t i, int64_t count) const {
-    float* to = r.out + i * last_stride()[0];
-    if (h_.function == Function::kCopy && h_.epilogue.activation == Activation::kNone) {
-      copy(r.in[1] + i * last_stride()[1], to, count);
+    const int64_t out_stride = last_stride()[0], in_stride = last_stride()[1];
+    float* to = r.out + i * out_stride;
+    const bool direct = out_stride == 1;
+    if (h_.function == Function::kCopy && h_.epilogue.activation == Activation::kNone &&
+        !(direct && in_stride == 1)) {
+      const float* from = r.in[1] + i * in_stride;
+      for (int64_t k = 0; k < count; ++k) to[k * out_stride] = from[k * in_stride];
       return;
     }
-    const bool direct = last_stride()[0] == 1;
     float* out = direct ? to : r.scratch;
     compute(r, i, count, out);
     if (!direct) scatter(out, to, count);
@@ -133,6 +128,7 @@ class Strided : public Operator {
   void compute(const Row& r, int64_t i, int64_t count, float* out) const {
     const float* a = gathered(r, 1, i, count);
     if (h_.function == Function::kCopy) {
+      // Copies too: a memcpy of bounded size would become `rep movs`, which is much slower.
       kernels_.activate_f32.run(a, out, count, h_.epilogue);
       return;
     }
