@@ -155,6 +155,14 @@ def test_no_layer_is_emptied_to_make_up_for_others():
         allocate([conv(7), conv(3)], 0.7, "random", score=score, block=4)
 
 
+@pytest.mark.parametrize("pattern", ["random", "lattice", "tiles", "auto"])
+def test_layers_without_positions_are_named_under_every_pattern(pattern):
+    score = random_score((56, 56), np.random.default_rng(2))
+    message = r"sparsity 0.99 keeps no position of: b \(7x7\), c \(7x7\); lower it"
+    with pytest.raises(ActivsparseError, match=message):
+        allocate([conv(28), conv(7), conv(7)], 0.99, pattern, score=score, names=["a", "b", "c"])
+
+
 @pytest.mark.parametrize("sparsity", [0.05, 0.1, 0.3, 0.5])
 def test_a_mask_at_the_input_is_made_use_of(sparsity):
     """Estimated with it, a network chosen for it is at least as fast as one that is not."""

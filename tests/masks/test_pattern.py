@@ -69,6 +69,8 @@ def test_sparsity_outside_the_range_is_refused(sparsity):
         (("random", (8, 8), 0.3), "needs a score map"),
         (("auto", (8, 8), 0.3), "needs the layer's shape"),
         (("lattice", (1, 1), 0.5), "keeps none of 1x1"),
+        (("lattice", (8, 8), 0.999), "keeps none of 8x8"),
+        (("tiles", (8, 8), 0.999), "keeps none of 8x8"),
     ],
 )
 def test_bad_requests(arguments, message):

@@ -144,7 +144,21 @@ def test_per_layer_and_skips():
         ({"sparsity": 1.0}, r"outside \[0, 1\)"),
         ({"sparsity": -0.1}, r"outside \[0, 1\)"),
         ({"sparsity": float("nan")}, r"outside \[0, 1\)"),
-        ({"sparsity": 0.995, "pattern": "random"}, "layer blocks.1.conv1: .*keeps none"),
+        *(
+            (
+                {"sparsity": 0.995, "pattern": pattern},
+                r"0.995 keeps no position of: blocks.1.conv1 \(10x8\), .*last \(8x6\); lower it or",
+            )
+            for pattern in ("random", "tiles", "lattice", "auto")
+        ),
+        (
+            {"per_layer": {"last": 0.99}, "pattern": "tiles"},
+            r"0.99 keeps no position of: last \(8x6\); lower",
+        ),
+        (
+            {"block": 6, "pattern": "random", "sparsity": 0.8, "skip": ["blocks*"]},
+            r"0.8 keeps no position of: last \(8x6\)",
+        ),
         ({"block": 7, "pattern": "random"}, "layer last: block 7 is larger than its map of 8x6"),
         ({"block": 2, "pattern": "tiles"}, "block 2"),
         ({"skip": ["*"]}, "every convolution is skipped"),

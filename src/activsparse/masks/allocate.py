@@ -19,7 +19,14 @@ from activsparse.masks.arrays import FloatMap, Mask
 from activsparse.masks.budget import Choices, choose
 from activsparse.masks.latency import layer_cost
 from activsparse.masks.options import Option, options
-from activsparse.masks.pattern import NothingKeptError, check_sparsity, make_mask, sparsity_of
+from activsparse.masks.pattern import (
+    NothingKeptError,
+    check_sparsity,
+    keeps_a_position,
+    make_mask,
+    refuse_emptied,
+    sparsity_of,
+)
 from activsparse.masks.shape import ConvShape
 
 FloatArray = npt.NDArray[np.float64]
@@ -134,8 +141,15 @@ def layouts(
         check_sparsity(value)
     if not layers:
         return []
+    names = [f"number {i}" for i in range(len(layers))] if names is None else names
+    refuse_emptied(
+        [
+            (name, layer.output, wanted)
+            for name, layer, wanted in zip(names, layers, requested, strict=True)
+            if not keeps_a_position(layer.output, wanted)
+        ]
+    )
     if pattern not in LAYER_BOUNDS:
-        names = [f"number {i}" for i in range(len(layers))] if names is None else names
         masks = _by_score(layers, requested, pattern, score, block, names)
         return [Layout(pattern, mask) for mask in masks]
 
@@ -236,15 +250,11 @@ def _by_score(
                 # No layer is emptied to make up for others.
                 mask = make_mask(pattern, layer.output, wanted, score=score, block=block)
         except NothingKeptError:
-            emptied.append(f"{name} ({layer.output[0]}x{layer.output[1]})")
+            emptied.append((name, layer.output, wanted))
             continue
         except ActivsparseError as error:
             raise ActivsparseError(f"layer {name}: {error}") from error
         masks.append(mask)
         carry += wanted - sparsity_of(mask)
-    if emptied:
-        raise NothingKeptError(
-            f"sparsity {max(requested):g} keeps no position of: {', '.join(emptied)}; "
-            "lower it or skip these layers"
-        )
+    refuse_emptied(emptied)
     return masks

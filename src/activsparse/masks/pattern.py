@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from activsparse.errors import ActivsparseError
 from activsparse.masks.arrays import FloatMap, Mask
 from activsparse.masks.lattice import lattice
@@ -17,7 +19,9 @@ __all__ = [
     "NothingKeptError",
     "auto_pattern",
     "check_sparsity",
+    "keeps_a_position",
     "make_mask",
+    "refuse_emptied",
     "sparsity_of",
 ]
 
@@ -80,8 +84,8 @@ def make_mask(
             raise ActivsparseError(
                 "pattern auto: needs the layer's shape; pass conv=ConvShape(...)"
             )
-        return _auto_option(conv, sparsity, phase).mask(shape, phase)
-    if pattern == "random":
+        mask = _auto_option(conv, sparsity, phase).mask(shape, phase)
+    elif pattern == "random":
         if score is None:
             raise ActivsparseError(
                 "pattern random: needs a score map; pass score=random_score(...)"
@@ -97,7 +101,7 @@ def make_mask(
         mask = tiles(shape, sparsity, phase)
     else:
         raise ActivsparseError(f"pattern {pattern!r}: unknown; choose one of {', '.join(PATTERNS)}")
-    if not mask.any():
+    if not (keeps_a_position(shape, sparsity) and mask.any()):
         raise NothingKeptError(
             f"sparsity {sparsity:g} keeps none of {shape[0]}x{shape[1]} positions; "
             "lower it or skip the layer"
@@ -108,6 +112,30 @@ def make_mask(
 def sparsity_of(mask: Mask) -> float:
     """Share of positions not computed."""
     return 1.0 - float(mask.mean())
+
+
+def keeps_a_position(shape: tuple[int, int], sparsity: float) -> bool:
+    """Whether `sparsity` leaves a position of a map (OH, OW), rounded to whole positions.
+
+    Regular patterns always keep one, but a layer of which nothing was to be left is a mistake under
+    every pattern.
+    """
+    positions = shape[0] * shape[1]
+    return round(sparsity * positions) < positions
+
+
+def refuse_emptied(layers: Sequence[tuple[str, tuple[int, int], float]]) -> None:
+    """Raise if there are layers (name, shape, sparsity) that would keep no position.
+
+    Raises:
+        NothingKeptError: naming all of them.
+    """
+    if layers:
+        named = ", ".join(f"{name} ({shape[0]}x{shape[1]})" for name, shape, _ in layers)
+        lowest = min(sparsity for *_, sparsity in layers)
+        raise NothingKeptError(
+            f"sparsity {lowest:g} keeps no position of: {named}; lower it or skip these layers"
+        )
 
 
 def check_sparsity(sparsity: float) -> None:

@@ -14,12 +14,12 @@ from activsparse.masks import (
     FloatMap,
     Mask,
     allocate,
-    make_mask,
     propagate,
     random_score,
     select,
 )
 from activsparse.masks.lattice import MAX_PERIOD
+from activsparse.masks.pattern import keeps_a_position, refuse_emptied
 from activsparse.train.layers import ConvLayer
 from activsparse.train.names import suggest
 
@@ -111,16 +111,14 @@ class MaskMaker:
         self.share_in_block = share_in_block
 
     def check(self, sparsities: Sequence[float]) -> None:
-        """Raise an ActivsparseError naming the layer that `sparsities` leave without positions."""
-        for layer, sparsity in zip(self.layers, sparsities, strict=True):
-            shape = layer.shape
-            score = np.zeros(shape.output, dtype=np.float32)
-            try:
-                make_mask(
-                    self.pattern, shape.output, sparsity, score=score, block=self.block, conv=shape
-                )
-            except ActivsparseError as error:
-                raise ActivsparseError(f"layer {layer.name}: {error}") from error
+        """Raise an ActivsparseError naming the layers that `sparsities` leave without positions."""
+        refuse_emptied(
+            [
+                (layer.name, layer.shape.output, sparsity)
+                for layer, sparsity in zip(self.layers, sparsities, strict=True)
+                if not self._keeps_something(layer.shape.output, sparsity)
+            ]
+        )
 
     def masks(
         self,
@@ -162,6 +160,14 @@ class MaskMaker:
             mask = made[size, sparsity] = select(own, sparsity, self.block)
             masks.append(mask)
         return masks
+
+    def _keeps_something(self, size: tuple[int, int], sparsity: float) -> bool:
+        if self.pattern != "random":
+            return keeps_a_position(size, sparsity)
+        # The worst case: the last square to go is one of the largest.
+        score = np.zeros(size, dtype=np.float32)
+        score[: self.block, : self.block] = 1
+        return bool(select(score, sparsity, self.block).any())
 
     def _shared(self, masks: Sequence[Mask], sparsities: Sequence[float]) -> list[Mask]:
         first: dict[tuple[int, tuple[int, int], float], Mask] = {}
