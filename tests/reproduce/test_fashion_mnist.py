@@ -44,7 +44,7 @@ def test_every_row_is_a_recipe(study):
 
 
 def test_rows_are_trained_once_and_reported(study, tmp_path, monkeypatch, capsys):
-    rows = ["input 20", "channels 0.16, best 0.3", "dense", "best 0.5, distilled"]
+    rows = ["input 20", "channels 0.16, best 0.3", "dense", "best 0.5, not distilled"]
     command = ["study", "--out", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
     monkeypatch.setattr(sys, "argv", [*command, "--seeds", "0", "--rows", *rows])
     assert study.main() == 0
