@@ -37,6 +37,9 @@ def lower(graph: Graph, supports: Supports) -> Program:
     return _Lowering(graph, supports).run()
 
 
+# `overwrite` (join_branches): both parts start at the first channel.
+_CONCATENATIONS = ("concat", "overwrite")
+
 # Image operators that views can stand in for, where a value does not lie as an image.
 _EITHER = ("activate", "add", "mul", "scale_shift", "softmax")
 
@@ -58,7 +61,7 @@ class _Lowering(ViewLowering):
                 self._view(node)
             elif node.op == "flatten":
                 self._flatten(node)
-            elif node.op == "concat" and self._has_parts(node):
+            elif node.op in _CONCATENATIONS and self._has_parts(node):
                 self._concat_in_place(node)
             elif node.op == "pad":
                 raise ActivsparseError(
@@ -114,17 +117,22 @@ class _Lowering(ViewLowering):
         """
         parts: dict[str, tuple[str, int]] = {}
         for node in reversed(self.graph.nodes):  # outer concatenations first
-            if node.op != "concat" or node.output in self.flattened:
+            if node.op not in _CONCATENATIONS or node.output in self.flattened:
                 continue
-            channels = [self.graph.shape(name)[1] for name in node.inputs]
-            if any(c % ALIGNMENT for c in channels[:-1]):
+            starts = self._starts(node)
+            if any(first % ALIGNMENT for first in starts):
                 continue
-            first = 0
-            for name, c in zip(node.inputs, channels, strict=True):
+            for name, first in zip(node.inputs, starts, strict=True):
                 if self._may_move(name, node) and name not in parts:
                     parts[name] = (node.output, first)
-                first += c
         return parts
+
+    def _starts(self, concat: Node) -> list[int]:
+        """The first channel of every part."""
+        if concat.op == "overwrite":
+            return [0, 0]
+        channels = [self.graph.shape(name)[1] for name in concat.inputs]
+        return [sum(channels[:i]) for i in range(len(channels))]
 
     def _may_move(self, value: str, concat: Node) -> bool:
         producer = self.graph.producer(value)
@@ -140,14 +148,12 @@ class _Lowering(ViewLowering):
 
     def _concat_in_place(self, node: Node) -> None:
         whole = self.place(node.output)
-        first = 0
-        for name in node.inputs:
+        for name, first in zip(node.inputs, self._starts(node), strict=True):
             c = self.graph.shape(name)[1]
             if self.parts.get(name) != (node.output, first):
                 part = self.add_tensor(self._channels(whole, first, c))
                 copy = Node("copy", f"{node.name}[{first}:{first + c}]", (name,), (node.output,))
                 self._step(copy, (self.image(name),), part)
-            first += c
 
     def _channels(self, whole: int, first: int, c: int) -> Tensor:
         """A view of some channels. Vector stores may fill its last cache line if it owns that."""

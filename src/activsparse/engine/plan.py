@@ -14,7 +14,7 @@ from activsparse.engine.graph import Graph, Node, Shape
 from activsparse.engine.load import load
 from activsparse.engine.lower import Program, lower
 from activsparse.engine.memory import Lifetime, assign_offsets
-from activsparse.engine.passes import fuse_inverted_residual, optimise
+from activsparse.engine.passes import fuse_inverted_residual, join_branches, optimise
 from activsparse.engine.report import NodeReport, report_of
 from activsparse.errors import ActivsparseError
 
@@ -92,7 +92,7 @@ def compile_graph(graph: Graph, isa: str, choose: Chooser = by_cost, fuse: bool 
         node.arrays["weight"].nbytes for node in graph.nodes if "weight" in node.arrays
     )
     if fuse:
-        graph = fuse_inverted_residual(graph)
+        graph = join_branches(fuse_inverted_residual(graph))
 
     def supports(
         node: Node, inputs: list[_native.TensorDesc], outputs: list[_native.TensorDesc]

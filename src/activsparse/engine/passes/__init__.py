@@ -15,13 +15,14 @@ from activsparse.engine.passes.fuse_inverted_residual import fuse_inverted_resid
 from activsparse.engine.passes.fuse_mask import fuse_mask
 from activsparse.engine.passes.fuse_residual import fuse_residual
 from activsparse.engine.passes.infer import infer
+from activsparse.engine.passes.join_branches import join_branches
 from activsparse.engine.passes.join_slices import join_slices
 from activsparse.engine.passes.match_activation import match_activation
 from activsparse.engine.passes.match_fill import match_fill
 from activsparse.engine.passes.resolve_reshapes import resolve_reshapes
 from activsparse.engine.passes.zero_positions import zero_positions
 
-__all__ = ["fuse_inverted_residual", "optimise"]
+__all__ = ["fuse_inverted_residual", "join_branches", "optimise"]
 
 
 def optimise(graph: Graph) -> Graph:
