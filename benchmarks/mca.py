@@ -36,9 +36,9 @@ SOURCE = """
 namespace activsparse {
 #define GEMM(R, N, gather) template void gemm_tile<VecNeon, R, N, gather>(const GemmArgs&);
 #define ROWS(R, N) template void winograd_rows<VecNeon, R, N>(const float*, int64_t, int, \\
-  const float*, float*, int64_t, const float*, int64_t);
-#define INPUT(F) template void winograd_input_vectors<VecNeon, F, F>(const float*, int64_t, \\
-  int64_t, int, float*, int64_t);
+  const float*, float*, int64_t, const float*, int64_t, bool);
+#define INPUT(F) template void winograd_input_vectors<VecNeon, WinogradTile<F, F>>( \\
+  const float*, int64_t, int64_t, int, float*, int64_t);
 GEMM(6, 4, false) GEMM(8, 3, false) GEMM(12, 2, false) GEMM(16, 1, false)
 GEMM(6, 4, true) GEMM(8, 3, true)
 ROWS(6, 4) ROWS(9, 3) ROWS(14, 2) ROWS(14, 1)
@@ -47,7 +47,8 @@ template <class F>
 void output_loop(const float* m, int64_t stride, const WinogradTarget& t, VecNeon lo, VecNeon hi,
                  float* const* y) {
   for (int c = 0; c < t.channels; c += VecNeon::kWidth)
-    winograd_output_vector<VecNeon, F, F>(m + c, stride, t, c, VecNeon::load(t.bias + c),
+    winograd_output_vector<VecNeon, WinogradTile<F, F>>(
+      m + c, stride, t, c, VecNeon::load(t.bias + c),
       [&](int i, int j, VecNeon v) __attribute__((always_inline)) {
         min(hi, max(lo, v)).store(y[i * F::kOut + j] + c);
       });

@@ -17,6 +17,8 @@
 //   m   [tile][k][vecs * width], one block of output channels at a time
 // Padded channels of v (up to the next whole vector) are written as zeros and never read by the
 // product. Elements of a short tile whose points it does not use are neither written nor read.
+//
+// On a chequerboard half of the elements are enough: winograd_chequered.h.
 #pragma once
 #include <cstdint>
 
@@ -36,7 +38,7 @@ constexpr int winograd_short(int out) { return out == 6 ? 4 : out / 2; }
 struct WinogradSource {
   const float* x;
   int32_t h, w, channels;
-  int64_t stride;  // floats between neighbouring pixels
+  int64_t row, stride;  // floats between rows, which may run upwards, and between pixels
 };
 
 // Where one tile's results go. Pointers are at the tile's first pixel and the block's first
@@ -44,7 +46,7 @@ struct WinogradSource {
 // touched. Those of `fill` take activation(skipped + residual), without a residual just `skipped`.
 struct WinogradTarget {
   float* y;
-  int64_t row, stride;    // floats between rows and between pixels
+  int64_t row, stride;    // floats between rows, which may run upwards, and between pixels
   const float* residual;  // nullptr: none
   int64_t residual_row, residual_stride;
   const float* bias;

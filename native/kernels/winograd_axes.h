@@ -5,6 +5,12 @@
 // `output` multiply one line of vectors by B^T and A^T. `input_rows` and `output_rows` do so with N
 // columns at once: load(i, j) gives an element, emit(i, row) takes row i of the result. They go
 // through the rows in an order that keeps few vectors alive.
+//
+// Axes whose points are 0, infinity and kPairs pairs +-s are *symmetric*: inputs of even index give
+// both points of a pair the same, those of odd index give them opposite values; the point 0 sees
+// even inputs only, infinity odd ones. `even_inputs` and `odd_inputs` are these halves of B^T: of
+// each pair's +s, last of 0 (infinity). Likewise `even_outputs` and `odd_outputs`: the outputs of
+// even (odd) index, from the sums (differences) of pairs and, last, from 0 (infinity).
 #pragma once
 
 namespace activsparse {
@@ -36,6 +42,22 @@ struct WinogradColumns {
   }
 };
 
+// `input` of a symmetric axis from its halves.
+template <class Axis, class V>
+void join_halves(const V (&d)[Axis::kIn], V (&t)[Axis::kIn]) {
+  constexpr int kPairs = Axis::kPairs;
+  V even[kPairs + 1], odd[kPairs + 1], even_part[kPairs + 1], odd_part[kPairs + 1];
+  for (int i = 0; i <= kPairs; ++i) even[i] = d[2 * i], odd[i] = d[2 * i + 1];
+  Axis::even_inputs(even, even_part);
+  Axis::odd_inputs(odd, odd_part);
+  t[0] = even_part[kPairs];
+  for (int i = 0; i < kPairs; ++i) {
+    t[1 + 2 * i] = even_part[i] + odd_part[i];
+    t[2 + 2 * i] = even_part[i] - odd_part[i];
+  }
+  t[Axis::kIn - 1] = odd_part[kPairs];
+}
+
 // Points 0, +-a, +-b, infinity. All constants are exact in fp32.
 struct Winograd4Points {
   static constexpr float kA = 0.625f, kB = 1.5f;
@@ -66,6 +88,14 @@ struct WinogradFourOutputs : Points {
     y3 = fma(V::set1(kA * kA2), q, fma(V::set1(kB * kB2), t, m5));
   }
   template <class V>
+  static void even_outputs(const V (&m)[3], V (&y)[2]) {
+    even(m[2], m[0], m[1], y[0], y[1]);
+  }
+  template <class V>
+  static void odd_outputs(const V (&m)[3], V (&y)[2]) {
+    odd(m[0], m[1], m[2], y[0], y[1]);
+  }
+  template <class V>
   static void output(const V (&m)[6], V (&y)[4]) {
     even(m[0], m[1] + m[2], m[3] + m[4], y[0], y[2]);
     odd(m[1] - m[2], m[3] - m[4], m[5], y[1], y[3]);
@@ -85,13 +115,21 @@ struct WinogradFourOutputs : Points {
 };
 
 struct WinogradFull4 : WinogradFourOutputs<Winograd4Points> {
-  static constexpr int kOut = 4, kIn = 6, kStride = 1, kTile = 4, kFamily = 6;
+  static constexpr int kOut = 4, kIn = 6, kStride = 1, kTile = 4, kFamily = 6, kPairs = 2;
   static constexpr int kPoints[6] = {0, 1, 2, 3, 4, 5};
 
   // The rows of the points +-s, q being the other pair's square: (d4 - q d2) +- s (d3 - q d1).
   template <class V>
+  static V even_half(float q, V d2, V d4) {
+    return fma(V::set1(-q), d2, d4);
+  }
+  template <class V>
+  static V odd_half(float s, float q, V d1, V d3) {
+    return fma(V::set1(-q * s), d1, V::set1(s) * d3);
+  }
+  template <class V>
   static void pair(float s, float q, V d1, V d2, V d3, V d4, V& plus, V& minus) {
-    const V even = fma(V::set1(-q), d2, d4), odd = fma(V::set1(-q * s), d1, V::set1(s) * d3);
+    const V even = even_half(q, d2, d4), odd = odd_half(s, q, d1, d3);
     plus = even + odd;
     minus = even - odd;
   }
@@ -101,11 +139,20 @@ struct WinogradFull4 : WinogradFourOutputs<Winograd4Points> {
     return fma(V::set1(kA2 * kB2), d0, fma(V::set1(-(kA2 + kB2)), d2, d4));
   }
   template <class V>
+  static void even_inputs(const V (&d)[3], V (&t)[3]) {
+    t[0] = even_half(kB2, d[1], d[2]);
+    t[1] = even_half(kA2, d[1], d[2]);
+    t[2] = end(d[0], d[1], d[2]);
+  }
+  template <class V>
+  static void odd_inputs(const V (&d)[3], V (&t)[3]) {
+    t[0] = odd_half(kA, kB2, d[0], d[1]);
+    t[1] = odd_half(kB, kA2, d[0], d[1]);
+    t[2] = end(d[0], d[1], d[2]);
+  }
+  template <class V>
   static void input(const V (&d)[6], V (&t)[6]) {
-    t[0] = end(d[0], d[2], d[4]);
-    pair(kA, kB2, d[1], d[2], d[3], d[4], t[1], t[2]);
-    pair(kB, kA2, d[1], d[2], d[3], d[4], t[3], t[4]);
-    t[5] = end(d[1], d[3], d[5]);
+    join_halves<WinogradFull4>(d, t);
   }
   template <class V, int N, class Load, class Emit>
   __attribute__((always_inline)) static void input_rows(const Load& d, const Emit& emit) {
@@ -129,17 +176,31 @@ struct WinogradFull4 : WinogradFourOutputs<Winograd4Points> {
 // the ratio of the two axes' weight scales: a^2 b^2 d0 - b^2 d2; (a^2 - b^2) (d2 +- a d1); d3 - a^2
 // d1.
 struct WinogradShort4 : Winograd4Points, WinogradColumns<WinogradShort4> {
-  static constexpr int kOut = 2, kIn = 4, kStride = 1, kTile = 4, kFamily = 6;
+  static constexpr int kOut = 2, kIn = 4, kStride = 1, kTile = 4, kFamily = 6, kPairs = 1;
   static constexpr int kPoints[4] = {0, 1, 2, 5};
+  static constexpr float kScale = kA2 - kB2;
 
   template <class V>
+  static void even_inputs(const V (&d)[2], V (&t)[2]) {
+    t[0] = V::set1(kScale) * d[1];
+    t[1] = fma(V::set1(kA2 * kB2), d[0], V::set1(-kB2) * d[1]);
+  }
+  template <class V>
+  static void odd_inputs(const V (&d)[2], V (&t)[2]) {
+    t[0] = V::set1(kScale * kA) * d[0];
+    t[1] = fma(V::set1(-kA2), d[0], d[1]);
+  }
+  template <class V>
   static void input(const V (&d)[4], V (&t)[4]) {
-    constexpr float scale = kA2 - kB2;
-    const V even = V::set1(scale) * d[2], odd = V::set1(scale * kA) * d[1];
-    t[0] = fma(V::set1(kA2 * kB2), d[0], V::set1(-kB2) * d[2]);
-    t[1] = even + odd;
-    t[2] = even - odd;
-    t[3] = fma(V::set1(-kA2), d[1], d[3]);
+    join_halves<WinogradShort4>(d, t);
+  }
+  template <class V>
+  static void even_outputs(const V (&m)[2], V (&y)[1]) {
+    y[0] = m[1] + m[0];
+  }
+  template <class V>
+  static void odd_outputs(const V (&m)[2], V (&y)[1]) {
+    y[0] = fma(V::set1(kA), m[0], m[1]);
   }
   template <class V>
   static void output(const V (&m)[4], V (&y)[2]) {
@@ -185,28 +246,47 @@ struct WinogradShort2 : WinogradColumns<WinogradShort2> {
 };
 
 struct WinogradFull6 {
-  static constexpr int kOut = 6, kIn = 8, kStride = 1, kTile = 6, kFamily = 8;
+  static constexpr int kOut = 6, kIn = 8, kStride = 1, kTile = 6, kFamily = 8, kPairs = 3;
   static constexpr int kPoints[8] = {0, 1, 2, 3, 4, 5, 6, 7};
 
   // The rows of the points +-s, p and q being the sum and the product of the other pairs' squares:
   // (d6 - p d4 + q d2) +- s (d5 - p d3 + q d1). Here s = 1/2, 2 or 1 and q = 1 / s^2.
   template <class V>
+  static V even_half(V d2, V d4, V d6) {
+    return fma(V::set1(4.0f), d2, fma(V::set1(-5.0f), d4, d6));
+  }
+  template <class V>
+  static V odd_half(V d1, V d3, V d5) {
+    return fma(V::set1(2.0f), d1, fma(V::set1(-2.5f), d3, V::set1(0.5f) * d5));
+  }
+  template <class V>
+  static V even_two(V d2, V d4, V d6) {
+    return fma(V::set1(0.25f), d2, fma(V::set1(-1.25f), d4, d6));
+  }
+  template <class V>
+  static V odd_two(V d1, V d3, V d5) {
+    return fma(V::set1(2.0f), d5, fma(V::set1(-2.5f), d3, V::set1(0.5f) * d1));
+  }
+  // d2 - 4.25 d4 + d6, or the odd inputs.
+  template <class V>
+  static V one(V first, V second, V third) {
+    return fma(V::set1(-4.25f), second, first + third);
+  }
+  template <class V>
   static void pair_half(V d1, V d2, V d3, V d4, V d5, V d6, V& plus, V& minus) {
-    const V even = fma(V::set1(4.0f), d2, fma(V::set1(-5.0f), d4, d6));
-    const V odd = fma(V::set1(2.0f), d1, fma(V::set1(-2.5f), d3, V::set1(0.5f) * d5));
+    const V even = even_half(d2, d4, d6), odd = odd_half(d1, d3, d5);
     plus = even + odd;
     minus = even - odd;
   }
   template <class V>
   static void pair_two(V d1, V d2, V d3, V d4, V d5, V d6, V& plus, V& minus) {
-    const V even = fma(V::set1(0.25f), d2, fma(V::set1(-1.25f), d4, d6));
-    const V odd = fma(V::set1(2.0f), d5, fma(V::set1(-2.5f), d3, V::set1(0.5f) * d1));
+    const V even = even_two(d2, d4, d6), odd = odd_two(d1, d3, d5);
     plus = even + odd;
     minus = even - odd;
   }
   template <class V>
   static void pair_one(V d1, V d2, V d3, V d4, V d5, V d6, V& plus, V& minus) {
-    const V even = fma(V::set1(-4.25f), d4, d2 + d6), odd = fma(V::set1(-4.25f), d3, d1 + d5);
+    const V even = one(d2, d4, d6), odd = one(d1, d3, d5);
     plus = even + odd;
     minus = even - odd;
   }
@@ -216,12 +296,22 @@ struct WinogradFull6 {
     return fma(V::set1(5.25f), d2 - d4, d6 - d0);
   }
   template <class V>
+  static void even_inputs(const V (&d)[4], V (&t)[4]) {
+    t[0] = even_half(d[1], d[2], d[3]);
+    t[1] = even_two(d[1], d[2], d[3]);
+    t[2] = one(d[1], d[2], d[3]);
+    t[3] = end(d[0], d[1], d[2], d[3]);
+  }
+  template <class V>
+  static void odd_inputs(const V (&d)[4], V (&t)[4]) {
+    t[0] = odd_half(d[0], d[1], d[2]);
+    t[1] = odd_two(d[0], d[1], d[2]);
+    t[2] = one(d[0], d[1], d[2]);
+    t[3] = end(d[0], d[1], d[2], d[3]);
+  }
+  template <class V>
   static void input(const V (&d)[8], V (&t)[8]) {
-    t[0] = end(d[0], d[2], d[4], d[6]);
-    pair_half(d[1], d[2], d[3], d[4], d[5], d[6], t[1], t[2]);
-    pair_two(d[1], d[2], d[3], d[4], d[5], d[6], t[3], t[4]);
-    pair_one(d[1], d[2], d[3], d[4], d[5], d[6], t[5], t[6]);
-    t[7] = end(d[1], d[3], d[5], d[7]);
+    join_halves<WinogradFull6>(d, t);
   }
   template <class V, int N, class Load, class Emit>
   __attribute__((always_inline)) static void input_rows(const Load& d, const Emit& emit) {
@@ -258,6 +348,14 @@ struct WinogradFull6 {
     y5 = fma(V::set1(0.03125f), q1, fma(V::set1(32.0f), q2, q3 + m7));
   }
   template <class V>
+  static void even_outputs(const V (&m)[4], V (&y)[3]) {
+    even(m[3], m[0], m[1], m[2], y[0], y[1], y[2]);
+  }
+  template <class V>
+  static void odd_outputs(const V (&m)[4], V (&y)[3]) {
+    odd(m[0], m[1], m[2], m[3], y[0], y[1], y[2]);
+  }
+  template <class V>
   static void output(const V (&m)[8], V (&y)[6]) {
     even(m[0], m[1] + m[2], m[3] + m[4], m[5] + m[6], y[0], y[2], y[4]);
     odd(m[1] - m[2], m[3] - m[4], m[5] - m[6], m[7], y[1], y[3], y[5]);
@@ -283,21 +381,24 @@ struct WinogradFull6 {
 // Four outputs at the points 0, +-a, +-b, infinity of the full axis. The rows of B^T of a point p
 // are those of F(4, 3) times p^2 - c^2.
 struct WinogradShort6 : WinogradFourOutputs<Winograd6Points> {
-  static constexpr int kOut = 4, kIn = 6, kStride = 1, kTile = 6, kFamily = 8;
+  static constexpr int kOut = 4, kIn = 6, kStride = 1, kTile = 6, kFamily = 8, kPairs = 2;
   static constexpr int kPoints[6] = {0, 1, 2, 3, 4, 7};
 
   template <class V>
+  static void even_inputs(const V (&d)[3], V (&t)[3]) {
+    t[0] = fma(V::set1(3.0f), d[1], V::set1(-0.75f) * d[2]);
+    t[1] = fma(V::set1(-0.75f), d[1], V::set1(3.0f) * d[2]);
+    t[2] = fma(V::set1(4.25f), d[1], V::zero() - (d[0] + d[2]));
+  }
+  template <class V>
+  static void odd_inputs(const V (&d)[3], V (&t)[3]) {
+    t[0] = fma(V::set1(1.5f), d[0], V::set1(-0.375f) * d[1]);
+    t[1] = fma(V::set1(-1.5f), d[0], V::set1(6.0f) * d[1]);
+    t[2] = fma(V::set1(-4.25f), d[1], d[0] + d[2]);
+  }
+  template <class V>
   static void input(const V (&d)[6], V (&t)[6]) {
-    const V even_a = fma(V::set1(3.0f), d[2], V::set1(-0.75f) * d[4]);
-    const V odd_a = fma(V::set1(1.5f), d[1], V::set1(-0.375f) * d[3]);
-    const V even_b = fma(V::set1(-0.75f), d[2], V::set1(3.0f) * d[4]);
-    const V odd_b = fma(V::set1(-1.5f), d[1], V::set1(6.0f) * d[3]);
-    t[0] = fma(V::set1(4.25f), d[2], V::zero() - (d[0] + d[4]));
-    t[1] = even_a + odd_a;
-    t[2] = even_a - odd_a;
-    t[3] = even_b + odd_b;
-    t[4] = even_b - odd_b;
-    t[5] = fma(V::set1(-4.25f), d[3], d[1] + d[5]);
+    join_halves<WinogradShort6>(d, t);
   }
   template <class V, int N, class Load, class Emit>
   __attribute__((always_inline)) static void input_rows(const Load& d, const Emit& emit) {

@@ -85,7 +85,7 @@ struct WinogradRowsTable {
   }
 };
 
-// Shapes of tiles that have an element: the short ones only if its point is theirs.
+// Whether a short axis has a point of the full one.
 template <class W>
 constexpr bool winograd_short_point(int point) {
   for (int used : W::Short::kPoints)
@@ -93,31 +93,37 @@ constexpr bool winograd_short_point(int point) {
   return false;
 }
 
-template <class V, class W>
+// The elements of a tile, and which of them short tiles have: those of points that are theirs.
+template <class W>
+struct WinogradElements {
+  static constexpr int kPoints = W::Full::kIn, kCount = kPoints * kPoints;
+  static constexpr bool short_height(int k) { return winograd_short_point<W>(k / kPoints); }
+  static constexpr bool short_width(int k) { return winograd_short_point<W>(k % kPoints); }
+};
+
+template <class V, class Elements>
 void winograd_multiply(const float* v, int64_t v_stride, int64_t row_stride,
                        const int (&first)[kWinogradShapes + 1], int channels, const float* u,
                        int vecs, float* m) {
   static constexpr WinogradRowsTable<V> table;
-  constexpr int points = W::Full::kIn;
   const int64_t panel = int64_t{channels} * vecs * V::kWidth;
-  const int64_t m_stride = int64_t{points} * points * vecs * V::kWidth;
+  const int64_t m_stride = int64_t{Elements::kCount} * vecs * V::kWidth;
   const int max_rows = winograd_max_rows<V>(vecs);
   const bool near = panel * int64_t{sizeof(float)} <= kNearPanelBytes;
-  for (int i = 0; i < points; ++i)
-    for (int j = 0; j < points; ++j, v += v_stride, u += panel, m += vecs * V::kWidth) {
-      const bool short_i = winograd_short_point<W>(i), short_j = winograd_short_point<W>(j);
-      const int begin = first[short_j ? kShortWidth : kFull];
-      const int end = first[short_i ? short_j ? kWinogradShapes : kShortBoth : kShortHeight];
-      const int groups = (end - begin + max_rows - 1) / max_rows;
-      for (int g = 0, row = begin; g < groups; ++g) {
-        const int rows = (end - row) / (groups - g);
-        // The groups share the fetching of the next panel evenly.
-        const int64_t fetch = panel / channels / groups;
-        table.rows[vecs][rows](v + row * row_stride, row_stride, channels, u, m + row * m_stride,
-                               m_stride, u + panel + g * fetch * channels, fetch, near);
-        row += rows;
-      }
+  for (int k = 0; k < Elements::kCount; ++k, v += v_stride, u += panel, m += vecs * V::kWidth) {
+    const bool short_height = Elements::short_height(k), short_width = Elements::short_width(k);
+    const int begin = first[short_width ? kShortWidth : kFull];
+    const int end = first[short_height ? short_width ? kWinogradShapes : kShortBoth : kShortHeight];
+    const int groups = (end - begin + max_rows - 1) / max_rows;
+    for (int g = 0, row = begin; g < groups; ++g) {
+      const int rows = (end - row) / (groups - g);
+      // The groups share the fetching of the next panel evenly.
+      const int64_t fetch = panel / channels / groups;
+      table.rows[vecs][rows](v + row * row_stride, row_stride, channels, u, m + row * m_stride,
+                             m_stride, u + panel + g * fetch * channels, fetch, near);
+      row += rows;
     }
+  }
 }
 
 }  // namespace activsparse

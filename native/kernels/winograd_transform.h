@@ -1,9 +1,7 @@
 // The Winograd transforms, vectorised over channels; matrices and error bounds in docs/numerics.md.
 //
-// One struct per kind of axis: kOut outputs from kIn inputs, kPoints: the family's points it uses,
-// and the products by B^T and A^T as a function of one line of vectors (`input`, `output`) and of
-// whole columns (`input_rows`, `output_rows`), the latter in an order that keeps few intermediate
-// vectors alive.
+// `Tile` says how two axes (winograd_axes.h) make a tile: `inputs` and `outputs` are B^T d B and
+// A^T m A of one vector of channels, `reads` whether a pixel of the patch matters.
 #pragma once
 #include <cstdint>
 
@@ -16,40 +14,64 @@
 
 namespace activsparse {
 
+// Every pixel of the patch matters: element k is (row * X::kFamily + column) by points.
+template <class Y_, class X_>
+struct WinogradTile {
+  using Y = Y_;
+  using X = X_;
+  static constexpr bool reads(int, int) { return true; }
+  template <class V, class Load, class Emit>
+  __attribute__((always_inline)) static void inputs(const Load& load, const Emit& emit) {
+    Y::template input_rows<V, X::kIn>(
+        load, [&](int i, const V(&d)[X::kIn]) __attribute__((always_inline)) {
+          V t[X::kIn];
+          X::input(d, t);
+          for (int j = 0; j < X::kIn; ++j) emit(Y::kPoints[i] * X::kFamily + X::kPoints[j], t[j]);
+        });
+  }
+  template <class V, class Load, class Emit>
+  __attribute__((always_inline)) static void outputs(const Load& load, const Emit& emit) {
+    Y::template output_rows<V, X::kIn>(
+        [&](int i, int j) __attribute__((always_inline)) {
+          return load(Y::kPoints[i] * X::kFamily + X::kPoints[j]);
+        },
+        [&](int i, const V(&row)[X::kIn]) __attribute__((always_inline)) {
+          V y[X::kOut];
+          X::output(row, y);
+          for (int j = 0; j < X::kOut; ++j) emit(i, j, y[j]);
+        });
+  }
+};
+
 // B^T d B of `vectors` vectors of channels; pixel (i, j) of the patch is at x + i * row + j *
 // stride. What the tile to the right does not share is fetched meanwhile: rows of an image are too
 // far apart for the hardware to see a pattern. (The second-level cache has room for more requests
 // than the first.)
-template <class V, class Y, class X>
+template <class V, class Tile>
 __attribute__((noinline)) void winograd_input_vectors(const float* x, int64_t row, int64_t stride,
                                                       int vectors, float* v, int64_t v_stride) {
+  using X = typename Tile::X;
   for (; vectors > 0; --vectors, x += V::kWidth, v += V::kWidth) {
-    for (int i = 0; i < Y::kIn; ++i)
-      for (int j = 0; j < X::kOut * X::kStride; ++j)
-        __builtin_prefetch(x + i * row + (X::kIn + j) * stride, 0, 2);
-    Y::template input_rows<V, X::kIn>(
+    for (int i = 0; i < Tile::Y::kIn; ++i)
+      for (int j = X::kIn; j < X::kIn + X::kOut * X::kStride; ++j)
+        if (Tile::reads(i, j)) __builtin_prefetch(x + i * row + j * stride, 0, 2);
+    Tile::template inputs<V>(
         [=](int i, int j)
             __attribute__((always_inline)) { return V::load(x + i * row + j * stride); },
-        [=](int i, const V(&d)[X::kIn]) __attribute__((always_inline)) {
-          V t[X::kIn];
-          X::input(d, t);
-          for (int j = 0; j < X::kIn; ++j)
-            t[j].store(v + (Y::kPoints[i] * X::kFamily + X::kPoints[j]) * v_stride);
-        });
+        [=](int k, V value) __attribute__((always_inline)) { value.store(v + k * v_stride); });
   }
 }
 
-template <class V, class Y, class X>
+template <class V, class Tile>
 void winograd_transform_input(const WinogradSource& s, int top, int left, float* v,
                               int64_t v_stride) {
-  constexpr int h = Y::kIn, w = X::kIn, width = V::kWidth;
-  const int64_t row = s.w * s.stride;
-  const float* x = s.x + top * row + left * s.stride;
+  constexpr int h = Tile::Y::kIn, w = Tile::X::kIn, width = V::kWidth;
+  const float* x = s.x + top * s.row + left * s.stride;
   const int y0 = top < 0 ? -top : 0, y1 = top + h > s.h ? s.h - top : h;
   const int x0 = left < 0 ? -left : 0, x1 = left + w > s.w ? s.w - left : w;
   int c = 0;
   if (y0 == 0 && x0 == 0 && y1 == h && x1 == w) {
-    winograd_input_vectors<V, Y, X>(x, row, s.stride, s.channels / width, v, v_stride);
+    winograd_input_vectors<V, Tile>(x, s.row, s.stride, s.channels / width, v, v_stride);
     c = s.channels / width * width;
   }
   if (c >= s.channels) return;
@@ -61,11 +83,12 @@ void winograd_transform_input(const WinogradSource& s, int top, int left, float*
     const int lanes = s.channels - c;
     for (int i = y0; i < y1; ++i)
       for (int j = x0; j < x1; ++j) {
-        const float* from = x + i * row + j * s.stride + c;
+        if (!Tile::reads(i, j)) continue;
+        const float* from = x + i * s.row + j * s.stride + c;
         (lanes < width ? V::load_partial(from, lanes) : V::load(from))
             .store(patch + (i * w + j) * width);
       }
-    winograd_input_vectors<V, Y, X>(patch, w * width, width, 1, v + c, v_stride);
+    winograd_input_vectors<V, Tile>(patch, w * width, width, 1, v + c, v_stride);
   }
 }
 
@@ -125,32 +148,29 @@ __attribute__((noinline)) void winograd_finish(const float* sums, const Winograd
 }
 
 // One vector of channels: store(i, j, A^T m A + bias).
-template <class V, class Y, class X, class Store>
+template <class V, class Tile, class Store>
 __attribute__((always_inline)) inline void winograd_output_vector(const float* m, int64_t m_stride,
                                                                   const WinogradTarget& t, int c,
                                                                   V bias, const Store& store) {
+  using X = typename Tile::X;
   // The results of the tile to the right, and what is added, as in winograd_input_vectors.
-  for (int i = 0; i < Y::kOut; ++i)
+  for (int i = 0; i < Tile::Y::kOut; ++i)
     for (int j = 0; j < X::kOut; ++j) {
       __builtin_prefetch(t.y + i * t.row + (X::kOut + j) * t.stride + c, 0, 2);
       if (t.residual)
         __builtin_prefetch(t.residual + i * t.residual_row + (X::kOut + j) * t.residual_stride + c,
                            0, 2);
     }
-  Y::template output_rows<V, X::kIn>(
-      [&](int i, int j) __attribute__((always_inline)) {
-        return V::load(m + (Y::kPoints[i] * X::kFamily + X::kPoints[j]) * m_stride);
-      },
-      [&](int i, const V(&row)[X::kIn]) __attribute__((always_inline)) {
-        V y[X::kOut];
-        X::output(row, y);
-        for (int j = 0; j < X::kOut; ++j) store(i, j, y[j] + bias);
-      });
+  Tile::template outputs<V>(
+      [&](int k) __attribute__((always_inline)) { return V::load(m + k * m_stride); },
+      [&](int i, int j, V value) __attribute__((always_inline)) { store(i, j, value + bias); });
 }
 
-template <class V, class Y, class X>
+template <class V, class Tile>
 void winograd_transform_output(const float* m, int vecs, const WinogradTarget& t,
                                const Epilogue& epilogue) {
+  using Y = typename Tile::Y;
+  using X = typename Tile::X;
   const int64_t m_stride = int64_t{vecs} * V::kWidth;
   int c = 0;
   if (epilogue.activation <= Activation::kClip) {
@@ -168,19 +188,19 @@ void winograd_transform_output(const float* m, int vecs, const WinogradTarget& t
     for (; c + V::kWidth <= t.channels; c += V::kWidth) {
       const V bias = V::load(t.bias + c);
       if constexpr (kCompact)
-        winograd_output_vector<V, Y, X>(m + c, m_stride, t, c, bias,
+        winograd_output_vector<V, Tile>(m + c, m_stride, t, c, bias,
                                         [&](int i, int j, V value) __attribute__((always_inline)) {
                                           if (t.residual)
                                             value = value + V::load(residual[i][j] + c);
                                           min(hi, max(lo, value)).store(y[i][j] + c);
                                         });
       else if (t.residual)
-        winograd_output_vector<V, Y, X>(
+        winograd_output_vector<V, Tile>(
             m + c, m_stride, t, c, bias, [&](int i, int j, V value) __attribute__((always_inline)) {
               min(hi, max(lo, value + V::load(residual[i][j] + c))).store(y[i][j] + c);
             });
       else
-        winograd_output_vector<V, Y, X>(m + c, m_stride, t, c, bias,
+        winograd_output_vector<V, Tile>(m + c, m_stride, t, c, bias,
                                         [&](int i, int j, V value) __attribute__((always_inline)) {
                                           min(hi, max(lo, value)).store(y[i][j] + c);
                                         });
@@ -189,7 +209,7 @@ void winograd_transform_output(const float* m, int vecs, const WinogradTarget& t
   for (; c < t.channels; c += V::kWidth) {
     alignas(64) float sums[X::kTile * X::kTile * V::kWidth];
     const int lanes = t.channels - c < V::kWidth ? t.channels - c : V::kWidth;
-    winograd_output_vector<V, Y, X>(m + c, m_stride, t, c, V::load_partial(t.bias + c, lanes),
+    winograd_output_vector<V, Tile>(m + c, m_stride, t, c, V::load_partial(t.bias + c, lanes),
                                     [&](int i, int j, V value) __attribute__((always_inline)) {
                                       value.store(sums + (i * X::kTile + j) * V::kWidth);
                                     });

@@ -1,6 +1,11 @@
-// Winograd convolutions over kept tiles: conv/winograd6, conv/winograd4 and conv/winograd2, and
-// with stride 2 conv/winograd4_s2 and conv/winograd2_s2. The maths and layouts of the inner loops
+// Winograd convolutions over kept tiles: conv/winograd6, conv/winograd4 and conv/winograd2, with
+// stride 2 conv/winograd4_s2 and conv/winograd2_s2, and on a chequerboard
+// conv/winograd6_chequered and conv/winograd4_chequered. The maths and layouts of the inner loops
 // are in kernels/winograd.h, their error bounds in docs/numerics.md.
+//
+// On a chequerboard all tiles start where y + x is even, and i + j even must be the colour of the
+// live inputs in every patch. Of the other colour, tiles are *flipped*: their rows are read and
+// written from the lowest up, with the kernel upside down.
 //
 // All tiles of the batch are numbered through, sorted by shape (tile / images in the cover, tile %
 // images the image). A small layer ("shared") transforms every tile first and then multiplies
@@ -10,10 +15,12 @@
 #include <algorithm>
 
 #include "kernels/kernels.h"
+#include "kernels/vector_sizes.h"
 #include "operators/conv_params.h"
 #include "operators/skipped_fill.h"
 #include "operators/source_fill.h"
 #include "operators/tile_cover.h"
+#include "operators/winograd_target.h"
 #include "operators/winograd_weights.h"
 
 namespace activsparse {
@@ -39,6 +46,7 @@ struct Header {
   int32_t block_tiles;  // tiles that are multiplied together
   int32_t shared;
   int32_t blocks;  // of output channels
+  int32_t flipped;
   uint64_t weights, bias, tiles;
   SkippedFillHeader skipped;
   SourceFillHeader source;
@@ -51,23 +59,29 @@ int shape_of(const CoverTile& tile) {
   return tile.short_width ? kShortWidth : kFull;
 }
 
-template <int kOut, int kStride>
+template <int kOut, int kStride, bool kChequered>
 const WinogradKernels& winograd_of(const Kernels& table) {
+  if (kChequered) return kOut == 6 ? table.winograd6_chequered_f32 : table.winograd4_chequered_f32;
   if (kStride == 2) return kOut == 4 ? table.winograd4_s2_f32 : table.winograd2_s2_f32;
   return kOut == 6 ? table.winograd6_f32 : kOut == 4 ? table.winograd4_f32 : table.winograd2_f32;
 }
 
-template <int kOut, int kStride>
+// Outputs of a tile along the vertical axis.
+int height_of(const CoverTile& tile, int size) {
+  return tile.short_height ? winograd_short(size) : size;
+}
+
+template <int kOut, int kStride, bool kChequered>
 class ConvWinograd : public Operator {
   static constexpr int kFull = winograd_points(kOut, kStride);
   static constexpr int kShort = winograd_points(winograd_short(kOut), kStride);
-  static constexpr int kElements = kFull * kFull;
+  static constexpr int kElements = WinogradForm{kOut, kStride, kChequered}.elements();
 
  public:
   ConvWinograd(const BlobView& blob, Isa isa)
       : h_(blob.header<Header>()),
         table_(kernels_for(isa)),
-        kernels_(winograd_of<kOut, kStride>(table_)),
+        kernels_(winograd_of<kOut, kStride, kChequered>(table_)),
         skipped_(blob, h_.skipped, h_.params, table_),
         source_(blob, h_.source, h_.params.output) {
     const ConvParams& p = h_.params;
@@ -100,7 +114,8 @@ class ConvWinograd : public Operator {
   }
   std::string kernel() const override {
     return std::string(table_.isa) + " F(" + std::to_string(kOut) + "x" + std::to_string(kOut) +
-           ",3x3" + (kStride == 2 ? "/2" : "") + ") x" + std::to_string(max_vecs_ * table_.width);
+           ",3x3" + (kStride == 2 ? "/2" : "") + (kChequered ? ")/chequered x" : ") x") +
+           std::to_string(max_vecs_ * table_.width);
   }
   double macs() const override {
     const double channels = static_cast<double>(h_.params.input.c) * h_.params.output.c;
@@ -109,7 +124,7 @@ class ConvWinograd : public Operator {
     double sum = 0;
     for (int s = 0; s < kWinogradShapes; ++s)
       sum += (first_[s + 1] - first_[s]) * channels * products[s];
-    return sum;
+    return kChequered ? sum / 2 : sum;
   }
   std::size_t index_bytes() const override {
     return h_.image_tiles * sizeof(CoverTile) + skipped_.bytes() + source_.bytes();
@@ -163,23 +178,37 @@ class ConvWinograd : public Operator {
     for (int i = 0; i < h_.image_tiles && good; ++i) {
       const CoverTile& t = tiles_[i];
       good = t.y >= 0 && t.x >= 0 && (i == 0 || shape_of(tiles_[i - 1]) <= shape_of(t));
+      if (kChequered) good = good && (t.y + t.x) % 2 == 0;
       for (int bit = 0; bit < kOut * kOut; ++bit)
-        if ((t.keep | t.fill) >> bit & 1)
-          good = good && t.y + bit / kOut < p.output.h && t.x + bit % kOut < p.output.w;
+        if ((t.keep | t.fill) >> bit & 1) {
+          const int y = h_.flipped ? first_row(t) - bit / kOut : t.y + bit / kOut;
+          good = good && y >= 0 && y < p.output.h && t.x + bit % kOut < p.output.w;
+        }
     }
     if (!good) throw Error("the packed convolution is damaged; compile the model again");
+  }
+
+  // The image's row that is row 0 of a tile.
+  int first_row(const CoverTile& tile) const {
+    return h_.flipped ? tile.y + height_of(tile, kOut) - 1 : tile.y;
   }
 
   void transform_input(const RunArgs& args, int64_t begin, int64_t end, float* v,
                        int64_t v_stride) const {
     const ConvParams& p = h_.params;
-    WinogradSource source{nullptr, p.input.h, p.input.w, p.input.c, p.input.stride};
-    const int64_t image_floats = int64_t{p.input.h} * p.input.w * p.input.stride;
+    const int64_t row = int64_t{p.input.w} * p.input.stride, image_floats = p.input.h * row;
+    WinogradSource source{nullptr,       p.input.h, p.input.w, p.input.c, h_.flipped ? -row : row,
+                          p.input.stride};
     for (int64_t i = begin; i < end; ++i, v += row_stride_) {
       const CoverTile& tile = tiles_[i / p.input.n];
       source.x = args.inputs[0] + i % p.input.n * image_floats;
-      kernels_.transform_input[shape_of(tile)](source, tile.y * kStride - p.pad_top,
-                                               tile.x * kStride - p.pad_left, v, v_stride);
+      int top = tile.y * kStride - p.pad_top;
+      if (h_.flipped) {
+        source.x += image_floats - row;
+        top = p.input.h - (top + winograd_points(height_of(tile, kOut), kStride));
+      }
+      kernels_.transform_input[shape_of(tile)](source, top, tile.x * kStride - p.pad_left, v,
+                                               v_stride);
     }
   }
 
@@ -200,24 +229,12 @@ class ConvWinograd : public Operator {
     kernels_.multiply(v + (begin - origin) * row_stride_, v_stride, row_stride_, shapes, p.input.c,
                       weights_ + int64_t{first} * kElements * p.input.c, vecs, m);
 
-    const int64_t positions = int64_t{p.output.h} * p.output.w;
-    WinogradTarget target{};
-    target.row = int64_t{p.output.w} * p.output.stride;
-    target.stride = p.output.stride;
-    target.residual_row = int64_t{p.output.w} * p.residual.stride;
-    target.residual_stride = p.residual.stride;
-    target.bias = bias_ + first;
-    target.channels = std::min(vecs * width, p.output.c - first);
-    target.padded = p.output.padded;
-    target.skipped = skipped_.value() + first;
+    WinogradTargets targets(args, p, first, vecs * width, bias_, skipped_.value());
+    if (h_.flipped) targets.flip();
     for (int64_t i = begin; i < end; ++i, m += int64_t{kElements} * vecs * width) {
       const CoverTile& tile = tiles_[i / p.output.n];
-      const int64_t pixel = i % p.output.n * positions + int64_t{tile.y} * p.output.w + tile.x;
-      target.y = args.outputs[0] + pixel * p.output.stride + first;
-      target.keep = tile.keep;
-      target.fill = tile.fill;
-      if (p.has_residual) target.residual = args.inputs[1] + pixel * p.residual.stride + first;
-      kernels_.transform_output[shape_of(tile)](m, vecs, target, p.epilogue);
+      kernels_.transform_output[shape_of(tile)](
+          m, vecs, targets.at(i % p.output.n, first_row(tile), tile), p.epilogue);
     }
   }
 
@@ -247,30 +264,84 @@ std::string unsupported(const OpSpec& spec, Isa) {
   return "";
 }
 
-template <int kOut, int kStride>
+const uint8_t* mask_of(const OpSpec& spec, const char* name) {
+  const ArrayView* view = spec.array(name);
+  return view ? static_cast<const uint8_t*>(view->data) : nullptr;
+}
+
+// Whether nothing but positions with (y + x + offset) even is set.
+bool on_colour(const uint8_t* mask, int h, int w, int offset) {
+  for (int y = 0; y < h; ++y)
+    for (int x = 0; x < w; ++x)
+      if (mask[int64_t{y} * w + x] && (y + x + offset) % 2 != 0) return false;
+  return true;
+}
+
+// Whether live inputs and kept outputs all have y + x + `colour` even, counted from the padding.
+bool chequered(const OpSpec& spec, int colour) {
+  const TensorDesc &in = spec.inputs[0], &out = spec.outputs[0];
+  const uint8_t *mask = mask_of(spec, "mask"), *input_mask = mask_of(spec, "input_mask");
+  const int pads = static_cast<int>(spec.int_or("pad_top", 0) + spec.int_or("pad_left", 0));
+  return mask && input_mask && on_colour(mask, out.h, out.w, colour) &&
+         on_colour(input_mask, in.h, in.w, colour + pads);
+}
+
+std::string unsupported_chequered(const OpSpec& spec, Isa isa) {
+  const std::string reason = unsupported<1>(spec, isa);
+  if (!reason.empty()) return reason;
+  if (kCompact) return "this small library has no tiles on chequerboards";
+  if (!chequered(spec, 0) && !chequered(spec, 1))
+    return "input and output are not masked by the same chequerboard";
+  return "";
+}
+
+// The tiles of the dense map, which start at even places, as far as they keep a position.
+std::vector<CoverTile> chequered_cover(const uint8_t* mask, int h, int w, int size, bool flipped) {
+  std::vector<CoverTile> tiles;
+  for (CoverTile tile : cover_with_tiles(nullptr, h, w, size, 1)) {
+    const uint64_t inside = tile.keep;
+    tile.keep = tile.fill = 0;
+    for (int bit = 0; bit < size * size; ++bit) {
+      if (!(inside >> bit & 1)) continue;
+      const int i = bit / size, j = bit % size;
+      const bool kept = mask[(int64_t{tile.y} + i) * w + tile.x + j];
+      const int row = flipped ? height_of(tile, size) - 1 - i : i;
+      (kept ? tile.keep : tile.fill) |= uint64_t{1} << (row * size + j);
+    }
+    if (tile.keep) tiles.push_back(tile);
+  }
+  return tiles;
+}
+
+template <int kOut, int kStride, bool kChequered>
 Blob pack(const OpSpec& spec, Isa isa) {
   const Kernels& table = kernels_for(isa);
-  const WinogradKernels& kernels = winograd_of<kOut, kStride>(table);
+  const WinogradKernels& kernels = winograd_of<kOut, kStride, kChequered>(table);
   Header h{};
   h.params = conv_params_of(spec);
+  h.flipped = kChequered && !chequered(spec, 0);
   const ConvParams& p = h.params;
-  const ArrayView* mask_view = spec.array("mask");
-  const auto* mask = mask_view ? static_cast<const uint8_t*>(mask_view->data) : nullptr;
-  std::vector<CoverTile> tiles = cover_with_tiles(mask, p.output.h, p.output.w, kOut, kStride);
+  const WinogradForm form{kOut, kStride, kChequered, h.flipped != 0};
+  const uint8_t* mask = mask_of(spec, "mask");
+  std::vector<CoverTile> tiles =
+      kChequered ? chequered_cover(mask, p.output.h, p.output.w, kOut, h.flipped)
+                 : cover_with_tiles(mask, p.output.h, p.output.w, kOut, kStride);
   std::vector<uint8_t> filled(int64_t{p.output.h} * p.output.w);
   for (CoverTile& tile : tiles) {
     if (spec.array("source") != nullptr) tile.fill = 0;
     for (int bit = 0; bit < kOut * kOut; ++bit)
-      if (tile.fill >> bit & 1)
-        filled[(tile.y + bit / kOut) * p.output.w + tile.x + bit % kOut] = 1;
+      if (tile.fill >> bit & 1) {
+        const int i = h.flipped ? height_of(tile, kOut) - 1 - bit / kOut : bit / kOut;
+        filled[(tile.y + i) * p.output.w + tile.x + bit % kOut] = 1;
+      }
   }
   h.image_tiles = static_cast<int32_t>(tiles.size());
   const int vectors = static_cast<int>(ceil_div(p.output.c, table.width));
   h.blocks = static_cast<int32_t>(ceil_div(vectors, kernels.max_vecs));
 
   const int64_t total = int64_t{p.output.n} * h.image_tiles;
-  constexpr int64_t points = winograd_points(kOut, kStride), elements = points * points;
-  const int64_t v_bytes = ConvWinograd<kOut, kStride>::v_bytes_per_tile(p.input.c);
+  const int64_t elements = form.elements();
+  const int64_t v_bytes = ConvWinograd<kOut, kStride, kChequered>::v_bytes_per_tile(p.input.c);
   const int64_t m_bytes = elements * ceil_div(vectors, h.blocks) * table.width * sizeof(float);
   const int64_t weight_bytes = elements * p.input.c * vectors * table.width * sizeof(float);
   h.shared = total * v_bytes <= std::max(kSharedBytes, weight_bytes / kSharedWeights);
@@ -283,11 +354,10 @@ Blob pack(const OpSpec& spec, Isa isa) {
 
   BlobWriter writer;
   writer.append<Header>(1);
-  h.weights = writer.append<float>(
-      winograd_weight_floats(p.output.c, p.input.c, kOut, kStride, table.width));
-  transform_winograd_weights(static_cast<const float*>(spec.array("weight")->data), p.output.c,
-                             p.input.c, kOut, kStride, table.width, h.blocks,
-                             writer.at<float>(h.weights));
+  h.weights =
+      writer.append<float>(winograd_weight_floats(p.output.c, p.input.c, form, table.width));
+  transform_winograd_weights(spec.float_array("weight"), p.output.c, p.input.c, form, table.width,
+                             h.blocks, writer.at<float>(h.weights));
   const float* bias = spec.float_array("bias");
   h.bias = bias ? writer.append(bias, p.output.c) : writer.append<float>(p.output.c);
   h.tiles = writer.append(tiles.data(), tiles.size());
@@ -298,21 +368,25 @@ Blob pack(const OpSpec& spec, Isa isa) {
   return writer.take();
 }
 
-template <int kOut, int kStride>
-std::unique_ptr<Operator> create(const BlobView& blob, Isa isa) {
-  return std::make_unique<ConvWinograd<kOut, kStride>>(blob, isa);
-}
-
-template <int kOut, int kStride>
+template <int kOut, int kStride, bool kChequered = false>
 OperatorType type(const char* algorithm) {
-  return {"conv", algorithm, unsupported<kStride>, pack<kOut, kStride>, create<kOut, kStride>};
+  return {"conv", algorithm, kChequered ? unsupported_chequered : unsupported<kStride>,
+          pack<kOut, kStride, kChequered>,
+          [](const BlobView& blob, Isa isa) -> std::unique_ptr<Operator> {
+            return std::make_unique<ConvWinograd<kOut, kStride, kChequered>>(blob, isa);
+          }};
 }
 
 }  // namespace
 
 std::vector<OperatorType> conv_winograd_types() {
-  return {type<6, 1>("winograd6"), type<4, 1>("winograd4"), type<2, 1>("winograd2"),
-          type<4, 2>("winograd4_s2"), type<2, 2>("winograd2_s2")};
+  return {type<6, 1>("winograd6"),
+          type<4, 1>("winograd4"),
+          type<2, 1>("winograd2"),
+          type<4, 2>("winograd4_s2"),
+          type<2, 2>("winograd2_s2"),
+          type<6, 1, true>("winograd6_chequered"),
+          type<4, 1, true>("winograd4_chequered")};
 }
 
 }  // namespace activsparse

@@ -16,6 +16,7 @@
 #include "operators/source_fill.h"
 #include "operators/tile_cover.h"
 #include "operators/unfolded_rows.h"
+#include "operators/winograd_target.h"
 #include "operators/winograd_weights.h"
 
 namespace activsparse {
@@ -147,7 +148,8 @@ class ConvWinogradStem : public Operator {
 
   void run_band(const RunArgs& args, int image, int first, int last, float* window) const {
     float* v = window + kPoints * rows_.row_floats();
-    const WinogradSource source{window, kPoints, h_.params.output.w + kPoints - 1, rows_.stride(),
+    const int width = h_.params.output.w + kPoints - 1;
+    const WinogradSource source{window,        kPoints, width, rows_.stride(), rows_.row_floats(),
                                 rows_.stride()};
     const int groups = ceil_div(last - first, h_.block_tiles);
     for (int g = 0; g < groups; ++g) {
@@ -171,24 +173,10 @@ class ConvWinogradStem : public Operator {
     const int shapes[kWinogradShapes + 1] = {0, 0, count, count, count};
     kernels_.multiply(v, v_stride(), rows_.stride(), shapes, rows_.channels(),
                       weights_ + int64_t{first} * kElements * rows_.channels(), vecs, m);
-    WinogradTarget target{};
-    target.row = int64_t{p.output.w} * p.output.stride;
-    target.stride = p.output.stride;
-    target.residual_row = int64_t{p.output.w} * p.residual.stride;
-    target.residual_stride = p.residual.stride;
-    target.bias = bias_ + first;
-    target.channels = std::min(vecs * width, p.output.c - first);
-    target.padded = p.output.padded;
-    target.skipped = skipped_.value() + first;
-    for (int i = begin; i < end; ++i, m += int64_t{kElements} * vecs * width) {
-      const CoverTile& tile = tiles_[i];
-      const int64_t pixel = (int64_t{image} * p.output.h + tile.y) * p.output.w + tile.x;
-      target.y = args.outputs[0] + pixel * p.output.stride + first;
-      target.keep = tile.keep;
-      target.fill = tile.fill;
-      if (p.has_residual) target.residual = args.inputs[1] + pixel * p.residual.stride + first;
-      kernels_.transform_output[kFull](m, vecs, target, p.epilogue);
-    }
+    WinogradTargets targets(args, p, first, vecs * width, bias_, skipped_.value());
+    for (int i = begin; i < end; ++i, m += int64_t{kElements} * vecs * width)
+      kernels_.transform_output[kFull](m, vecs, targets.at(image, tiles_[i].y, tiles_[i]),
+                                       p.epilogue);
   }
 
   const Header& h_;

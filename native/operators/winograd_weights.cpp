@@ -1,8 +1,7 @@
 #include "operators/winograd_weights.h"
 
 #include <algorithm>
-
-#include "operators/tile_cover.h"
+#include <vector>
 
 namespace activsparse {
 namespace {
@@ -33,17 +32,39 @@ void transform_matrix(int out, int stride, double (*g)[3]) {
   }
   g[count][0] = g[count][1] = 0;
   g[count][2] = 1;
-  for (int i = count + 1; i < winograd_points(out, stride); ++i) {
+  for (int i = count + 1; i < (out - 1) * stride + 3; ++i) {
     g[i][0] = g[i][2] = 0;
     g[i][1] = 1;
   }
 }
 
+// An element of U that is kept: its place in G g G^T, and how many equal ones it stands for.
+struct Element {
+  int row, column;
+  double count;
+};
+
+std::vector<Element> elements_of(const WinogradForm& form) {
+  std::vector<Element> elements;
+  const int points = form.points(), pairs = points / 2 - 1;
+  if (!form.chequered) {
+    for (int k = 0; k < points * points; ++k) elements.push_back({k / points, k % points, 1});
+    return elements;
+  }
+  for (int k = 0; k < pairs * points; ++k)
+    elements.push_back({1 + 2 * (k / points), k % points, 2});
+  for (const int end : {0, points - 1}) {
+    for (int q = 0; q < pairs; ++q) elements.push_back({end, 1 + 2 * q, 2});
+    elements.push_back({end, end, 1});
+  }
+  return elements;
+}
+
 }  // namespace
 
-int64_t winograd_weight_floats(int outputs, int channels, int out, int stride, int width) {
-  const int64_t in = winograd_points(out, stride), vectors = (outputs + width - 1) / width;
-  return in * in * channels * vectors * width;
+int64_t winograd_weight_floats(int outputs, int channels, const WinogradForm& form, int width) {
+  const int64_t vectors = (outputs + width - 1) / width;
+  return int64_t{form.elements()} * channels * vectors * width;
 }
 
 void winograd8_matrix(int taps, double (*g)[4]) {
@@ -57,11 +78,12 @@ void winograd8_matrix(int taps, double (*g)[4]) {
   g[7][taps - 1] = 1;
 }
 
-void transform_winograd_weights(const float* weight, int outputs, int channels, int out, int stride,
-                                int width, int blocks, float* u) {
-  const int in = winograd_points(out, stride);
+void transform_winograd_weights(const float* weight, int outputs, int channels,
+                                const WinogradForm& form, int width, int blocks, float* u) {
+  const int in = form.points();
+  const std::vector<Element> elements = elements_of(form);
   double g[kMaxPoints][3];
-  transform_matrix(out, stride, g);
+  transform_matrix(form.out, form.stride, g);
 
   // Many output channels at once, which lie side by side in U: compilers make vectors of them.
   double taps[9][kLanes], columns[kMaxPoints][3][kLanes];
@@ -69,26 +91,31 @@ void transform_winograd_weights(const float* weight, int outputs, int channels, 
   for (int block = 0; block < blocks; ++block) {
     const int first = block_start(vectors, blocks, block) * width;
     const int lanes = block_start(vectors, blocks, block + 1) * width - first;
-    float* packed = u + int64_t{first} * in * in * channels;
+    float* packed = u + int64_t{first} * form.elements() * channels;
     for (int begin = 0; begin < std::min(lanes, outputs - first); begin += kLanes) {
       const int count = std::min({kLanes, lanes - begin, outputs - first - begin});
       for (int c = 0; c < channels; ++c) {
         for (int o = 0; o < count; ++o) {
           const float* w = weight + (int64_t{first + begin + o} * channels + c) * 9;
-          for (int t = 0; t < 9; ++t) taps[t][o] = w[t];
+          for (int t = 0; t < 9; ++t) {
+            const int from = form.flipped ? (2 - t / 3) * 3 + t % 3 : t;
+            taps[t][o] = form.chequered && t % 2 == 1 ? 0 : w[from];  // the others meet zeros
+          }
         }
         for (int i = 0; i < in; ++i)
           for (int j = 0; j < 3; ++j)
             for (int o = 0; o < count; ++o)
               columns[i][j][o] =
                   g[i][0] * taps[j][o] + g[i][1] * taps[3 + j][o] + g[i][2] * taps[6 + j][o];
-        for (int i = 0; i < in; ++i)
-          for (int j = 0; j < in; ++j) {
-            float* row = packed + (int64_t{i * in + j} * channels + c) * lanes + begin;
-            for (int o = 0; o < count; ++o)
-              row[o] = static_cast<float>(columns[i][0][o] * g[j][0] + columns[i][1][o] * g[j][1] +
-                                          columns[i][2][o] * g[j][2]);
-          }
+        for (std::size_t k = 0; k < elements.size(); ++k) {
+          const double (*column)[kLanes] = columns[elements[k].row];
+          double factors[3];
+          for (int t = 0; t < 3; ++t) factors[t] = elements[k].count * g[elements[k].column][t];
+          float* row = packed + (static_cast<int64_t>(k) * channels + c) * lanes + begin;
+          for (int o = 0; o < count; ++o)
+            row[o] = static_cast<float>(column[0][o] * factors[0] + column[1][o] * factors[1] +
+                                        column[2][o] * factors[2]);
+        }
       }
     }
   }

@@ -95,9 +95,8 @@ class Conv:
         added = np.abs(self.arrays["bias"])
         if self.residual:
             added = added + np.abs(self.inputs[1][..., : self.o])
-        bound = winograd_bound(
-            TILES[self.stride][algorithm], self.arrays["weight"], largest, self.stride
-        )
+        tile = int(algorithm.removeprefix("winograd")[0])
+        bound = winograd_bound(tile, self.arrays["weight"], largest, self.stride)
         # No activation here has a slope above 1.1; vectorised exponentials lose a few units.
         return 1.1 * (bound + gamma(3) * added) + gamma(16) * np.abs(expected) + 1e-30
 

@@ -29,6 +29,9 @@ _log = logging.getLogger(__name__)
 # Algorithms that read the graph's input as it comes.
 _READS_NCHW = ("stem", "winograd_stem", "strips")
 
+# Ends the names of algorithms for chequerboards; before it, that of their dense one.
+_CHEQUERED = "_chequered"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -184,12 +187,19 @@ def _pack(
 
 
 def _achieved(request: Request, algorithm: str, isa: str) -> float | None:
-    """Share of the algorithm's multiply-adds the mask saves, known zeros of the input apart."""
+    """Share of the algorithm's multiply-adds the mask saves, known zeros of the input apart.
+
+    Tiles on a chequerboard need the zeros, and are compared with the dense tiles of their size.
+    """
+    dense_algorithm = algorithm
+    masks: tuple[str, ...] = ("mask", "source")
+    if algorithm.endswith(_CHEQUERED):
+        dense_algorithm, masks = algorithm.removesuffix(_CHEQUERED), (*masks, "input_mask")
     counts = []
-    for keep in (("mask", "source"), ()):
+    for name, keep in ((algorithm, masks), (dense_algorithm, ())):
         spec = request.slim(keep).spec()
-        if dict(spec.algorithms(isa))[algorithm]:
+        if dict(spec.algorithms(isa))[name]:
             return None
-        counts.append(float(_native.pack(spec, algorithm, isa).macs))
+        counts.append(float(_native.pack(spec, name, isa).macs))
     masked, dense = counts
     return 1.0 - masked / dense if dense else None
