@@ -102,11 +102,12 @@ void DepthwiseStrip::make_tiles(const std::vector<uint8_t>& live) {
     }
     return taps;
   };
-  for (int y0 = 0; y0 < p.output.h; y0 += layout_.strip_rows) {
+  for (int strip = 0; strip < layout_.strips.count; ++strip) {
+    const int y0 = layout_.strips.first(strip);
     first_tile_.push_back(static_cast<int32_t>(tiles_.size()));
     std::map<uint32_t, std::vector<Position>> by_taps;
     std::vector<Position> skipped;
-    for (int y = y0; y < std::min(y0 + layout_.strip_rows, p.output.h); ++y)
+    for (int y = y0; y < layout_.strips.first(strip + 1); ++y)
       for (int x = 0; x < p.output.w; ++x) {
         const Position at{static_cast<uint16_t>(y - y0), static_cast<uint16_t>(x)};
         if (kept_[int64_t{y} * p.output.w + x])
@@ -140,8 +141,7 @@ double DepthwiseStrip::tile_cost() const {
 }
 
 std::size_t DepthwiseStrip::scratch_bytes() const {
-  const int lines = (layout_.strip_rows - 1) * params_.stride_h + params_.kernel_h;
-  return (lines + kMaxBlockLines + kMaxTaps * (kDepthwiseRows + 1)) * sizeof(float*);
+  return (most_lines() + kMaxBlockLines + kMaxTaps * (kDepthwiseRows + 1)) * sizeof(float*);
 }
 
 std::size_t DepthwiseStrip::index_bytes() const {
@@ -172,11 +172,12 @@ void DepthwiseStrip::mark_read(std::vector<uint8_t>& positions) const {
 
 bool DepthwiseStrip::whole_vectors() const { return params_.input.padded && params_.output.padded; }
 
-void DepthwiseStrip::run(int y0, int y1, const float* const* table, const float* const* zero_row,
+void DepthwiseStrip::run(int strip, const float* const* table, const float* const* zero_row,
                          float* out, int64_t stride, uint8_t* scratch) const {
   const ConvParams& p = params_;
   const auto lines = reinterpret_cast<const float* const**>(scratch);
-  const int count = (layout_.strip_rows - 1) * p.stride_h + p.kernel_h;
+  const int count = most_lines();
+  const int y0 = layout_.strips.first(strip), y1 = layout_.strips.first(strip + 1);
   for (int i = 0; i < count; ++i) {
     const int y = y0 * p.stride_h - p.pad_top + i;
     lines[i] =
@@ -186,7 +187,7 @@ void DepthwiseStrip::run(int y0, int y1, const float* const* table, const float*
   if (blocks_)
     run_blocks(y0, y1 - y0, lines, out, stride, scratch);
   else
-    run_tiles(y0 / layout_.strip_rows, lines, out, stride, scratch);
+    run_tiles(strip, lines, out, stride, scratch);
 }
 
 void DepthwiseStrip::run_blocks(int y0, int height, const float* const** lines, float* out,

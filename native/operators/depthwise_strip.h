@@ -16,10 +16,32 @@
 
 namespace activsparse {
 
+// Output rows cut into strips of heights as equal as can be, an even number of them where there
+// are several, so that two threads get the same.
+struct Strips {
+  int rows, count;
+  // At most `most`, an even number, rows in a strip.
+  static Strips of(int rows, int most) {
+    const int count = (rows + most - 1) / most;
+    return {rows, std::min(rows, (count + 1) / 2 * 2)};
+  }
+  // Depthwise blocks are two rows high: heights are even if the middle is too.
+  int first(int strip) const {
+    const int unit = rows % 4 == 0 ? 2 : 1;
+    return static_cast<int>(int64_t{rows / unit} * strip / count) * unit;
+  }
+  int tallest() const {
+    int most = 0;
+    for (int i = 0; i < count; ++i) most = std::max(most, first(i + 1) - first(i));
+    return most;
+  }
+};
+
 class DepthwiseStrip {
  public:
   struct Layout {
-    int strip_rows, ring_rows, channels;
+    Strips strips;
+    int ring_rows, channels;
     bool fill_skipped;  // whether skipped positions are written: skipped_value, activated
   };
   // Offsets in the blob of (taps, channels), (channels), (channels).
@@ -43,9 +65,9 @@ class DepthwiseStrip {
   // Clears the input positions no kept output reads.
   void mark_read(std::vector<uint8_t>& positions) const;
 
-  // Output rows y0..y1, y0 a multiple of strip_rows, to `out` with `stride` floats between pixels.
+  // The output rows of a strip, to `out` with `stride` floats between pixels.
   // Input row y is row y % ring_rows of `table`; rows outside of the input are `zero_row`.
-  void run(int y0, int y1, const float* const* table, const float* const* zero_row, float* out,
+  void run(int strip, const float* const* table, const float* const* zero_row, float* out,
            int64_t stride, uint8_t* scratch) const;
 
  private:
@@ -65,6 +87,9 @@ class DepthwiseStrip {
   void run_tiles(int strip, const float* const** lines, float* out, int64_t stride,
                  uint8_t* scratch) const;
   bool whole_vectors() const;
+  int most_lines() const {
+    return (layout_.strips.tallest() - 1) * params_.stride_h + params_.kernel_h;
+  }
   int vectors() const { return std::max(layout_.channels / kernels_.width, 1); }
 
   const ConvParams& params_;

@@ -80,7 +80,7 @@ class InvertedResidual : public Operator {
     if (h_.present[kProject])
       for (std::size_t i = 0; i < depthwise.size(); ++i) depthwise[i] &= projected[i];
     choose_strip();
-    DepthwiseStrip::Layout layout{strip_rows_, ring_rows_, channels_, !h_.present[kProject]};
+    DepthwiseStrip::Layout layout{strips_, ring_rows_, channels_, !h_.present[kProject]};
     strip_.emplace(blob, d, kernels_, layout, live, depthwise,
                    DepthwiseStrip::Arrays{h_.weights, h_.bias, h_.skipped_value});
     strip_->mark_read(expanded);
@@ -91,7 +91,7 @@ class InvertedResidual : public Operator {
     skipped_ = PositionRows(projected, d.output.h, d.output.w, false);
   }
 
-  int tasks(int) const override { return depthwise().output.n * strips_; }
+  int tasks(int) const override { return depthwise().output.n * strips_.count; }
   std::size_t scratch_bytes() const override {
     return floats() * sizeof(float) + pointers() * sizeof(float*) +
            (stem_ ? stem_->scratch_bytes() : 0) + strip_->scratch_bytes();
@@ -121,8 +121,8 @@ class InvertedResidual : public Operator {
     int expanded = 0;
     Fetch fetch = first_fetch();
     for (int task = begin; task < end; ++task) {
-      const int image = task / strips_, y0 = task % strips_ * strip_rows_;
-      const int y1 = std::min(y0 + strip_rows_, d.output.h);
+      const int image = task / strips_.count, strip = task % strips_.count;
+      const int y0 = strips_.first(strip), y1 = strips_.first(strip + 1);
       const int first = std::clamp(y0 * d.stride_h - d.pad_top, 0, d.input.h);
       const int last = std::clamp((y1 - 1) * d.stride_h - d.pad_top + d.kernel_h, 0, d.input.h);
       if (task == begin || y0 == 0) expanded = first;
@@ -141,7 +141,7 @@ class InvertedResidual : public Operator {
         out = run.outputs[0] + (int64_t{image} * d.output.h + y0) * d.output.w * d.output.stride;
         stride = d.output.stride;
       }
-      strip_->run(y0, y1, work.table, work.zero_row, out, stride, work.depthwise);
+      strip_->run(strip, work.table, work.zero_row, out, stride, work.depthwise);
       if (project_) project_rows(work, image, y0, y1, fetch);
     }
   }
@@ -207,9 +207,10 @@ class InvertedResidual : public Operator {
     auto bytes = [&](int rows) {
       return ((rows - 1) * d.stride_h + d.kernel_h) * in_row + rows * out_row;
     };
-    strip_rows_ = 2;
-    while (strip_rows_ < d.output.h && bytes(strip_rows_ + 2) <= kStripBytes) strip_rows_ += 2;
-    strips_ = (d.output.h + strip_rows_ - 1) / strip_rows_;
+    int most = 2;
+    while (most < d.output.h && bytes(most + 2) <= kStripBytes) most += 2;
+    strips_ = Strips::of(d.output.h, most);
+    strip_rows_ = strips_.tallest();
     ring_rows_ = (strip_rows_ - 1) * d.stride_h + d.kernel_h;
   }
 
@@ -318,7 +319,8 @@ class InvertedResidual : public Operator {
   std::optional<StemProduct> stem_;
   std::optional<PixelProduct> expand_, project_;
   std::optional<DepthwiseStrip> strip_;
-  int strip_rows_, strips_, ring_rows_;
+  Strips strips_;
+  int strip_rows_, ring_rows_;  // the tallest strip, and what it sees
   const float *expand_fill_, *depthwise_fill_, *zeros_;
   bool expand_all_, depthwise_all_;  // all positions are computed (and read)
   std::vector<uint8_t> depthwise_kept_;

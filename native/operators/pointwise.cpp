@@ -3,7 +3,8 @@
 //
 // Loops, from outside: group of panels whose weights stay in the second-level cache - chunk of rows
 // that stays in the first - panel - tile. Inputs and outputs pass once per group, and most layers
-// are a single group.
+// are a single group. Where all rows are one chunk, the loops are panel - tile, and tasks are
+// shares of the tiles: each thread reads its own part of the weights, and no more.
 #include <algorithm>
 
 #include "operators/conv_params.h"
@@ -48,11 +49,18 @@ class Pointwise : public Operator {
     const TensorDesc& out = h_.params.output;
     rows_ = h_.has_mask ? int64_t{out.n} * h_.kept_count : out.pixels();
     const auto& panels = panels_.all();
+    const int64_t fit = kChunkBytes / sizeof(float) / h_.params.input.c / kChunkRows * kChunkRows;
+    chunk_rows_ = static_cast<int>(std::clamp<int64_t>(fit, kChunkRows, kMostFitting));
+    if (rows_ < chunk_rows_ * 3 / 2) {
+      first_tile_.push_back(0);
+      for (const Panel& panel : panels)
+        first_tile_.push_back(first_tile_.back() + panels_.tiles(panel, static_cast<int>(rows_)));
+      return;
+    }
     for (std::size_t i = 0; i < panels.size(); ++i) {
       const uint64_t end = panels_.weights_end(i);
       const uint64_t begin = panels[groups_.empty() ? 0 : groups_.back()].weights;
-      if (groups_.empty() || rows_ <= panels_.gemm(panels[i]).max_rows[panels[i].vectors - 1] ||
-          (end - begin) * sizeof(float) > kGroupBytes)
+      if (groups_.empty() || (end - begin) * sizeof(float) > kGroupBytes)
         groups_.push_back(static_cast<int>(i));
     }
     group_count_ = static_cast<int>(groups_.size());
@@ -61,13 +69,12 @@ class Pointwise : public Operator {
     chunks_ = static_cast<int>(
         std::clamp<int64_t>((kMinTasks + group_count_ - 1) / group_count_, 1, tiles));
     align_ = rows_ >= int64_t{chunks_} * kChunkRows * 2 ? kChunkRows : 6;
-    const int64_t fit = kChunkBytes / sizeof(float) / h_.params.input.c / kChunkRows * kChunkRows;
-    chunk_rows_ = static_cast<int>(std::clamp<int64_t>(fit, kChunkRows, kMostFitting));
   }
 
   int phases() const override { return h_.skipped_count > 0 || !fill_.empty() ? 2 : 1; }
   int tasks(int phase) const override {
-    return phase == 0 ? group_count_ * chunks_ : SourceFill::kTasks;
+    if (phase == 1) return SourceFill::kTasks;
+    return one_chunk() ? std::min(first_tile_.back(), kMinTasks) : group_count_ * chunks_;
   }
   std::size_t scratch_bytes() const override {
     return kMaxChunkRows * sizeof(int64_t) + 3 * kMaxTileRows * sizeof(float*);
@@ -93,7 +100,12 @@ class Pointwise : public Operator {
       const int64_t rows = int64_t{h_.params.output.n} * h_.skipped_count;
       const Stretch skipped{rows * begin / SourceFill::kTasks, rows * end / SourceFill::kTasks,
                             skipped_, h_.skipped_count};
-      return run_rows(args, 0, static_cast<int>(panels_.all().size()), skipped, true);
+      return run_rows(args, 0, static_cast<int>(panels_.all().size()), skipped, true, true);
+    }
+    if (one_chunk()) {
+      const int64_t tiles = first_tile_.back(), count = tasks(0);
+      return run_tiles(args, static_cast<int>(tiles * begin / count),
+                       static_cast<int>(tiles * end / count));
     }
     while (begin < end) {
       const int group = begin / chunks_;
@@ -101,7 +113,7 @@ class Pointwise : public Operator {
       const Stretch kept{row_of_chunk(begin - group * chunks_),
                          row_of_chunk(stop - group * chunks_), h_.has_mask ? kept_ : nullptr,
                          h_.kept_count};
-      run_rows(args, groups_[group], groups_[group + 1], kept, false);
+      run_rows(args, groups_[group], groups_[group + 1], kept, false, stop == end);
       begin = stop;
     }
   }
@@ -114,6 +126,31 @@ class Pointwise : public Operator {
     int count;
   };
 
+  bool one_chunk() const { return !first_tile_.empty(); }
+
+  // Tiles begin..end, counted over the panels, of the single chunk.
+  void run_tiles(const RunArgs& args, int begin, int end) const {
+    const auto panel_of = [&](int tile) {
+      return static_cast<int>(std::upper_bound(first_tile_.begin(), first_tile_.end(), tile) -
+                              first_tile_.begin()) -
+             1;
+    };
+    while (begin < end) {
+      const int panel = panel_of(begin);
+      const int first = first_tile_[panel], tiles = first_tile_[panel + 1] - first;
+      // All panels whose tiles are all among these, or else some tiles of one.
+      int last = begin == first ? panel_of(end) : panel;
+      if (last == panel) ++last;
+      const int stop = std::min(end, first_tile_[last]);
+      const bool whole = stop == first_tile_[last];
+      const Stretch kept{rows_ * (begin - first) / tiles,
+                         whole ? rows_ : rows_ * (stop - first) / tiles,
+                         h_.has_mask ? kept_ : nullptr, h_.kept_count};
+      run_rows(args, panel, last, kept, false, stop == end);
+      begin = stop;
+    }
+  }
+
   const int32_t* positions(const BlobView& blob, uint64_t offset, int32_t count) const {
     const int32_t* list = blob.array<int32_t>(offset, count < 0 ? ~uint64_t{0} : count);
     for (int i = 0; i < count; ++i)
@@ -123,18 +160,19 @@ class Pointwise : public Operator {
   }
 
   int64_t row_of_chunk(int chunk) const {
-    return chunk == chunks_ ? rows_ : rows_ * chunk / chunks_ / align_ * align_;
+    const int64_t row = (rows_ * chunk / chunks_ + align_ / 2) / align_ * align_;
+    return chunk == chunks_ ? rows_ : std::min(row, rows_);
   }
 
+  // `last`: no other rows or panels follow in this run.
   void run_rows(const RunArgs& run, int first_panel, int last_panel, const Stretch& stretch,
-                bool skipped) const {
+                bool skipped, bool last) const {
     const ConvParams& p = h_.params;
     int64_t* pixels = reinterpret_cast<int64_t*>(run.scratch);
     const auto& panels = panels_.all();
     Fetch fetch;
     if (first_panel < last_panel && !skipped) {
       // The rest of the group, and the first panel of the next one.
-      const bool last = last_panel == static_cast<int>(panels.size());
       const auto end =
           static_cast<int64_t>(panels_.weights_end(last ? last_panel - 1 : last_panel));
       auto begin = static_cast<int64_t>(panels_.weights_end(first_panel));
@@ -211,8 +249,10 @@ class Pointwise : public Operator {
   Panels panels_;
   SourceFill fill_;
   int64_t rows_;
-  std::vector<int> groups_;  // first panel of each group, and the end
-  int group_count_, chunks_, align_, chunk_rows_;
+  int chunk_rows_;
+  std::vector<int> first_tile_;  // of each panel, and the end; empty where there are several chunks
+  std::vector<int> groups_;      // else: first panel of each group, and the end
+  int group_count_ = 0, chunks_ = 1, align_ = 1;
   const float *weights_, *bias_, *skipped_value_;
   const int32_t *kept_, *skipped_;
 };
