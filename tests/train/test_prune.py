@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from runs import TINY, make_run
+from torch import nn
 from torchvision.models import mobilenet_v2, resnet18
 
 from activsparse import ActivsparseError
@@ -15,8 +16,10 @@ from activsparse.models import build_model
 from activsparse.models.pruned import PRUNED, channels_of, prune_channels
 from activsparse.train import load_run
 from activsparse.train.prune import prune_run
+from activsparse.train.recipe import dump_config, load_config
 
 torch_pruning = pytest.importorskip("torch_pruning")
+NO_MASKS = ("sparsity=null", "dense=null")
 LATTICE = ("sparsity.pattern=lattice", "sparsity.sparsity=0.3", "sparsity.fill=auto")
 
 
@@ -68,6 +71,24 @@ def test_masks_survive_and_the_file_is_right(tmp_path):
 
     twice = prune_run(tmp_path / "small", tmp_path / "smaller", 0.5, round_to=1)
     assert twice.config.model.options["base"] == "small_resnet"
+
+
+def test_a_stem_for_small_images_stays_one(tmp_path):
+    model = build_model("resnet18", 10, in_channels=1, small_images=True)
+    config = load_config("digits_demo", ["model={name: resnet18, small_images: true}", *NO_MASKS])
+    folder = tmp_path / "run"
+    folder.mkdir()
+    state = {f"model.{key}": value for key, value in model.state_dict().items()}
+    extra = {"shape": [1, 16, 16], "num_classes": 10}
+    torch.save({"state_dict": state, "activsparse": extra}, folder / "best.ckpt")
+    (folder / "config.yaml").write_text(dump_config(config))
+    small = prune_run(folder, tmp_path / "small", 0.5).model
+    assert (small.conv1.out_channels, small.conv1.kernel_size, small.conv1.stride) == (
+        32,
+        (3, 3),
+        (1, 1),
+    )
+    assert isinstance(small.maxpool, nn.Identity)
 
 
 def test_a_pruned_run_is_trained_further_with_masks(tmp_path, capsys):

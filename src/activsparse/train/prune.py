@@ -10,7 +10,7 @@ import torch
 from activsparse.errors import ActivsparseError
 from activsparse.files import atomic_path
 from activsparse.models.pruned import PRUNED, channels_of, prune_channels
-from activsparse.train.config import Config, ModelSection
+from activsparse.train.config import Config
 from activsparse.train.hooks import MASK, SOURCE, STATE
 from activsparse.train.recipe import dump_config, read_config
 from activsparse.train.run import Run, load_run, make_sparsifier
@@ -62,7 +62,9 @@ def prune_run(
     described = {"base": base, "options": options, "channels": channels_of(model)}
     config = run.config.model_copy(
         update={
-            "model": ModelSection(name=PRUNED, options=described),
+            "model": section.model_copy(
+                update={"name": PRUNED, "weights": None, "options": described}
+            ),
             "dense": None,
             "init_from": None,
         }
