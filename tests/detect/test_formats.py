@@ -10,6 +10,7 @@ from PIL import Image
 
 from activsparse import ActivsparseError
 from activsparse.detect.formats import VOC_CLASSES, Coco, Voc
+from activsparse.detect.registry import build_detection_data
 
 VOC = """<annotation><filename>a.jpg</filename><size><width>40</width><height>30</height></size>
 <object><name>dog</name><difficult>0</difficult>
@@ -19,13 +20,19 @@ VOC = """<annotation><filename>a.jpg</filename><size><width>40</width><height>30
 </annotation>"""
 
 
-def test_voc(tmp_path):
-    base = tmp_path / "VOCdevkit" / "VOC2012"
+def voc_tree(root):
+    base = root / "VOCdevkit" / "VOC2012"
     for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (base / folder).mkdir(parents=True)
     Image.new("L", (40, 30), 9).save(base / "JPEGImages" / "a.jpg")
     (base / "Annotations" / "a.xml").write_text(VOC)
-    (base / "ImageSets" / "Main" / "train.txt").write_text("a\n")
+    for part in ("train", "val"):
+        (base / "ImageSets" / "Main" / f"{part}.txt").write_text("a\n")
+    return base
+
+
+def test_voc(tmp_path):
+    voc_tree(tmp_path)
     data = Voc(str(tmp_path))
     sample = data[0]
     assert len(data) == 1
@@ -37,7 +44,35 @@ def test_voc(tmp_path):
         Voc(str(tmp_path / "nowhere"))
 
 
-def test_coco(tmp_path):
+def test_voc_without_objects_and_with_damage(tmp_path):
+    base = voc_tree(tmp_path)
+    data, file = Voc(str(tmp_path)), base / "Annotations" / "a.xml"
+    file.write_text("<annotation><filename>a.jpg</filename></annotation>")
+    assert data[0].boxes.shape == (0, 4)
+    assert data[0].labels.dtype == torch.int64
+    for text, cause in [
+        (VOC.replace("dog", "unicorn"), "no 'unicorn'"),
+        (VOC.replace("bndbox", "box"), "no 'bndbox'"),
+        (VOC.replace(">20<", ">x<"), "could not convert"),
+        (VOC[:100], "no element found|unclosed"),
+    ]:
+        file.write_text(text)
+        with pytest.raises(ActivsparseError, match=rf"a\.xml.*({cause})"):
+            data[0]
+    file.write_text(VOC)
+    (base / "JPEGImages" / "a.jpg").write_bytes(b"no picture")
+    with pytest.raises(ActivsparseError, match=r"a\.jpg"):
+        data[0]
+
+
+def test_the_year_may_be_a_number(tmp_path):
+    (voc_tree(tmp_path) / "ImageSets" / "Main" / "train.txt").write_text("a\na\na\n")
+    options = {"augment": True, "validation": 0.3, "workers": 0, "seed": 0, "year": 2012}
+    data = build_detection_data("voc", str(tmp_path), (64, 64), 1, **options)
+    assert data.num_classes == 20
+
+
+def test_coco(tmp_path, capsys):
     pytest.importorskip("pycocotools")
     Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
     objects = [
@@ -60,5 +95,32 @@ def test_coco(tmp_path):
     assert data[0].labels.tolist() == [1]
     assert data[1].boxes.shape == (0, 4)
     assert data[1].labels.dtype == torch.int64
+    assert capsys.readouterr().out == ""
     with pytest.raises(ActivsparseError, match="no such file"):
         Coco(str(tmp_path), str(tmp_path / "missing.json"))
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(ActivsparseError, match=r"a\.png"):
+        data[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [("{", "cannot be read"), ("[]", "cannot be read"), ('{"images": []}', "no categories")],
+)
+def test_coco_annotations_of_another_kind(tmp_path, text, cause):
+    pytest.importorskip("pycocotools")
+    (tmp_path / "instances.json").write_text(text)
+    with pytest.raises(ActivsparseError, match=rf"instances\.json.*{cause}"):
+        Coco(str(tmp_path), str(tmp_path / "instances.json"))
+
+
+def test_coco_parts_must_have_the_same_categories(tmp_path):
+    pytest.importorskip("pycocotools")
+    (tmp_path / "annotations").mkdir()
+    for part, name in (("train", "dog"), ("val", "cat")):
+        content = {"images": [], "annotations": [], "categories": [{"id": 3, "name": name}]}
+        file = tmp_path / "annotations" / f"instances_{part}2017.json"
+        file.write_text(json.dumps(content))
+    options = {"augment": True, "validation": 0.1, "workers": 0, "seed": 0}
+    with pytest.raises(ActivsparseError, match="same list"):
+        build_detection_data("coco", str(tmp_path), (64, 64), 1, **options)

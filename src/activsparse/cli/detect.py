@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,11 @@ def run(args: argparse.Namespace) -> int:
 
     if (args.report is None) != (args.dense is None):
         raise ActivsparseError("--report compares MODEL with --dense; give both or neither")
+    twice = [name for name, count in Counter(p.stem for p in args.images).items() if count > 1]
+    if twice:
+        raise ActivsparseError(
+            f"several pictures are called {twice[0]}, as would be their drawings; detect apart"
+        )
     names = require_file(args.names).read_text().splitlines() if args.names else []
     session = Session(args.model, **session_options(args))
     dense = None if args.dense is None else Session(args.dense, **session_options(args))

@@ -3,7 +3,8 @@
 A box belongs to every anchor whose width and height differ from its own by less than a factor of
 four, at the cell its centre lies in and at the two neighbours the centre is nearest to. There the
 predicted box is drawn to it by complete intersection over union (Zheng et al., 2020), objectness
-to that overlap, and the class scores to its class; objectness is drawn to zero elsewhere.
+to that overlap, and the class scores to its class; objectness is drawn to zero elsewhere. Weights
+are those for 80 classes at 640 pixels, and stay so for others.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from activsparse.detect.data import Cached, DetectionData
 from activsparse.detect.formats import Coco, Voc
 from activsparse.detect.sample import Sample
 from activsparse.detect.scenes import Scenes
+from activsparse.errors import ActivsparseError
 
 __all__ = ["build_detection_data"]
 
@@ -35,14 +36,19 @@ def _scenes(
     return train, validation, test, parts[0].num_classes
 
 
-def _voc(root: str | None, share: float, year: str = "2012") -> Parts:
+def _voc(root: str | None, share: float, year: str | int = 2012) -> Parts:
     folder = str(candidate_roots(root)[0])
-    return *split(Voc(folder, "train", year), share), Voc(folder, "val", year), Voc.num_classes
+    train, test = (Voc(folder, part, str(year)) for part in ("train", "val"))
+    return *split(train, share), test, Voc.num_classes
 
 
-def _coco(root: str | None, share: float, year: str = "2017") -> Parts:
+def _coco(root: str | None, share: float, year: str | int = 2017) -> Parts:
     folder = candidate_roots(root)[0]
     train, test = (_coco_part(folder, f"{part}{year}") for part in ("train", "val"))
+    if train.categories != test.categories:
+        raise ActivsparseError(
+            f"{folder}: train{year} and val{year} have other categories; give both the same list"
+        )
     return *split(train, share), test, train.num_classes
 
 
