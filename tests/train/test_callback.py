@@ -92,6 +92,8 @@ def test_resuming_from_a_checkpoint(tmp_path):
 def test_mistakes_are_named(tmp_path):
     with pytest.raises(ActivsparseError, match="has no example_input_array"):
         fit(Mine(), SparsifierCallback(), 1, tmp_path)
+    with pytest.raises(ActivsparseError, match=r"no end.*max_epochs"):
+        fit(Mine(example()), SparsifierCallback(), -1, tmp_path)
     with pytest.raises(ActivsparseError, match="call fit first"):
         _ = SparsifierCallback().sparsifier
     callback = SparsifierCallback(example_input=example())

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 import torch
-from runs import TINY, make_run
+from runs import TINY, StopAt, make_run
 
 from activsparse import ActivsparseError
 from activsparse.cli import main
@@ -27,22 +27,6 @@ RANDOM = (
     "sparsity.importance_weight=0.5",
     "search.importance=taylor",
 )
-
-
-class StopAt:
-    def __init__(self, step: int) -> None:
-        self.left = step
-
-    def __enter__(self) -> StopAt:
-        return self
-
-    def __exit__(self, *args: object) -> None:
-        pass
-
-    @property
-    def requested(self) -> bool:
-        self.left -= 1
-        return self.left < 0
 
 
 def _state(folder):
@@ -99,6 +83,8 @@ def test_a_target_speedup_becomes_sparsities_of_layers(tmp_path):
     assert all(dense_ms(layer.shape) > 0 for layer in layers)
     # Maps of 8x8 positions take sparsities in steps, so the estimate of the masks is a bit off.
     assert estimated_speedup(layers, masks) == pytest.approx(1.08, abs=0.04)
+    again = ["--recipe", "digits_demo", "--target-speedup", "1.08", *start]
+    assert main(["train", "--resume", str(out), *again]) == 0
 
 
 def test_a_sparsity_is_spread_over_layers(tmp_path):
@@ -110,6 +96,11 @@ def test_a_sparsity_is_spread_over_layers(tmp_path):
     assert not written.search.spread
     assert len(written.sparsity.per_layer) == 4
     assert summary["requested"] == 0.5
+    # The run has filled in what the recipe leaves open; it is a run of that recipe all the same.
+    assert trainer.resume(tmp_path / "run", config) == summary
+    other = config.model_copy(update={"seed": 1})
+    with pytest.raises(ActivsparseError, match="seed is 0 there, 1 here"):
+        trainer.resume(tmp_path / "run", other)
     layers = summary["layers"]
     whole = sum(layer["macs"] for layer in layers)
     assert sum(layer["macs"] * layer["achieved"] for layer in layers) >= 0.49 * whole

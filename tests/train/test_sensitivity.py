@@ -136,9 +136,37 @@ def test_command(tmp_path, capsys):
     assert main(["sensitivity", run, *files, *options, "--target-speedup", "1.05"]) == 0
     shown = capsys.readouterr().out
     assert "stages.1.0.conv2" in shown
+    assert "128 held-out images, loss of the dense network" in " ".join(shown.split())
     assert "per_layer" in shown
     assert (tmp_path / "s.csv").read_text().count("\n") == 1 + 2 * 4
     assert (tmp_path / "s.png").read_bytes()[:4] == b"\x89PNG"
     assert main(["sensitivity", run, *options, "--spread", "0.35"]) == 0
     assert "0.35 of the layers' multiply-adds" in capsys.readouterr().out
     assert main(["sensitivity", run, "--sparsities", "1.5"]) == 2
+
+
+def test_figures_are_kept_where_a_target_is_out_of_reach(tmp_path, capsys):
+    make_run(tmp_path / "run", "sparsity=null")
+    command = ["sensitivity", str(tmp_path / "run"), "--sparsities", "0.3", "--images", "32"]
+    out = tmp_path / "s.csv"
+    assert main([*command, "--out", str(out), "--target-speedup", "9"]) == 2
+    assert "at most; lower the target" in capsys.readouterr().err
+    assert out.read_text().count("\n") == 1 + 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--plot", "s.txt"], "no such kind of picture; name a .png"),
+        (["--out", "nowhere/s.csv"], "cannot be written"),
+        (["--target-speedup", "1"], "must be above 1"),
+        (["--spread", "1.5"], "outside"),
+        (["--images", "0"], "at least 1"),
+    ],
+)
+def test_mistakes_show_before_anything_is_measured(options, message, tmp_path, monkeypatch, capsys):
+    make_run(tmp_path / "run", "sparsity=null")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("activsparse.train.sensitivity.measure_sensitivity", None)
+    assert main(["sensitivity", "run", *options]) == 2
+    assert message in capsys.readouterr().err

@@ -278,6 +278,13 @@ def test_averages_of_weights_get_the_present_masks(use_buffers, exponential):
         sparsifier.copy_masks_to(make_net())
 
 
+def test_a_loss_that_is_no_scalar_is_named():
+    sparsifier = Sparsifier(make_net(), example(), 0.3, total_steps=5, begin=0)
+    sparsifier.step(torch.tensor([0.5]))
+    with pytest.raises(ActivsparseError, match=r"shape \(4,\) is no scalar; pass its mean"):
+        sparsifier.step(torch.ones(4))
+
+
 def test_replaced_layers_are_noticed():
     model = make_net()
     sparsifier = Sparsifier(model, example(), 0.3)

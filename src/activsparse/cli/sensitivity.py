@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from torch import Tensor
 
+    from activsparse.train.run import Run
     from activsparse.train.sensitivity import Sensitivity
 
 __all__ = ["add_parser", "run"]
@@ -49,25 +52,66 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Run the sub-command."""
     from rich.console import Console
-    from rich.progress import Progress
 
     from activsparse.errors import ActivsparseError
+    from activsparse.files import atomic_path
     from activsparse.train.layers import find_layers
     from activsparse.train.run import held_out_batches, load_run
-    from activsparse.train.sensitivity import SPARSITIES, measure_sensitivity, write_sensitivity
+    from activsparse.train.sensitivity import write_sensitivity
     from activsparse.train.speedup import sparsities_for_speedup
-    from activsparse.train.spread import SPREAD_SPARSITIES, spread_sparsity
-    from activsparse.train.task import held_out_loss
+    from activsparse.train.spread import spread_sparsity
 
     if args.images < 1:
         raise ActivsparseError(f"--images {args.images} must be at least 1")
+    if args.target_speedup is not None and not args.target_speedup > 1:
+        raise ActivsparseError(f"--target-speedup {args.target_speedup:g} must be above 1")
+    if args.spread is not None and not 0 < args.spread < 1:
+        raise ActivsparseError(
+            f"--spread {args.spread:g} is outside (0, 1); choose for example 0.5"
+        )
+    kind = ""
+    if args.plot:
+        from activsparse.report.sensitivity import draw_sensitivity, picture_kind
+
+        kind = picture_kind(Path(args.plot))
     trained = load_run(args.run_dir, args.checkpoint)
     if trained.sparsifier is not None:
         trained.sparsifier.detach()
-    batches = held_out_batches(trained.config, args.images)
+    console = Console(highlight=False)
+    with ExitStack() as stack:
+        # Opened first, so that a path that cannot be written is noticed before the work.
+        files = {p: stack.enter_context(atomic_path(p)) for p in (args.out, args.plot) if p}
+        batches = held_out_batches(trained.config, args.images)
+        found = _measure(trained, batches, args)
+        if args.out:
+            write_sensitivity(found, files[args.out])
+        if args.plot:
+            draw_sensitivity(found, files[args.plot], kind)
+    _show(console, found, sum(len(images) for images, _ in batches))
+    layers = find_layers(trained.model, trained.example_input)
+    if args.target_speedup is not None:
+        chosen = sparsities_for_speedup(layers, found, args.target_speedup, args.pattern)
+        console.print(f"estimated {args.target_speedup:g} times as fast, ", end="")
+        _show_section(console, chosen, args)
+    elif args.spread is not None:
+        chosen = spread_sparsity(layers, found, args.spread)
+        console.print(f"{args.spread:g} of the layers' multiply-adds skipped, ", end="")
+        _show_section(console, chosen, args)
+    return 0
+
+
+def _measure(
+    trained: Run, batches: Sequence[tuple[Tensor, Tensor]], args: argparse.Namespace
+) -> list[Sensitivity]:
+    from rich.progress import Progress
+
+    from activsparse.train.sensitivity import SPARSITIES, measure_sensitivity
+    from activsparse.train.spread import SPREAD_SPARSITIES
+    from activsparse.train.task import held_out_loss
+
     with Progress(transient=True) as progress:
         task = progress.add_task("layers")
-        found = measure_sensitivity(
+        return measure_sensitivity(
             trained.model,
             trained.example_input,
             batches,
@@ -78,24 +122,6 @@ def run(args: argparse.Namespace) -> int:
             skip=args.skip,
             advance=lambda done, total: progress.update(task, completed=done, total=total),
         )
-    console = Console(highlight=False)
-    _show(console, found)
-    layers = find_layers(trained.model, trained.example_input)
-    if args.target_speedup is not None:
-        chosen = sparsities_for_speedup(layers, found, args.target_speedup, args.pattern)
-        console.print(f"estimated {args.target_speedup:g} times as fast, ", end="")
-        _show_section(console, chosen, args)
-    elif args.spread is not None:
-        chosen = spread_sparsity(layers, found, args.spread)
-        console.print(f"{args.spread:g} of the layers' multiply-adds skipped, ", end="")
-        _show_section(console, chosen, args)
-    if args.out:
-        write_sensitivity(found, Path(args.out))
-    if args.plot:
-        from activsparse.report.sensitivity import draw_sensitivity
-
-        draw_sensitivity(found, Path(args.plot))
-    return 0
 
 
 def _show_section(console: Console, chosen: dict[str, float], args: argparse.Namespace) -> None:
@@ -110,10 +136,12 @@ def _show_section(console: Console, chosen: dict[str, float], args: argparse.Nam
     console.print("\n".join(lines), markup=False)
 
 
-def _show(console: Console, found: Sequence[Sensitivity]) -> None:
+def _show(console: Console, found: Sequence[Sensitivity], images: int) -> None:
     from rich.table import Table
 
     table = Table("layer", "requested", "achieved", "loss", "increase", "top-1")
+    dense = found[0].loss - found[0].loss_increase
+    table.title = f"{images} held-out images, loss of the dense network {dense:.4f}"
     for row in found:
         table.add_row(
             row.layer,

@@ -57,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
         args.set = [*args.set, f"search.target_speedup={args.target_speedup}"]
     if args.resume and (args.out or args.print_config or (args.set and not args.recipe)):
         raise ActivsparseError(
-            "--resume continues a run as it was started; leave out --set, --out and --print-config"
+            "--resume continues a run as it was started; leave out --set, --target-speedup, --out "
+            "and --print-config"
         )
     if not args.resume and not args.recipe:
         raise ActivsparseError(

@@ -10,19 +10,32 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from activsparse.errors import ActivsparseError
-from activsparse.files import atomic_path
 
 if TYPE_CHECKING:
     from activsparse.train.sensitivity import Sensitivity
 
-__all__ = ["draw_sensitivity"]
+__all__ = ["draw_sensitivity", "picture_kind"]
 
 
-def draw_sensitivity(found: Sequence[Sensitivity], path: Path) -> None:
-    """One group of bars per layer, one bar per sparsity: how much the loss grows.
+def picture_kind(path: Path) -> str:
+    """What `path` is to hold: png, svg, pdf, ...
 
     Raises:
-        ActivsparseError: a kind of file that cannot be drawn.
+        ActivsparseError: nothing that can be drawn.
+    """
+    kind = path.suffix.removeprefix(".")
+    if kind not in Figure().canvas.get_supported_filetypes():
+        raise ActivsparseError(f"{path}: no such kind of picture; name a .png, .svg or .pdf")
+    return kind
+
+
+def draw_sensitivity(found: Sequence[Sensitivity], path: Path, kind: str) -> None:
+    """One group of bars per layer, one bar per sparsity: how much the loss grows.
+
+    Args:
+        found: what was measured.
+        path: is written.
+        kind: of picture, see `picture_kind`.
     """
     layers = list(dict.fromkeys(row.layer for row in found))
     sparsities = sorted({row.requested for row in found})
@@ -44,8 +57,4 @@ def draw_sensitivity(found: Sequence[Sensitivity], path: Path) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("loss above the dense network's, this layer alone masked")
     axes.legend(frameon=False)
-    kind = path.suffix.removeprefix(".")
-    if kind not in figure.canvas.get_supported_filetypes():
-        raise ActivsparseError(f"{path}: no such kind of picture; name a .png, .svg or .pdf")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format=kind, dpi=150)
+    figure.savefig(path, format=kind, dpi=150)

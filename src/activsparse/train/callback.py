@@ -70,7 +70,7 @@ class SparsifierCallback(pl.Callback):
         network = getattr(pl_module, "model", None)
         network = network if isinstance(network, torch.nn.Module) else pl_module
         options = dict(self._options)
-        options.setdefault("total_steps", int(trainer.estimated_stepping_batches))
+        options.setdefault("total_steps", _steps(trainer))
         self._sparsifier = Sparsifier(network, example.to(pl_module.device), **options)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -95,3 +95,13 @@ class SparsifierCallback(pl.Callback):
         self._steps = trainer.global_step
         self.sparsifier.step(torch.stack(self._losses).mean() if self._losses else None)
         self._losses.clear()
+
+
+def _steps(trainer: pl.Trainer) -> int:
+    steps = trainer.estimated_stepping_batches
+    if steps == float("inf"):
+        raise ActivsparseError(
+            "the trainer has no end, which the schedule of the sparsity needs; set max_epochs or "
+            "max_steps, or pass total_steps to SparsifierCallback"
+        )
+    return int(steps)

@@ -67,14 +67,17 @@ def mean_loss(loss: Tensor | float, *same: int, device: torch.device | None = No
     """Mean of `loss` over all processes, the same number in each, bit for bit.
 
     Args:
-        loss: scalar.
+        loss: scalar, of any shape with one element.
         same: whole numbers that must be equal everywhere, such as seed and step.
         device: one that the process group's backend can send from.
 
     Raises:
-        ActivsparseError: the numbers differ, so the masks would.
+        ActivsparseError: the loss has several elements; the numbers differ, so the masks would.
     """
-    value = torch.as_tensor(loss).detach().double().reshape(())
+    value = torch.as_tensor(loss).detach().double()
+    if value.numel() != 1:
+        raise ActivsparseError(f"a loss of shape {tuple(value.shape)} is no scalar; pass its mean")
+    value = value.reshape(())
     if world_size() == 1:
         return float(value)
     # Whole numbers above 2^53 would be rounded alike on every rank.

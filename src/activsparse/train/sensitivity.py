@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from activsparse.errors import ActivsparseError
-from activsparse.files import atomic_path
 from activsparse.train.norms import batch_statistics
 from activsparse.train.sparsifier import Sparsifier
 
@@ -108,8 +107,8 @@ def measure_sensitivity(
 
 
 def write_sensitivity(found: Sequence[Sensitivity], path: Path) -> None:
-    """As CSV."""
-    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+    """As CSV, into a path that `atomic_path` gave."""
+    with path.open("w", newline="") as file:
         writer = csv.DictWriter(
             file, [field.name for field in fields(Sensitivity)], lineterminator="\n"
         )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from activsparse.errors import ActivsparseError
-from activsparse.train.config import Config
+from activsparse.files import atomic_path
+from activsparse.train.config import Config, SparsitySection
 from activsparse.train.distributed import launched_processes
 from activsparse.train.layers import find_layers
 from activsparse.train.run import held_out_batches, load_run, make_sparsifier
@@ -17,12 +19,12 @@ from activsparse.train.speedup import estimated_speedup, sparsities_for_speedup
 from activsparse.train.spread import SPREAD_SPARSITIES, spread_sparsity
 from activsparse.train.task import held_out_loss
 
-__all__ = ["check_search", "choose_per_layer", "chooses_per_layer"]
+__all__ = ["as_chosen", "check_search", "choose_per_layer", "chooses_per_layer"]
 
 _log = logging.getLogger(__name__)
 _OPTIONS = (
     "pattern", "block", "fill", "site", "phases", "skip", "skip_types", "skip_kernel_sizes",
-    "skip_stem", "skip_shortcuts",
+    "skip_stem", "skip_shortcuts", "skip_head",
 )  # fmt: skip
 
 
@@ -99,19 +101,15 @@ def choose_per_layer(config: Config, folder: Path, start: Path) -> Config:
         SPREAD_SPARSITIES if search.spread else SPARSITIES,
         **options,
     )
-    write_sensitivity(found, folder / "sensitivity.csv")
+    with atomic_path(folder / "sensitivity.csv") as path:
+        write_sensitivity(found, path)
     if search.target_speedup is None:
         chosen = spread_sparsity(layers, found, sparsity.sparsity)
     else:
         chosen = sparsities_for_speedup(layers, found, search.target_speedup, sparsity.pattern)
         mean = round(sum(chosen.values()) / len(chosen), 4)
         sparsity = sparsity.model_copy(update={"sparsity": mean})
-    config = config.model_copy(
-        update={
-            "sparsity": sparsity.model_copy(update={"per_layer": chosen}),
-            "search": search.model_copy(update={"target_speedup": None, "spread": False}),
-        }
-    )
+    config = _settled(config, sparsity.model_copy(update={"per_layer": chosen}))
     sparsifier = make_sparsifier(run.model, run.example_input, config, total_steps=1)
     assert sparsifier is not None
     sparsifier.freeze()
@@ -123,3 +121,22 @@ def choose_per_layer(config: Config, folder: Path, start: Path) -> Config:
         estimated_speedup(layers, sparsifier.masks()),
     )
     return config
+
+
+def as_chosen(config: Config, recorded: Config) -> Config:
+    """The recipe with the choice that a run of it made, if `recorded` is such a run's."""
+    sparsity, chosen = config.sparsity, recorded.sparsity
+    if sparsity is None or chosen is None:
+        return config
+    if not chooses_per_layer(config) or chooses_per_layer(recorded):
+        return config
+    changes: dict[str, Any] = {"per_layer": chosen.per_layer}
+    if config.search.target_speedup is not None:
+        changes["sparsity"] = chosen.sparsity
+    return _settled(config, sparsity.model_copy(update=changes))
+
+
+def _settled(config: Config, sparsity: SparsitySection) -> Config:
+    """The recipe with chosen sparsities, and no target any more."""
+    search = config.search.model_copy(update={"target_speedup": None, "spread": False})
+    return config.model_copy(update={"sparsity": sparsity, "search": search})

@@ -21,7 +21,12 @@ from activsparse.train.prune import follow_pruned
 from activsparse.train.quiet import quiet_lightning
 from activsparse.train.recipe import differences, dump_config, read_config
 from activsparse.train.run import example_input, make_sparsifier
-from activsparse.train.target import check_search, choose_per_layer, chooses_per_layer
+from activsparse.train.target import (
+    as_chosen,
+    check_search,
+    choose_per_layer,
+    chooses_per_layer,
+)
 
 __all__ = ["resume", "train"]
 
@@ -93,6 +98,9 @@ def resume(
         )
     recorded = read_config(folder / "config.yaml")
     _check_device(recorded.device)
+    if config is not None:
+        # What the run itself has filled in is no difference.
+        config = as_chosen(follow_pruned(config), recorded)
     odd = [] if config is None else differences(recorded, config)
     if config is not None and odd:
         raise ActivsparseError(
