@@ -55,17 +55,17 @@ class ConvStem : public Operator {
     const ConvParams& p = h_.params;
     for (int task = begin; task < end; ++task) {
       const int image = task / p.output.h, y = task % p.output.h;
-      product_.load(args.inputs[0] + int64_t{image} * p.input.c * p.input.h * p.input.w, y,
-                    args.scratch);
+      const auto windows = product_.load(
+          args.inputs[0] + int64_t{image} * p.input.c * p.input.h * p.input.w, y, args.scratch);
       const int64_t pixel = int64_t{task} * p.output.w;
       const StemProduct::Row row{
           args.outputs[0] + pixel * p.output.stride, p.output.stride,
           p.has_residual ? args.inputs[1] + pixel * p.residual.stride : nullptr, p.residual.stride};
       const int32_t* columns = h_.has_mask ? columns_ + int64_t{y} * p.output.w : nullptr;
       const int kept = h_.has_mask ? kept_[y] : p.output.w;
-      product_.run(columns, kept, row, false, args.scratch);
+      product_.run(windows, columns, kept, row, false, args.scratch);
       if (kept < p.output.w && fill_.empty())
-        product_.run(columns + kept, p.output.w - kept, row, true, args.scratch);
+        product_.run(windows, columns + kept, p.output.w - kept, row, true, args.scratch);
     }
   }
 

@@ -235,8 +235,8 @@ class InvertedResidual : public Operator {
     for (int y = first; y < last; ++y) {
       float* to = point_ring_row(work, y);
       const int begin = expand_kept_.first[y], count = expand_kept_.first[y + 1] - begin;
-      stem_->load(at, y, work.stem);
-      stem_->run(expand_all_ ? nullptr : expand_kept_.x.data() + begin, count,
+      const auto windows = stem_->load(at, y, work.stem);
+      stem_->run(windows, expand_all_ ? nullptr : expand_kept_.x.data() + begin, count,
                  {to, channels_, nullptr, 0}, false, work.stem);
     }
   }

@@ -46,8 +46,15 @@ StemProduct::StemProduct(const BlobView& blob, const StemProductHeader& header,
   row_floats_ = (p.output.w - 1) * p.stride_w + (p.kernel_w - 1) * p.dilation_w + 1;
   for (int c = 0; c < p.input.c; ++c)
     for (int ky = 0; ky < p.kernel_h; ++ky)
-      for (int kx = 0; kx < p.kernel_w; ++kx)
+      for (int kx = 0; kx < p.kernel_w; ++kx) {
         distances_.push_back((c * p.kernel_h + ky) * row_floats_ + kx * p.dilation_w);
+        image_distances_.push_back((c * p.input.h + ky * p.dilation_h) * p.input.w +
+                                   kx * p.dilation_w);
+      }
+  const int reach = (p.kernel_w - 1) * p.dilation_w;
+  const int room = p.input.w + p.pad_left - reach;  // columns a window may start at
+  inside_begin_ = std::min((p.pad_left + p.stride_w - 1) / p.stride_w, p.output.w);
+  inside_end_ = std::clamp((room + p.stride_w - 1) / p.stride_w, inside_begin_, p.output.w);
 }
 
 // Rounded up, so that the pointers behind it are aligned.
@@ -66,74 +73,108 @@ std::string StemProduct::kernel() const {
          std::to_string(vectors * kernels_.width);
 }
 
-// window[c][ky] = the input row that tap row ky of output row y reads, from column -pad_left.
-void StemProduct::load(const float* image, int y, uint8_t* scratch) const {
+// copy[c][ky] = the input row that tap row ky of output row y reads, from column -pad_left.
+StemProduct::Windows StemProduct::load(const float* image, int y, uint8_t* scratch) const {
   const ConvParams& p = params_;
-  float* window = reinterpret_cast<float*>(scratch);
-  const int left = std::min(p.pad_left, row_floats_);
-  const int inside = std::clamp(p.input.w, 0, row_floats_ - left);
+  const int first = y * p.stride_h - p.pad_top;
+  const int seen = first + (p.kernel_h - 1) * p.dilation_h + 1;
+  const int next = std::clamp(seen, 0, p.input.h);
+  Windows windows{nullptr, reinterpret_cast<float*>(scratch), image + int64_t{next} * p.input.w,
+                  (std::clamp(seen + p.stride_h, next, p.input.h) - next) * p.input.w};
+  if (first < 0 || seen > p.input.h) {
+    copy(image, y, 0, row_floats_, windows.copy);
+    return windows;
+  }
+  windows.image = image + int64_t{first} * p.input.w - p.pad_left;
+  const int reach = (p.kernel_w - 1) * p.dilation_w;
+  if (inside_begin_ > 0)
+    copy(image, y, 0, (inside_begin_ - 1) * p.stride_w + reach + 1, windows.copy);
+  if (inside_end_ < p.output.w) copy(image, y, inside_end_ * p.stride_w, row_floats_, windows.copy);
+  return windows;
+}
+
+// Columns begin..end of the window.
+void StemProduct::copy(const float* image, int y, int begin, int end, float* window) const {
+  const ConvParams& p = params_;
+  const int left = std::clamp(p.pad_left, begin, end);
+  const int right = std::clamp(p.input.w + p.pad_left, left, end);
   for (int c = 0; c < p.input.c; ++c)
     for (int ky = 0; ky < p.kernel_h; ++ky, window += row_floats_) {
       const int iy = y * p.stride_h - p.pad_top + ky * p.dilation_h;
       if (iy < 0 || iy >= p.input.h) {
-        std::fill_n(window, row_floats_, 0.0f);
+        std::fill(window + begin, window + end, 0.0f);
         continue;
       }
-      std::fill_n(window, left, 0.0f);
-      std::memcpy(window + left, image + (int64_t{c} * p.input.h + iy) * p.input.w,
-                  sizeof(float) * inside);
-      std::fill(window + left + inside, window + row_floats_, 0.0f);
+      std::fill(window + begin, window + left, 0.0f);
+      std::memcpy(window + left,
+                  image + (int64_t{c} * p.input.h + iy) * p.input.w + left - p.pad_left,
+                  sizeof(float) * (right - left));
+      std::fill(window + right, window + end, 0.0f);
     }
-  const int seen = y * p.stride_h - p.pad_top + (p.kernel_h - 1) * p.dilation_h;
-  for (int iy = std::max(seen + 1, 0); iy <= std::min(seen + p.stride_h, p.input.h - 1); ++iy)
-    fetch_row(image, iy);
 }
 
 // The input is the one tensor nothing has brought into a cache, and its rows are too short for the
-// hardware to foresee.
-void StemProduct::fetch_row(const float* image, int y) const {
-  const TensorDesc& in = params_.input;
-  for (int c = 0; c < in.c; ++c) {
-    const float* row = image + (int64_t{c} * in.h + y) * in.w;
-    for (int x = 0; x < in.w; x += kLineFloats) __builtin_prefetch(row + x);
-  }
+// hardware to foresee. All of the next row's at once would keep the core waiting.
+void StemProduct::fetch(const Windows& windows, int share, int shares) const {
+  const int64_t plane = int64_t{params_.input.h} * params_.input.w;
+  const int lines = (windows.count + kLineFloats - 1) / kLineFloats;
+  const int all = lines * params_.input.c;
+  for (int i = all * share / shares; i < all * (share + 1) / shares; ++i)
+    __builtin_prefetch(windows.next + i / lines * plane + i % lines * kLineFloats);
 }
 
-void StemProduct::run(const int32_t* columns, int count, const Row& row, bool skipped,
-                      uint8_t* scratch) const {
+void StemProduct::run(const Windows& windows, const int32_t* columns, int count, const Row& row,
+                      bool skipped, uint8_t* scratch) const {
   const ConvParams& p = params_;
-  const float* window = reinterpret_cast<const float*>(scratch);
   const auto rows = reinterpret_cast<const float**>(scratch + window_floats() * sizeof(float));
   const float** residual = rows + kMaxTileRows;
-  float** out = const_cast<float**>(residual + kMaxTileRows);
   const float* weights = nullptr;
   GemmArgs args{};
   args.rows = rows;
   args.weights = &weights;
-  args.distances = distances_.data();
   args.taps = skipped ? 0 : 1;
   args.channels = static_cast<int>(depth());
-  args.out = out;
+  args.out = const_cast<float**>(residual + kMaxTileRows);
   args.residual = row.residual ? residual : nullptr;
   args.epilogue = &p.epilogue;
+  const auto before = [&](int x) {
+    if (columns == nullptr) return std::min(x, count);
+    return static_cast<int>(std::lower_bound(columns, columns + count, x) - columns);
+  };
+  const bool inside = windows.image != nullptr;
+  const int bounds[] = {0, inside ? before(inside_begin_) : 0, inside ? before(inside_end_) : 0,
+                        count};
   for (const Panel& panel : panels_.all()) {
     weights = weights_ + panel.weights;
     args.start = (skipped ? skipped_value_ : bias_) + panel.channels;
     set_lanes(args, panel, p.output);
     const int max_rows = kernels_.gather_gemm_f32.max_rows[panel.vectors - 1];
-    const int tiles = (count + max_rows - 1) / max_rows;
-    for (int t = 0; t < tiles; ++t) {
-      const int first = count * t / tiles, last = count * (t + 1) / tiles;
-      for (int i = first; i < last; ++i) {
-        const int x = columns ? columns[i] : i;
-        rows[i - first] = window + x * p.stride_w;
-        out[i - first] = row.out + x * row.out_stride + panel.first;
-        if (row.residual)
-          residual[i - first] = row.residual + x * row.residual_stride + panel.first;
+    for (int part = 0; part < 3; ++part) {
+      const bool in_image = part == 1;
+      args.distances = (in_image ? image_distances_ : distances_).data();
+      const int first = bounds[part], here = bounds[part + 1] - first;
+      const int tiles = (here + max_rows - 1) / max_rows;
+      for (int t = 0; t < tiles; ++t) {
+        if (here * 2 > count && !skipped && panel.first == 0) fetch(windows, t, tiles);
+        run_tile(panel, args, in_image ? windows.image : windows.copy, columns,
+                 first + here * t / tiles, first + here * (t + 1) / tiles, row);
       }
-      kernels_.gather_gemm_f32.tile[panel.vectors - 1][last - first - 1](args);
     }
   }
+}
+
+// Positions begin..end of the list; the one at column 0 sees `window`.
+void StemProduct::run_tile(const Panel& panel, GemmArgs& args, const float* window,
+                           const int32_t* columns, int begin, int end, const Row& row) const {
+  const auto rows = const_cast<const float**>(args.rows);
+  const auto residual = const_cast<const float**>(args.residual);
+  for (int i = begin; i < end; ++i) {
+    const int x = columns ? columns[i] : i;
+    rows[i - begin] = window + x * params_.stride_w;
+    const_cast<float**>(args.out)[i - begin] = row.out + x * row.out_stride + panel.first;
+    if (residual) residual[i - begin] = row.residual + x * row.residual_stride + panel.first;
+  }
+  kernels_.gather_gemm_f32.tile[panel.vectors - 1][end - begin - 1](args);
 }
 
 }  // namespace activsparse

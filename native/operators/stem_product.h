@@ -1,10 +1,10 @@
 // The rows of a network's first convolution: a graph input in NCHW with at most 4 channels, read
 // where it lies.
 //
-// For one output row, the input rows it needs are copied into scratch with their padding (a few
-// percent of the work). There every output position sees its window at the same distances, so a
-// tile of the matrix product takes one pointer per row and one table of distances, over all
-// channels and taps as a single reduction.
+// Every output position sees its window at the same distances, so a tile of the matrix product
+// takes one pointer per row and one table of distances, over all channels and taps as a single
+// reduction. Positions at the image's edges, and nothing else, see a copy of the input rows with
+// their padding in scratch.
 #pragma once
 #include <string>
 
@@ -37,22 +37,34 @@ class StemProduct {
     const float* residual;
     int64_t residual_stride;
   };
-  // Copies what output row y of `image` (C, H, W) sees, and fetches what the next row adds.
-  void load(const float* image, int y, uint8_t* scratch) const;
-  // Computes positions columns[0..count) (nullptr: the first `count`) of the row last loaded, or
-  // with the skipped value in place of the convolution's result.
-  void run(const int32_t* columns, int count, const Row& row, bool skipped, uint8_t* scratch) const;
+  // Where the output positions of a row find what they see.
+  struct Windows {
+    const float* image;  // the first position's in the image; nullptr: all see padding
+    float* copy;         // and in scratch, at least for the positions at the edges
+    const float* next;   // what the next row adds: from here, `count` floats of every channel
+    int count;
+  };
+  // Copies what the edges of output row y of `image` (C, H, W) see.
+  Windows load(const float* image, int y, uint8_t* scratch) const;
+  // Computes positions columns[0..count), rising (nullptr: the first `count`), of a row, or with
+  // the skipped value in place of the convolution's result, and fetches what the next row adds.
+  void run(const Windows& windows, const int32_t* columns, int count, const Row& row, bool skipped,
+           uint8_t* scratch) const;
 
  private:
   int64_t depth() const { return int64_t{params_.input.c} * params_.taps(); }
   int64_t window_floats() const;
-  void fetch_row(const float* image, int y) const;
+  void copy(const float* image, int y, int begin, int end, float* window) const;
+  void run_tile(const Panel& panel, GemmArgs& args, const float* window, const int32_t* columns,
+                int begin, int end, const Row& row) const;
+  void fetch(const Windows& windows, int share, int shares) const;
 
   const ConvParams& params_;
   const Kernels& kernels_;
   Panels panels_;
   int row_floats_;
-  std::vector<int32_t> distances_;
+  int inside_begin_, inside_end_;  // the positions of a row that see no padding left and right
+  std::vector<int32_t> distances_, image_distances_;
   const float *weights_, *bias_, *skipped_value_;
 };
 
