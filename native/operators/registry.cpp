@@ -16,6 +16,7 @@ std::vector<OperatorType> gemm_direct_types();
 std::vector<OperatorType> conv_winograd_types();
 std::vector<OperatorType> elementwise_types();
 std::vector<OperatorType> layout_types();
+std::vector<OperatorType> matmul_types();
 std::vector<OperatorType> move_types();
 std::vector<OperatorType> pool_types();
 std::vector<OperatorType> softmax_types();
@@ -30,6 +31,7 @@ const std::vector<OperatorType>& operator_types() {
              conv_reference_types,
              elementwise_types,
              layout_types,
+             matmul_types,
              move_types,
              pool_types,
              softmax_types,

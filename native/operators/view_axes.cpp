@@ -45,14 +45,13 @@ void add_table(ViewAxes& axes, const OpSpec& spec, const ArrayView& table, int o
 
 }  // namespace
 
-ViewAxes ViewAxes::of(const OpSpec& spec, std::initializer_list<const char*> inputs,
-                      std::initializer_list<const ArrayView*> tables, int kept) {
+ViewAxes ViewAxes::read(const OpSpec& spec, std::initializer_list<const char*> inputs,
+                        std::initializer_list<const ArrayView*> tables) {
   const ArrayView* shape = spec.array("shape");
   require(spec, shape && shape->dtype == 'i' && shape->size() >= 1 && shape->size() <= kViewAxes,
           "shape must be an int32 array of at most " + std::to_string(kViewAxes) + " axes");
   ViewAxes axes;
   axes.rank = static_cast<int32_t>(shape->size());
-  require(spec, kept >= -1 && kept < axes.rank, "there is no such axis");
   for (int i = 0; i < axes.rank; ++i) {
     axes.size[i] = static_cast<const int32_t*>(shape->data)[i];
     require(spec, axes.size[i] >= 1, "an axis is empty");
@@ -67,6 +66,13 @@ ViewAxes ViewAxes::of(const OpSpec& spec, std::initializer_list<const char*> inp
     if (table) add_table(axes, spec, *table, operand);
     ++operand;
   }
+  return axes;
+}
+
+ViewAxes ViewAxes::of(const OpSpec& spec, std::initializer_list<const char*> inputs,
+                      std::initializer_list<const ArrayView*> tables, int kept) {
+  ViewAxes axes = read(spec, inputs, tables);
+  require(spec, kept >= -1 && kept < axes.rank, "there is no such axis");
   if (kept >= 0) axes.move_last(kept);
   axes.merge(kept >= 0 ? axes.rank - 1 : axes.rank);
   return axes;

@@ -25,6 +25,10 @@ struct ViewAxes {
   static ViewAxes of(const OpSpec& spec, std::initializer_list<const char*> inputs,
                      std::initializer_list<const ArrayView*> tables, int kept = -1);
 
+  // The same without merging or moving axes.
+  static ViewAxes read(const OpSpec& spec, std::initializer_list<const char*> inputs,
+                       std::initializer_list<const ArrayView*> tables);
+
   // Makes the axis last along which rows are best computed: one that is contiguous in the output
   // and not short, else the longest.
   void choose_row();

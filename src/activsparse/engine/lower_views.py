@@ -23,7 +23,7 @@ __all__ = ["STRIDED", "VIEWS", "ViewLowering"]
 VIEWS = ("reshape", "slice", "transpose")
 """Operators that compute nothing."""
 
-STRIDED = ("combine", "join", "map", "softmax_axis")
+STRIDED = ("combine", "join", "map", "matmul", "softmax_axis")
 """Operators on views; `join` is a concatenation along any axis."""
 
 _MOST_AXES = 8
@@ -125,6 +125,9 @@ class ViewLowering:
         if node.op == "join":
             self._join(node)
             return
+        if node.op == "matmul":
+            self._matmul(node)
+            return
         node = _on_views(node, self.graph)
         shape = self.graph.shape(node.output)
         sources = [self.view(name).broadcast(shape) for name in node.inputs]
@@ -218,6 +221,30 @@ class ViewLowering:
                 self.emit(copy, [source], part)
             start += size
         self.views[node.output] = whole
+
+    def _matmul(self, node: Node) -> None:
+        """Views with the axes (batches..., M, N, K), each with stride 0 along the one it lacks."""
+        shape = self.graph.shape(node.output)
+        a, b = (self.view(name) for name in node.inputs)
+        *batches, m, n = shape
+        k = a.shape[-1]
+        a, b = a.broadcast((*batches, m, k)), b.broadcast((*batches, k, n))
+        # Columns of a left matrix that lie in one piece make columns of the product that do.
+        like = View(0, 0, (), ())
+        if a.strides[-2] == 1:
+            like = replace(a, shape=shape, strides=(*a.strides[:-1], b.strides[-1]))
+        y = self._target(node.output, like)
+        whole = [
+            replace(view, shape=(*batches, m, n, k), strides=strides)
+            for view, strides in (
+                (a, (*a.strides[:-1], 0, a.strides[-1])),
+                (b, (*b.strides[:-2], 0, b.strides[-1], b.strides[-2])),
+                (y, (*y.strides, 0)),
+            )
+        ]
+        self.emit(node, whole[:2], whole[2])
+        if node.output not in self.placed:
+            self.views[node.output] = y
 
     def copy_result(self, name: str) -> int:
         """Write a result that is not there yet to the caller's array."""

@@ -22,6 +22,7 @@ _WITH_EPILOGUE = frozenset(
         "global_average_pool",
         "map",
         "mask_multiply",
+        "matmul",
         "max_pool",
         "mul",
         "scale_shift",

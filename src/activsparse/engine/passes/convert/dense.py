@@ -40,9 +40,19 @@ def gemm(source: Source) -> list[Node]:
 
 
 def matmul(source: Source) -> list[Node]:
-    """MatMul of a vector per image with a constant matrix."""
+    """MatMul of a vector per image with a constant matrix, or of two values."""
+    if not any(name in source.graph.constants for name in source.node.inputs):
+        return _product(source)
     _vector_input(source)
     weight = source.weights(1, "weight")
     if weight.ndim != 2:
         source.fail(f"its weight has shape {weight.shape}", "only matrices are supported")
     return [source.engine_node("gemm", arrays={"weight": np.ascontiguousarray(weight.T)})]
+
+
+def _product(source: Source) -> list[Node]:
+    """Batches of matrices, the batches repeating by ONNX's rules."""
+    shapes = source.shape(0), source.shape(1)
+    if min(map(len, shapes)) < 2:
+        source.fail(f"it multiplies {shapes[0]} by {shapes[1]}", "give vectors a second axis")
+    return [source.engine_node("matmul", inputs=(source.activation(0), source.activation(1)))]
