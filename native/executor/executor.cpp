@@ -10,9 +10,7 @@ namespace {
 // prefetchers out.
 constexpr size_t kScratchAlignment = 4096;
 
-// Constants that one step fetches for later ones, of 1 MiB of second-level cache, which it shares
-// with what the step itself uses; and of how many steps.
-constexpr int64_t kAheadFloats = (256 << 10) / sizeof(float);
+// Of how many later steps one fetches constants.
 constexpr size_t kMaxAhead = 4;
 
 size_t round_up(size_t value, size_t multiple) {
@@ -82,15 +80,15 @@ Executor::Executor(std::vector<PlanTensor> tensors, std::vector<PlanStep> steps,
 // Lets each step that can fetch do so for the steps up to and with the next one that can.
 void Executor::look_ahead() {
   for (size_t s = 0; s < steps_.size(); ++s) {
-    if (!steps_[s].op->fetches()) continue;
-    int64_t room = kAheadFloats;
+    int64_t room = steps_[s].op->fetches();
+    if (room == 0) continue;
     for (size_t next = s + 1; next < steps_.size() && room > 0; ++next) {
       Constants constants = steps_[next].op->constants();
       constants.floats = std::min(constants.floats, room);
       room -= constants.floats;
       if (constants.floats > 0) pointers_[s].ahead.push_back(constants);
       pointers_[next].fetched = constants.floats;
-      if (steps_[next].op->fetches() || pointers_[s].ahead.size() == kMaxAhead) break;
+      if (steps_[next].op->fetches() > 0 || pointers_[s].ahead.size() == kMaxAhead) break;
     }
   }
 }

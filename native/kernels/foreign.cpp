@@ -48,11 +48,12 @@ constexpr WinogradKernels sizes_only(const WinogradKernels& kernels) {
 }
 
 template <class V>
-constexpr Kernels foreign_kernels(const char* isa) {
+constexpr Kernels foreign_kernels(const char* isa, const CacheSizes& caches) {
   return {
       isa,
       V::kWidth,
       NarrowVector<V>::Type::kWidth,
+      caches,
 #define KERNEL(dtype, family, Interface, factory) sizes_only(factory<V>()),
 #include "kernels/kernels.inc"
 #undef KERNEL
@@ -65,13 +66,13 @@ constexpr Kernels foreign_kernels(const char* isa) {
 const Kernels kScalarKernels = {};  // such a library does without a scalar target
 #endif
 #if !defined(__aarch64__)
-constexpr Kernels kNeonTable = foreign_kernels<VecForeign<NeonSizes>>("neon");
+constexpr Kernels kNeonTable = foreign_kernels<VecForeign<NeonSizes>>("neon", kArmCaches);
 const Kernels kNeonKernels = kNeonTable;
 #endif
 #if !defined(__x86_64__)
-constexpr Kernels kAvx2Table = foreign_kernels<VecForeign<Avx2Sizes>>("avx2");
+constexpr Kernels kAvx2Table = foreign_kernels<VecForeign<Avx2Sizes>>("avx2", kX86Caches);
 const Kernels kAvx2Kernels = kAvx2Table;
-constexpr Kernels kAvx512Table = foreign_kernels<VecForeign<Avx512Sizes>>("avx512");
+constexpr Kernels kAvx512Table = foreign_kernels<VecForeign<Avx512Sizes>>("avx512", kX86Caches);
 const Kernels kAvx512Kernels = kAvx512Table;
 #endif
 

@@ -15,6 +15,7 @@
 #include <cstdint>
 
 #include "common/activation.h"
+#include "kernels/cache_sizes.h"
 #include "kernels/winograd.h"
 
 namespace activsparse {
@@ -166,6 +167,7 @@ struct Kernels {
   const char* isa;
   int width;         // float32 lanes of a vector
   int narrow_width;  // those of narrow_gemm's vectors: half of `width`, or the same
+  CacheSizes caches;
 #define KERNEL(dtype, family, Interface, factory) Interface family##_##dtype;
 #include "kernels/kernels.inc"
 #undef KERNEL

@@ -4,7 +4,7 @@
 
 namespace activsparse {
 
-constexpr Kernels kTable = make_kernels<VecAvx2>("avx2");
+constexpr Kernels kTable = make_kernels<VecAvx2>("avx2", kX86Caches);
 const Kernels kAvx2Kernels = kTable;
 
 }  // namespace activsparse

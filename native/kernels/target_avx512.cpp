@@ -4,7 +4,7 @@
 
 namespace activsparse {
 
-constexpr Kernels kTable = make_kernels<VecAvx512>("avx512");
+constexpr Kernels kTable = make_kernels<VecAvx512>("avx512", kX86Caches);
 const Kernels kAvx512Kernels = kTable;
 
 }  // namespace activsparse

@@ -4,7 +4,7 @@
 
 namespace activsparse {
 
-constexpr Kernels kTable = make_kernels<VecNeon>("neon");
+constexpr Kernels kTable = make_kernels<VecNeon>("neon", kArmCaches);
 const Kernels kNeonKernels = kTable;
 
 }  // namespace activsparse

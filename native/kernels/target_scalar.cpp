@@ -4,7 +4,7 @@
 
 namespace activsparse {
 
-constexpr Kernels kTable = make_kernels<VecScalar>("scalar");
+constexpr Kernels kTable = make_kernels<VecScalar>("scalar", kX86Caches);
 const Kernels kScalarKernels = kTable;
 
 }  // namespace activsparse

@@ -16,11 +16,12 @@
 namespace activsparse {
 
 template <class V>
-constexpr Kernels make_kernels(const char* isa) {
+constexpr Kernels make_kernels(const char* isa, const CacheSizes& caches) {
   return {
       isa,
       V::kWidth,
       NarrowVector<V>::Type::kWidth,
+      caches,
 #define KERNEL(dtype, family, Interface, factory) factory<V>(),
 #include "kernels/kernels.inc"
 #undef KERNEL

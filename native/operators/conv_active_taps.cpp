@@ -18,7 +18,7 @@
 namespace activsparse {
 namespace {
 
-constexpr int64_t kPanelBytes = 600 << 10;  // as in conv/direct
+constexpr int64_t kPanelShare = 600;  // of the second-level cache, as in conv/direct
 // Positions of a chunk: enough that a tap's pairs fill their register tiles.
 constexpr int kMaxChunkRows = 128;
 // Positions of a map so small that the classes of conv/direct leave tiles half empty even if only
@@ -168,7 +168,7 @@ class ConvActiveTaps : public Operator {
     const auto* tile = kernels_.gemm_f32.tile[panel.vectors - 1];
     const int64_t tap_floats = int64_t{p.in_per_group} * panel.vectors * kernels_.width;
     const int block_taps = static_cast<int>(std::clamp<int64_t>(
-        kPanelBytes / static_cast<int64_t>(sizeof(float)) / tap_floats, 1, p.taps()));
+        kernels_.caches.of_l2(kPanelShare) / int64_t{sizeof(float)} / tap_floats, 1, p.taps()));
     const int blocks = (p.taps() + block_taps - 1) / block_taps;
 
     Chunk c;

@@ -15,9 +15,9 @@
 namespace activsparse {
 namespace {
 
-// Weights of one block of taps. Of 1 MiB of second-level cache per core (Zen 4, Sapphire Rapids: 2
-// MiB) this leaves room for the rows that pass through.
-constexpr int64_t kPanelBytes = 600 << 10;
+// Weights of one block of taps: the rest of the second-level cache is for the rows that pass
+// through.
+constexpr int64_t kPanelShare = 600;
 constexpr int kMinTasks = 48;  // enough for 8 threads to finish within a few percent of each other
 
 struct Header {
@@ -88,7 +88,7 @@ class ConvDirect : public Operator {
     const int64_t end = tiling.first_of_share(last_chunk, chunks_);
     const int64_t tap_floats = int64_t{p.in_per_group} * panel.vectors * kernels_.width;
     const int block_taps = static_cast<int>(std::clamp<int64_t>(
-        kPanelBytes / static_cast<int64_t>(sizeof(float)) / tap_floats, 1, p.taps()));
+        kernels_.caches.of_l2(kPanelShare) / int64_t{sizeof(float)} / tap_floats, 1, p.taps()));
     const int blocks = (p.taps() + block_taps - 1) / block_taps;
 
     const float** rows = reinterpret_cast<const float**>(run.scratch);

@@ -26,18 +26,18 @@
 namespace activsparse {
 namespace {
 
-// A layer is "shared" up to this many bytes of transformed input, or while its weights are so many
-// times larger: reading them again for every block of tiles would cost more than an input that
-// leaves the second-level cache.
-constexpr int64_t kSharedBytes = 1 << 20, kSharedWeights = 4;
+// A layer is "shared" while its transformed input fits the second-level cache, or while its weights
+// are so many times larger: reading them again for every block of tiles would cost more than an
+// input that leaves the cache.
+constexpr int64_t kSharedWeights = 4;
 // Transformed input and products of one block of tiles; the second-level cache holds them next to a
-// panel of weights.
-constexpr int64_t kBlockBytes = 320 << 10;
-// Every block of tiles reads all weights. Up to this size they stay in the third-level cache, and
+// panel of weights. (Blocks cut for a part of that cache read weights oftener, which costs more
+// than tiles that leave it.)
+constexpr int64_t kBlockShare = 320;
+// Every block of tiles reads all weights. Up to half of the third-level cache they stay there, and
 // 16 tiles give the products enough to do for each of them; larger ones come from memory each time
-// and want more tiles. (All found on a Zen 4 server core, 1 MiB of second-level cache; differences
-// around these values are a few percent.)
-constexpr int64_t kCachedWeightBytes = 16 << 20;
+// and want more tiles. (All found on a Zen 4 server core; differences around these values are a few
+// percent.) Narrow vectors take so long for a weight that memory keeps up at 16.
 constexpr int64_t kMinBlockTiles = 16, kMinUncachedBlockTiles = 64;
 
 struct Header {
@@ -344,10 +344,11 @@ Blob pack(const OpSpec& spec, Isa isa) {
   const int64_t v_bytes = ConvWinograd<kOut, kStride, kChequered>::v_bytes_per_tile(p.input.c);
   const int64_t m_bytes = elements * ceil_div(vectors, h.blocks) * table.width * sizeof(float);
   const int64_t weight_bytes = elements * p.input.c * vectors * table.width * sizeof(float);
-  h.shared = total * v_bytes <= std::max(kSharedBytes, weight_bytes / kSharedWeights);
+  h.shared = total * v_bytes <= std::max(table.caches.l2_alone, weight_bytes / kSharedWeights);
+  const bool uncached = table.caches.l3 > 0 && weight_bytes > table.caches.l3 / 2;
   const int64_t fit =
-      std::max(kBlockBytes / (h.shared ? m_bytes : v_bytes + m_bytes),
-               weight_bytes <= kCachedWeightBytes ? kMinBlockTiles : kMinUncachedBlockTiles);
+      std::max(table.caches.of_l2_alone(kBlockShare) / (h.shared ? m_bytes : v_bytes + m_bytes),
+               uncached ? kMinUncachedBlockTiles : kMinBlockTiles);
   int64_t blocks = std::max<int64_t>(1, ceil_div(total, fit));
   if (!h.shared && blocks > 2) blocks = ceil_div(blocks, 4) * 4;  // even shares for 2 and 4 threads
   h.block_tiles = static_cast<int32_t>(std::max<int64_t>(1, ceil_div(total, blocks)));

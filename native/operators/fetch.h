@@ -14,6 +14,11 @@ namespace activsparse {
 
 class Fetch {
  public:
+  // A quarter of the second-level cache, which what is fetched shares with what is in use.
+  static int64_t most_ahead(const Kernels& kernels) {
+    return kernels.caches.of_l2(256) / int64_t{sizeof(float)};
+  }
+
   // A place in the order of what is needed; empty places are left out.
   void add(const float* data, int64_t floats) {
     if (floats > 0 && count_ < kMost) regions_[count_++] = {data, floats};
@@ -26,7 +31,8 @@ class Fetch {
   void spread(int64_t tiles, int channels) {
     channels_ = channels;
     int64_t lines = 0;
-    for (int i = current_; i < count_; ++i) lines += (regions_[i].floats + kLine - 1) / kLine;
+    for (const Constants* region = regions_ + current_; region != regions_ + count_; ++region)
+      lines += (region->floats + kLine - 1) / kLine;
     tiles_ = std::max<int64_t>(tiles, 1);
     passes_ = (lines + channels - 1) / channels;
     tile_ = done_ = 0;

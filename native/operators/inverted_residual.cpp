@@ -18,8 +18,8 @@
 namespace activsparse {
 namespace {
 
-// The ring and the strip before the projection, of 1 MiB of second-level cache.
-constexpr int64_t kStripBytes = 400 << 10;
+// The ring and the strip before the projection, of the second-level cache.
+constexpr int64_t kStripShare = 400;
 
 enum Stage { kExpand, kDepthwise, kProject, kStages };
 
@@ -103,7 +103,7 @@ class InvertedResidual : public Operator {
     if (expand_) return expand_->weights();
     return project_ && !stem_ ? project_->weights() : Constants{nullptr, 0};
   }
-  bool fetches() const override { return expand_ || project_; }
+  int64_t fetches() const override { return expand_ || project_ ? Fetch::most_ahead(kernels_) : 0; }
   double macs() const override {
     double sum = strip_->macs();
     if (stem_) sum += double(expand_kept_.x.size()) * stem_->macs_per_pixel();
@@ -207,8 +207,9 @@ class InvertedResidual : public Operator {
     auto bytes = [&](int rows) {
       return ((rows - 1) * d.stride_h + d.kernel_h) * in_row + rows * out_row;
     };
+    const int64_t room = kernels_.caches.of_l2(kStripShare);
     int most = 2;
-    while (most < d.output.h && bytes(most + 2) <= kStripBytes) most += 2;
+    while (most < d.output.h && bytes(most + 2) <= room) most += 2;
     strips_ = Strips::of(d.output.h, most);
     strip_rows_ = strips_.tallest();
     ring_rows_ = (strip_rows_ - 1) * d.stride_h + d.kernel_h;

@@ -105,8 +105,9 @@ class Operator {
   virtual void run(const RunArgs& args, int phase, int begin, int end) const = 0;
   // What a run reads first of the blob; nothing where it is not worth fetching ahead.
   virtual Constants constants() const { return {nullptr, 0}; }
-  // Whether run() fetches RunArgs::ahead.
-  virtual bool fetches() const { return false; }
+  // How much of RunArgs::ahead run() has time and, next to what it uses itself, room in the
+  // second-level cache to fetch, in floats.
+  virtual int64_t fetches() const { return 0; }
   // For explain: the inner loop in use, for example "avx512 6x64"; multiply-adds really done per
   // run.
   virtual std::string kernel() const { return ""; }

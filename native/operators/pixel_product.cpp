@@ -5,7 +5,7 @@
 namespace activsparse {
 namespace {
 
-constexpr int64_t kChunkBytes = 20 << 10;  // of 32 KiB first-level cache per core
+constexpr int64_t kChunkShare = 640;  // of the first-level cache
 // Chunks are whole tiles of every height in use: 48 is a multiple of 6, 8, 12 and 16.
 constexpr int kChunkRows = 48;
 
@@ -43,7 +43,8 @@ PixelProduct::PixelProduct(const BlobView& blob, const PixelProductHeader& heade
   weights_ = blob.array<float>(header.weights, panels_.weight_floats());
   bias_ = blob.array<float>(header.bias, panels_.channel_floats());
   skipped_value_ = blob.array<float>(header.skipped_value, panels_.channel_floats());
-  const int64_t fit = kChunkBytes / 4 / params.input.c / kChunkRows * kChunkRows;
+  const int64_t fit =
+      kernels.caches.of_l1(kChunkShare) / 4 / params.input.c / kChunkRows * kChunkRows;
   chunk_rows_ = static_cast<int>(std::clamp<int64_t>(fit, kChunkRows, 4 * kChunkRows));
 }
 

@@ -16,8 +16,10 @@
 namespace activsparse {
 namespace {
 
-constexpr int64_t kGroupBytes = 400 << 10;  // of 1 MiB second-level cache per core
-constexpr int64_t kChunkBytes = 20 << 10;   // of 32 KiB first-level cache per core
+// Of the second-level cache. Smaller groups would read inputs of many channels oftener, which costs
+// more than weights that leave the cache.
+constexpr int64_t kGroupShare = 400;
+constexpr int64_t kChunkShare = 640;  // of the first-level cache
 // Chunks are whole tiles of every height in use: 48 is a multiple of 6, 8, 12 and 16.
 constexpr int kChunkRows = 48;
 constexpr int kMostFitting = 4 * kChunkRows;
@@ -49,7 +51,8 @@ class Pointwise : public Operator {
     const TensorDesc& out = h_.params.output;
     rows_ = h_.has_mask ? int64_t{out.n} * h_.kept_count : out.pixels();
     const auto& panels = panels_.all();
-    const int64_t fit = kChunkBytes / sizeof(float) / h_.params.input.c / kChunkRows * kChunkRows;
+    const int64_t chunk_floats = kernels_.caches.of_l1(kChunkShare) / int64_t{sizeof(float)};
+    const int64_t fit = chunk_floats / h_.params.input.c / kChunkRows * kChunkRows;
     chunk_rows_ = static_cast<int>(std::clamp<int64_t>(fit, kChunkRows, kMostFitting));
     if (rows_ < chunk_rows_ * 3 / 2) {
       first_tile_.push_back(0);
@@ -57,10 +60,11 @@ class Pointwise : public Operator {
         first_tile_.push_back(first_tile_.back() + panels_.tiles(panel, static_cast<int>(rows_)));
       return;
     }
+    const auto group_bytes = static_cast<uint64_t>(kernels_.caches.of_l2_alone(kGroupShare));
     for (std::size_t i = 0; i < panels.size(); ++i) {
       const uint64_t end = panels_.weights_end(i);
       const uint64_t begin = panels[groups_.empty() ? 0 : groups_.back()].weights;
-      if (groups_.empty() || (end - begin) * sizeof(float) > kGroupBytes)
+      if (groups_.empty() || (end - begin) * sizeof(float) > group_bytes)
         groups_.push_back(static_cast<int>(i));
     }
     group_count_ = static_cast<int>(groups_.size());
@@ -85,7 +89,7 @@ class Pointwise : public Operator {
   Constants constants() const override {
     return {weights_, static_cast<int64_t>(panels_.weight_floats())};
   }
-  bool fetches() const override { return true; }
+  int64_t fetches() const override { return Fetch::most_ahead(kernels_); }
   double macs() const override { return double(rows_) * h_.params.input.c * h_.params.output.c; }
   std::string kernel() const override {
     const Panel& panel = panels_.all()[0];
