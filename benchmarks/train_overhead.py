@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from activsparse.bench.machine import describe_machine
+from activsparse.bench.machine import describe_machine, summary_line
 from activsparse.files import atomic_path
 from activsparse.models import build_model
 from activsparse.train.optim import make_optimizer
@@ -104,7 +104,7 @@ def main() -> int:
             row[f"{clock}_{name}_dense_ms"] = round(before, 2)
             row[f"{clock}_{name}_sparse_ms"] = round(after, 2)
             row[f"{clock}_{name}_overhead_percent"] = round(100 * (after / before - 1), 2)
-    row["cpu"] = describe_machine()["cpu"]
+    row["machine"] = summary_line(describe_machine())
     for key, value in row.items():
         print(f"{key:34} {value}")
     if args.csv:

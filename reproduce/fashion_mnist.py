@@ -6,17 +6,19 @@
 
 One dense network (`base`, seed 0) is trained for 5 epochs; every row and seed then trains that
 network for one more epoch in its own way, `dense` without masks. Runs are resumed where they were
-stopped and done once. The results are in reproduce/results; the plot and the table in docs follow
-from those.
+stopped and done once; several processes may work on one folder, each takes runs no other is at. The
+results are in reproduce/results; the plot and the table in docs follow from those.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import fcntl
 import logging
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -155,19 +157,37 @@ def _train(
     try:
         for number, (seed, name) in enumerate(jobs):
             _log.info("%d of %d: %s, seed %d", number + 1, len(jobs), name, seed)
-            base = run_folder(out, "base", 0)
-            _run(base, "fashion_mnist_tiles", [*BASE, *COMMON, *changes])
-            row = rows[name]
+            base, row = run_folder(out, "base", 0), rows[name]
+            with _claimed(base, wait=True):
+                _run(base, "fashion_mnist_tiles", [*BASE, *COMMON, *changes])
+                first = _start(base, row.pruned)
             start = [
-                f"init_from={_start(base, row.pruned)}",
+                f"init_from={first}",
                 "dense=null",
                 f"training.epochs={EPOCHS}",
                 f"seed={seed}",
             ]
-            _run(run_folder(out, name, seed), row.recipe, [*start, *COMMON, *row.changes, *changes])
-            _write_results(out, results)
+            run = run_folder(out, name, seed)
+            with _claimed(run) as mine:
+                if mine:
+                    _run(run, row.recipe, [*start, *COMMON, *row.changes, *changes])
+            with _claimed(out / "results", wait=True):
+                _write_results(out, results)
     except Interrupted:
         _log.info("stopped; the same command goes on from here")
+
+
+@contextmanager
+def _claimed(folder: Path, wait: bool = False) -> Iterator[bool]:
+    """Yield whether this process alone may work on a run folder; with `wait`, once it may."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{folder.name}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 def _start(base: Path, pruned: float | None) -> Path:

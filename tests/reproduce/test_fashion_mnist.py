@@ -72,6 +72,18 @@ def test_rows_are_trained_once_and_reported(study, tmp_path, monkeypatch, capsys
     assert (tmp_path / "fashion_mnist.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_a_run_another_process_is_at_is_left_to_it(study, tmp_path, monkeypatch):
+    command = ["study", "--out", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    monkeypatch.setattr(sys, "argv", [*command, "--seeds", "0", "--rows", "dense"])
+    run = study.run_folder(tmp_path / "runs", "dense", 0)
+    with study._claimed(run) as mine:
+        assert mine
+        assert study.main() == 0
+        assert not run.exists()
+    assert study.main() == 0
+    assert (run / "summary.json").is_file()
+
+
 def _plot(study):
     import fashion_mnist_plot
 
