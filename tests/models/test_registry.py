@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -43,6 +46,25 @@ def test_families_are_built_masked_and_trained(name):
     assert logits.shape == (2, 7)
     nn.functional.cross_entropy(logits, torch.tensor([1, 3])).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("stages", [None, [1, 2]])
+def test_a_classifier_on_the_features_of_a_timm_model(stages, monkeypatch):
+    """The same features, the head behind them; published weights go where they belong."""
+    options = {"features_only": True, **({} if stages is None else {"out_indices": stages})}
+    model = build_model("timm:resnet10t", 7, in_channels=1, small_images=True, **options).eval()
+    images = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    expected = model.features(images)[-1].flatten(2).mean(2) @ model.head.weight.T
+    torch.testing.assert_close(model(images), expected + model.head.bias)
+    names = {layer.name for layer in Sparsifier(model, images, 0.3).layers}
+    assert any("layer2" in name for name in names)
+    assert any("layer4" in name for name in names) == (stages is None)
+
+    published = timm.create_model("resnet10t", **options)
+    monkeypatch.setattr(timm, "create_model", lambda *a, **k: copy.deepcopy(published))
+    trained = build_model("timm:resnet10t", 7, "default", **options)
+    for key, value in published.state_dict().items():
+        assert torch.equal(trained.features.state_dict()[key], value), key
 
 
 @pytest.mark.parametrize(

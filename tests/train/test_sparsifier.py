@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import pickle
 
 import numpy as np
 import onnx
@@ -247,6 +248,8 @@ def test_copies_and_averages_keep_their_masks(variant):
     assert both.current_step == 7
     assert sparsifier.current_step == 6
     assert both.model is not model
+    thawed = pickle.loads(pickle.dumps(twin))
+    torch.testing.assert_close(thawed(example()), twin(example()), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("use_buffers", [False, True])

@@ -293,7 +293,8 @@ def test_command_line_errors_are_one_line(arguments, message, capsys):
     assert errors.count("\n") == 1
 
 
-def test_interrupted_command_says_how_to_resume(recipe, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_command_says_how_to_resume(recipe, tmp_path, number):
     out = tmp_path / "run"
     process = subprocess.Popen(
         [
@@ -305,7 +306,7 @@ def test_interrupted_command_says_how_to_resume(recipe, tmp_path):
     )
     while not (out / "last.ckpt").exists() and process.poll() is None:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert f"activsparse train --resume {out}" in errors
@@ -315,13 +316,34 @@ def test_interrupted_command_says_how_to_resume(recipe, tmp_path):
     load_run(out, "last")
 
 
+STRANGE = """
+from torch import nn
+def maps(num_classes, in_channels):
+    return nn.Conv2d(in_channels, num_classes, 3, padding=1)
+class pair(nn.Module):
+    def __init__(self, num_classes, in_channels):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, num_classes, 3)
+    def forward(self, x):
+        return self.conv(x).mean((2, 3)), x
+def large(num_classes, in_channels):
+    return nn.Sequential(nn.Conv2d(in_channels, num_classes, 31), nn.Flatten())
+"""
+
+
 def test_mistakes_show_before_a_folder_is_made_or_a_dense_phase_run(recipe, tmp_path, monkeypatch):
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    (tmp_path / "strange.py").write_text(STRANGE)
+    monkeypatch.syspath_prepend(str(tmp_path))
     for override, message in [
         ("sparsity.skip=[layer*]", "matches no convolution"),
         (f"init_from={tmp_path / 'none.ckpt'}", "no such file"),
         ("device=mps", "device mps: torch finds none on this machine; set device to auto"),
         ("model.weights=default", "no published weights"),
+        ("model={name: 'torch.nn:Flatten', options: {}}", "cannot be built"),
+        ("model={name: 'strange:maps', options: {}}", r"gives \(1, 10, 16, 16\) for one image"),
+        ("model={name: 'strange:pair', options: {}}", "gives a tuple for one image, not logits"),
+        ("model={name: 'strange:large', options: {}}", r"not run on images of shape \(1, 16"),
     ]:
         with pytest.raises(ActivsparseError, match=message):
             trainer.train(load_config(recipe, [override]), tmp_path / "run")

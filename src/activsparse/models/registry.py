@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from activsparse.errors import ActivsparseError
+from activsparse.models.features import PREFIX, FeatureClassifier
 from activsparse.models.small_resnet import SmallResNet
 from activsparse.models.stem import adapt_stem
 from activsparse.models.weights import fill_in, load_weights
@@ -44,7 +45,8 @@ def build_model(
             downloaded. The head is replaced where its number of classes differs.
         in_channels: channels of the images.
         small_images: fit the stem to images of about 32 pixels: see `stem.adapt_stem`.
-        options: passed to the model's constructor.
+        options: passed to the model's constructor. `features_only` of a timm model gives a
+            classifier on its features, with `out_indices=[i]` on those of stage i.
 
     Raises:
         ActivsparseError: an unknown name or option, or weights that cannot be had.
@@ -61,7 +63,7 @@ def build_model(
     if small_images:
         adapt_stem(model, in_channels, small_images)
     if weights == "default":
-        fill_in(model, _published(name), f"published weights of {name}")
+        fill_in(model, _published(name, options), f"published weights of {name}")
     elif weights is not None:
         load_weights(model, weights)
     return model
@@ -100,14 +102,12 @@ def _timm(name: str, num_classes: int, in_channels: int, options: dict[str, Any]
     short = name.removeprefix("timm:")
     if not timm.is_model(short):
         raise ActivsparseError(f"model {name!r} is unknown; {suggest(short, timm.list_models())}")
-    return _call(
-        timm.create_model,
-        name,
-        model_name=short,
-        num_classes=num_classes,
-        in_chans=in_channels,
-        **options,
+    features = bool(options.get("features_only", False))
+    head = {} if features else {"num_classes": num_classes}
+    model = _call(
+        timm.create_model, name, model_name=short, in_chans=in_channels, **head, **options
     )
+    return FeatureClassifier(model, num_classes) if features else model
 
 
 def _imported(name: str, num_classes: int, in_channels: int, options: dict[str, Any]) -> nn.Module:
@@ -123,13 +123,15 @@ def _imported(name: str, num_classes: int, in_channels: int, options: dict[str, 
     return _call(factory, name, num_classes=num_classes, **options)
 
 
-def _published(name: str) -> dict[str, Any]:
+def _published(name: str, options: dict[str, Any]) -> dict[str, Any]:
     """State dict of the published weights, downloaded."""
     try:
         if name.startswith("timm:"):
             import timm
 
-            return dict(timm.create_model(name.removeprefix("timm:"), pretrained=True).state_dict())
+            model = timm.create_model(name.removeprefix("timm:"), pretrained=True, **options)
+            prefix = PREFIX if options.get("features_only", False) else ""
+            return {prefix + key: value for key, value in model.state_dict().items()}
         from torchvision import models
 
         if name in models.list_models(module=models):

@@ -24,7 +24,8 @@ def check_task(model: nn.Module, data: BatchData) -> None:
     """Find out early that a network does not fit its data.
 
     Raises:
-        ActivsparseError: a classifier and pictures with boxes, or the reverse.
+        ActivsparseError: a classifier and pictures with boxes, or the reverse; a network that does
+            not run on images of that size, or gives no logits of the data's classes.
     """
     detects, boxes = isinstance(model, YoloV5), isinstance(data, DetectionData)
     if detects != boxes:
@@ -33,6 +34,28 @@ def check_task(model: nn.Module, data: BatchData) -> None:
             f"{kind} is no detector, the data have boxes; set model.name to yolov5n or yolov5s"
             if boxes
             else f"{kind} is a detector; set data.name to fashion_scenes, voc or coco"
+        )
+    if not detects:
+        _check_logits(model, data)
+
+
+def _check_logits(model: nn.Module, data: BatchData) -> None:
+    kind, training = type(model).__name__, model.training
+    try:
+        with torch.no_grad():
+            logits = model.eval()(torch.zeros(1, *data.shape))
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ActivsparseError(
+            f"{kind} does not run on images of shape {data.shape} ({error}); choose another "
+            "data.image_size or model.name"
+        ) from error
+    finally:
+        model.train(training)
+    found = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+    if found != (1, data.num_classes):
+        raise ActivsparseError(
+            f"{kind} gives {found} for one image, not logits of shape (1, {data.num_classes}); "
+            "name a classifier in model.name"
         )
 
 
