@@ -2,6 +2,7 @@
 
     python benchmarks/publish.py [benchmarks/results/MACHINE.csv]
 
+Without a file it is this machine's; that of another one can be named.
 README.md and docs/performance.md get their tables between the marks `<!-- speed:begin -->` and
 `<!-- speed:end -->`, docs/speed.svg is drawn anew.
 """
@@ -17,6 +18,7 @@ from networks import NETWORKS, PATTERNS
 from results import DENSE, Result
 from targets import AGAINST_PEERS
 
+from activsparse.bench.machine import describe_machine
 from activsparse.files import atomic_path
 
 ROOT = Path(__file__).parents[1]
@@ -27,10 +29,10 @@ COLOURS = dict(zip(PATTERNS, ("#0b6e4f", "#d1495b", "#2e6f9e", "#8a8a8a"), stric
 def main() -> None:
     """Read the results, write the three files."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("csv", nargs="?", type=Path, help="default: the newest of this project")
+    parser.add_argument("csv", nargs="?", type=Path, help="default: this machine's")
     parser.add_argument("--root", type=Path, default=ROOT, help="folder of README.md and docs")
     args = parser.parse_args()
-    path = args.csv or _newest()
+    path = chosen(args.csv)
     rows = results.read(path)
     if not rows:
         raise SystemExit(f"{path}: holds no results; make bench writes them")
@@ -39,11 +41,18 @@ def main() -> None:
     plot(rows, args.root / "docs/speed.svg")
 
 
-def _newest() -> Path:
-    files = [path for path in results.FOLDER.glob("*.csv") if not path.stem.endswith("-kernels")]
-    if not files:
-        raise SystemExit(f"{results.FOLDER}: holds no results; make bench writes them")
-    return max(files, key=lambda path: path.stat().st_mtime)
+def chosen(csv: Path | None) -> Path:
+    """The file to publish: the one that was named, else this machine's."""
+    if csv is not None:
+        return csv
+    path = results.file_of(describe_machine())
+    if not path.exists():
+        others = sorted(str(file) for file in results.FOLDER.glob("*-cores-*.csv"))
+        raise SystemExit(
+            f"{path}: this machine has no results yet; make bench writes them, or name those of "
+            f"another one: {', '.join(others)}"
+        )
+    return path
 
 
 def replace(path: Path, text: str) -> None:

@@ -42,10 +42,10 @@ class Result:
         return self.model, self.threads
 
 
-def file_of(machine: dict[str, Any], folder: Path = FOLDER) -> Path:
-    """The file of a machine, for example `amd-epyc-2-cores-avx512.csv`."""
+def file_of(machine: dict[str, Any], folder: Path | None = None) -> Path:
+    """The file of a machine: `amd-epyc-family-26-model-2-2-cores-avx512.csv`."""
     words = f"{machine['cpu']} {machine['cores']} cores {machine['instruction_sets'][-1]}"
-    return folder / (re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-") + ".csv")
+    return (folder or FOLDER) / (re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-") + ".csv")
 
 
 def read(path: Path) -> list[Result]:

@@ -104,6 +104,7 @@ class Kernel {
     if (partition_) return;
     fuse(*graph_);
     find_zeros(*graph_);
+    join(*graph_);
     partition_ = std::make_unique<Partition>(*graph_, state_.isa, state_.options.tune,
                                              state_.threads(context));
     graph_.reset();

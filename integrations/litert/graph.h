@@ -55,8 +55,10 @@ struct Graph {
 bool read_node(const abi::Context& context, const abi::Node& node, int code, Graph* graph);
 
 // Merges padding, masks, factors, residual additions and activations into the operators before or
-// behind them, and tells every convolution where its input is known to be zero.
+// behind them, tells every convolution where its input is known to be zero, and joins depthwise
+// convolutions with the 1x1 convolutions around them where that pays.
 void fuse(Graph& graph);
 void find_zeros(Graph& graph);
+void join(Graph& graph);
 
 }  // namespace activsparse::litert

@@ -132,7 +132,8 @@ Partition::Partition(const Graph& graph, Isa isa, bool tune,
     for (int value : node.inputs) in.push_back(layout.tensor(value));
     const int out = layout.tensor(node.output);
     // Convolutions of few channels have algorithms of their own, which read planes.
-    if (node.is("conv") && layout.desc(in[0]).c <= kStemChannels &&
+    if ((node.is("conv") || node.spec.array("expand.weight")) &&
+        layout.desc(in[0]).c <= kStemChannels &&
         layout.desc(in[0]).stride == layout.desc(in[0]).c) {
       OpSpec spec = node.spec;
       for (int id : in) spec.inputs.push_back(layout.desc(id));

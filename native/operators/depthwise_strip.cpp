@@ -4,6 +4,8 @@
 #include <cstring>
 #include <map>
 
+#include "kernels/vector_sizes.h"
+
 namespace activsparse {
 namespace {
 
@@ -66,6 +68,7 @@ std::string DepthwiseStrip::unsupported(const OpSpec& spec) {
   if (weight == nullptr || weight->shape.size() != 4 || weight->shape[2] != weight->shape[3] ||
       (weight->shape[2] != 3 && weight->shape[2] != 5))
     return "the depthwise kernel is neither 3x3 nor 5x5";
+  if (kCompact && weight->shape[2] == 5) return "this small library has no 5x5 blocks";
   const int64_t stride = spec.int_or("stride_h", 1);
   if (stride > 2 || spec.int_or("stride_w", 1) != stride) return "the stride is neither 1 nor 2";
   if (spec.int_or("dilation_h", 1) != 1 || spec.int_or("dilation_w", 1) != 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from activsparse.bench import compare as compare_module
+from activsparse.bench import machine as machine_module
 from activsparse.bench.compare import DisagreementError, Row, compare, summarize
 from activsparse.bench.engines import ENGINES, engine_class
 from activsparse.bench.engines.onnxruntime import OnnxRuntime, static_input_shapes
@@ -189,5 +191,24 @@ def test_machine_is_json_and_named():
     assert json.loads(json.dumps(machine)) == machine
     assert machine["cpu"]
     assert machine["cpu"] in summary_line(machine)
+    if machine["architecture"] == "x86_64":  # names alone do not tell generations apart
+        assert re.search(r"\(family \d+, model \d+\)$", machine["cpu"])
     assert machine["instruction_sets"][0] == "scalar"
     assert "onnxruntime" in machine["versions"]
+
+
+@pytest.mark.parametrize(
+    ("name", "board", "expected"),
+    [
+        ("AMD EPYC (family 26, model 2)", None, "AMD EPYC (family 26, model 2)"),
+        ("ARM implementer 0x41 part 0xd08", "Raspberry Pi 4\0", "Raspberry Pi 4"),
+        ("ARM implementer 0x41 part 0xd08", None, "ARM implementer 0x41 part 0xd08"),
+    ],
+)
+def test_the_processor_is_named_by_what_tells_it_apart(
+    name: str, board: str | None, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(machine_module, "BOARD", tmp_path / "model")
+    if board is not None:
+        (tmp_path / "model").write_text(board)
+    assert machine_module.cpu_name(name) == expected

@@ -93,3 +93,21 @@ def test_publishing_replaces_what_is_between_the_marks(tmp_path: Path, monkeypat
     assert readme.endswith("after\n")
     assert "| resnet18 | fast, 9.00 ms | auto | 1.50 | 2.25 |" in readme
     assert "4.00 (2.25; 1.50; 0.31)" in (tmp_path / "docs/performance.md").read_text()
+
+
+def test_machines_of_one_name_are_told_apart_and_the_own_is_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    machines = [{**MACHINE, "cpu": f"AMD EPYC (family {n}, model 2)"} for n in (25, 26)]
+    old, new = (results.file_of(machine) for machine in machines)
+    assert [old.name, new.name] == [
+        f"amd-epyc-family-{n}-model-2-2-cores-avx2.csv" for n in (25, 26)
+    ]
+    monkeypatch.setattr(publish, "describe_machine", lambda: machines[1])
+    results.merge(old, measured(1))
+    with pytest.raises(SystemExit, match="family-25"):
+        publish.chosen(None)
+    results.merge(new, measured(1))
+    assert publish.chosen(None) == new
+    assert publish.chosen(old) == old

@@ -124,6 +124,39 @@ def test_random_networks(tmp_path: Path, seed: int) -> None:
     assert np.abs(invoke(interpreter, x) - invoke(oracle, x)).max() <= check.bound
 
 
+def wide_block(path: Path, kernel: int, stem: bool, masked: bool) -> Path:
+    """An inverted residual too large for the cache, behind the model's input or a convolution."""
+    b = Builder(kernel)
+    mask = b.mask if masked else lambda value: value
+    if stem:
+        y = b.node("Relu", mask(b.conv(b.input(1, 3, 130, 130), 40, strides=(2, 2))))
+        y = b.node("Relu", mask(b.conv(y, 40, group=40)))
+        y = mask(b.conv(y, 16, (1, 1), pads=(0, 0, 0, 0)))
+    else:
+        x = b.conv(b.input(1, 3, 60, 60), 16)
+        y = b.node("Clip", mask(b.conv(x, 96, (1, 1), pads=(0, 0, 0, 0))), *bounds(b))
+        y = b.node("Relu", mask(b.conv(y, 96, (kernel, kernel), pads=(kernel // 2,) * 4, group=96)))
+        y = b.node("Add", mask(b.conv(y, 16, (1, 1), pads=(0, 0, 0, 0))), x)
+    return b.save(path, b.conv(y, 8))
+
+
+def bounds(b: Builder) -> tuple[str, str]:
+    return b.constant(np.float32(0)), b.constant(np.float32(6))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("stem", "kernel"), [(False, 3), (False, 5), (True, 3)])
+def test_wide_inverted_residuals(tmp_path: Path, stem: bool, kernel: int, masked: bool) -> None:
+    source = wide_block(tmp_path / "m.onnx", kernel, stem, masked)
+    (check,) = litert.convert(source, tmp_path / "m.tflite").errors
+    oracle = plain(tmp_path / "m.tflite")
+    x = image(oracle, 1)
+    expected = invoke(oracle, x)
+    for threads in (1, 2):
+        y = invoke(litert.interpreter(tmp_path / "m.tflite", threads=threads), x)
+        assert np.abs(y - expected).max() <= check.bound
+
+
 def test_skipped_positions_are_not_computed(tmp_path: Path) -> None:
     """What a skipped position would have to read is not a number, and nobody notices."""
     b = Builder(0)

@@ -14,6 +14,7 @@ from activsparse import __version__
 __all__ = ["describe_machine", "summary_line"]
 
 CPU_FOLDER = Path("/sys/devices/system/cpu")
+BOARD = Path("/proc/device-tree/model")
 
 
 def _read(path: Path) -> str | None:
@@ -23,20 +24,16 @@ def _read(path: Path) -> str | None:
         return None
 
 
-def _cpu_name() -> str:
-    fields: dict[str, str] = {}
-    for line in (_read(Path("/proc/cpuinfo")) or "").splitlines():
-        key, _, value = line.partition(":")
-        fields.setdefault(key.strip(), value.strip())
-    # ARM kernels give no "model name"; boards name themselves in "Model" or the device tree.
-    board = (_read(Path("/proc/device-tree/model")) or "").rstrip("\0")
-    return (
-        fields.get("model name")
-        or fields.get("Model")
-        or board
-        or platform.processor()
-        or platform.machine()
-    )
+def cpu_name(name: str) -> str:
+    """The processor as the engine names it, with family and model; of a board, the board's name.
+
+    Server processors of different generations may all be called `AMD EPYC`. ARM kernels give only
+    numbers, but boards name themselves in the device tree.
+    """
+    board = (_read(BOARD) or "").rstrip("\0")
+    if name.startswith("ARM") and board:
+        return board
+    return name if name != "unknown" else platform.processor() or platform.machine()
 
 
 def _caches() -> dict[str, str]:
@@ -60,7 +57,7 @@ def describe_machine() -> dict[str, Any]:
 
     affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
     return {
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(str(_native.cpu_info()["name"])),
         "architecture": platform.machine(),
         "cores": os.cpu_count(),
         "affinity": affinity,
@@ -73,7 +70,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def summary_line(machine: dict[str, Any]) -> str:
-    """One line for tables and reports, for example `AMD EPYC, 2 cores, avx512, L2 1024K`."""
+    """One line for tables and reports: `AMD EPYC (family 26, model 2), 2 cores, avx512, ...`."""
     parts = [machine["cpu"], f"{machine['cores']} cores"]
     affinity = machine["affinity"]
     if affinity is not None and len(affinity) != machine["cores"]:
