@@ -14,37 +14,61 @@ constexpr int winograd_max_rows(int vecs) {
   return vecs == 2 ? 6 : 12;
 }
 
-// Panels up to this size are fetched into the first-level cache alone: passing through the second
-// level, a layer's weights would drive out the transformed tiles that lie there. Larger ones would
-// not live in the first level until they are used.
-constexpr int64_t kNearPanelBytes = 16 << 10;
+// Panels, or parts of them, up to this size are fetched into the first-level cache alone: passing
+// through the second level, a layer's weights would drive out the transformed tiles that lie there.
+// Larger ones would not live in the first level until they are used.
+constexpr int64_t kNearBytes = 16 << 10;
 
-// m[r] = sum over c of v[r][c] * u[c], for R tiles. `next` is the part of the coming panel this
-// call fetches, `fetch` floats per channel, into the first-level cache (`near`) or the second.
+// Where no more groups of tiles than these share a panel, memory has to keep up with the products.
+// Larger panels then go by parts of kNearBytes, each used by all groups before the next, while sums
+// wait in m: what is fetched is used soon, and memory delivers 40 GB/s where whole panels got 30
+// (Zen 5, 8 tiles of 7x7x512). For more groups, sums that come and go would cost more than that.
+constexpr int kMostWaitingGroups = 3;
+
+// A part of the weights that is fetched while others are used.
+struct WinogradFetch {
+  const float* next;
+  int64_t floats;
+  bool near;  // into the first-level cache alone
+};
+
+// m[r] = sum over c of v[r][c] * u[c], for R tiles; `more` adds to m instead.
 template <class V, int R, int N>
 void winograd_rows(const float* v, int64_t row_stride, int channels, const float* u, float* m,
-                   int64_t m_stride, const float* next, int64_t fetch, bool near) {
+                   int64_t m_stride, bool more, const WinogradFetch& fetch) {
   constexpr int W = V::kWidth;
   constexpr int64_t kLine = 64 / sizeof(float);
   V sums[R][N];
+  if (more) {
 #pragma GCC unroll 16
-  for (int r = 0; r < R; ++r)
+    for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-    for (int j = 0; j < N; ++j) sums[r][j] = V::zero();
+      for (int j = 0; j < N; ++j) sums[r][j] = V::load(m + r * m_stride + j * W);
+  } else {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+      for (int j = 0; j < N; ++j) sums[r][j] = V::zero();
+  }
   // Every third row has a pointer, its neighbours are reached from there: more do not fit the
   // registers.
   const float* rows[(R + 2) / 3];
 #pragma GCC unroll 16
   for (int r = 0; r < R; r += 3) rows[r / 3] = v + r * row_stride;
-  for (int c = 0; c < channels; ++c, u += N * W) {
+  const float* next = fetch.next;
+  const int64_t share = fetch.floats, line = channels * kLine;
+  const bool near = fetch.near;
+  for (int64_t c = 0, due = 0; c < channels; ++c, u += N * W) {
     V row[N];
 #pragma GCC unroll 4
     for (int j = 0; j < N; ++j) row[j] = V::load(u + j * W);
-    if (near)
-      for (int64_t i = 0; i < fetch; i += kLine) __builtin_prefetch(next + i, 0, 0);
-    else
-      for (int64_t i = 0; i < fetch; i += kLine) __builtin_prefetch(next + i, 0, 2);
-    next += fetch;
+    // Whole lines, evenly over the channels.
+    for (due += share; due > 0; due -= line, next += kLine) {
+      if (near)
+        __builtin_prefetch(next, 0, 0);
+      else
+        __builtin_prefetch(next, 0, 3);
+    }
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       const V value = V::broadcast(rows[r / 3] + r % 3 * row_stride);
@@ -54,14 +78,16 @@ void winograd_rows(const float* v, int64_t row_stride, int channels, const float
 #pragma GCC unroll 16
     for (int r = 0; r < R; r += 3) ++rows[r / 3];
   }
+  // Or all addresses in m would be kept from above to here.
+  asm("" : "+r"(m), "+r"(m_stride));
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
     for (int j = 0; j < N; ++j) sums[r][j].store(m + r * m_stride + j * W);
 }
 
-using WinogradRows = void (*)(const float*, int64_t, int, const float*, float*, int64_t,
-                              const float*, int64_t, bool);
+using WinogradRows = void (*)(const float*, int64_t, int, const float*, float*, int64_t, bool,
+                              const WinogradFetch&);
 
 template <class V, int R, int N>
 constexpr void fill_winograd_rows(WinogradRows* rows) {
@@ -106,22 +132,32 @@ void winograd_multiply(const float* v, int64_t v_stride, int64_t row_stride,
                        const int (&first)[kWinogradShapes + 1], int channels, const float* u,
                        int vecs, float* m) {
   static constexpr WinogradRowsTable<V> table;
-  const int64_t panel = int64_t{channels} * vecs * V::kWidth;
-  const int64_t m_stride = int64_t{Elements::kCount} * vecs * V::kWidth;
+  constexpr int64_t kLine = 64 / sizeof(float);
+  const int64_t lanes = int64_t{vecs} * V::kWidth, panel = channels * lanes;
+  const int64_t m_stride = int64_t{Elements::kCount} * lanes;
   const int max_rows = winograd_max_rows<V>(vecs);
-  const bool near = panel * int64_t{sizeof(float)} <= kNearPanelBytes;
-  for (int k = 0; k < Elements::kCount; ++k, v += v_stride, u += panel, m += vecs * V::kWidth) {
+  const int near_parts = static_cast<int>((panel * sizeof(float) + kNearBytes - 1) / kNearBytes);
+  for (int k = 0; k < Elements::kCount; ++k, v += v_stride, u += panel, m += lanes) {
     const bool short_height = Elements::short_height(k), short_width = Elements::short_width(k);
     const int begin = first[short_width ? kShortWidth : kFull];
     const int end = first[short_height ? short_width ? kWinogradShapes : kShortBoth : kShortHeight];
     const int groups = (end - begin + max_rows - 1) / max_rows;
-    for (int g = 0, row = begin; g < groups; ++g) {
-      const int rows = (end - row) / (groups - g);
-      // The groups share the fetching of the next panel evenly.
-      const int64_t fetch = panel / channels / groups;
-      table.rows[vecs][rows](v + row * row_stride, row_stride, channels, u, m + row * m_stride,
-                             m_stride, u + panel + g * fetch * channels, fetch, near);
-      row += rows;
+    const int parts = groups <= kMostWaitingGroups ? near_parts : 1;
+    for (int part = 0, c = 0; part < parts; ++part) {
+      const int count = static_cast<int>(int64_t{channels} * (part + 1) / parts) - c;
+      const float* weights = u + c * lanes;
+      // The groups share the fetching of what comes next evenly.
+      const int64_t lines = (count * lanes + kLine - 1) / kLine;
+      for (int g = 0, row = begin; g < groups; ++g) {
+        const int rows = (end - row) / (groups - g);
+        const int64_t from = lines * g / groups, to = lines * (g + 1) / groups;
+        table.rows[vecs][rows](
+            v + row * row_stride + c, row_stride, count, weights, m + row * m_stride, m_stride,
+            part > 0,
+            {weights + count * lanes + from * kLine, (to - from) * kLine, parts == near_parts});
+        row += rows;
+      }
+      c += count;
     }
   }
 }
