@@ -6,11 +6,13 @@ import json
 
 import pytest
 import torch
+import trees
 from PIL import Image
 
 from activsparse import ActivsparseError
 from activsparse.detect.formats import VOC_CLASSES, Coco, Voc
 from activsparse.detect.registry import build_detection_data
+from activsparse.detect.scenes import Scenes
 
 VOC = """<annotation><filename>a.jpg</filename><size><width>40</width><height>30</height></size>
 <object><name>dog</name><difficult>0</difficult>
@@ -124,3 +126,26 @@ def test_coco_parts_must_have_the_same_categories(tmp_path):
     options = {"augment": True, "validation": 0.1, "workers": 0, "seed": 0}
     with pytest.raises(ActivsparseError, match="same list"):
         build_detection_data("coco", str(tmp_path), (64, 64), 1, **options)
+
+
+@pytest.mark.parametrize("name", ["voc", "coco"])
+def test_whole_trees_give_back_pictures_and_boxes(name, tmp_path):
+    if name == "coco":
+        pytest.importorskip("pycocotools")
+    scenes = Scenes(4, source="digits")
+    trees.WRITERS[name](tmp_path, scenes)
+    options = {"augment": True, "validation": 0.25, "workers": 0, "seed": 0}
+    data = build_detection_data(name, str(tmp_path), (64, 64), 1, **options)
+    assert len(data.pictures) == 3
+    test = Voc(str(tmp_path), "val") if name == "voc" else Coco(*coco_part(tmp_path, "val2017"))
+    for index in range(4):
+        sample, wanted = test[index], scenes[index]
+        assert sample.image.shape == wanted.image.shape
+        # JPEG changes pixels a little.
+        assert (sample.image.float() - wanted.image.float()).abs().mean() < 8
+        torch.testing.assert_close(sample.boxes, wanted.boxes)
+        assert torch.equal(sample.labels, wanted.labels)
+
+
+def coco_part(root, name):
+    return str(root / name), str(root / "annotations" / f"instances_{name}.json")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from activsparse import ActivsparseError
 from activsparse.detect.data import DetectionData, collate
 from activsparse.detect.sample import Sample, flipped, letterboxed, mosaic, recoloured
 from activsparse.detect.scenes import Scenes
@@ -53,6 +54,30 @@ def test_mosaic_keeps_boxes_on_what_is_left_of_objects(seed):
     if len(joined.boxes):
         assert joined.labels.tolist() == [3]
         torch.testing.assert_close(joined.boxes[0], bright_box(joined.image), atol=2, rtol=0)
+        return
+    # It was cut off by the border of the canvas, as nothing else cuts anything.
+    if (joined.image[0] > 180).any():
+        x1, y1, x2, y2 = bright_box(joined.image).tolist()
+        assert x1 == 0 or y1 == 0 or x2 == 128 or y2 == 96, seed
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_mosaic_joins_four_pictures(seed):
+    near, far = (2, 14), (50, 62)  # near the point where the four meet, so never cut off
+    samples = [
+        marked(64, 64, (x[0], y[0], x[1], y[1]), label=i)
+        for i, (y, x) in enumerate([(far, far), (far, near), (near, far), (near, near)])
+    ]
+    joined, again = (
+        mosaic(samples, (96, 96), torch.Generator().manual_seed(seed)) for _ in range(2)
+    )
+    assert torch.equal(again.image, joined.image)
+    assert joined.labels.tolist() == [0, 1, 2, 3]
+    for x1, y1, x2, y2 in joined.boxes.round().int().tolist():
+        assert joined.image[:, y1 + 2 : y2 - 2, x1 + 2 : x2 - 2].min() > 180
+    centres = (joined.boxes[:, :2] + joined.boxes[:, 2:]) / 2
+    assert centres[[0, 2], 0].max() < centres[[1, 3], 0].min()
+    assert centres[[0, 1], 1].max() < centres[[2, 3], 1].min()
 
 
 def test_the_splits_of_scenes_share_no_item():
@@ -98,8 +123,25 @@ def test_batches_hold_images_and_their_boxes():
     assert rows.tolist() == [[0, 7, 4, 7, 4, 6]]
 
 
-def test_colours_leave_the_boxes():
+def test_colours_change_and_leave_the_boxes():
     sample = marked(20, 20, (2, 4, 6, 10))
     changed = recoloured(sample, torch.Generator().manual_seed(0))
     assert torch.equal(changed.boxes, sample.boxes)
     assert changed.image.dtype == torch.uint8
+    assert changed.image.shape == sample.image.shape
+    assert not torch.equal(changed.image, sample.image)
+    again = recoloured(sample, torch.Generator().manual_seed(0))
+    assert torch.equal(again.image, changed.image)
+
+
+def test_scenes_take_digits_where_there_is_no_fashion(monkeypatch):
+    def missing(*_):
+        raise ActivsparseError("no copy")
+
+    monkeypatch.setattr("activsparse.data.fashion_mnist.load_fashion_mnist", missing)
+    found, wanted = Scenes(1), Scenes(1, source="digits")
+    assert torch.equal(found[0].image, wanted[0].image)
+    with pytest.raises(ActivsparseError, match="no copy"):
+        Scenes(1, source="fashion")
+    with pytest.raises(ActivsparseError, match="choose fashion or digits"):
+        Scenes(1, source="letters")

@@ -7,6 +7,7 @@ import json
 
 import pytest
 import torch
+import trees
 from PIL import Image
 from runs import StopAt, run
 
@@ -29,7 +30,7 @@ data:
 training: {epochs: 2, optimizer: adamw, lr: 2.0e-3, schedule: cosine}
 sparsity: {sparsity: 0.2, pattern: random, begin: 0.1, end: 0.6}
 """
-EPS = torch.finfo(torch.float32).eps
+ACCUMULATE = "training.accumulate=2"
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,7 @@ def test_a_stopped_run_continues_bit_equal(step, finished, recipe, tmp_path, mon
 def test_options_of_the_trainer_apply(recipe, finished, tmp_path):
     folder, _ = finished
     changes = [
-        "training.epochs=1", "training.precision=bf16-mixed", "training.accumulate=2",
+        "training.epochs=1", "training.precision=bf16-mixed", ACCUMULATE,
         "training.ema=0.5",
         f"init_from={folder}", "distillation={weight: 0.5}",
         "search={candidates: 3, batches: 1, recalibrate: true, importance: taylor}",
@@ -96,17 +97,40 @@ def test_options_of_the_trainer_apply(recipe, finished, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one(recipe, tmp_path):
-    dense = ["training.freeze_norms=true", "data.batch_size=4", "training.schedule=constant"]
-    for name, processes in (("one", 1), ("two", 2)):
+def test_two_processes_and_accumulated_batches_train_as_one(recipe, finished, tmp_path):
+    # A mean over the boxes of half a batch is not half of that over all: steps are near, not equal.
+    folder, _ = finished
+    changes = [f"init_from={folder}", "training.freeze_norms=true", "training.schedule=constant"]
+    changes += ["training.optimizer=sgd", "training.lr=1e-4", "training.gradient_clip=null"]
+    changes += ["sparsity.schedule=constant", "sparsity.begin=0", "sparsity.end=0"]
+    ways = {"one": (1, []), "two": (2, []), "parts": (1, ["data.batch_size=2", ACCUMULATE])}
+    for name, (processes, more) in ways.items():
         command = ["-m", "activsparse", "train", "--recipe", recipe, "--out", str(tmp_path / name)]
-        done = run(*command, "--set", *dense, processes=processes)
+        done = run(*command, "--set", *changes, *more, processes=processes)
         assert done.returncode == 0, done.stderr[-2000:]
-    one, two = (state(tmp_path / name) for name in ("one", "two"))
-    assert one.keys() == two.keys()
-    for key, value in one.items():
-        if "activation_mask" in key:
-            assert torch.equal(two[key], value), key
+    start, (one, *others) = state(folder), [state(tmp_path / name) for name in ways]
+    weights = [key for key, value in one.items() if key.endswith("conv.weight")]
+    moved = torch.cat([(one[key] - start[key]).flatten() for key in weights])
+    for other in others:
+        assert one.keys() == other.keys()
+        for key, value in one.items():
+            if "activation_mask" in key:
+                assert torch.equal(other[key], value), key
+        step = torch.cat([(other[key] - start[key]).flatten() for key in weights])
+        assert 0.8 < float(step.norm() / moved.norm()) < 1.25
+        assert float(torch.nn.functional.cosine_similarity(step, moved, 0)) > 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["voc", "coco"])
+def test_annotated_pictures_are_trained_on(name, recipe, tmp_path):
+    trees.WRITERS[name](tmp_path, Scenes(6, source="digits"))
+    changes = [f"data.name={name}", f"data.root={tmp_path}", "data.options={mosaic: 1.0}"]
+    changes += ["training.epochs=1", "data.batch_size=2"]
+    summary = trainer.train(load_config(recipe, changes), tmp_path / "run")
+    assert {"map50", "map"} <= set(summary)
+    head = load_run(tmp_path / "run").model.head
+    assert head.numbers - 5 == {"voc": 20, "coco": 10}[name]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +150,8 @@ def test_mistakes_are_named(changes, cause, recipe, tmp_path):
 
 
 @pytest.mark.slow
-def test_detect_draws_what_it_finds(finished, tmp_path, capsys):
+def test_detect_draws_what_it_finds(finished, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     model = str(tmp_path / "detector.onnx")
     assert main(["export", str(finished[0]), "--out", model]) == 0
     assert main(["verify", model]) == 0
@@ -146,5 +171,6 @@ def test_detect_draws_what_it_finds(finished, tmp_path, capsys):
     assert main([*command, "--report", str(report)]) == 2
     capsys.readouterr()
     (tmp_path / "text.png").write_text("no picture")
-    assert main(["detect", model, str(tmp_path / "text.png")]) == 2
+    assert main(["detect", model, str(tmp_path / "text.png"), "--out", "none"]) == 2
     assert "not a picture" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()

@@ -75,12 +75,12 @@ def run(args: argparse.Namespace) -> int:
     session = Session(args.model, **session_options(args))
     dense = None if args.dense is None else Session(args.dense, **session_options(args))
     console = Console(highlight=False)
-    args.out.mkdir(parents=True, exist_ok=True)
     pairs = []
     for path in args.images:
         picture = read_picture(path)
         found = find(session, picture, args.score, args.overlap)
         drawn = draw(picture, found, names)
+        args.out.mkdir(parents=True, exist_ok=True)
         target = args.out / f"{path.stem}.png"
         with atomic_path(target) as temporary:
             drawn.save(temporary, format="PNG")

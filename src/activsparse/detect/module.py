@@ -13,6 +13,7 @@ from activsparse.errors import ActivsparseError
 from activsparse.models.yolov5 import STRIDES, YoloV5
 from activsparse.train.config import TrainingSection
 from activsparse.train.distill import Teacher
+from activsparse.train.distributed import world_size
 from activsparse.train.learner import Learner
 
 __all__ = ["Detector"]
@@ -66,7 +67,9 @@ class Detector(Learner):
         for name, value in {**losses, "loss": loss}.items():
             name = f"train_{name}"
             self.log(name, value, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
-        return loss
+        # The loss grows with the batch, and gradients are averaged over processes and accumulated
+        # batches, so what an optimiser's step sees is the loss of all its pictures.
+        return loss * world_size() * self.training_options.accumulate
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Collect what is found."""
