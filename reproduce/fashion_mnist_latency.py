@@ -26,6 +26,7 @@ def latency(networks: Iterable[tuple[str, nn.Module, Tensor]], results: Path) ->
         results: folder of the CSV file.
     """
     torch.set_num_threads(1)
+    results.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as place:
         files = {}
         for number, (name, model, example) in enumerate(networks):

@@ -15,17 +15,22 @@ from activsparse.files import atomic_path
 DOCS = Path(__file__).parents[1] / "docs"
 BEGIN, END = "<!-- study:begin -->\n", "<!-- study:end -->"
 LATENCY = "fashion_mnist_latency.csv"
-# Colour and sign of each family of rows: the first word of a row's name.
+# Name, colour and sign of each family of rows: the first word of a row's name.
 FAMILIES = {
-    "dense": ("#8a94a6", "o"),
-    "input": ("#b59a2c", "s"),
-    "channels": ("#7c6fd0", "D"),
-    "paper": ("#e07a3f", "v"),
-    "tiles": ("#c94f6d", "P"),
-    "lattice": ("#4f9dc9", "^"),
-    "auto": ("#333333", "X"),
-    "best": ("#2f9e8f", "*"),
+    "dense": ("dense", "#8a94a6", "o"),
+    "input": ("smaller input", "#b59a2c", "s"),
+    "channels": ("channel pruning", "#7c6fd0", "D"),
+    "paper": ("published procedure", "#e07a3f", "v"),
+    "tiles": ("tiles", "#c94f6d", "P"),
+    "lattice": ("lattice", "#4f9dc9", "^"),
+    "auto": ("auto", "#333333", "X"),
+    "best": ("fashion_mnist_best", "#2f9e8f", "*"),
+    "fast": ("best, for a speed-up", "#7fb52f", "p"),
 }
+# Rows that only explain others, and so are in the table alone.
+EXPLAIN = ("distilled", "searched", "auto fill")
+# What hollow signs of a family say.
+HOLLOW = {"channels": " and best 0.3", "tiles": ", nearest", "lattice": ", nearest"}
 # What the bars are about: (masks of the paper, smaller input, best), at equal cost.
 BARS = {"0.3": ("paper 0.3", "input 23", "best 0.3"), "0.5": ("paper 0.5", "input 20", "best 0.5")}
 
@@ -97,31 +102,64 @@ def _bars(runs: dict[str, list[dict[str, Any]]]) -> list[str]:
 
 def _draw(runs: dict[str, list[dict[str, Any]]], times: dict[str, float]) -> None:
     cost = {name: float(rows[0]["macs"]) for name, rows in runs.items()}
-    panels = [("share of multiply-adds", cost)]
+    panels = [("share of the dense network's multiply-adds", cost)]
     if times:
-        panels.append(("ms in the engine, one thread", times))
-    figure = Figure(figsize=(5.2 * len(panels), 4.2), layout="constrained")
+        panels.append(("ms in the engine: one image, one thread", times))
+    figure = Figure(figsize=(5.6 * len(panels), 5.4), layout="constrained")
     for axes, (label, where) in zip(
         figure.subplots(1, len(panels), squeeze=False, sharey=True)[0], panels, strict=True
     ):
         axes.grid(alpha=0.2)
-        for family, (colour, marker) in FAMILIES.items():
-            names = [n for n in runs if n.split()[0].rstrip(",") == family and n in where]
-            for name in names:
-                top1 = _top1(runs[name])
-                hollow = "nearest" in name or ", " in name
-                axes.errorbar(
-                    where[name],
-                    mean(top1),
-                    yerr=[[mean(top1) - min(top1)], [max(top1) - mean(top1)]],
-                    fmt=marker,
-                    color=colour,
-                    markerfacecolor="none" if hollow else colour,
-                    markersize=11 if marker == "*" else 7,
-                    label=family if name == names[0] else None,
-                )
         axes.set_xlabel(label)
+        shown = [n for n in runs if n in where and not n.endswith(EXPLAIN)]
+        for family, (title, colour, marker) in FAMILIES.items():
+            of_family = [n for n in shown if n.split()[0].rstrip(",") == family]
+            for names, hollow in (
+                ([n for n in of_family if not _is_hollow(n)], False),
+                ([n for n in of_family if _is_hollow(n)], True),
+            ):
+                if not names:
+                    continue
+                names.sort(key=lambda name: cost[name])
+                xs, points = [where[n] for n in names], [_top1(runs[n]) for n in names]
+                ys = [mean(top1) for top1 in points]
+                axes.errorbar(
+                    xs,
+                    ys,
+                    yerr=[
+                        [y - min(top1) for y, top1 in zip(ys, points, strict=True)],
+                        [max(top1) - y for y, top1 in zip(ys, points, strict=True)],
+                    ],
+                    fmt=marker,
+                    linestyle=":" if hollow else "-",
+                    linewidth=1,
+                    color=colour,
+                    markerfacecolor="white" if hollow else colour,
+                    markersize=13 if marker == "*" else 7,
+                    label=title + (HOLLOW.get(family, "") if hollow else ""),
+                )
+                for name, x, y in zip(names, xs, ys, strict=True):
+                    if family != "dense":
+                        axes.annotate(
+                            _number(name),
+                            (x, y),
+                            xytext=(6, -9),
+                            textcoords="offset points",
+                            fontsize=7,
+                            color=colour,
+                        )
     figure.axes[0].set_ylabel("top-1 on Fashion-MNIST, %")
-    figure.axes[0].legend(frameon=False, fontsize=8)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     with atomic_path(DOCS / "fashion_mnist.png") as path:
         figure.savefig(path, format="png", dpi=130)
+
+
+def _is_hollow(name: str) -> bool:
+    return "nearest" in name or ", " in name
+
+
+def _number(name: str) -> str:
+    """The sparsity, side in pixels, ratio or speed-up in a row's name."""
+    number = name.split()[1].rstrip(",")
+    return {"input": f"{number} px", "fast": f"{number}x"}.get(name.split()[0], number)

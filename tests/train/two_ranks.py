@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from activsparse import ActivsparseError
 from activsparse.train import Sparsifier
 from activsparse.train.distributed import any_rank, mean_loss, rank, world_size
+from activsparse.train.norms import recalibrate_norms
 
 STEPS = 12
 
@@ -54,6 +55,8 @@ def main(output: str, batch: int) -> None:
         sparsifier.step(loss)
         assert any_rank(own == processes - 1)
         assert not any_rank(False)
+    # The last images again, in two batches, of which each of two processes sees one.
+    recalibrate_norms(model, images.split(batch // 2)[own::processes])
     error = ""
     try:
         mean_loss(1.0, own)

@@ -15,6 +15,7 @@ __all__ = [
     "is_distributed",
     "launched_processes",
     "mean_loss",
+    "mean_over_ranks",
     "rank",
     "world_size",
 ]
@@ -91,6 +92,15 @@ def mean_loss(loss: Tensor | float, *same: int, device: torch.device | None = No
             "Sparsifier the same seed and step it equally often"
         )
     return float(table[:, 0].sum()) / world_size()
+
+
+def mean_over_ranks(values: Tensor) -> Tensor:
+    """Mean of a tensor over all processes; it lies where the group's backend can send from."""
+    if world_size() == 1:
+        return values
+    total = values.clone()
+    torch.distributed.all_reduce(total)
+    return total / world_size()
 
 
 def _environment(name: str, default: int) -> int:

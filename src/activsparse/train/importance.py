@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from activsparse.errors import ActivsparseError
 from activsparse.masks import FloatMap
-from activsparse.train.distributed import world_size
+from activsparse.train.distributed import mean_over_ranks
 from activsparse.train.hooks import MASK, SOURCE
 from activsparse.train.names import suggest
 from activsparse.train.norms import batch_statistics
@@ -73,7 +73,7 @@ def measure_importance(
         for handle in handles:
             handle.remove()
     device = batches[0][0].device
-    return {name: _mean_over_ranks(total, device).numpy() for name, total in totals.items()}
+    return {name: mean_over_ranks(total.to(device)).cpu().numpy() for name, total in totals.items()}
 
 
 def _noting(outputs: dict[str, Tensor], name: str) -> Any:
@@ -118,12 +118,3 @@ def _nothing_skipped(hosts: Iterable[nn.Module]) -> Iterator[None]:
     finally:
         for buffer, values in kept:
             buffer.copy_(values)
-
-
-def _mean_over_ranks(values: Tensor, device: torch.device) -> Tensor:
-    """The mean, computed on a device that the process group's backend can send from."""
-    if world_size() == 1:
-        return values
-    values = values.to(device)
-    torch.distributed.all_reduce(values)
-    return (values / world_size()).cpu()

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from activsparse.train.distributed import mean_over_ranks, world_size
+
 __all__ = ["batch_statistics", "recalibrate_norms"]
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -42,7 +44,7 @@ def recalibrate_norms(model: nn.Module, batches: Iterable[Tensor]) -> None:
     """Replace the running statistics of all batch norms by the mean over `batches`.
 
     Everything else stays as it is, weights and modes included. Frozen norms (no running statistics)
-    are left alone.
+    are left alone. Under data parallelism the mean is that over all processes.
 
     Args:
         model: with its masks.
@@ -59,6 +61,11 @@ def recalibrate_norms(model: nn.Module, batches: Iterable[Tensor]) -> None:
             norm.training = True
         for images in batches:
             model(images)
+        for norm in norms:
+            for name in ("running_mean", "running_var"):
+                statistic = norm.get_buffer(name)
+                statistic.copy_(mean_over_ranks(statistic))
+            norm.get_buffer("num_batches_tracked").mul_(world_size())
     finally:
         for module, training in modes:
             module.training = training
