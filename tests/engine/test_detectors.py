@@ -11,7 +11,8 @@ import torch
 
 from activsparse import Session, _native
 from activsparse.engine.verify import compare_with_onnxruntime
-from activsparse.models.yolov5 import YoloV5
+from activsparse.models.yolov5 import YoloV5, yolov5n, yolov5s
+from activsparse.train import Sparsifier
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,11 @@ class DetectorGraph(graphs.Builder):
     """C2f blocks and a distribution head, as published with YOLOv8."""
 
     bins = 16
+    masked = False
+
+    def spatial(self, x: str, channels: int) -> str:
+        y = self.conv(x, channels)
+        return self.silu(self.mask(y) if self.masked else y)
 
     def silu(self, x: str) -> str:
         return self.node("Mul", x, self.node("Sigmoid", x))
@@ -59,7 +65,7 @@ class DetectorGraph(graphs.Builder):
         self.shapes[second] = (n, half, h, w)
         parts = [first, second]
         for _ in range(depth):
-            inner = self.silu(self.conv(self.silu(self.conv(parts[-1], half)), half))
+            inner = self.spatial(self.spatial(parts[-1], half), half)
             parts.append(self.node("Add", parts[-1], inner))
         joined = self.node("Concat", *parts, axis=1, shape=(n, (2 + depth) * half, h, w))
         return self.silu(self.conv(joined, channels, (1, 1), pads=(0, 0, 0, 0)))
@@ -106,10 +112,12 @@ class DetectorGraph(graphs.Builder):
         return self.node("Slice", x, *bounds, shape=(n, 2, count))
 
 
+@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("classes", [16, 5])
 @pytest.mark.parametrize("batch", [1, 2])
-def test_distribution_head_agrees_with_onnxruntime(tmp_path, batch, classes):
+def test_distribution_head_agrees_with_onnxruntime(tmp_path, batch, classes, masked):
     build = DetectorGraph(batch)
+    build.masked = masked
     x = build.input(batch, 3, 48, 32)
     first = build.silu(build.conv(x, 32, strides=(2, 2)))
     build.shapes[first] = (batch, 32, 24, 16)
@@ -122,8 +130,27 @@ def test_distribution_head_agrees_with_onnxruntime(tmp_path, batch, classes):
         session = Session(path, isa=isa)
         for row in compare_with_onnxruntime(path, session):
             assert row.holds, (isa, row)
-    kinds = [row.kind for row in session.explain()]
-    assert not {"concat", "slice"} & set(kinds)
+    rows = session.explain()
+    assert not {"concat", "slice"} & {row.kind for row in rows}
+    assert sum(bool(row.requested) for row in rows) == (6 if masked else 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sparsity", [0.0, 0.3])
+@pytest.mark.parametrize("factory", [yolov5n, yolov5s])
+def test_the_published_sizes_at_640_agree_with_onnxruntime(factory, sparsity, tmp_path):
+    torch.manual_seed(0)
+    model, x = factory().eval(), torch.rand(1, 3, 640, 640)
+    if sparsity:
+        Sparsifier(model, x, sparsity, pattern="lattice")
+    path = tmp_path / "yolov5.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(model, (x,), path, dynamo=False)
+    session = Session(path, tune=False)  # no fallback: whatever it did not know were an error
+    assert session.outputs[0][1] == (1, 25200, 85)
+    for row in compare_with_onnxruntime(path, session):
+        assert row.holds, row
 
 
 @pytest.mark.parametrize("seed", range(6))
