@@ -1,13 +1,15 @@
-// As much of ONNX Runtime's stable C interface as a library of custom operators needs, so that no
-// header of it has to be installed. The interface is a table of function pointers that only ever
-// grows at its end (checked up to version 1.32); this library asks for version 17.
+// As much of ONNX Runtime's stable C interface as a library of custom operators and of an execution
+// provider needs, so that no header of it has to be installed. The interface is a table of function
+// pointers that only ever grows at its end, and structures whose first field says up to which
+// version they are filled (checked up to version 1.32). The operator asks for version 17, the
+// provider for 23.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 
 namespace ort {
 
-inline constexpr uint32_t kVersion = 17;
+inline constexpr uint32_t kVersion = 17, kProviderVersion = 23;
 
 struct Status;
 struct Value;
@@ -16,6 +18,11 @@ struct KernelContext;
 struct TensorInfo;
 struct SessionOptions;
 struct Domain;
+struct Graph;
+struct Node;
+struct ValueInfo;
+struct HardwareDevice;
+class EpApi;
 
 // Element types, and what an operator says of an input or output.
 inline constexpr int kFloat = 1;
@@ -79,8 +86,31 @@ class Api {
     return call<274, Status*>(context, body, count, batches, data);
   }
 
+  // Since version 23, for the provider.
+  Status* name(const ValueInfo* value, const char** out) const {
+    return call<289, Status*>(value, out);
+  }
+  int type(const HardwareDevice* device) const { return call<307, int>(device); }
+  const EpApi* ep_api() const { return call<317, const EpApi*>(); }
+  Status* node_count(const Graph* graph, size_t* out) const {
+    return call<344, Status*>(graph, out);
+  }
+  Status* nodes(const Graph* graph, const Node** out, size_t count) const {
+    return call<345, Status*>(graph, out, count);
+  }
+  Status* input_count(const Node* node, size_t* out) const { return call<353, Status*>(node, out); }
+  Status* inputs(const Node* node, const ValueInfo** out, size_t count) const {
+    return call<354, Status*>(node, out, count);
+  }
+  Status* output_count(const Node* node, size_t* out) const {
+    return call<355, Status*>(node, out);
+  }
+  Status* outputs(const Node* node, const ValueInfo** out, size_t count) const {
+    return call<356, Status*>(node, out, count);
+  }
+
  private:
-  void* table_[275];  // as far as it is used
+  void* table_[357];  // as far as it is used
 };
 
 struct ApiBase {

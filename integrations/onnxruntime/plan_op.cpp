@@ -3,38 +3,15 @@
 // of the parts of a model this engine runs.
 #include <algorithm>
 #include <cstdlib>
-#include <memory>
-#include <string>
-#include <vector>
+#include <numeric>
 
-#include "integrations/onnxruntime/ort_api.h"
-#include "plan/loaded_plan.h"
+#include "integrations/onnxruntime/plan_kernel.h"
 
 using namespace activsparse;
 
 namespace {
 
-constexpr int kInvalidArgument = 2;
 constexpr const char* kThreadsKey = "activsparse.threads";
-
-void check(const ort::Api& api, ort::Status* status) {
-  if (status == nullptr) return;
-  const std::string text = api.message(status);
-  api.release(status);
-  throw Error(text);
-}
-
-// Runs `body`; what it throws becomes a status of ONNX Runtime.
-template <class Body>
-ort::Status* guarded(const ort::Api& api, const Body& body) noexcept {
-  try {
-    body();
-    return nullptr;
-  } catch (const std::exception& error) {
-    return api.create_status(kInvalidArgument,
-                             (std::string("activsparse: ") + error.what()).c_str());
-  }
-}
 
 std::string string_attribute(const ort::Api& api, const ort::KernelInfo* info, const char* name) {
   size_t size = 0;
@@ -45,70 +22,23 @@ std::string string_attribute(const ort::Api& api, const ort::KernelInfo* info, c
   return text;
 }
 
+// A node's kernel and the bytes of its plan.
 class Kernel {
  public:
-  Kernel(const ort::Api& api, const ort::KernelInfo* info, int threads) : api_(api) {
+  Kernel(const ort::Api& api, const ort::KernelInfo* info, int threads) {
     const std::string bytes = string_attribute(api, info, "plan");
     data_.assign(bytes.begin(), bytes.end());
-    plan_ = std::make_unique<LoadedPlan>(PlanFile::in_memory(data_.data(), data_.size()));
-    executor_ = plan_->executor(std::make_shared<ThreadPool>(threads, ThreadPool::kNone));
+    auto file = PlanFile::in_memory(data_.data(), data_.size());
+    std::vector<size_t> inputs(file->content().inputs.size());
+    std::vector<size_t> outputs(file->content().outputs.size());
+    for (auto* order : {&inputs, &outputs}) std::iota(order->begin(), order->end(), size_t{0});
+    kernel_ = std::make_unique<PlanKernel>(api, std::move(file), threads, inputs, outputs);
   }
-
-  const ort::Api& api() const { return api_; }
-
-  void compute(ort::KernelContext* context) {
-    const PlanContent& content = plan_->content();
-    size_t inputs = 0, outputs = 0;
-    check(api_, api_.input_count(context, &inputs));
-    check(api_, api_.output_count(context, &outputs));
-    if (inputs != content.inputs.size() || outputs != content.outputs.size())
-      throw Error("the node has another number of inputs or outputs than its plan");
-    std::vector<const float*> in;
-    std::vector<float*> out;
-    for (size_t i = 0; i < inputs; ++i) in.push_back(input(context, i));
-    for (size_t i = 0; i < outputs; ++i) {
-      const std::vector<int64_t>& shape = content.outputs[i].shape;
-      ort::Value* value = nullptr;
-      void* data = nullptr;
-      check(api_, api_.output(context, i, shape.data(), shape.size(), &value));
-      check(api_, api_.data(value, &data));
-      out.push_back(static_cast<float*>(data));
-    }
-    const auto parallel = [&](void (*body)(void*, size_t), int count, void* data) {
-      check(api_, api_.parallel_for(context, body, static_cast<size_t>(count), 0, data));
-    };
-    executor_->run_on(parallel, in.data(), out.data());
-  }
+  PlanKernel& operator*() { return *kernel_; }
 
  private:
-  const float* input(ort::KernelContext* context, size_t index) const {
-    const PlanValue& expected = plan_->content().inputs[index];
-    const ort::Value* value = nullptr;
-    check(api_, api_.input(context, index, &value));
-    ort::TensorInfo* info = nullptr;
-    check(api_, api_.tensor_info(value, &info));
-    const std::unique_ptr<ort::TensorInfo, Release> owner(info, Release{api_});
-    size_t rank = 0;
-    check(api_, api_.rank(info, &rank));
-    std::vector<int64_t> shape(rank);
-    check(api_, api_.shape(info, shape.data(), rank));
-    if (shape != expected.shape)
-      throw Error("input '" + expected.name +
-                  "' has another shape than the model was rewritten for; rewrite it with that one");
-    void* data = nullptr;
-    check(api_, api_.data(const_cast<ort::Value*>(value), &data));
-    return static_cast<const float*>(data);
-  }
-
-  struct Release {
-    const ort::Api& api;
-    void operator()(ort::TensorInfo* info) const { api.release(info); }
-  };
-
-  const ort::Api& api_;
   Blob data_;
-  std::unique_ptr<LoadedPlan> plan_;
-  std::unique_ptr<Executor> executor_;
+  std::unique_ptr<PlanKernel> kernel_;
 };
 
 // The operator as one session sees it; ONNX Runtime keeps the pointer, so it is never freed.
@@ -136,22 +66,12 @@ struct PlanOp : ort::CustomOp {
       });
     };
     compute_v2 = [](void* kernel, ort::KernelContext* context) {
-      auto* self = static_cast<Kernel*>(kernel);
-      return guarded(self->api(), [&] { self->compute(context); });
+      PlanKernel& self = **static_cast<Kernel*>(kernel);
+      return guarded(self.api(), [&] { self.compute(context); });
     };
     destroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
   }
 };
-
-int threads_of(const ort::Api& api, const ort::SessionOptions* options) {
-  int given = 0;
-  check(api, api.has_config_entry(options, kThreadsKey, &given));
-  if (given == 0) return 1;
-  char text[16] = "";
-  size_t size = sizeof(text);
-  check(api, api.config_entry(options, kThreadsKey, text, &size));
-  return std::max(1, std::atoi(text));
-}
 
 }  // namespace
 
@@ -160,9 +80,10 @@ extern "C" __attribute__((visibility("default"))) ort::Status* RegisterCustomOps
   const ort::Api* api = base->get_api(ort::kVersion);
   if (api == nullptr) return nullptr;  // older than 1.17: nodes of this domain will not be found
   return guarded(*api, [&] {
+    const int threads = std::max(1, std::atoi(config_entry(*api, options, kThreadsKey).c_str()));
     ort::Domain* domain = nullptr;
     check(*api, api->create_domain("activsparse", &domain));
-    check(*api, api->add_to_domain(domain, new PlanOp(threads_of(*api, options))));
+    check(*api, api->add_to_domain(domain, new PlanOp(threads)));
     check(*api, api->add_domain(options, domain));
   });
 }

@@ -6,7 +6,9 @@ namespace activsparse {
 namespace {
 
 bool compiled(Isa isa) {
-#if defined(__x86_64__)
+#if defined(__x86_64__) && defined(ACTIVSPARSE_NO_AVX512)
+  return isa == Isa::kScalar || isa == Isa::kAvx2;
+#elif defined(__x86_64__)
   return isa == Isa::kScalar || isa == Isa::kAvx2 || isa == Isa::kAvx512;
 #elif defined(__aarch64__)
   return isa == Isa::kScalar || isa == Isa::kNeon;

@@ -6,6 +6,11 @@
 
 `rewrite` compiles every part of a model this engine knows into a plan and puts it into the file as
 one node; what is left is ONNX Runtime's. Plans run on the threads of the session.
+
+`add_provider` does the same for the unmodified model, with a plan in a file beside it:
+
+    activsparse.onnxruntime.add_provider(options, "model.plan")
+    session = onnxruntime.InferenceSession("model.onnx", options)
 """
 
 from __future__ import annotations
@@ -35,7 +40,7 @@ if TYPE_CHECKING:
 
     import onnx
 
-__all__ = ["DOMAIN", "Rewritten", "library_path", "register", "rewrite"]
+__all__ = ["DOMAIN", "Rewritten", "add_provider", "library_path", "register", "rewrite"]
 
 DOMAIN = "activsparse"
 _log = logging.getLogger(__name__)
@@ -65,16 +70,52 @@ def register(options: Any) -> None:
     Raises:
         ActivsparseError: the library is missing, or ONNX Runtime is older than 1.17.
     """
+    _require("custom operators with threads", 1, 17)
+    options.add_session_config_entry(_THREADS_KEY, str(_threads(options)))
+    options.register_custom_ops_library(str(library_path()))
+
+
+def add_provider(options: Any, plan: str | os.PathLike[str]) -> None:
+    """Let this engine run its part of an unmodified model.
+
+    Where the model has values of the same names as the plan's inputs and outputs, all nodes between
+    them become one that runs the plan; of another model nothing is taken. Threads are those of
+    `register`.
+
+    Args:
+        options: an `onnxruntime.SessionOptions`.
+        plan: what `activsparse compile` made of the model.
+
+    Raises:
+        ActivsparseError: the library is missing, or ONNX Runtime is older than 1.23.
+    """
     import onnxruntime
 
-    if tuple(int(part) for part in onnxruntime.__version__.split(".")[:2]) < (1, 17):
+    _require("execution providers from libraries", 1, 23)
+    if not _devices():
+        onnxruntime.register_execution_provider_library(DOMAIN, str(library_path()))
+    words = {"plan": os.fspath(Path(plan).absolute()), "threads": str(_threads(options))}
+    options.add_provider_for_devices(_devices(), words)
+
+
+def _require(what: str, *version: int) -> None:
+    import onnxruntime
+
+    if tuple(int(part) for part in onnxruntime.__version__.split(".")[:2]) < version:
         raise ActivsparseError(
-            f"ONNX Runtime {onnxruntime.__version__} is too old for custom operators with threads; "
-            "install 1.17 or newer"
+            f"ONNX Runtime {onnxruntime.__version__} is too old for {what}; "
+            f"install {'.'.join(map(str, version))} or newer"
         )
-    threads = options.intra_op_num_threads or len(os.sched_getaffinity(0))
-    options.add_session_config_entry(_THREADS_KEY, str(threads))
-    options.register_custom_ops_library(str(library_path()))
+
+
+def _threads(options: Any) -> int:
+    return int(options.intra_op_num_threads) or len(os.sched_getaffinity(0))
+
+
+def _devices() -> list[Any]:
+    import onnxruntime
+
+    return [device for device in onnxruntime.get_ep_devices() if device.ep_name == DOMAIN]
 
 
 @dataclass(frozen=True)

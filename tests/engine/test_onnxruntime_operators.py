@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 
 from activsparse import ActivsparseError
 from activsparse import onnxruntime as operators
+from activsparse.engine.compile import compile_file
 from activsparse.engine.tolerance import network_bound, sums_of
 from activsparse.export.mask import mask_model
 
@@ -97,6 +98,134 @@ def test_what_the_engine_does_not_know_is_kept(tmp_path: Path, fill: str) -> Non
     np.testing.assert_array_equal(actual[1], expected[1])
     for y, reference in ((actual[0], expected[0]), (actual[2], expected[2])):
         assert np.abs(y - reference).max() <= 1e-4
+
+
+def with_provider(model: Path, plan: Path, threads: int = 1) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4
+    operators.add_provider(options, plan)
+    return onnxruntime.InferenceSession(model, options)
+
+
+needs_providers = pytest.mark.skipif(
+    tuple(int(part) for part in onnxruntime.__version__.split(".")[:2]) < (1, 23),
+    reason="execution providers from libraries came with ONNX Runtime 1.23",
+)
+
+
+def takes_all(model: Path, plan: Path) -> bool:
+    """Whether the provider leaves nothing of a model to others."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    operators.add_provider(options, plan)
+    try:
+        onnxruntime.InferenceSession(model, options)
+    except Exception:
+        return False
+    return True
+
+
+@needs_providers
+@pytest.mark.parametrize(
+    ("name", "site", "fill"), [("resnet18", "norm", "nearest"), ("mobilenet_v2", "norm", "zero")]
+)
+def test_the_provider_runs_the_unmodified_file(
+    exported, tmp_path: Path, name: str, site: str, fill: str
+) -> None:
+    model, plan = exported(name, site, fill), tmp_path / "model.plan"
+    compiled = compile_file(model, plan, tune=False)
+    assert takes_all(model, plan)
+    x = np.random.default_rng(0).standard_normal((1, 3, 64, 64), np.float32)
+    (expected,) = plain(model, {input_name(model): x})
+    bound = network_bound(sums_of(compiled.reports), expected)
+    sessions = [with_provider(model, plan, threads) for threads in (1, 2)]
+    with ThreadPoolExecutor(4) as callers:
+        runs = callers.map(lambda i: sessions[i % 2].run(None, {input_name(model): x})[0], range(6))
+        for y in runs:
+            assert np.abs(y - expected).max() <= bound
+
+
+def two_outputs(path: Path, swapped: bool = False) -> Path:
+    """Two inputs, two outputs, and a value between them."""
+    rng = np.random.default_rng(0)
+    weights = {
+        name: onnx.numpy_helper.from_array(rng.standard_normal(shape).astype(np.float32), name)
+        for name, shape in {"wa": (8, 3, 3, 3), "wb": (8, 8, 3, 3), "wc": (4, 8, 1, 1)}.items()
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "wa"], ["inner"], pads=[1] * 4),
+        helper.make_node("Add", ["inner", "z"], ["sum"]),
+        helper.make_node("Conv", ["sum", "wb"], ["y"], pads=[1] * 4),
+        helper.make_node("Conv", ["sum", "wc"], ["v"]),
+    ]
+
+    def values(*names: tuple[str, int]) -> list[onnx.ValueInfoProto]:
+        return [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, c, 9, 9])
+            for name, c in (reversed(names) if swapped else names)
+        ]
+
+    graph = helper.make_graph(
+        nodes,
+        "two",
+        values(("x", 3), ("z", 8)),
+        values(("y", 8), ("v", 4)),
+        list(weights.values()),
+    )
+    opset = helper.make_opsetid("", 17)
+    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=9), path)
+    return path
+
+
+@needs_providers
+def test_the_provider_matches_values_by_name_and_takes_nothing_of_others(tmp_path: Path) -> None:
+    model, plan = two_outputs(tmp_path / "model.onnx"), tmp_path / "model.plan"
+    compile_file(model, plan, tune=False)
+    rng = np.random.default_rng(1)
+    feed = {name: rng.standard_normal((1, c, 9, 9), np.float32) for name, c in (("x", 3), ("z", 8))}
+    for swapped in (False, True):
+        path = two_outputs(tmp_path / "other.onnx", swapped)
+        assert takes_all(path, plan)
+        expected = plain(path, feed)
+        for y, reference in zip(with_provider(path, plan).run(None, feed), expected, strict=True):
+            assert np.abs(y - reference).max() <= 1e-4
+    other = mixed_model(tmp_path / "mixed.onnx")
+    assert not takes_all(other, plan)
+    x = rng.standard_normal((1, 3, 12, 12), np.float32)
+    for y, reference in zip(
+        with_provider(other, plan).run(None, {"x": x}), plain(other, {"x": x}), strict=True
+    ):
+        np.testing.assert_array_equal(y, reference)
+
+
+@needs_providers
+def test_the_provider_runs_its_part_and_leaves_the_rest(tmp_path: Path) -> None:
+    """A plan of the first convolution; the sort behind it, and what follows, are the runtime's."""
+    model = mixed_model(tmp_path / "mixed.onnx")
+    part = tmp_path / "part.onnx"
+    onnx.utils.extract_model(model, part, ["x"], ["a"])
+    compile_file(part, tmp_path / "part.plan", tune=False)
+    x = np.random.default_rng(1).standard_normal((1, 3, 12, 12), np.float32)
+    assert not takes_all(model, tmp_path / "part.plan")
+    actual = with_provider(model, tmp_path / "part.plan").run(None, {"x": x})
+    for y, reference in zip(actual, plain(model, {"x": x}), strict=True):
+        assert np.abs(y - reference).max() <= 1e-4
+
+
+@needs_providers
+def test_plans_the_provider_cannot_use_are_refused_with_the_reason(tmp_path: Path) -> None:
+    model, plan = two_outputs(tmp_path / "model.onnx"), tmp_path / "model.plan"
+    with pytest.raises(Exception, match=r"(?i)no such file"):
+        with_provider(model, plan)
+    compile_file(model, plan, target="aarch64")
+    with pytest.raises(Exception, match="neon"):
+        with_provider(model, plan)
+    compile_file(model, plan, tune=False)
+    plan.write_bytes(plan.read_bytes()[:-64])
+    with pytest.raises(Exception, match="cut or damaged"):
+        with_provider(model, plan)
 
 
 def test_two_sessions_and_many_callers(exported, tmp_path: Path) -> None:

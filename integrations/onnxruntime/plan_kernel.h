@@ -1,0 +1,118 @@
+// A compiled plan as ONNX Runtime runs it: on the tensors and the threads of one of its nodes.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "integrations/onnxruntime/ort_api.h"
+#include "plan/loaded_plan.h"
+
+namespace activsparse {
+
+inline constexpr int kInvalidArgument = 2;
+
+inline void check(const ort::Api& api, ort::Status* status) {
+  if (status == nullptr) return;
+  const std::string text = api.message(status);
+  api.release(status);
+  throw Error(text);
+}
+
+// Runs `body`; what it throws becomes a status of ONNX Runtime.
+template <class Body>
+ort::Status* guarded(const ort::Api& api, const Body& body) noexcept {
+  try {
+    body();
+    return nullptr;
+  } catch (const std::exception& error) {
+    return api.create_status(kInvalidArgument,
+                             (std::string("activsparse: ") + error.what()).c_str());
+  }
+}
+
+// A value of a session's configuration; empty if there is none.
+inline std::string config_entry(const ort::Api& api, const ort::SessionOptions* options,
+                                const char* key) {
+  int given = 0;
+  check(api, api.has_config_entry(options, key, &given));
+  if (given == 0) return "";
+  size_t size = 0;
+  check(api, api.config_entry(options, key, nullptr, &size));
+  std::string text(size, '\0');
+  check(api, api.config_entry(options, key, text.data(), &size));
+  if (size > 0) text.resize(size - 1);  // the zero that ends it
+  return text;
+}
+
+class PlanKernel {
+ public:
+  // The plan's input `i` is the node's input `inputs[i]`, and likewise its outputs.
+  PlanKernel(const ort::Api& api, std::shared_ptr<const PlanFile> file, int threads,
+             std::vector<size_t> inputs, std::vector<size_t> outputs)
+      : api_(api),
+        plan_(std::move(file)),
+        inputs_(std::move(inputs)),
+        outputs_(std::move(outputs)) {
+    executor_ = plan_.executor(std::make_shared<ThreadPool>(threads, ThreadPool::kNone));
+  }
+  PlanKernel(const PlanKernel&) = delete;
+  PlanKernel& operator=(const PlanKernel&) = delete;
+
+  const ort::Api& api() const { return api_; }
+
+  void compute(ort::KernelContext* context) {
+    const PlanContent& content = plan_.content();
+    size_t inputs = 0, outputs = 0;
+    check(api_, api_.input_count(context, &inputs));
+    check(api_, api_.output_count(context, &outputs));
+    if (inputs != inputs_.size() || outputs != outputs_.size())
+      throw Error("the node has another number of inputs or outputs than its plan");
+    std::vector<const float*> in;
+    std::vector<float*> out;
+    for (size_t i = 0; i < inputs; ++i) in.push_back(input(context, i));
+    for (size_t i = 0; i < outputs; ++i) {
+      const std::vector<int64_t>& shape = content.outputs[i].shape;
+      ort::Value* value = nullptr;
+      void* data = nullptr;
+      check(api_, api_.output(context, outputs_[i], shape.data(), shape.size(), &value));
+      check(api_, api_.data(value, &data));
+      out.push_back(static_cast<float*>(data));
+    }
+    const auto parallel = [&](void (*body)(void*, size_t), int count, void* data) {
+      check(api_, api_.parallel_for(context, body, static_cast<size_t>(count), 0, data));
+    };
+    executor_->run_on(parallel, in.data(), out.data());
+  }
+
+ private:
+  const float* input(ort::KernelContext* context, size_t index) const {
+    const PlanValue& expected = plan_.content().inputs[index];
+    const ort::Value* value = nullptr;
+    check(api_, api_.input(context, inputs_[index], &value));
+    ort::TensorInfo* info = nullptr;
+    check(api_, api_.tensor_info(value, &info));
+    const std::unique_ptr<ort::TensorInfo, Release> owner(info, Release{api_});
+    size_t rank = 0;
+    check(api_, api_.rank(info, &rank));
+    std::vector<int64_t> shape(rank);
+    check(api_, api_.shape(info, shape.data(), rank));
+    if (shape != expected.shape)
+      throw Error("input '" + expected.name +
+                  "' has another shape than its plan was compiled for; compile it for that one");
+    void* data = nullptr;
+    check(api_, api_.data(const_cast<ort::Value*>(value), &data));
+    return static_cast<const float*>(data);
+  }
+
+  struct Release {
+    const ort::Api& api;
+    void operator()(ort::TensorInfo* info) const { api.release(info); }
+  };
+
+  const ort::Api& api_;
+  LoadedPlan plan_;
+  std::vector<size_t> inputs_, outputs_;
+  std::unique_ptr<Executor> executor_;
+};
+
+}  // namespace activsparse
