@@ -1,4 +1,7 @@
-"""ONNX Runtime as it is against ONNX Runtime with this engine's operators, in one interleaved run.
+"""ONNX Runtime as it is against ONNX Runtime with this engine, in one interleaved run.
+
+With its operators, in a rewritten model; and, where ONNX Runtime has them (1.23), as an execution
+provider for the unmodified one.
 
     taskset -c 1 python benchmarks/onnxruntime_operators.py dense.onnx masked.onnx ...
 
@@ -18,14 +21,17 @@ import numpy as np
 import onnxruntime
 
 from activsparse import onnxruntime as operators
+from activsparse.engine.compile import compile_file
 from activsparse.engine.tolerance import network_bound, sums_of
 
 
-def session(path: Path, threads: int, ours: bool) -> Any:
+def session(path: Path, threads: int, plan: Path | None = None) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    if ours:
-        operators.register(options)
+    operators.register(options)
+    if plan is not None:
+        operators.add_provider(options, plan)
+        return onnxruntime.InferenceSession(path, options)
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
@@ -38,17 +44,22 @@ def main() -> None:
     sessions = {}
     with tempfile.TemporaryDirectory() as folder:
         for model in args.models:
-            plain = session(model, args.threads, ours=False)
-            rewritten = operators.rewrite(model, Path(folder) / "own.onnx", threads=args.threads)
-            own = session(Path(folder) / "own.onnx", args.threads, ours=True)
+            plain = session(model, args.threads)
+            file, plan = Path(folder) / "own.onnx", Path(folder) / f"{model.stem}.plan"
+            rewritten = operators.rewrite(model, file, threads=args.threads)
+            contenders = {"plain": plain, "own operators": session(file, args.threads)}
+            if hasattr(onnxruntime, "get_ep_devices"):
+                compile_file(model, plan, threads=args.threads)
+                contenders["own provider"] = session(model, args.threads, plan)
             (described,) = plain.get_inputs()
             x = np.random.default_rng(0).standard_normal(described.shape, np.float32)
             feed = {described.name: x}
-            (expected,), (actual) = plain.run(None, feed), own.run(None, feed)[0]
-            reports = [row for plan in rewritten.plans for row in plan.reports]
-            assert np.abs(actual - expected).max() <= network_bound(sums_of(reports), expected)
-            sessions[f"{model.stem}, plain"] = (plain, feed)
-            sessions[f"{model.stem}, own operators"] = (own, feed)
+            (expected,) = plain.run(None, feed)
+            reports = [row for part in rewritten.plans for row in part.reports]
+            bound = network_bound(sums_of(reports), expected)
+            for name, running in contenders.items():
+                assert np.abs(running.run(None, feed)[0] - expected).max() <= bound, name
+                sessions[f"{model.stem}, {name}"] = (running, feed)
     times: dict[str, list[float]] = {name: [] for name in sessions}
     order = list(sessions)
     for turn in range(args.repeat + 2):
