@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "executor/page_buffer.h"
 #include "operators/operator.h"
 #include "plan/plan_file.h"
 
@@ -26,13 +27,14 @@ using ConstArray = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
 using InputArray = nb::ndarray<nb::ro, nb::device::cpu>;
 using OutputArray = nb::ndarray<nb::device::cpu>;
 
-// One operator, packed and created. The bytes are its own, or those of an array or a plan it keeps
-// alive. Packed for an instruction set this machine lacks, it can be stored, but not run.
+// One operator, packed and created. The bytes are its own, or lie in memory, an array or a plan it
+// keeps alive. Packed for an instruction set this machine lacks, it can be stored, but not run.
 struct PackedOperator {
   std::string kind, algorithm;
   Isa isa;
   std::vector<TensorDesc> inputs, outputs;
   Blob owned;
+  std::shared_ptr<PageBuffer> gathered;
   ConstArray borrowed;
   std::shared_ptr<const PlanFile> plan;
   BlobView blob{nullptr, 0};

@@ -1,4 +1,7 @@
 // Specs in, packed operators out.
+#include <algorithm>
+#include <cstring>
+
 #include "bindings/bindings.h"
 #include "executor/executor.h"
 #include "operators/tile_cover.h"
@@ -91,6 +94,36 @@ std::unique_ptr<PackedOperator> unpack(const std::string& kind, const std::strin
   packed->blob = BlobView(bytes, data.size());
   packed->op = type.create(packed->blob, packed->isa);
   return packed;
+}
+
+// Moves the data of operators that have their own into one block of memory, in this order. Whatever
+// one by one would lie on small pages, and on what is left of a huge one, lies on huge pages then,
+// and reading beyond an operator's end fetches the next one's beginning.
+void gather(const std::vector<nb::object>& operators) {
+  std::vector<PackedOperator*> moved;
+  std::size_t bytes = 0;
+  const auto room = [](const Blob& blob) {
+    return (blob.size() + kAlignment - 1) / kAlignment * kAlignment;
+  };
+  for (const nb::object& object : operators) {
+    auto& packed = nb::cast<PackedOperator&>(object);
+    if (packed.owned.empty() || std::find(moved.begin(), moved.end(), &packed) != moved.end())
+      continue;
+    moved.push_back(&packed);
+    bytes += room(packed.owned);
+  }
+  const auto block = std::make_shared<PageBuffer>(bytes);
+  std::uint8_t* at = block->data();
+  for (PackedOperator* packed : moved) {
+    const std::size_t size = packed->owned.size(), taken = room(packed->owned);
+    std::memcpy(at, packed->owned.data(), size);
+    packed->blob = BlobView(at, size);
+    packed->op =
+        find_operator_type(packed->kind, packed->algorithm).create(packed->blob, packed->isa);
+    packed->gathered = block;
+    Blob().swap(packed->owned);  // at once: two copies of a network need not fit
+    at += taken;
+  }
 }
 
 // Every operator reads and writes exactly the tensors it was packed for, so sizes can be checked
@@ -206,6 +239,10 @@ void bind_operators(nb::module_& m) {
       nb::arg("inputs"), nb::arg("outputs"),
       "A packed operator back from its `data`: used in place (and kept alive) when it starts at a "
       "64-byte boundary, as in a mapped plan file, else copied.");
+  m.def(
+      "gather", &gather, nb::arg("operators"),
+      "Move the data of operators into one block of memory on huge pages, in this order. Nothing\n"
+      "may be using them: executors are made of them afterwards.");
   m.def("run_operator", &run_operator, nb::arg("packed"), nb::arg("inputs"), nb::arg("outputs"),
         "Run one operator on contiguous float32 arrays, one thread.");
   m.def("tile_cover", &tile_cover, nb::arg("mask"), nb::arg("size"), nb::arg("stride") = 1,

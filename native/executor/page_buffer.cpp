@@ -17,21 +17,21 @@ constexpr std::size_t kLine = 64;
 
 PageBuffer::PageBuffer(std::size_t bytes) : size_(bytes) {
   if (bytes == 0) return;
-  // Small buffers stay on small pages: a huge page of its own would waste most of itself.
-  const bool huge = bytes >= kHugePage;
-  mapping_size_ = bytes + (huge ? kHugePage : kLine);
+  // Small buffers stay on small pages: a huge page of its own would waste most of itself. The last
+  // huge page of a large one is a whole one too: its small pages were where networks waited most.
+  const std::size_t page = bytes >= kHugePage ? kHugePage : kLine;
+  const std::size_t whole = (bytes + page - 1) / page * page;
+  mapping_size_ = whole + page;
   mapping_ =
       mmap(nullptr, mapping_size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (mapping_ == MAP_FAILED)
     throw Error("out of memory: cannot allocate " + std::to_string(bytes >> 20) +
                 " MiB for activations; use a smaller input or batch");
-  const std::size_t alignment = huge ? kHugePage : kLine;
-  const auto address =
-      (reinterpret_cast<std::uintptr_t>(mapping_) + alignment - 1) / alignment * alignment;
+  const auto address = (reinterpret_cast<std::uintptr_t>(mapping_) + page - 1) / page * page;
   data_ = reinterpret_cast<unsigned char*>(address);
 #if defined(MADV_HUGEPAGE)
   // Advice only: a kernel without huge pages refuses it, and nothing but speed is lost.
-  if (huge) madvise(data_, bytes, MADV_HUGEPAGE);
+  if (page == kHugePage) madvise(data_, whole, MADV_HUGEPAGE);
 #endif
 }
 

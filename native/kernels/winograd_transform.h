@@ -58,7 +58,10 @@ __attribute__((noinline)) void winograd_input_vectors(const float* x, int64_t ro
     Tile::template inputs<V>(
         [=](int i, int j)
             __attribute__((always_inline)) { return V::load(x + i * row + j * stride); },
-        [=](int k, V value) __attribute__((always_inline)) { value.store(v + k * v_stride); });
+        [=](int k, V value) __attribute__((always_inline)) {
+          __builtin_prefetch(v + k * v_stride + V::kWidth, 1, 3);
+          value.store(v + k * v_stride);
+        });
   }
 }
 

@@ -42,6 +42,7 @@ class NativePart:
         self.plan = plan
         self.reports = plan.reports
         self.output_names = [name for name, _ in plan.outputs]
+        _native.gather([operator for operator, _, _ in plan.steps])
         self._executor = _native.Executor(
             plan.tensors,
             plan.steps,
