@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <random>
 
 #include "common/machine.h"
@@ -40,6 +41,14 @@ double thread_ms() {
   timespec now{};
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
   return 1e3 * static_cast<double>(now.tv_sec) + 1e-6 * static_cast<double>(now.tv_nsec);
+}
+
+// The mean over a pool's threads. They wait for each other spinning, so that is counted. (The clock
+// of the whole process lags behind for threads that are running.)
+double mean_thread_ms(ThreadPool& pool) {
+  std::vector<double> ms(pool.threads());
+  pool.run([&](int thread) { ms[thread] = thread_ms(); });
+  return std::accumulate(ms.begin(), ms.end(), 0.0) / pool.threads();
 }
 
 struct Region {
@@ -111,11 +120,10 @@ class Tensors {
                                       step.outputs, 0, pool);
   }
 
-  // With several threads only the clock tells how long they kept each other waiting.
-  double run_ms(Executor& executor) const {
-    const double begin = thread_ms();
+  double run_ms(Executor& executor, ThreadPool& pool) const {
+    const double begin = mean_thread_ms(pool);
     const double ms = executor.profile(inputs_.data(), outputs_.data(), 1)[0];
-    return executor.threads() > 1 ? ms : std::min(ms, thread_ms() - begin);
+    return std::min(ms, mean_thread_ms(pool) - begin);
   }
 
   const Region& inputs() const { return input_region_; }
@@ -179,7 +187,7 @@ std::vector<std::vector<double>> OperatorTimer::time(const std::vector<Timed>& o
     });
   };
   std::vector<std::vector<double>> times(ops.size());
-  for (const auto& executor : executors) tensors.run_ms(*executor);
+  for (const auto& executor : executors) tensors.run_ms(*executor, *pool_);
   for (int round = 0; round < repeat; ++round) {
     for (std::size_t i = 0; i < ops.size(); ++i) {
       double least = std::numeric_limits<double>::infinity();
@@ -187,7 +195,7 @@ std::vector<std::vector<double>> OperatorTimer::time(const std::vector<Timed>& o
       for (int attempt = 0; interrupted && attempt <= kRetries; ++attempt) {
         if (evict_bytes > 0) chill(ops[i], *executors[i]);
         const long before = interruptions();
-        least = std::min(least, tensors.run_ms(*executors[i]));
+        least = std::min(least, tensors.run_ms(*executors[i], *pool_));
         interrupted = least < kLongMs && interruptions() != before;
       }
       times[i].push_back(least);

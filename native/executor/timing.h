@@ -28,10 +28,10 @@ class OperatorTimer {
   // Milliseconds of each of `repeat` runs of each operator on random data: element [operator][r].
   // All operators take the same tensors. They take turns, so that noise that lasts hits them all;
   // the first round is not counted. A run during which another program got the core is taken again,
-  // a few times at most, and the least counts; with one thread its processor time, if less. Before
-  // each run `evict_bytes` of other memory are read; if that is the last-level cache or more, the
-  // packed data are flushed from all caches instead, which takes no memory. With 0 nothing is
-  // touched in between, and weights stay where the last run left them.
+  // a few times at most, and the least counts, or its threads' mean processor time, if that is
+  // less. Before each run `evict_bytes` of other memory are read; if that is the last-level cache
+  // or more, the packed data are flushed from all caches instead, which takes no memory. With 0
+  // nothing is touched in between, and weights stay where the last run left them.
   std::vector<std::vector<double>> time(const std::vector<Timed>& ops,
                                         const std::vector<TensorDesc>& inputs,
                                         const std::vector<TensorDesc>& outputs, int repeat,
