@@ -37,11 +37,16 @@ def main() -> int:
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="for all runs")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    from activsparse.train.interrupt import Interrupted
+
     try:
         rows = [{"network": row, **_figures(row, args.runs, args.set)} for row in ROWS]
     except ActivsparseError as error:
         print(error, file=sys.stderr)
         return 2
+    except Interrupted:
+        print("stopped; the same command continues", file=sys.stderr)
+        return 130
     with atomic_path(args.results) as path, path.open("w", newline="") as file:
         writer = csv.DictWriter(file, ["network", *COLUMNS], lineterminator="\n")
         writer.writeheader()

@@ -33,7 +33,7 @@ PICTURES, SIDE, GAP = 3, 256, 8
 
 
 def write(rows: Sequence[Mapping[str, Any]], runs: Path, docs: Path) -> None:
-    """Fill in the table of docs/detection.md, and draw what it shows.
+    """Fill in the table of detection.md (in an empty folder: write it), and draw what it shows.
 
     Args:
         rows: of the study's CSV file.
@@ -41,7 +41,8 @@ def write(rows: Sequence[Mapping[str, Any]], runs: Path, docs: Path) -> None:
         docs: folder of the page and the pictures.
     """
     page = docs / "detection.md"
-    before, _, rest = page.read_text().partition(BEGIN)
+    text = page.read_text() if page.is_file() else BEGIN + END
+    before, _, rest = text.partition(BEGIN)
     with atomic_path(page) as path:
         path.write_text(f"{before}{BEGIN}{_table(rows)}{END}{rest.partition(END)[2]}")
     _chart(rows, docs / "fashion_scenes.png")

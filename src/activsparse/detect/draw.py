@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from PIL import Image, ImageDraw, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from activsparse.detect.boxes import Detections, detections
@@ -65,18 +65,28 @@ def find(session: Any, picture: Image.Image, score: float, overlap: float) -> De
 
 
 def draw(picture: Image.Image, found: Detections, names: Sequence[str]) -> Image.Image:
-    """Return a copy with boxes, names and scores; classes beyond `names` show as numbers."""
+    """Return a copy with boxes, names and scores; classes beyond `names` show as numbers.
+
+    Names stand above their boxes, where there is room, and grow with the picture.
+    """
     picture = picture.copy()
     canvas = ImageDraw.Draw(picture)
     width = max(1, round(max(picture.size) / 300))
-    for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True):
-        x1, y1, x2, y2 = (float(v) for v in box)
-        colour = colour_of(int(label))
-        canvas.rectangle((x1, y1, max(x2, x1), max(y2, y1)), outline=colour, width=width)
-        text = f"{name_of(int(label), names)} {float(score):.2f}"
-        place = canvas.textbbox((x1 + width, y1 + width), text)
-        canvas.rectangle(place, fill=colour)
-        canvas.text((x1 + width, y1 + width), text, fill=(255, 255, 255))
+    canvas.font = ImageFont.load_default(max(10, round(max(picture.size) / 45)))
+    rows = list(
+        zip(found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)
+    )
+    for (x1, y1, x2, y2), _, label in rows:
+        corners = (x1, y1, max(x2, x1), max(y2, y1))
+        canvas.rectangle(corners, outline=colour_of(label), width=width)
+    for (x1, y1, _, _), score, label in reversed(rows):  # the surest last: no other hides it
+        text = f"{name_of(label, names)} {score:.2f}"
+        _, _, right, bottom = canvas.textbbox((0, 0), text)
+        high = bottom + 2 * width
+        x = max(min(x1, picture.width - 1 - right - 2 * width), 0)
+        y = y1 - high if y1 >= high else y1
+        canvas.rectangle((x, y, x + right + 2 * width, y + high), fill=colour_of(label))
+        canvas.text((x + width, y + width), text, fill=(255, 255, 255))
     return picture
 
 
@@ -86,8 +96,11 @@ def name_of(label: int, names: Sequence[str]) -> str:
 
 
 def colour_of(label: int) -> tuple[int, int, int]:
-    """A colour of the class's own: hues a golden ratio apart."""
+    """A colour of the class's own: hues a golden ratio apart, dark enough for white letters."""
     import colorsys
 
-    red, green, blue = colorsys.hsv_to_rgb(label * 0.618034 % 1, 0.85, 0.75)
-    return round(255 * red), round(255 * green), round(255 * blue)
+    rgb = colorsys.hsv_to_rgb(label * 0.618034 % 1, 0.85, 0.8)
+    # To the eye green is several times as bright as blue (ITU-R BT.709).
+    light = 0.2126 * rgb[0] + 0.7152 * rgb[1] + 0.0722 * rgb[2]
+    red, green, blue = (round(255 * value * min(1.0, 0.45 / light)) for value in rgb)
+    return red, green, blue
