@@ -69,6 +69,7 @@ def test_trained_while_masks_move(name, tmp_path):
     assert losses[-1] < losses[0]
     assert sparsifier.frozen
     ours, expected = assert_runs_as_in_onnxruntime(model, example, tmp_path / "model.onnx")
-    assert sum(bool(row.requested) for row in ours.explain()) == len(sparsifier.layers)
+    masked = [row.name for row in ours.explain() if row.requested]
+    assert len(" + ".join(masked).split(" + ")) == len(sparsifier.layers)  # some run as one
     with torch.no_grad():
         np.testing.assert_allclose(model(example).numpy(), expected, rtol=2e-4, atol=2e-4 * SIZE)
