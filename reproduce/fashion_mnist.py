@@ -20,6 +20,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -168,6 +169,9 @@ def _train(
         for number, (seed, name) in enumerate(jobs):
             _log.info("%d of %d: %s, seed %d", number + 1, len(jobs), name, seed)
             base, row = run_folder(out, "base", 0), rows[name]
+            run = run_folder(out, name, seed)
+            if (run / "summary.json").is_file():
+                continue
             with _claimed(base, wait=True):
                 _run(base, "fashion_mnist_tiles", [*BASE, *COMMON, *changes])
                 first = _start(base, row.pruned)
@@ -177,12 +181,11 @@ def _train(
                 f"training.epochs={EPOCHS}",
                 f"seed={seed}",
             ]
-            run = run_folder(out, name, seed)
             with _claimed(run) as mine:
                 if mine:
                     _run(run, row.recipe, [*start, *COMMON, *row.changes, *changes])
-            with _claimed(out / "results", wait=True):
-                _write_results(out, results)
+                    _write_results(out, results)
+        _write_results(out, results)
     except Interrupted:
         _log.info("stopped; the same command goes on from here")
 
@@ -240,11 +243,12 @@ def _networks(out: Path, rows: dict[str, Row]) -> Iterator[tuple[str, nn.Module,
         if {*_TEACHER, _ALONE, _SEARCH} & {*row.changes}:
             continue
         config = load_config(row.recipe, [*COMMON, *row.changes])
+        run = run_folder(out, name, 0)
+        if (run / "best.ckpt").is_file():
+            trained = load_run(run)
+            yield name, trained.model, trained.example_input
+            continue
         if chooses_per_layer(config):
-            run = run_folder(out, name, 0)
-            if (run / "best.ckpt").is_file():
-                trained = load_run(run)
-                yield name, trained.model, trained.example_input
             continue
         if row.pruned is None:
             model = build_model("small_resnet", 10, in_channels=1)
@@ -263,6 +267,11 @@ def _networks(out: Path, rows: dict[str, Row]) -> Iterator[tuple[str, nn.Module,
 
 def _write_results(out: Path, results: Path) -> None:
     """One line per finished run of a row that still exists, seeds together."""
+    with _claimed(out / "results", wait=True):
+        _write_finished(out, results)
+
+
+def _write_finished(out: Path, results: Path) -> None:
     found = [
         _result(name, seed, run_folder(out, name, seed))
         for name in ("base", *ROWS)
@@ -276,6 +285,7 @@ def _write_results(out: Path, results: Path) -> None:
         writer.writerows(found)
 
 
+@cache
 def _result(name: str, seed: int, folder: Path) -> dict[str, Any]:
     import json
 

@@ -110,6 +110,7 @@ def _draw(runs: dict[str, list[dict[str, Any]]], times: dict[str, float]) -> Non
         figure.subplots(1, len(panels), squeeze=False, sharey=True)[0], panels, strict=True
     ):
         axes.grid(alpha=0.2)
+        axes.margins(x=0.08)
         axes.set_xlabel(label)
         shown = [n for n in runs if n in where and not n.endswith(EXPLAIN)]
         for family, (title, colour, marker) in FAMILIES.items():
@@ -143,7 +144,8 @@ def _draw(runs: dict[str, list[dict[str, Any]]], times: dict[str, float]) -> Non
                         axes.annotate(
                             _number(name),
                             (x, y),
-                            xytext=(6, -9),
+                            xytext=(-6, 4) if hollow else (7, 4 if marker == "*" else -9),
+                            ha="right" if hollow else "left",
                             textcoords="offset points",
                             fontsize=7,
                             color=colour,

@@ -11,10 +11,12 @@ from torchvision.models import mobilenet_v2, resnet18
 
 from activsparse import ActivsparseError
 from activsparse.cli import main
+from activsparse.data import build_data
 from activsparse.export.onnx import convert
 from activsparse.models import build_model
 from activsparse.models.pruned import PRUNED, channels_of, prune_channels
 from activsparse.train import load_run
+from activsparse.train.phase import make_teacher
 from activsparse.train.prune import prune_run
 from activsparse.train.recipe import dump_config, load_config
 
@@ -101,6 +103,20 @@ def test_a_pruned_run_is_trained_further_with_masks(tmp_path, capsys):
     run = load_run(tmp_path / "on")
     assert run.model.stages[1][0].conv1.out_channels == 8
     assert run.sparsifier.achieved_sparsity > 0.2
+
+
+def test_the_teacher_of_a_pruned_network_is_the_one_before(tmp_path):
+    """Pruned twice: what pruning leaves knows little until it is trained."""
+    whole = make_run(tmp_path / "run", "sparsity=null")
+    (tmp_path / "run" / "last.ckpt").write_bytes((tmp_path / "run" / "best.ckpt").read_bytes())
+    prune_run(tmp_path / "run", tmp_path / "small", 0.5, round_to=4)
+    prune_run(tmp_path / "small", tmp_path / "smaller", 0.5, round_to=1)
+    changes = [*TINY, f"init_from={tmp_path / 'smaller'}", "distillation={}"]
+    data = build_data("digits", image_size=16)
+    teacher = make_teacher(load_config("digits_demo", changes), data)
+    assert teacher.network.state_dict().keys() == whole.model.state_dict().keys()
+    for key, value in whole.model.state_dict().items():
+        assert torch.equal(teacher.network.state_dict()[key], value), key
 
 
 def test_errors(tmp_path):

@@ -23,6 +23,7 @@ from activsparse.train.distill import Teacher
 from activsparse.train.distributed import launched_processes
 from activsparse.train.interrupt import Interruption
 from activsparse.train.progress import TrainingProgress
+from activsparse.train.prune import trained_run
 from activsparse.train.run import example_input, load_run, make_sparsifier
 from activsparse.train.search_callback import SearchCallback
 from activsparse.train.task import check_task, fit_to_data, make_learner, teacher_type
@@ -173,7 +174,8 @@ def make_teacher(config: Config, data: BatchData) -> Teacher | None:
                 "distillation: the recipe has no dense phase to be the teacher; add dense:, or set "
                 "distillation.teacher to a run folder or distillation.model"
             )
-        run = load_run(folder)
+        # Pruning alone leaves a network that knows little.
+        run = load_run(trained_run(folder))
         if run.num_classes != data.num_classes:
             raise ActivsparseError(
                 f"{folder}: the teacher knows {run.num_classes} classes, the data have "

@@ -15,7 +15,7 @@ from activsparse.train.hooks import MASK, SOURCE, STATE
 from activsparse.train.recipe import dump_config, read_config
 from activsparse.train.run import Run, load_run, make_sparsifier
 
-__all__ = ["follow_pruned", "prune_run"]
+__all__ = ["follow_pruned", "prune_run", "trained_run"]
 
 
 def prune_run(
@@ -66,7 +66,7 @@ def prune_run(
                 update={"name": PRUNED, "weights": None, "options": described}
             ),
             "dense": None,
-            "init_from": None,
+            "init_from": str(run_dir),
         }
     )
     sparsifier = make_sparsifier(model, run.example_input, config, total_steps=1)
@@ -91,3 +91,14 @@ def follow_pruned(config: Config) -> Config:
         return config
     model = read_config(start).model
     return config.model_copy(update={"model": model}) if model.name == PRUNED else config
+
+
+def trained_run(run_dir: str | Path) -> Path:
+    """The run itself; of one that was pruned and not trained since, the run it was pruned from."""
+    folder = Path(run_dir)
+    while (folder / "config.yaml").is_file() and not (folder / "last.ckpt").is_file():
+        origin = read_config(folder / "config.yaml").init_from
+        if origin is None:
+            break
+        folder = Path(origin)
+    return folder
