@@ -10,7 +10,6 @@ namespace {
 // addresses that `sizes_only` drops again, so no code of them is left.
 template <class Sizes>
 struct VecForeign : Sizes {
-  using Narrow = VecForeign<typename Sizes::Narrow>;
   static VecForeign load(const float*);
   static VecForeign load_partial(const float*, int);
   static VecForeign broadcast(const float*);
@@ -18,7 +17,10 @@ struct VecForeign : Sizes {
   static VecForeign zero();
   void store(float*) const;
   void store_partial(float*, int) const;
+  void store_half(float*) const;
   static void transpose(VecForeign*);
+  friend VecForeign join_halves(VecForeign a, VecForeign) { return a; }
+  friend VecForeign swap_halves(VecForeign a) { return a; }
   friend VecForeign operator+(VecForeign a, VecForeign) { return a; }
   friend VecForeign operator-(VecForeign a, VecForeign) { return a; }
   friend VecForeign operator*(VecForeign a, VecForeign) { return a; }
@@ -52,7 +54,6 @@ constexpr Kernels foreign_kernels(const char* isa, const CacheSizes& caches) {
   return {
       isa,
       V::kWidth,
-      NarrowVector<V>::Type::kWidth,
       caches,
 #define KERNEL(dtype, family, Interface, factory) sizes_only(factory<V>()),
 #include "kernels/kernels.inc"

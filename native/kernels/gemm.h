@@ -8,7 +8,6 @@
 #pragma once
 #include "kernels/activate.h"
 #include "kernels/kernels.h"
-#include "kernels/vector_sizes.h"
 
 namespace activsparse {
 
@@ -123,11 +122,6 @@ constexpr GemmKernels gemm_kernels() {
   fill_tiles<V, kGather, 3, tile_rows<V>(3)>(kernels);
   fill_tiles<V, kGather, 4, tile_rows<V>(4)>(kernels);
   return kernels;
-}
-
-template <class V>
-constexpr GemmKernels narrow_gemm_kernels() {
-  return gemm_kernels<typename NarrowVector<V>::Type>();
 }
 
 template <class V>

@@ -52,6 +52,10 @@ struct GemmArgs {
 inline constexpr int kFetchRows = 8;  // taller tiles have no registers for it, and few weights
 
 // tile[v - 1][r - 1] computes r rows by v vectors, for v <= max_vectors and r <= max_rows[v - 1].
+//
+// Those of half_gemm have only half a vector of results in the last one, whose weights and `start`
+// are there twice: `lanes` and `store_lanes` are at most width / 2. max_vectors is 0 where an
+// instruction set has none of them.
 struct GemmKernels {
   int max_vectors;
   int max_rows[kMaxTileVectors];
@@ -165,8 +169,7 @@ struct PeakKernels {
 
 struct Kernels {
   const char* isa;
-  int width;         // float32 lanes of a vector
-  int narrow_width;  // those of narrow_gemm's vectors: half of `width`, or the same
+  int width;  // float32 lanes of a vector
   CacheSizes caches;
 #define KERNEL(dtype, family, Interface, factory) Interface family##_##dtype;
 #include "kernels/kernels.inc"

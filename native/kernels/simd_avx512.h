@@ -2,7 +2,6 @@
 #pragma once
 #include <immintrin.h>
 
-#include "kernels/simd_avx2.h"
 #include "kernels/vector_sizes.h"
 
 namespace activsparse {
@@ -10,7 +9,7 @@ namespace activsparse {
 struct VecAvx512 {
   static constexpr int kWidth = Avx512Sizes::kWidth;
   static constexpr int kRegisters = Avx512Sizes::kRegisters;
-  using Narrow = Vec256<Avx512Sizes::Narrow>;
+  static constexpr bool kHalves = Avx512Sizes::kHalves;
   __m512 v;
   static __mmask16 lanes(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
   static VecAvx512 load(const float* p) { return {_mm512_loadu_ps(p)}; }
@@ -46,6 +45,11 @@ struct VecAvx512 {
       b[12 + j].v = _mm512_shuffle_f32x4(t[4 + j], t[12 + j], 0xdd);
     }
   }
+  void store_half(float* p) const { _mm256_storeu_ps(p, _mm512_castps512_ps256(v)); }
+  friend VecAvx512 join_halves(VecAvx512 a, VecAvx512 b) {
+    return {_mm512_mask_blend_ps(0xff00, a.v, b.v)};
+  }
+  friend VecAvx512 swap_halves(VecAvx512 a) { return {_mm512_shuffle_f32x4(a.v, a.v, 0x4e)}; }
   friend VecAvx512 operator+(VecAvx512 a, VecAvx512 b) { return {_mm512_add_ps(a.v, b.v)}; }
   friend VecAvx512 operator-(VecAvx512 a, VecAvx512 b) { return {_mm512_sub_ps(a.v, b.v)}; }
   friend VecAvx512 operator*(VecAvx512 a, VecAvx512 b) { return {_mm512_mul_ps(a.v, b.v)}; }

@@ -9,7 +9,7 @@ namespace activsparse {
 struct VecNeon {
   static constexpr int kWidth = NeonSizes::kWidth;
   static constexpr int kRegisters = NeonSizes::kRegisters;
-  using Narrow = VecNeon;
+  static constexpr bool kHalves = NeonSizes::kHalves;
   float32x4_t v;
   static VecNeon load(const float* p) { return {vld1q_f32(p)}; }
   static VecNeon load_partial(const float* p, int n) {

@@ -2,8 +2,9 @@
 // interface:
 //
 //   V::kWidth                      lanes of float32
-//   V::Narrow                      the type of half the width where it does as many lanes per
-//                                  cycle, else V itself
+//   V::kHalves                     whether there is half_gemm, and with it
+//   join_halves(a, b), swap_halves(a), store_half(p)  lower half of a and upper half of b; the two
+//   exchanged; the lower one alone
 //   V::load / store                unaligned, kWidth floats
 //   V::load_partial / store_partial  the first n lanes, 0 <= n <= kWidth; other lanes read as 0 /
 //   are not touched
@@ -24,7 +25,7 @@ namespace activsparse {
 struct VecScalar {
   static constexpr int kWidth = 1;
   static constexpr int kRegisters = 16;
-  using Narrow = VecScalar;
+  static constexpr bool kHalves = false;
   float v;
   static VecScalar load(const float* p) { return {*p}; }
   static VecScalar load_partial(const float* p, int n) { return {n > 0 ? *p : 0.0f}; }

@@ -5,12 +5,12 @@
 #include "kernels/depthwise_block.h"
 #include "kernels/elementwise.h"
 #include "kernels/gemm.h"
+#include "kernels/half_gemm.h"
 #include "kernels/kernels.h"
 #include "kernels/peak.h"
 #include "kernels/pool.h"
 #include "kernels/softmax.h"
 #include "kernels/transpose.h"
-#include "kernels/vector_sizes.h"
 #include "kernels/winograd_kernels.h"
 
 namespace activsparse {
@@ -20,7 +20,6 @@ constexpr Kernels make_kernels(const char* isa, const CacheSizes& caches) {
   return {
       isa,
       V::kWidth,
-      NarrowVector<V>::Type::kWidth,
       caches,
 #define KERNEL(dtype, family, Interface, factory) factory<V>(),
 #include "kernels/kernels.inc"

@@ -2,11 +2,11 @@
 //
 // The output channels of each group are cut into *panels* of up to GemmKernels::max_vectors
 // vectors, as even as possible (ten vectors become 4 + 3 + 3). Where the last vector would be half
-// empty, the last panel may be of half as wide vectors: 24 channels are three of 8 lanes, not two
-// of 16. A panel's weights are (taps, channels, vectors * width), contiguous; lanes beyond the
-// group's last channel are zero. Per-channel arrays (bias) are laid out panel by panel in the same
-// way.
+// empty, two rows may share it (kernels/half_gemm.h), and both its halves hold the same. A panel's
+// weights are (taps, channels, vectors * width), contiguous; lanes beyond the group's last channel
+// are zero. Per-channel arrays (bias) are laid out panel by panel in the same way.
 #pragma once
+#include <algorithm>
 #include <vector>
 
 #include "common/blob.h"
@@ -21,6 +21,7 @@ struct Panel {
   int32_t columns;  // output channels
   int32_t vectors;  // vectors that hold them
   int32_t width;    // lanes of a vector
+  int32_t half;     // 1: two rows share the last vector
   int32_t group;
   uint64_t weights;   // floats before this panel in the packed weights
   uint64_t channels;  // floats before this panel in a packed per-channel array
@@ -32,7 +33,7 @@ inline void set_lanes(GemmArgs& args, const Panel& panel, const TensorDesc& outp
   args.lanes = args.store_lanes = panel.columns - last_vector;
   if (!output.padded || panel.first + panel.columns != output.c) return;
   const int room = (output.c + 15) / 16 * 16 - panel.first - last_vector;
-  args.store_lanes = room < panel.width ? room : panel.width;
+  args.store_lanes = std::min(room, panel.half ? panel.width / 2 : panel.width);
 }
 
 // Lets tile `tile` of `tiles` bring its share of the weights that begin `distance` floats after its
@@ -47,9 +48,9 @@ inline void share_lines(GemmArgs& args, int64_t distance, int lanes, int tile, i
 class Panels {
  public:
   // `depth` = taps * input channels per group; `max_vectors` <= kernels.gemm_f32.max_vectors.
-  // `narrow`: panels of kernels.narrow_width are allowed; each is run by gemm(panel).
+  // `halves`: two rows may share a vector; each panel is run by gemm(panel).
   Panels(const Kernels& kernels, int groups, int outputs_per_group, int64_t depth, int max_vectors,
-         bool narrow = false);
+         bool halves = false);
   const std::vector<Panel>& all() const { return panels_; }
   uint64_t weight_floats() const { return weight_floats_; }
   uint64_t channel_floats() const { return channel_floats_; }
@@ -63,7 +64,7 @@ class Panels {
     return (rows + most - 1) / most;
   }
   const GemmKernels& gemm(const Panel& panel) const {
-    return panel.width == kernels_.width ? kernels_.gemm_f32 : kernels_.narrow_gemm_f32;
+    return panel.half ? kernels_.half_gemm_f32 : kernels_.gemm_f32;
   }
 
   // `weight(output channel, k)` gives one weight, k < depth.
@@ -73,9 +74,11 @@ class Panels {
     float* packed = writer.at<float>(offset);
     for (const Panel& panel : panels_) {
       const int lanes = panel.vectors * panel.width;
-      for (int64_t k = 0; k < depth_; ++k)
-        for (int o = 0; o < panel.columns; ++o)
-          packed[panel.weights + k * lanes + o] = weight(panel.first + o, k);
+      float* row = packed + panel.weights;
+      for (int64_t k = 0; k < depth_; ++k, row += lanes) {
+        for (int o = 0; o < panel.columns; ++o) row[o] = weight(panel.first + o, k);
+        complete(panel, row);
+      }
     }
     return offset;
   }
@@ -83,7 +86,9 @@ class Panels {
   uint64_t pack_channels(BlobWriter& writer, const float* values) const;
 
  private:
-  void add(int group, int first, int end, int vectors, int width);
+  void add(int group, int first, int end, int vectors, bool half);
+  // Of the lanes of one row, those that are there twice.
+  static void complete(const Panel& panel, float* row);
 
   const Kernels& kernels_;
   int64_t depth_;
