@@ -36,7 +36,7 @@ SOURCE = """
 namespace activsparse {
 #define GEMM(R, N, gather) template void gemm_tile<VecNeon, R, N, gather>(const GemmArgs&);
 #define ROWS(R, N) template void winograd_rows<VecNeon, R, N>(const float*, int64_t, int, \\
-  const float*, float*, int64_t, const float*, int64_t, bool);
+  const float*, float*, int64_t, bool, const WinogradFetch&);
 #define INPUT(F) template void winograd_input_vectors<VecNeon, WinogradTile<F, F>>( \\
   const float*, int64_t, int64_t, int, float*, int64_t);
 GEMM(6, 4, false) GEMM(8, 3, false) GEMM(12, 2, false) GEMM(16, 1, false)

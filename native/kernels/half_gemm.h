@@ -27,8 +27,8 @@ void half_gemm_tile(const GemmArgs& args) {
       sums[r][v] = V::load((args.start != nullptr ? args.start : args.out[r]) + v * W);
 #pragma GCC unroll 16
   for (int p = 0; p < kPairs; ++p)
-    shared[p] = args.start != nullptr ? V::load(args.start + N * W)
-                                      : load_shared(args.out, p, store_lanes);
+    shared[p] =
+        args.start != nullptr ? V::load(args.start + N * W) : load_shared(args.out, p, store_lanes);
 
   const float* const* rows = args.rows;
   const int channels = args.channels;
