@@ -24,4 +24,10 @@ struct Epilogue {
   float hi = __builtin_inff();
 };
 
+// Whether it clips to positive bounds, as relu and relu6 do: matrix products do that on their way
+// out, and any other activation in a second pass.
+static inline bool clips_positive(const Epilogue& e) {
+  return e.activation == Activation::kClip && e.lo >= 0.0f;
+}
+
 }  // namespace activsparse

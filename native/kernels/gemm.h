@@ -4,7 +4,7 @@
 // A tile of R rows by N vectors stays in registers over the whole reduction. Per input channel it
 // loads N weight vectors and broadcasts R inputs for R*N multiply-adds, so the taller and wider the
 // tile, the fewer loads. R is the largest that leaves registers for one row of weights and one
-// broadcast.
+// broadcast; on x86 there are registers for no more than 12 pointers to rows.
 #pragma once
 #include "kernels/activate.h"
 #include "kernels/kernels.h"
@@ -14,7 +14,8 @@ namespace activsparse {
 // Rows of the tallest tile of `vectors` vectors.
 template <class V>
 constexpr int tile_rows(int vectors) {
-  if (V::kRegisters >= 32) return vectors == 4 ? 6 : vectors == 3 ? 8 : vectors == 2 ? 12 : 16;
+  if (V::kRegisters >= 32)
+    return vectors == 4 ? 6 : vectors == 3 ? 8 : vectors == 2 || V::kWidth > 4 ? 12 : 16;
   return vectors == 2 ? 6 : vectors == 1 ? 12 : 0;
 }
 
@@ -79,12 +80,12 @@ void gemm_tile(const GemmArgs& args) {
         sums[r][N - 1] = sums[r][N - 1] + V::load_partial(args.residual[r] + (N - 1) * W, lanes);
       }
     }
-    if (epilogue->activation == Activation::kClip) {
+    if (clips_positive(*epilogue)) {
       const V lo = V::set1(epilogue->lo), hi = V::set1(epilogue->hi);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-        for (int v = 0; v < N; ++v) sums[r][v] = min(max(sums[r][v], lo), hi);
+        for (int v = 0; v < N; ++v) sums[r][v] = clip_positive(sums[r][v], lo, hi);
     }
   }
 #pragma GCC unroll 16
@@ -97,9 +98,10 @@ void gemm_tile(const GemmArgs& args) {
     else
       sums[r][N - 1].store_partial(out + (N - 1) * W, store_lanes);
   }
-  // The dearer activations take a second pass over rows still in the first-level cache: their code
+  // Other activations take a second pass over rows still in the first-level cache: their code
   // in every tile shape would be most of the library.
-  if (epilogue != nullptr && epilogue->activation > Activation::kClip)
+  if (epilogue != nullptr && epilogue->activation != Activation::kNone &&
+      !clips_positive(*epilogue))
     for (int r = 0; r < R; ++r)
       activate_run<V>(args.out[r], args.out[r], (N - 1) * W + lanes, *epilogue);
 }

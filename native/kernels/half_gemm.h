@@ -72,14 +72,14 @@ void half_gemm_tile(const GemmArgs& args) {
 #pragma GCC unroll 16
     for (int p = 0; p < kPairs; ++p) shared[p] = shared[p] + load_shared(args.residual, p, lanes);
   }
-  if (epilogue != nullptr && epilogue->activation == Activation::kClip) {
+  if (epilogue != nullptr && clips_positive(*epilogue)) {
     const V lo = V::set1(epilogue->lo), hi = V::set1(epilogue->hi);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-      for (int v = 0; v < N; ++v) sums[r][v] = min(max(sums[r][v], lo), hi);
+      for (int v = 0; v < N; ++v) sums[r][v] = clip_positive(sums[r][v], lo, hi);
 #pragma GCC unroll 16
-    for (int p = 0; p < kPairs; ++p) shared[p] = min(max(shared[p], lo), hi);
+    for (int p = 0; p < kPairs; ++p) shared[p] = clip_positive(shared[p], lo, hi);
   }
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
@@ -92,7 +92,8 @@ void half_gemm_tile(const GemmArgs& args) {
     else
       last.store_partial(out + N * W, store_lanes);
   }
-  if (epilogue != nullptr && epilogue->activation > Activation::kClip)
+  if (epilogue != nullptr && epilogue->activation != Activation::kNone &&
+      !clips_positive(*epilogue))
     for (int r = 0; r < R; ++r) activate_run<V>(args.out[r], args.out[r], N * W + lanes, *epilogue);
 }
 

@@ -44,6 +44,7 @@ struct VecAvx2 {
   friend VecAvx2 fma(VecAvx2 a, VecAvx2 b, VecAvx2 c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
   friend VecAvx2 max(VecAvx2 a, VecAvx2 b) { return {_mm256_max_ps(a.v, b.v)}; }
   friend VecAvx2 min(VecAvx2 a, VecAvx2 b) { return {_mm256_min_ps(a.v, b.v)}; }
+  friend VecAvx2 clip_positive(VecAvx2 x, VecAvx2 lo, VecAvx2 hi) { return min(max(x, lo), hi); }
   friend VecAvx2 round_nearest(VecAvx2 a) {
     return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
   }

@@ -59,6 +59,12 @@ struct VecAvx512 {
   }
   friend VecAvx512 max(VecAvx512 a, VecAvx512 b) { return {_mm512_max_ps(a.v, b.v)}; }
   friend VecAvx512 min(VecAvx512 a, VecAvx512 b) { return {_mm512_min_ps(a.v, b.v)}; }
+  friend VecAvx512 clip_positive(VecAvx512 x, VecAvx512 lo, VecAvx512 hi) {
+    // Floats of one sign order as integers do, and integers leave the units of the stores and
+    // multiply-adds alone.
+    const __m512i raised = _mm512_max_epi32(_mm512_castps_si512(x.v), _mm512_castps_si512(lo.v));
+    return {_mm512_castsi512_ps(_mm512_min_epi32(raised, _mm512_castps_si512(hi.v)))};
+  }
   friend VecAvx512 round_nearest(VecAvx512 a) {
     return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
   }

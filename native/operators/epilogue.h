@@ -17,7 +17,7 @@ inline Epilogue epilogue_of(const OpSpec& spec) {
     e.lo = 0.0f;
   } else if (name == "clip") {
     e.activation = Activation::kClip;
-    e.lo = static_cast<float>(spec.float_or("lo", -INFINITY));
+    e.lo = static_cast<float>(spec.float_or("lo", -INFINITY)) + 0.0f;  // -0 becomes +0
     e.hi = static_cast<float>(spec.float_or("hi", INFINITY));
   } else if (name == "hardswish") {
     e.activation = Activation::kHardSwish;

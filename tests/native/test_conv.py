@@ -206,6 +206,20 @@ def test_activations_far_from_zero(name: str, isa: str) -> None:
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("bounds", [(-0.0, 0.5), (0.25, 0.5), (-1.0, 1.0), (-3.0, -0.25)])
+def test_clips_to_bounds_of_any_sign(bounds: tuple[float, float], isa: str) -> None:
+    rng = np.random.default_rng(11)
+    for algorithm in ("direct", "pointwise"):
+        case = ConvCase(
+            rng.standard_normal((1, 9, 5, 7)).astype(np.float32),
+            rng.standard_normal((24, 9, 1, 1)).astype(np.float32) / 3,
+            bias=rng.standard_normal(24).astype(np.float32),
+            activation={"activation": "clip", "lo": bounds[0], "hi": bounds[1]},
+        )
+        check(case, algorithm, isa, 11)
+
+
+@pytest.mark.parametrize("isa", ISAS)
 def test_fully_connected(isa: str) -> None:
     for seed in range(30):
         rng = np.random.default_rng(seed)
