@@ -44,7 +44,7 @@ struct WinogradColumns {
 
 // `input` of a symmetric axis from its halves.
 template <class Axis, class V>
-void join_halves(const V (&d)[Axis::kIn], V (&t)[Axis::kIn]) {
+__attribute__((always_inline)) inline void join_halves(const V (&d)[Axis::kIn], V (&t)[Axis::kIn]) {
   constexpr int kPairs = Axis::kPairs;
   V even[kPairs + 1], odd[kPairs + 1], even_part[kPairs + 1], odd_part[kPairs + 1];
   for (int i = 0; i <= kPairs; ++i) even[i] = d[2 * i], odd[i] = d[2 * i + 1];

@@ -43,6 +43,10 @@ struct WinogradTile {
   }
 };
 
+// How often a cache line is asked for that is needed soon: of 128-bit vectors, four are one.
+template <class V>
+inline constexpr int kVectorsPerFetch = V::kWidth == 4 ? 4 : 1;
+
 // B^T d B of `vectors` vectors of channels; pixel (i, j) of the patch is at x + i * row + j *
 // stride. What the tile to the right does not share is fetched meanwhile: rows of an image are too
 // far apart for the hardware to see a pattern. (The second-level cache has room for more requests
@@ -51,17 +55,20 @@ template <class V, class Tile>
 __attribute__((noinline)) void winograd_input_vectors(const float* x, int64_t row, int64_t stride,
                                                       int vectors, float* v, int64_t v_stride) {
   using X = typename Tile::X;
-  for (; vectors > 0; --vectors, x += V::kWidth, v += V::kWidth) {
+  constexpr int kPerFetch = kVectorsPerFetch<V>;
+  for (; vectors > 0; vectors -= kPerFetch) {
     for (int i = 0; i < Tile::Y::kIn; ++i)
       for (int j = X::kIn; j < X::kIn + X::kOut * X::kStride; ++j)
         if (Tile::reads(i, j)) __builtin_prefetch(x + i * row + j * stride, 0, 2);
-    Tile::template inputs<V>(
-        [=](int i, int j)
-            __attribute__((always_inline)) { return V::load(x + i * row + j * stride); },
-        [=](int k, V value) __attribute__((always_inline)) {
-          __builtin_prefetch(v + k * v_stride + V::kWidth, 1, 3);
-          value.store(v + k * v_stride);
-        });
+    const int here = kPerFetch > 1 && vectors < kPerFetch ? vectors : kPerFetch;
+    for (int n = 0; n < here; ++n, x += V::kWidth, v += V::kWidth)
+      Tile::template inputs<V>(
+          [=](int i, int j)
+              __attribute__((always_inline)) { return V::load(x + i * row + j * stride); },
+          [=](int k, V value) __attribute__((always_inline)) {
+            if constexpr (kPerFetch == 1) __builtin_prefetch(v + k * v_stride + V::kWidth, 1, 3);
+            value.store(v + k * v_stride);
+          });
   }
 }
 
@@ -150,13 +157,11 @@ __attribute__((noinline)) void winograd_finish(const float* sums, const Winograd
   }
 }
 
-// One vector of channels: store(i, j, A^T m A + bias).
-template <class V, class Tile, class Store>
-__attribute__((always_inline)) inline void winograd_output_vector(const float* m, int64_t m_stride,
-                                                                  const WinogradTarget& t, int c,
-                                                                  V bias, const Store& store) {
+// Asks for the results of the tile to the right, and what is added, as in winograd_input_vectors.
+template <class V, class Tile>
+__attribute__((always_inline)) inline void winograd_fetch_outputs(const WinogradTarget& t, int c) {
   using X = typename Tile::X;
-  // The results of the tile to the right, and what is added, as in winograd_input_vectors.
+  if (kVectorsPerFetch<V> > 1 && c % (kVectorsPerFetch<V> * V::kWidth) != 0) return;
   for (int i = 0; i < Tile::Y::kOut; ++i)
     for (int j = 0; j < X::kOut; ++j) {
       __builtin_prefetch(t.y + i * t.row + (X::kOut + j) * t.stride + c, 0, 2);
@@ -164,6 +169,12 @@ __attribute__((always_inline)) inline void winograd_output_vector(const float* m
         __builtin_prefetch(t.residual + i * t.residual_row + (X::kOut + j) * t.residual_stride + c,
                            0, 2);
     }
+}
+
+// One vector of channels: store(i, j, A^T m A + bias).
+template <class V, class Tile, class Store>
+__attribute__((always_inline)) inline void winograd_output_vector(const float* m, int64_t m_stride,
+                                                                  V bias, const Store& store) {
   Tile::template outputs<V>(
       [&](int k) __attribute__((always_inline)) { return V::load(m + k * m_stride); },
       [&](int i, int j, V value) __attribute__((always_inline)) { store(i, j, value + bias); });
@@ -190,8 +201,9 @@ void winograd_transform_output(const float* m, int vecs, const WinogradTarget& t
     const V hi = V::set1(clip ? epilogue.hi : __builtin_inff());
     for (; c + V::kWidth <= t.channels; c += V::kWidth) {
       const V bias = V::load(t.bias + c);
+      winograd_fetch_outputs<V, Tile>(t, c);
       if constexpr (kCompact)
-        winograd_output_vector<V, Tile>(m + c, m_stride, t, c, bias,
+        winograd_output_vector<V, Tile>(m + c, m_stride, bias,
                                         [&](int i, int j, V value) __attribute__((always_inline)) {
                                           if (t.residual)
                                             value = value + V::load(residual[i][j] + c);
@@ -199,11 +211,11 @@ void winograd_transform_output(const float* m, int vecs, const WinogradTarget& t
                                         });
       else if (t.residual)
         winograd_output_vector<V, Tile>(
-            m + c, m_stride, t, c, bias, [&](int i, int j, V value) __attribute__((always_inline)) {
+            m + c, m_stride, bias, [&](int i, int j, V value) __attribute__((always_inline)) {
               min(hi, max(lo, value + V::load(residual[i][j] + c))).store(y[i][j] + c);
             });
       else
-        winograd_output_vector<V, Tile>(m + c, m_stride, t, c, bias,
+        winograd_output_vector<V, Tile>(m + c, m_stride, bias,
                                         [&](int i, int j, V value) __attribute__((always_inline)) {
                                           min(hi, max(lo, value)).store(y[i][j] + c);
                                         });
@@ -212,7 +224,8 @@ void winograd_transform_output(const float* m, int vecs, const WinogradTarget& t
   for (; c < t.channels; c += V::kWidth) {
     alignas(64) float sums[X::kTile * X::kTile * V::kWidth];
     const int lanes = t.channels - c < V::kWidth ? t.channels - c : V::kWidth;
-    winograd_output_vector<V, Tile>(m + c, m_stride, t, c, V::load_partial(t.bias + c, lanes),
+    winograd_fetch_outputs<V, Tile>(t, c);
+    winograd_output_vector<V, Tile>(m + c, m_stride, V::load_partial(t.bias + c, lanes),
                                     [&](int i, int j, V value) __attribute__((always_inline)) {
                                       value.store(sums + (i * X::kTile + j) * V::kWidth);
                                     });
