@@ -189,7 +189,7 @@ def test_the_delegate_runs_in_litert_there(packages: Path, tmp_path: Path) -> No
     y = plain.get_tensor(plain.get_output_details()[0]["index"])
     np.savez(tmp_path / "arrays.npz", x=x, y=y)
     claims, error = json.loads(run(LITERT, tmp_path, packages, tmp_path / "packages"))
-    assert claims == 1
+    assert claims
     assert error <= check.bound
 
 
