@@ -42,9 +42,13 @@ struct WinogradColumns {
   }
 };
 
-// `input` of a symmetric axis from its halves.
+// `input` of a symmetric axis from its halves. Called, its vectors go through memory; only the
+// delegate with two instruction sets has no room for copies.
 template <class Axis, class V>
-__attribute__((always_inline)) inline void join_halves(const V (&d)[Axis::kIn], V (&t)[Axis::kIn]) {
+#if !defined(ACTIVSPARSE_COMPACT) || defined(__aarch64__)
+__attribute__((always_inline))
+#endif
+inline void join_halves(const V (&d)[Axis::kIn], V (&t)[Axis::kIn]) {
   constexpr int kPairs = Axis::kPairs;
   V even[kPairs + 1], odd[kPairs + 1], even_part[kPairs + 1], odd_part[kPairs + 1];
   for (int i = 0; i <= kPairs; ++i) even[i] = d[2 * i], odd[i] = d[2 * i + 1];
