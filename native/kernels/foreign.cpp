@@ -29,6 +29,7 @@ struct VecForeign : Sizes {
   friend VecForeign max(VecForeign a, VecForeign) { return a; }
   friend VecForeign min(VecForeign a, VecForeign) { return a; }
   friend VecForeign clip_positive(VecForeign x, VecForeign, VecForeign) { return x; }
+  friend VecForeign limit_magnitude(VecForeign x, VecForeign) { return x; }
   friend VecForeign round_nearest(VecForeign a) { return a; }
   friend VecForeign scale_by_power(VecForeign a, VecForeign) { return a; }
   friend VecForeign reciprocal(VecForeign a) { return a; }

@@ -45,6 +45,9 @@ struct VecAvx2 {
   friend VecAvx2 max(VecAvx2 a, VecAvx2 b) { return {_mm256_max_ps(a.v, b.v)}; }
   friend VecAvx2 min(VecAvx2 a, VecAvx2 b) { return {_mm256_min_ps(a.v, b.v)}; }
   friend VecAvx2 clip_positive(VecAvx2 x, VecAvx2 lo, VecAvx2 hi) { return min(max(x, lo), hi); }
+  friend VecAvx2 limit_magnitude(VecAvx2 x, VecAvx2 bound) {
+    return min(max(x, zero() - bound), bound);
+  }
   friend VecAvx2 round_nearest(VecAvx2 a) {
     return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
   }

@@ -65,6 +65,9 @@ struct VecAvx512 {
     const __m512i raised = _mm512_max_epi32(_mm512_castps_si512(x.v), _mm512_castps_si512(lo.v));
     return {_mm512_castsi512_ps(_mm512_min_epi32(raised, _mm512_castps_si512(hi.v)))};
   }
+  friend VecAvx512 limit_magnitude(VecAvx512 x, VecAvx512 bound) {
+    return {_mm512_range_ps(x.v, bound.v, 0b0010)};  // the lesser magnitude, the sign of x
+  }
   friend VecAvx512 round_nearest(VecAvx512 a) {
     return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
   }

@@ -41,6 +41,9 @@ struct VecNeon {
   friend VecNeon max(VecNeon a, VecNeon b) { return {vmaxq_f32(a.v, b.v)}; }
   friend VecNeon min(VecNeon a, VecNeon b) { return {vminq_f32(a.v, b.v)}; }
   friend VecNeon clip_positive(VecNeon x, VecNeon lo, VecNeon hi) { return min(max(x, lo), hi); }
+  friend VecNeon limit_magnitude(VecNeon x, VecNeon bound) {
+    return min(max(x, zero() - bound), bound);
+  }
   friend VecNeon round_nearest(VecNeon a) { return {vrndnq_f32(a.v)}; }
   friend VecNeon scale_by_power(VecNeon a, VecNeon n) {
     const int32x4_t biased = vaddq_s32(vcvtq_s32_f32(n.v), vdupq_n_s32(127));

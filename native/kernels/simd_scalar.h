@@ -12,6 +12,7 @@
 //   + - * /, fma(a, b, c) = a*b + c
 //   max(a, b), min(a, b)           a NaN in b gives NaN, one in a may give b
 //   clip_positive(x, lo, hi)       min(max(x, lo), hi) where x is a number and +0 <= lo <= hi
+//   limit_magnitude(x, bound)      min(max(x, -bound), bound) where x is a number and bound > 0
 //   round_nearest(a)               to the nearest integer, |a| < 2^22
 //   scale_by_power(a, n)           a * 2^n for integral n, -126 <= n <= 127
 //   reciprocal(a)                  1 / a to 2 units in the last place, 2^-126 <= |a|, |1/a|
@@ -47,6 +48,9 @@ struct VecScalar {
   friend VecScalar min(VecScalar a, VecScalar b) { return {a.v < b.v ? a.v : b.v}; }
   friend VecScalar clip_positive(VecScalar x, VecScalar lo, VecScalar hi) {
     return min(max(x, lo), hi);
+  }
+  friend VecScalar limit_magnitude(VecScalar x, VecScalar bound) {
+    return min(max(x, zero() - bound), bound);
   }
   friend VecScalar round_nearest(VecScalar a) {
     return {static_cast<float>(static_cast<int>(a.v + (a.v < 0 ? -0.5f : 0.5f)))};
