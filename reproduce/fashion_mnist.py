@@ -228,10 +228,11 @@ def _run(folder: Path, recipe: str, changes: list[str]) -> None:
 
 
 def _networks(out: Path, rows: dict[str, Row]) -> Iterator[tuple[str, nn.Module, Tensor]]:
-    """The rows' networks with their masks; time does not depend on weights, so training may wait.
+    """The rows' networks with their masks, trained or, where training waits, with fresh weights.
 
-    Rows that differ in training alone are left out; so are those whose base, or whose choice of
-    sparsities by layer, is not there yet.
+    Time depends little on weights; but a fresh norm leaves zeros before it zero, which the
+    published procedure's masks gain by. Rows that differ in training alone are left out; so are
+    those whose base, or whose choice of sparsities by layer, is not there yet.
     """
     from activsparse.models import build_model
     from activsparse.train.recipe import load_config
