@@ -16,7 +16,7 @@ from activsparse.engine.compile import compile_model
 from activsparse.engine.tolerance import network_bound, sums_of
 from activsparse.export.mask import mask_model
 
-pytestmark = [pytest.mark.slow, needs_aarch64]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), needs_aarch64]
 
 
 def test_masked_networks_give_what_they_give_here(exported, tmp_path: Path) -> None:

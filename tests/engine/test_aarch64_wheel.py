@@ -25,6 +25,7 @@ from activsparse.engine.tolerance import network_bound, sums_of
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(1800),
     needs_aarch64,
     pytest.mark.skipif(
         os.geteuid() != 0 or shutil.which("unshare") is None,

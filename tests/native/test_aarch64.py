@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from aarch64 import BUILD, EMULATOR, built, needs_aarch64
 
-pytestmark = [pytest.mark.slow, needs_aarch64]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), needs_aarch64]
 TESTS = Path(__file__).parent
 
 
