@@ -40,7 +40,8 @@ std::vector<const ort::Node*> nodes_of(const ort::Api& api, const ort::Graph* gr
 }
 
 // What computes the plan's outputs from its inputs, in the graph's order; none where the graph
-// lacks one of them (a subgraph, another model) or where something else reads a value in between.
+// lacks one of them (a subgraph, another model). A value in between that something else reads
+// becomes one more output of the fused node, which `places` refuses.
 std::vector<const ort::Node*> nodes_between(const ort::Api& api, const ort::Graph* graph,
                                             const PlanContent& plan) {
   const std::vector<const ort::Node*> nodes = nodes_of(api, graph);
