@@ -30,18 +30,25 @@ ort::Status* guarded(const ort::Api& api, const Body& body) noexcept {
   }
 }
 
+// A text that `read(buffer, &size)` gives: first its size, then itself.
+template <class Read>
+std::string read_text(const ort::Api& api, const Read& read) {
+  size_t size = 0;
+  check(api, read(nullptr, &size));
+  std::string text(size, '\0');
+  check(api, read(text.data(), &size));
+  if (size > 0) text.resize(size - 1);  // the zero that ends it
+  return text;
+}
+
 // A value of a session's configuration; empty if there is none.
 inline std::string config_entry(const ort::Api& api, const ort::SessionOptions* options,
                                 const char* key) {
   int given = 0;
   check(api, api.has_config_entry(options, key, &given));
   if (given == 0) return "";
-  size_t size = 0;
-  check(api, api.config_entry(options, key, nullptr, &size));
-  std::string text(size, '\0');
-  check(api, api.config_entry(options, key, text.data(), &size));
-  if (size > 0) text.resize(size - 1);  // the zero that ends it
-  return text;
+  return read_text(
+      api, [&](char* text, size_t* size) { return api.config_entry(options, key, text, size); });
 }
 
 class PlanKernel {

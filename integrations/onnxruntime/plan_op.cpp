@@ -14,12 +14,8 @@ namespace {
 constexpr const char* kThreadsKey = "activsparse.threads";
 
 std::string string_attribute(const ort::Api& api, const ort::KernelInfo* info, const char* name) {
-  size_t size = 0;
-  check(api, api.string_attribute(info, name, nullptr, &size));
-  std::string text(size, '\0');
-  check(api, api.string_attribute(info, name, text.data(), &size));
-  if (size > 0) text.resize(size - 1);  // the zero that ends it
-  return text;
+  return read_text(
+      api, [&](char* text, size_t* size) { return api.string_attribute(info, name, text, size); });
 }
 
 // A node's kernel and the bytes of its plan.
