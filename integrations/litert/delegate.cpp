@@ -1,10 +1,10 @@
 // The delegate LiteRT loads: claims what this engine runs and hands every claimed part to a kernel.
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <mutex>
 
 #include "common/machine.h"
+#include "common/whole_number.h"
 #include "integrations/litert/partition.h"
 
 namespace activsparse::litert {
@@ -21,17 +21,14 @@ Options parse(const char* const* keys, const char* const* values, size_t count) 
   Options options;
   for (size_t i = 0; i < count; ++i) {
     const std::string key = keys[i], value = values[i];
-    char* end = nullptr;
-    const long number = std::strtol(value.c_str(), &end, 10);
-    const bool whole = !value.empty() && *end == '\0';
     if (key == "threads") {
-      if (!whole || number < 1 || number > kMostThreads)
-        throw Error("option threads='" + value + "': give a whole number from 1 to 256");
-      options.threads = static_cast<int>(number);
+      const std::optional<int> number = whole_number(value, 1, kMostThreads);
+      if (!number) throw Error("option threads='" + value + "': give a whole number from 1 to 256");
+      options.threads = *number;
     } else if (key == "tune") {
-      if (!whole || number < 0 || number > 1)
-        throw Error("option tune='" + value + "': give 1, to measure algorithms, or 0");
-      options.tune = number == 1;
+      const std::optional<int> number = whole_number(value, 0, 1);
+      if (!number) throw Error("option tune='" + value + "': give 1, to measure algorithms, or 0");
+      options.tune = *number == 1;
     } else {
       throw Error("option '" + key + "': there is none; the options are threads and tune");
     }

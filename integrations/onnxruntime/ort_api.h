@@ -22,11 +22,14 @@ struct Graph;
 struct Node;
 struct ValueInfo;
 struct HardwareDevice;
+struct Logger;
 class EpApi;
 
 // Element types, and what an operator says of an input or output.
 inline constexpr int kFloat = 1;
 inline constexpr int kVariadic = 2;
+
+inline constexpr int kWarning = 2;  // how severe what is logged is
 
 // The table: slots by their number.
 class Api {
@@ -79,6 +82,10 @@ class Api {
   Status* has_config_entry(const SessionOptions* options, const char* key, int* out) const {
     return call<237, Status*>(options, key, out);
   }
+  Status* log(const Logger* logger, int severity, const char* text, const char* file, int line,
+              const char* function) const {
+    return call<247, Status*>(logger, severity, text, file, line, function);
+  }
   const char* message(const Status* status) const { return call<2, const char*>(status); }
   void release(Status* status) const { call<93, void>(status); }
   Status* parallel_for(const KernelContext* context, void (*body)(void*, size_t), size_t count,
@@ -92,6 +99,19 @@ class Api {
   }
   int type(const HardwareDevice* device) const { return call<307, int>(device); }
   const EpApi* ep_api() const { return call<317, const EpApi*>(); }
+  Status* consumer_count(const ValueInfo* value, size_t* out) const {
+    return call<324, Status*>(value, out);
+  }
+  // Input -1: a graph inside the node reads it.
+  Status* consumers(const ValueInfo* value, const Node** out, int64_t* inputs, size_t count) const {
+    return call<325, Status*>(value, out, inputs, count);
+  }
+  Status* is_graph_output(const ValueInfo* value, bool* out) const {
+    return call<330, Status*>(value, out);
+  }
+  Status* is_constant(const ValueInfo* value, bool* out) const {
+    return call<331, Status*>(value, out);
+  }
   Status* node_count(const Graph* graph, size_t* out) const {
     return call<344, Status*>(graph, out);
   }

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "common/whole_number.h"
 #include "integrations/onnxruntime/ort_api.h"
 #include "plan/loaded_plan.h"
 
@@ -41,14 +42,25 @@ std::string read_text(const ort::Api& api, const Read& read) {
   return text;
 }
 
-// A value of a session's configuration; empty if there is none.
+// A value of a session's configuration, or `otherwise` if there is none.
 inline std::string config_entry(const ort::Api& api, const ort::SessionOptions* options,
-                                const char* key) {
+                                const char* key, const char* otherwise) {
   int given = 0;
   check(api, api.has_config_entry(options, key, &given));
-  if (given == 0) return "";
+  if (given == 0) return otherwise;
   return read_text(
       api, [&](char* text, size_t* size) { return api.config_entry(options, key, text, size); });
+}
+
+// How many of a session's threads its configuration gives; one if it does not say.
+inline int thread_count(const ort::Api& api, const ort::SessionOptions* options, const char* key) {
+  const std::string text = config_entry(api, options, key, "1");
+  const std::optional<int> number = whole_number(text, 1, ThreadPool::kMost);
+  if (!number)
+    throw Error("option '" + std::string(key) + "' is '" + text +
+                "'; give how many of the session's threads to use, a whole number from 1 to " +
+                std::to_string(ThreadPool::kMost) + ", or leave it out for 1");
+  return *number;
 }
 
 class PlanKernel {

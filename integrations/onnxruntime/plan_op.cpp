@@ -1,8 +1,6 @@
 // `activsparse.Plan` for ONNX Runtime: one operator that runs a compiled plan, which stands in its
 // attribute `plan`, on ONNX Runtime's threads. `activsparse.onnxruntime.rewrite` puts it in place
 // of the parts of a model this engine runs.
-#include <algorithm>
-#include <cstdlib>
 #include <numeric>
 
 #include "integrations/onnxruntime/plan_kernel.h"
@@ -76,7 +74,7 @@ extern "C" __attribute__((visibility("default"))) ort::Status* RegisterCustomOps
   const ort::Api* api = base->get_api(ort::kVersion);
   if (api == nullptr) return nullptr;  // older than 1.17: nodes of this domain will not be found
   return guarded(*api, [&] {
-    const int threads = std::max(1, std::atoi(config_entry(*api, options, kThreadsKey).c_str()));
+    const int threads = thread_count(*api, options, kThreadsKey);
     ort::Domain* domain = nullptr;
     check(*api, api->create_domain("activsparse", &domain));
     check(*api, api->add_to_domain(domain, new PlanOp(threads)));

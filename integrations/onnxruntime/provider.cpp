@@ -2,83 +2,23 @@
 // model, which its inputs and outputs name, that part becomes one node that runs the plan. Option
 // `plan` is the plan's file, `threads` how many of the session's threads it may use.
 #include <algorithm>
-#include <cstdlib>
-#include <map>
-#include <set>
 
 #include "integrations/onnxruntime/ep_api.h"
-#include "integrations/onnxruntime/plan_kernel.h"
+#include "integrations/onnxruntime/part.h"
 
 using namespace activsparse;
 
 namespace {
 
 constexpr const char* kName = "activsparse";
+// The provider's options, as a session's configuration has them.
+constexpr const char *kPlanKey = "ep.activsparse.plan", *kThreadsKey = "ep.activsparse.threads";
 
-// The names of a node's inputs or outputs; an absent optional one is empty.
-std::vector<std::string> names_of(const ort::Api& api, const ort::Node* node, bool inputs) {
-  size_t count = 0;
-  check(api, inputs ? api.input_count(node, &count) : api.output_count(node, &count));
-  std::vector<const ort::ValueInfo*> values(count);
-  check(api,
-        inputs ? api.inputs(node, values.data(), count) : api.outputs(node, values.data(), count));
+// Where the plan's values stand among those of the node in their place.
+std::vector<size_t> places(const ort::Api& api, const std::vector<PlanValue>& values,
+                           const Values& of_node) {
   std::vector<std::string> names;
-  for (const ort::ValueInfo* value : values) {
-    const char* name = "";
-    if (value != nullptr) check(api, api.name(value, &name));
-    names.push_back(name);
-  }
-  return names;
-}
-
-std::vector<const ort::Node*> nodes_of(const ort::Api& api, const ort::Graph* graph) {
-  size_t count = 0;
-  check(api, api.node_count(graph, &count));
-  std::vector<const ort::Node*> nodes(count);
-  check(api, api.nodes(graph, nodes.data(), count));
-  return nodes;
-}
-
-// What computes the plan's outputs from its inputs, in the graph's order; none where the graph
-// lacks one of them (a subgraph, another model). A value in between that something else reads
-// becomes one more output of the fused node, which `places` refuses.
-std::vector<const ort::Node*> nodes_between(const ort::Api& api, const ort::Graph* graph,
-                                            const PlanContent& plan) {
-  const std::vector<const ort::Node*> nodes = nodes_of(api, graph);
-  std::map<std::string, const ort::Node*> producer;
-  for (const ort::Node* node : nodes)
-    for (const std::string& name : names_of(api, node, false)) producer[name] = node;
-  std::set<std::string> inputs, open;
-  for (const PlanValue& value : plan.inputs) inputs.insert(value.name);
-  for (const PlanValue& value : plan.outputs) {
-    if (producer.count(value.name) == 0) return {};
-    open.insert(value.name);
-  }
-  std::set<std::string> reached;
-  std::set<const ort::Node*> wanted;
-  while (!open.empty()) {
-    const std::string name = *open.begin();
-    open.erase(open.begin());
-    if (inputs.count(name) != 0) reached.insert(name);
-    const auto found = producer.find(name);
-    if (inputs.count(name) != 0 || found == producer.end()) continue;
-    if (!wanted.insert(found->second).second) continue;
-    for (const std::string& read : names_of(api, found->second, true)) open.insert(read);
-  }
-  if (reached != inputs) return {};
-  std::vector<const ort::Node*> between;
-  for (const ort::Node* node : nodes)
-    if (wanted.count(node) != 0) between.push_back(node);
-  return between;
-}
-
-// Where the plan's values stand among a node's.
-std::vector<size_t> places(const std::vector<PlanValue>& values,
-                           const std::vector<std::string>& names) {
-  if (names.size() != values.size())
-    throw Error("the plan has " + std::to_string(values.size()) +
-                " inputs or outputs where the model needs " + std::to_string(names.size()) +
-                "; compile the plan from this model");
+  for (const ort::ValueInfo* value : of_node) names.push_back(name_of(api, value));
   std::vector<size_t> order;
   for (const PlanValue& value : values) {
     const auto found = std::find(names.begin(), names.end(), value.name);
@@ -96,8 +36,8 @@ struct Compiled : ort::ComputeInfo {
   Compiled(const ort::Api& api, std::shared_ptr<const PlanFile> file, int threads,
            const ort::Node* node)
       : ort::ComputeInfo{},
-        kernel(api, file, threads, places(file->content().inputs, names_of(api, node, true)),
-               places(file->content().outputs, names_of(api, node, false))) {
+        kernel(api, file, threads, places(api, file->content().inputs, inputs_of(api, node)),
+               places(api, file->content().outputs, outputs_of(api, node))) {
     version = ort::kProviderVersion;
     create_state = [](ort::ComputeInfo* self, ort::ComputeContext*, void** state) -> ort::Status* {
       *state = self;
@@ -113,15 +53,18 @@ struct Compiled : ort::ComputeInfo {
 
 struct Provider : ort::Ep {
   const ort::Api& api;
+  const ort::Logger* logger;
+  std::string path;
   std::shared_ptr<const PlanFile> file;
   int threads;
 
-  Provider(const ort::Api& table, const ort::SessionOptions* options) : ort::Ep{}, api(table) {
-    const std::string path = option(options, "plan");
+  Provider(const ort::Api& table, const ort::SessionOptions* options, const ort::Logger* log)
+      : ort::Ep{}, api(table), logger(log) {
+    path = config_entry(api, options, kPlanKey, "");
     if (path.empty()) throw Error("option 'plan' is missing: the file of a compiled plan");
     file = PlanFile::open(path);
     require_available(file->content().isa);
-    threads = std::max(1, std::atoi(option(options, "threads").c_str()));
+    threads = thread_count(api, options, kThreadsKey);
     version = ort::kProviderVersion;
     name = [](const ort::Ep*) { return kName; };
     capability = [](ort::Ep* ep, const ort::Graph* graph, ort::Support* support) {
@@ -143,16 +86,19 @@ struct Provider : ort::Ep {
  private:
   static Provider& of(ort::Ep* ep) { return *static_cast<Provider*>(ep); }
 
-  std::string option(const ort::SessionOptions* options, const char* key) const {
-    return config_entry(api, options, (std::string("ep.") + kName + "." + key).c_str());
+  void warn(const std::string& text) const {
+    check(api, api.log(logger, ort::kWarning, text.c_str(), __FILE__, __LINE__, __func__));
   }
 
   ort::Status* claim(const ort::Graph* graph, ort::Support* support) const {
     return guarded(api, [&] {
-      const auto nodes = nodes_between(api, graph, file->content());
+      const auto [nodes, inner] = part_between(api, graph, file->content());
       const ort::FusionOptions options{ort::kProviderVersion, true};
       if (!nodes.empty())
         check(api, api.ep_api()->fuse(support, nodes.data(), nodes.size(), &options));
+      if (!inner.empty())
+        warn(path + ": left unused, as something outside of its part of the model reads '" + inner +
+             "', which it does not give; compile a part that has it as an output");
     });
   }
 };
@@ -178,9 +124,9 @@ struct Factory : ort::EpFactory {
     };
     create = [](ort::EpFactory* factory, const ort::HardwareDevice* const*,
                 const ort::KeyValues* const*, size_t, const ort::SessionOptions* options,
-                const ort::Logger*, ort::Ep** out) {
+                const ort::Logger* logger, ort::Ep** out) {
       const ort::Api& api = static_cast<Factory*>(factory)->api;
-      return guarded(api, [&] { *out = new Provider(api, options); });
+      return guarded(api, [&] { *out = new Provider(api, options, logger); });
     };
     release = [](ort::EpFactory*, ort::Ep* ep) { delete static_cast<Provider*>(ep); };
     create_allocator = [](ort::EpFactory*, const void*, const ort::KeyValues*,

@@ -16,8 +16,9 @@ constexpr std::chrono::microseconds kSpin{100};
 }  // namespace
 
 ThreadPool::ThreadPool(int threads, Workers workers) : threads_(threads), owner_(getpid()) {
-  if (threads < 1 || threads > 1024)
-    throw Error("threads must be between 1 and 1024, got " + std::to_string(threads));
+  if (threads < 1 || threads > kMost)
+    throw Error("threads must be between 1 and " + std::to_string(kMost) + ", got " +
+                std::to_string(threads));
   spin_ = threads <= usable_cores() ? kSpin : std::chrono::microseconds{0};
   if (workers == kNone) return;
   workers_.reserve(threads - 1);

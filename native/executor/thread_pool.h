@@ -20,6 +20,7 @@ using ParallelFor = std::function<void(void (*body)(void*, std::size_t), int cou
 class ThreadPool {
  public:
   enum Workers { kStart, kNone };
+  static constexpr int kMost = 1024;  // threads
   // `threads` includes the calling thread, so threads - 1 are started. Throws Error when that
   // fails. Without workers it is only a number, for Executor::run_on().
   explicit ThreadPool(int threads, Workers workers = kStart);

@@ -214,6 +214,106 @@ def test_the_provider_runs_its_part_and_leaves_the_rest(tmp_path: Path) -> None:
         assert np.abs(y - reference).max() <= 1e-4
 
 
+def branches(path: Path, outputs: list[str]) -> Path:
+    """Convolution, ReLU, convolution; what else reads `inner` between them ends in other values.
+
+    `negative` is of an operator's input, `chosen` of an operator whose graphs read it.
+    """
+    rng = np.random.default_rng(0)
+    constants = [
+        onnx.numpy_helper.from_array(rng.standard_normal((8, c, 3, 3)).astype(np.float32), name)
+        for name, c in (("wa", 3), ("wb", 8))
+    ]
+    constants.append(onnx.numpy_helper.from_array(np.float32(0), "zero"))
+
+    def value(name: str, channels: int = 8) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, channels, 9, 9])
+
+    def branch(op: str) -> onnx.GraphProto:
+        return helper.make_graph([helper.make_node(op, ["inner"], [op])], op, [], [value(op)])
+
+    nodes = [
+        helper.make_node("Conv", ["x", "wa"], ["first"], pads=[1] * 4),
+        helper.make_node("Relu", ["first"], ["inner"]),
+        helper.make_node("Conv", ["inner", "wb"], ["y"], pads=[1] * 4),
+    ]
+    if "negative" in outputs:
+        nodes.append(helper.make_node("Neg", ["inner"], ["negative"]))
+    if "chosen" in outputs:
+        nodes += [
+            helper.make_node("ReduceSum", ["y"], ["sum"], keepdims=0),
+            helper.make_node("Greater", ["sum", "zero"], ["positive"]),
+            helper.make_node(
+                "If",
+                ["positive"],
+                ["chosen"],
+                then_branch=branch("Neg"),
+                else_branch=branch("Exp"),
+            ),
+        ]
+    graph = helper.make_graph(
+        nodes, "branches", [value("x", 3)], [value(name) for name in outputs], constants
+    )
+    opset = helper.make_opsetid("", 17)
+    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=9), path)
+    return path
+
+
+@needs_providers
+@pytest.mark.parametrize("also", ["inner", "negative", "chosen"])
+def test_a_part_whose_inner_values_are_read_elsewhere_is_left(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], also: str
+) -> None:
+    x = np.random.default_rng(1).standard_normal((1, 3, 9, 9), np.float32)
+    model = branches(tmp_path / "model.onnx", ["y", also])
+    part = branches(tmp_path / "part.onnx", ["y"])
+    wider = branches(tmp_path / "wider.onnx", ["y", "inner"])
+    for file in (part, wider):
+        compile_file(file, file.with_suffix(".plan"), tune=False)
+    expected = plain(model, {"x": x})
+    options = onnxruntime.SessionOptions()
+    operators.add_provider(options, tmp_path / "part.plan")
+    session = onnxruntime.InferenceSession(model, options)
+    assert "part.plan: left unused" in (warning := capfd.readouterr().err)
+    assert "'inner'" in warning
+    for y, reference in zip(session.run(None, {"x": x}), expected, strict=True):
+        np.testing.assert_array_equal(y, reference)
+    # What the warning advises: a plan that gives the value.
+    assert takes_all(wider, tmp_path / "wider.plan")
+    actual = with_provider(model, tmp_path / "wider.plan").run(None, {"x": x})
+    for y, reference in zip(actual, expected, strict=True):
+        assert np.abs(y - reference).max() <= 1e-4 * max(1, np.abs(reference).max())
+
+
+@needs_providers
+def test_an_output_nobody_needs_leaves_the_part(tmp_path: Path) -> None:
+    """The node in its place would not have it."""
+    x = np.random.default_rng(1).standard_normal((1, 3, 9, 9), np.float32)
+    model = branches(tmp_path / "model.onnx", ["y"])
+    compile_file(branches(tmp_path / "wider.onnx", ["y", "inner"]), tmp_path / "plan", tune=False)
+    (y,) = with_provider(model, tmp_path / "plan").run(None, {"x": x})
+    np.testing.assert_array_equal(y, plain(model, {"x": x})[0])
+
+
+@needs_providers
+@pytest.mark.parametrize("threads", ["two", "-1", "0", "1.5", "", "99999999999", "1025"])
+def test_threads_that_are_no_number_of_threads_are_refused(tmp_path: Path, threads: str) -> None:
+    model = branches(tmp_path / "model.onnx", ["y"])
+    says = f"activsparse.threads' is '{threads}'; give .* from 1 to 1024"
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("activsparse.threads", threads)
+    with pytest.raises(Exception, match=says):
+        options.register_custom_ops_library(str(operators.library_path()))
+    compile_file(model, tmp_path / "plan", tune=False)
+    operators.add_provider(onnxruntime.SessionOptions(), tmp_path / "plan")  # loads the library
+    devices = [d for d in onnxruntime.get_ep_devices() if d.ep_name == operators.DOMAIN]
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.add_provider_for_devices(devices, {"plan": str(tmp_path / "plan"), "threads": threads})
+    with pytest.raises(Exception, match=says):
+        onnxruntime.InferenceSession(model, options)
+
+
 @needs_providers
 def test_plans_the_provider_cannot_use_are_refused_with_the_reason(tmp_path: Path) -> None:
     model, plan = two_outputs(tmp_path / "model.onnx"), tmp_path / "model.plan"
