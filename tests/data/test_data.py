@@ -16,6 +16,7 @@ from PIL import Image
 
 from activsparse import ActivsparseError
 from activsparse.data import build_data
+from activsparse.data.download import downloaded
 from activsparse.data.sampler import EpochSampler, FixedBatches
 
 
@@ -113,7 +114,53 @@ def test_missing_data_says_what_to_put_where(name, tmp_path, monkeypatch):
     monkeypatch.setattr("urllib.request.urlopen", offline)
     monkeypatch.setattr("activsparse.data.fashion_mnist._DEBIAN", tmp_path / "none")
     with pytest.raises(ActivsparseError, match=r"cannot be downloaded .*; (put|unpack) "):
-        build_data(name, root=str(tmp_path / "data"))
+        build_data(name, root=str(tmp_path / "new" / "data"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_fashion_mnist_is_downloaded_whole_or_not_at_all(tmp_path, monkeypatch):
+    class Response(io.BytesIO):
+        url = length = None
+
+    def urlopen(request):
+        return Response((mirror / request.full_url.rpartition("/")[2]).read_bytes())
+
+    mirror, root = tmp_path / "mirror", tmp_path / "new" / "data"
+    write_fashion_mnist(mirror, compressed=True)
+    files = [(f.name, hashlib.md5(f.read_bytes()).hexdigest()) for f in sorted(mirror.iterdir())]
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+    monkeypatch.setattr(torchvision.datasets.FashionMNIST, "resources", files)
+    monkeypatch.setattr("activsparse.data.fashion_mnist._DEBIAN", tmp_path / "none")
+    last = mirror / files[-1][0]
+    content = last.read_bytes()
+    last.write_bytes(content[:-1])
+    with pytest.raises(ActivsparseError, match="cannot be downloaded"):
+        build_data("fashion_mnist", root=str(root))
+    assert not root.parent.exists()
+    last.write_bytes(content)
+    data = build_data("fashion_mnist", root=str(root))
+    assert next(iter(data.test_dataloader()))[1].tolist() == [i % 10 for i in range(20)]
+    assert [entry.name for entry in root.iterdir()] == ["FashionMNIST"]
+
+
+@pytest.mark.parametrize("failure", [OSError("cut"), KeyboardInterrupt()])
+def test_a_failed_download_takes_only_its_own_along(tmp_path, failure):
+    def read(root):
+        (Path(root) / "set").mkdir(exist_ok=True)
+        (Path(root) / "set" / "half").write_text("hal")
+        raise failure
+
+    expected = (ActivsparseError, KeyboardInterrupt)
+    (tmp_path / "other").mkdir()
+    with pytest.raises(expected):
+        downloaded("a set", tmp_path, ("set",), read, "fetch it")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["other"]
+    # What stands there already is for torchvision to complete.
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "mine").write_text("mine")
+    with pytest.raises(expected):
+        downloaded("a set", tmp_path, ("set",), read, "fetch it")
+    assert (tmp_path / "set" / "mine").read_text() == "mine"
 
 
 def write_images(folder: Path, classes: list[str], count: int) -> None:

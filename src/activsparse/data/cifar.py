@@ -6,12 +6,12 @@ import io
 import pickle
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import numpy as np
 import torch
 from torch.utils.data import TensorDataset
 
+from activsparse.data.download import downloaded
 from activsparse.data.images import Images, candidate_roots
 from activsparse.data.resize import resized
 from activsparse.errors import ActivsparseError
@@ -60,14 +60,15 @@ def _find(root: str | None, stem: str, name: str, archive: str) -> Path:
                 return folder
     from torchvision import datasets
 
-    try:
-        getattr(datasets, name)(str(roots[0]), download=True)
-    except (OSError, URLError, RuntimeError) as error:
-        raise ActivsparseError(
-            f"{name} is not in {roots[0]} and cannot be downloaded ({error}); unpack {archive} "
-            f"there, which gives {stem}{endings[0]}/, or set data.root to where it is"
-        ) from error
-    return roots[0] / f"{stem}{endings[0]}"
+    unpacked = f"{stem}{endings[0]}"
+    downloaded(
+        name,
+        roots[0],
+        (unpacked, archive),
+        lambda place: getattr(datasets, name)(place, download=True),
+        f"unpack {archive} there, which gives {unpacked}/, or set data.root to where it is",
+    )
+    return roots[0] / unpacked
 
 
 def _images(

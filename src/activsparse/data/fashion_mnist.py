@@ -5,13 +5,13 @@ from __future__ import annotations
 import gzip
 import math
 from pathlib import Path
-from urllib.error import URLError
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from activsparse.data.download import downloaded
 from activsparse.data.images import Images, candidate_roots
 from activsparse.data.resize import resized
 from activsparse.errors import ActivsparseError
@@ -58,13 +58,13 @@ def _find(root: str | None) -> Path:
             return folder
     from torchvision.datasets import FashionMNIST
 
-    try:
-        FashionMNIST(str(roots[0]), download=True)
-    except (OSError, URLError, RuntimeError) as error:
-        raise ActivsparseError(
-            f"Fashion-MNIST is not in {roots[0]} and cannot be downloaded ({error}); put its four "
-            f"files ({_FILES[0]}.gz, ...) there, or apt-get install dataset-fashion-mnist"
-        ) from error
+    downloaded(
+        "Fashion-MNIST",
+        roots[0],
+        ("FashionMNIST",),
+        lambda place: FashionMNIST(place, download=True),
+        f"put its four files ({_FILES[0]}.gz, ...) there, or apt-get install dataset-fashion-mnist",
+    )
     return roots[0] / "FashionMNIST" / "raw"
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 from torch.utils.data import Dataset
 
+from activsparse.data.download import downloaded
 from activsparse.data.images import Images, candidate_roots
 from activsparse.errors import ActivsparseError
 
@@ -28,14 +28,14 @@ def load_flowers102(root: str | None, image_size: tuple[int, int]) -> Images:
 
     folder = next((r for r in candidate_roots(root) if (r / "flowers-102").is_dir()), None)
     folder = folder or candidate_roots(root)[0]
-    try:
-        parts = [Flowers102(str(folder), s, download=True) for s in ("train", "val", "test")]
-    except (OSError, URLError, RuntimeError) as error:
-        raise ActivsparseError(
-            f"Flowers102 is not in {folder} and cannot be downloaded ({error}); put 102flowers.tgz "
-            f"(unpacked to jpg/), imagelabels.mat and setid.mat into {folder / 'flowers-102'}"
-        ) from error
-    train, validation, test = parts
+    train, validation, test = downloaded(
+        "Flowers102",
+        folder,
+        ("flowers-102",),
+        lambda place: [Flowers102(place, s, download=True) for s in ("train", "val", "test")],
+        "put 102flowers.tgz (unpacked to jpg/), imagelabels.mat and setid.mat into "
+        f"{folder / 'flowers-102'}",
+    )
     return Images(train, test, 102, 3, _MEAN, _STD, validation=validation, flip=True)
 
 
@@ -49,13 +49,13 @@ def load_food101(root: str | None, image_size: tuple[int, int]) -> Images:
 
     folder = next((r for r in candidate_roots(root) if (r / "food-101").is_dir()), None)
     folder = folder or candidate_roots(root)[0]
-    try:
-        train, test = (Food101(str(folder), part, download=True) for part in ("train", "test"))
-    except (OSError, URLError, RuntimeError, KeyError, ValueError) as error:
-        raise ActivsparseError(
-            f"Food101 is not in {folder} and cannot be downloaded ({error}); unpack "
-            "food-101.tar.gz there, which gives food-101/images/ and food-101/meta/"
-        ) from error
+    train, test = downloaded(
+        "Food101",
+        folder,
+        ("food-101", "food-101.tar.gz"),
+        lambda place: [Food101(place, part, download=True) for part in ("train", "test")],
+        "unpack food-101.tar.gz there, which gives food-101/images/ and food-101/meta/",
+    )
     return Images(train, test, len(train.classes), 3, _MEAN, _STD, flip=True)
 
 
