@@ -138,7 +138,7 @@ def test_fashion_mnist_is_downloaded_whole_or_not_at_all(tmp_path, monkeypatch):
         build_data("fashion_mnist", root=str(root))
     assert not root.parent.exists()
     last.write_bytes(content)
-    data = build_data("fashion_mnist", root=str(root))
+    data = build_data("fashion_mnist", root=str(root), batch_size=9)
     assert next(iter(data.test_dataloader()))[1].tolist() == [i % 10 for i in range(20)]
     assert [entry.name for entry in root.iterdir()] == ["FashionMNIST"]
 
