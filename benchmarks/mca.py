@@ -32,6 +32,7 @@ SOURCE = """
 #include "kernels/depthwise.h"
 #include "kernels/depthwise_block.h"
 #include "kernels/gemm.h"
+#include "kernels/tap_product.h"
 #include "kernels/winograd_kernels.h"
 namespace activsparse {
 #define GEMM(R, N, gather) template void gemm_tile<VecNeon, R, N, gather>(const GemmArgs&);
@@ -41,6 +42,7 @@ namespace activsparse {
   const float*, int64_t, int64_t, int, float*, int64_t);
 GEMM(6, 4, false) GEMM(8, 3, false) GEMM(12, 2, false) GEMM(16, 1, false)
 GEMM(6, 4, true) GEMM(8, 3, true)
+template void tap_product<VecNeon, 6, 4>(const TapProductArgs&);
 ROWS(6, 4) ROWS(9, 3) ROWS(14, 2) ROWS(14, 1)
 INPUT(WinogradFull6) INPUT(WinogradFull4) INPUT(WinogradFull2)
 template <class F>
@@ -77,6 +79,7 @@ void tile_loop(const DepthwiseArgs& args) {
 TITLES = [
     (r"gemm_tile<.*, (\d+), (\d+), false>", r"product, \1 rows x \2 vectors"),
     (r"gemm_tile<.*, (\d+), (\d+), true>", r"stem's product, \1 x \2"),
+    (r"tap_product<.*, (\d+), (\d+)>", r"live taps' product, \1 x \2"),
     (r"winograd_rows<.*, (\d+), (\d+)>", r"Winograd product, \1 x \2"),
     (r"winograd_input_vectors<.*WinogradFull(\d), .*>", r"Winograd input, F(\1x\1)"),
     (r"output_loop<.*WinogradFull(\d)>", r"Winograd output, F(\1x\1)"),

@@ -62,6 +62,26 @@ struct GemmKernels {
   void (*tile[kMaxTileVectors][kMaxTileRows])(const GemmArgs& args);
 };
 
+// One register tile of a matrix product that is added to what `out` holds:
+//   out[r][o] += sum over c < channels of rows[r][first + c] * weights[c][o]
+// for r < tile rows, o < vectors * width.
+struct TapProductArgs {
+  const float* const* rows;  // (tile rows)
+  int64_t first;
+  const float* weights;  // (channels, vectors * width), zero beyond the last lane
+  int channels;
+  float* const* out;  // (tile rows)
+  int store_lanes;    // 1..width: lanes of the last vector that are read and written
+  const float* next;  // what is fetched meanwhile
+  int64_t fetch_floats;
+};
+
+// tile[v - 1][r - 1] has r rows by v vectors, for all numbers of vectors that GemmKernels has.
+struct TapProductKernels {
+  int max_rows[kMaxTileVectors];
+  void (*tile[kMaxTileVectors][kMaxTileRows])(const TapProductArgs& args);
+};
+
 // Depthwise products of a few rows, one channel per lane:
 //   out[r][c] = activation(start[c] + sum over t < taps of rows[t][r][c] * weights[t][c] +
 //   residual[r][c])

@@ -10,6 +10,7 @@
 #include "kernels/peak.h"
 #include "kernels/pool.h"
 #include "kernels/softmax.h"
+#include "kernels/tap_product.h"
 #include "kernels/transpose.h"
 #include "kernels/winograd_kernels.h"
 

@@ -4,9 +4,10 @@
 // classes are smaller than a tile.
 //
 // Loops, from outside: panel of output channels - block of taps whose weights stay in the
-// second-level cache - chunk of positions whose sums stay in the first-level cache - tap - tile of
-// pairs. Sums start from the bias and grow in the output, so the output must not share memory with
-// the input or the residual. The index data are 4 bytes per kept position and 1 per pair.
+// second-level cache - chunk of positions whose sums stay in the first-level cache - tap - part of
+// the tap's input channels - tile of pairs. Sums start from the bias and grow in the output, so the
+// output must not share memory with the input or the residual. The index data are 4 bytes per kept
+// position and 1 per pair.
 #include <algorithm>
 
 #include "operators/conv_params.h"
@@ -21,6 +22,12 @@ namespace {
 constexpr int64_t kPanelShare = 600;  // of the second-level cache, as in conv/direct
 // Positions of a chunk: enough that a tap's pairs fill their register tiles.
 constexpr int kMaxChunkRows = 128;
+// Where a map is a single chunk, each weight is used once, by a few rows, and memory has to keep
+// up. Taps then go by parts of this size, fetched into the first-level cache while the part before
+// is used, by all tiles of that: on a Zen 5, 104 pairs of 7x7x512 with the weights (9.4 MB) from
+// memory take 240 us, by whole taps 330, by parts of half the size 270.
+constexpr int64_t kPartBytes = 16 << 10;
+constexpr int64_t kLine = 64 / sizeof(float);
 // Positions of a map so small that the classes of conv/direct leave tiles half empty even if only
 // the padding is known to be zero.
 constexpr int kSmallMap = 64;
@@ -164,72 +171,98 @@ class ConvActiveTaps : public Operator {
 
   void run_panel(const RunArgs& run, const Panel& panel, int64_t begin, int64_t end) const {
     const ConvParams& p = h_.params;
-    const int max_rows = kernels_.gemm_f32.max_rows[panel.vectors - 1];
-    const auto* tile = kernels_.gemm_f32.tile[panel.vectors - 1];
     const int64_t tap_floats = int64_t{p.in_per_group} * panel.vectors * kernels_.width;
     const int block_taps = static_cast<int>(std::clamp<int64_t>(
         kernels_.caches.of_l2(kPanelShare) / int64_t{sizeof(float)} / tap_floats, 1, p.taps()));
     const int blocks = (p.taps() + block_taps - 1) / block_taps;
-
+    const bool once = end - begin == 1;  // all weights are used
     Chunk c;
-    const float* rows[kMaxTileRows];
-    float* out[kMaxTileRows];
-    const float* weights;
-    GemmArgs args{};
-    args.rows = rows;
-    args.weights = &weights;
-    args.channels = p.in_per_group;
-    set_lanes(args, panel, p.output);
-    // All rows of the chunk, without any product: bias in, or residual and activation out.
-    const auto whole = [&] {
-      args.taps = 0;
-      args.fetch[0] = args.fetch[1] = 0;
-      for (int r = 0; r < c.count; r += max_rows) {
-        args.out = c.out + r;
-        if (args.residual != nullptr) args.residual = c.residual + r;
-        tile[std::min(max_rows, c.count - r) - 1](args);
-      }
-    };
-
     for (int block = 0; block < blocks; ++block) {
       const int first_tap = p.taps() * block / blocks, last_tap = p.taps() * (block + 1) / blocks;
       for (int64_t item = begin; item < end; ++item) {
         locate(run, panel, item, c);
-        args.epilogue = nullptr;
-        args.residual = nullptr;
-        if (block == 0) {
-          args.start = bias_ + panel.channels;
-          whole();
-        }
-        args.start = nullptr;
-        args.taps = 1;
-        args.out = out;
+        if (block == 0) pass(panel, c, bias_ + panel.channels, nullptr);
         const int32_t* first = first_pair_ + item % h_.chunks * p.taps();
-        for (int tap = first_tap; tap < last_tap; ++tap) {
-          weights = weights_ + panel.weights + tap * tap_floats;
-          const float* input = c.input;
-          const int64_t offset = tap_offset(tap);
-          const uint8_t* pairs = pairs_ + first[tap];
-          const int count = first[tap + 1] - first[tap], tiles = (count + max_rows - 1) / max_rows;
-          // The first chunk brings the next tap's weights, which follow this one's; the others find
-          // them.
-          const int lanes = item == begin ? panel.vectors * kernels_.width : 0;
-          for (int t = 0, at = 0; t < tiles; ++t) {
-            const int stop = count * (t + 1) / tiles, height = stop - at;
-            for (int r = 0; at < stop; ++at, ++r) {
-              rows[r] = input + (c.origin[pairs[at]] + offset);
-              out[r] = c.out[pairs[at]];
-            }
-            share_lines(args, tap_floats, lanes, t, tiles);
-            tile[height - 1](args);
-          }
-        }
-        if (block + 1 == blocks && (p.has_residual || p.epilogue.activation != Activation::kNone)) {
-          args.epilogue = &p.epilogue;
-          args.residual = p.has_residual ? c.residual : nullptr;
-          whole();
-        }
+        for (int tap = first_tap; tap < last_tap; ++tap)
+          // The first chunk brings the next tap's weights, the others find them.
+          add_tap(panel, c, tap, first, once, item == begin);
+        if (block + 1 == blocks && (p.has_residual || p.epilogue.activation != Activation::kNone))
+          pass(panel, c, nullptr, &p.epilogue);
       }
+    }
+  }
+
+  // All rows of a chunk without any product: `start` in, or residual and activation out.
+  void pass(const Panel& panel, Chunk& c, const float* start, const Epilogue* epilogue) const {
+    const int max_rows = kernels_.gemm_f32.max_rows[panel.vectors - 1];
+    GemmArgs args{};
+    args.start = start;
+    args.epilogue = epilogue;
+    set_lanes(args, panel, h_.params.output);
+    for (int r = 0; r < c.count; r += max_rows) {
+      args.out = c.out + r;
+      if (epilogue != nullptr && h_.params.has_residual) args.residual = c.residual + r;
+      kernels_.gemm_f32.tile[panel.vectors - 1][std::min(max_rows, c.count - r) - 1](args);
+    }
+  }
+
+  // The weights that come after a tap's: of the panel's next tap with pairs, else of the next
+  // panel.
+  const float* following(const Panel& panel, int tap, const int32_t* first) const {
+    const int64_t lanes = int64_t{panel.vectors} * kernels_.width;
+    while (++tap < h_.params.taps())
+      if (first[tap] < first[tap + 1])
+        return weights_ + panel.weights + tap * h_.params.in_per_group * lanes;
+    return &panel == &panels_.all().back() ? nullptr : following((&panel)[1], -1, first);
+  }
+
+  // The products of a tap's pairs, which begin at `first[tap]`.
+  void add_tap(const Panel& panel, const Chunk& c, int tap, const int32_t* first, bool once,
+               bool fetch) const {
+    const ConvParams& p = h_.params;
+    const uint8_t* pairs = pairs_ + first[tap];
+    const int count = first[tap + 1] - first[tap];
+    if (count == 0) return;
+    const int channels = p.in_per_group, lanes = panel.vectors * kernels_.width;
+    const int64_t tap_floats = int64_t{channels} * lanes;
+    const int max_rows = kernels_.tap_product_f32.max_rows[panel.vectors - 1];
+    const auto* tile = kernels_.tap_product_f32.tile[panel.vectors - 1];
+    const int tiles = (count + max_rows - 1) / max_rows;
+    const float* rows[kMaxChunkRows];
+    float* out[kMaxChunkRows];
+    const float* input = c.input + tap_offset(tap);
+    for (int i = 0; i < count; ++i) {
+      rows[i] = input + c.origin[pairs[i]];
+      out[i] = c.out[pairs[i]];
+    }
+    const int parts =
+        once ? static_cast<int>((tap_floats * int64_t{sizeof(float)} + kPartBytes - 1) / kPartBytes)
+             : 1;
+
+    const float* after = following(panel, tap, first);
+    GemmArgs sizes{};
+    set_lanes(sizes, panel, p.output);
+    TapProductArgs args{};
+    args.store_lanes = sizes.store_lanes;
+    args.weights = weights_ + panel.weights + tap * tap_floats;
+    for (int part = 0; part < parts; ++part) {
+      const int end = static_cast<int>(int64_t{channels} * (part + 1) / parts);
+      args.channels = end - static_cast<int>(args.first);
+      const int64_t floats = int64_t{args.channels} * lanes;
+      const float* next = part + 1 < parts ? args.weights + floats : after;
+      const int64_t lines = fetch && next != nullptr ? (floats + kLine - 1) / kLine : 0;
+      for (int t = 0, at = 0; t < tiles; ++t) {
+        const int height = (count - at) / (tiles - t);
+        const int64_t from = lines * t / tiles, to = lines * (t + 1) / tiles;
+        args.rows = rows + at;
+        args.out = out + at;
+        args.next = next + from * kLine;
+        args.fetch_floats = (to - from) * kLine;
+        tile[height - 1](args);
+        at += height;
+      }
+      args.weights += floats;
+      args.first = end;
     }
   }
 
