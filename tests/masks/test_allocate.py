@@ -163,6 +163,16 @@ def test_layers_without_positions_are_named_under_every_pattern(pattern):
         allocate([conv(28), conv(7), conv(7)], 0.99, pattern, score=score, names=["a", "b", "c"])
 
 
+@pytest.mark.parametrize(("pattern", "named"), [("lattice", "a .28x28., b"), ("auto", "b")])
+def test_layers_that_get_too_sparse_a_lattice_are_named(pattern, named):
+    """Under `auto` that is a 1x1 convolution, which gets no tiles."""
+    layers = [conv(28), conv(28, kernel=1), conv(28)]
+    message = rf"sparsity 0.97 is beyond a lattice.* of: {named} \(28x28\); choose at most 0.96875"
+    with pytest.raises(ActivsparseError, match=message):
+        allocate(layers, [0.97, 0.97, 0.3], pattern, names=["a", "b", "c"])
+    allocate(layers, 0.97, "tiles")
+
+
 @pytest.mark.parametrize("sparsity", [0.05, 0.1, 0.3, 0.5])
 def test_a_mask_at_the_input_is_made_use_of(sparsity):
     """Estimated with it, a network chosen for it is at least as fast as one that is not."""

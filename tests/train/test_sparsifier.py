@@ -153,6 +153,10 @@ def test_per_layer_and_skips():
             for pattern in ("random", "tiles", "lattice", "auto")
         ),
         (
+            {"sparsity": 0.97, "pattern": "lattice"},
+            r"0.97 is beyond a lattice, .* of: blocks.0.conv1 .*; choose at most 0.96875, or",
+        ),
+        (
             {"per_layer": {"last": 0.99}, "pattern": "tiles"},
             r"0.99 keeps no position of: last \(8x6\); lower",
         ),

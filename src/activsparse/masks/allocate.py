@@ -22,9 +22,9 @@ from activsparse.masks.options import Option, options
 from activsparse.masks.pattern import (
     NothingKeptError,
     check_sparsity,
-    keeps_a_position,
     make_mask,
     refuse_emptied,
+    refuse_unmet,
     sparsity_of,
 )
 from activsparse.masks.shape import ConvShape
@@ -142,13 +142,7 @@ def layouts(
     if not layers:
         return []
     names = [f"number {i}" for i in range(len(layers))] if names is None else names
-    refuse_emptied(
-        [
-            (name, layer.output, wanted)
-            for name, layer, wanted in zip(names, layers, requested, strict=True)
-            if not keeps_a_position(layer.output, wanted)
-        ]
-    )
+    refuse_unmet(pattern, list(zip(names, layers, requested, strict=True)))
     if pattern not in LAYER_BOUNDS:
         masks = _by_score(layers, requested, pattern, score, block, names)
         return [Layout(pattern, mask) for mask in masks]

@@ -18,10 +18,13 @@ import numpy as np
 
 from activsparse.masks.arrays import Mask
 
-__all__ = ["MAX_PERIOD", "lattice", "lattice_fraction"]
+__all__ = ["HIGHEST", "MAX_PERIOD", "lattice", "lattice_fraction"]
 
 MAX_PERIOD = 16
 """Largest q: few distinct neighbourhoods, so that an engine can treat each as a case of its own."""
+
+HIGHEST = 1 - 1 / (2 * MAX_PERIOD)
+"""Highest sparsity to request: 15/16, the sparsest lattice, is nearest up to here."""
 
 
 def lattice(shape: tuple[int, int], sparsity: float, phase: int = 0) -> Mask:

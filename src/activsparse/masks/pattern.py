@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from activsparse.errors import ActivsparseError
 from activsparse.masks.arrays import FloatMap, Mask
-from activsparse.masks.lattice import lattice
+from activsparse.masks.lattice import HIGHEST, MAX_PERIOD, lattice
 from activsparse.masks.options import Option, options
 from activsparse.masks.propagate import propagate
 from activsparse.masks.select import select
@@ -22,6 +22,7 @@ __all__ = [
     "keeps_a_position",
     "make_mask",
     "refuse_emptied",
+    "refuse_unmet",
     "sparsity_of",
 ]
 
@@ -76,7 +77,7 @@ def make_mask(
 
     Raises:
         ActivsparseError: unknown pattern, sparsity outside [0, 1), block below 1, no score, no
-        conv, nothing kept.
+        conv, nothing kept, more than a lattice can drop.
     """
     check_sparsity(sparsity)
     if pattern == "auto":
@@ -106,6 +107,8 @@ def make_mask(
             f"sparsity {sparsity:g} keeps none of {shape[0]}x{shape[1]} positions; "
             "lower it or skip the layer"
         )
+    if _lattice_only(pattern, conv):
+        _refuse_beyond_lattice(f"{shape[0]}x{shape[1]} positions", sparsity)
     return mask
 
 
@@ -131,11 +134,52 @@ def refuse_emptied(layers: Sequence[tuple[str, tuple[int, int], float]]) -> None
         NothingKeptError: naming all of them.
     """
     if layers:
-        named = ", ".join(f"{name} ({shape[0]}x{shape[1]})" for name, shape, _ in layers)
         lowest = min(sparsity for *_, sparsity in layers)
         raise NothingKeptError(
-            f"sparsity {lowest:g} keeps no position of: {named}; lower it or skip these layers"
+            f"sparsity {lowest:g} keeps no position of: {_named(layers)}; "
+            "lower it or skip these layers"
         )
+
+
+def refuse_unmet(pattern: str, layers: Sequence[tuple[str, ConvShape, float]]) -> None:
+    """Raise if of layers (name, convolution, sparsity) a pattern cannot drop as much.
+
+    Raises:
+        NothingKeptError: some would keep no position; names all of them.
+        ActivsparseError: some get a lattice, and a lattice never drops so much; names all of them.
+    """
+    refuse_emptied(
+        [
+            (name, conv.output, sparsity)
+            for name, conv, sparsity in layers
+            if not keeps_a_position(conv.output, sparsity)
+        ]
+    )
+    beyond = [
+        (name, conv.output, sparsity)
+        for name, conv, sparsity in layers
+        if sparsity > HIGHEST and _lattice_only(pattern, conv)
+    ]
+    if beyond:
+        _refuse_beyond_lattice(_named(beyond), min(sparsity for *_, sparsity in beyond))
+
+
+def _lattice_only(pattern: str, conv: ConvShape | None) -> bool:
+    """Whether a layer can get a lattice and nothing else."""
+    return pattern == "lattice" or (pattern == "auto" and conv is not None and not conv.winograd)
+
+
+def _refuse_beyond_lattice(of: str, sparsity: float) -> None:
+    if sparsity > HIGHEST:
+        raise ActivsparseError(
+            f"sparsity {sparsity:g} is beyond a lattice, which drops at most "
+            f"{MAX_PERIOD - 1} of {MAX_PERIOD}, of: {of}; choose at most {HIGHEST:g}, "
+            "or pattern random or tiles"
+        )
+
+
+def _named(layers: Sequence[tuple[str, tuple[int, int], float]]) -> str:
+    return ", ".join(f"{name} ({shape[0]}x{shape[1]})" for name, shape, _ in layers)
 
 
 def check_sparsity(sparsity: float) -> None:

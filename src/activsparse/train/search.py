@@ -19,7 +19,7 @@ from activsparse.masks import (
     select,
 )
 from activsparse.masks.lattice import MAX_PERIOD
-from activsparse.masks.pattern import keeps_a_position, refuse_emptied
+from activsparse.masks.pattern import refuse_emptied, refuse_unmet
 from activsparse.train.layers import ConvLayer
 from activsparse.train.names import suggest
 
@@ -111,14 +111,21 @@ class MaskMaker:
         self.share_in_block = share_in_block
 
     def check(self, sparsities: Sequence[float]) -> None:
-        """Raise an ActivsparseError naming the layers that `sparsities` leave without positions."""
-        refuse_emptied(
-            [
-                (layer.name, layer.shape.output, sparsity)
-                for layer, sparsity in zip(self.layers, sparsities, strict=True)
-                if not self._keeps_something(layer.shape.output, sparsity)
-            ]
-        )
+        """Raise an ActivsparseError naming the layers that cannot have these sparsities."""
+        named = [
+            (layer.name, layer.shape, sparsity)
+            for layer, sparsity in zip(self.layers, sparsities, strict=True)
+        ]
+        if self.pattern != "random":
+            refuse_unmet(self.pattern, named)
+        else:
+            refuse_emptied(
+                [
+                    (name, shape.output, sparsity)
+                    for name, shape, sparsity in named
+                    if not self._keeps_a_square(shape.output, sparsity)
+                ]
+            )
 
     def masks(
         self,
@@ -161,9 +168,7 @@ class MaskMaker:
             masks.append(mask)
         return masks
 
-    def _keeps_something(self, size: tuple[int, int], sparsity: float) -> bool:
-        if self.pattern != "random":
-            return keeps_a_position(size, sparsity)
+    def _keeps_a_square(self, size: tuple[int, int], sparsity: float) -> bool:
         # The worst case: the last square to go is one of the largest.
         score = np.zeros(size, dtype=np.float32)
         score[: self.block, : self.block] = 1
