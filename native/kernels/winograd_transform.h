@@ -119,19 +119,25 @@ void winograd_positions(Float* at, int64_t row, int64_t stride, uint64_t keep, F
 template <class V>
 __attribute__((noinline)) void winograd_fill(const WinogradTarget& t, int tile,
                                              const Epilogue& epilogue) {
+  const int whole = t.channels / V::kWidth * V::kWidth;
   for (uint64_t bits = t.fill; bits != 0; bits &= bits - 1) {
     const int i = __builtin_ctzll(bits) / tile, j = __builtin_ctzll(bits) % tile;
     float* y = t.y + i * t.row + j * t.stride;
-    const int64_t from = i * t.residual_row + j * t.residual_stride;
-    for (int c = 0; c < t.channels; c += V::kWidth) {
-      const int lanes = t.channels - c < V::kWidth ? t.channels - c : V::kWidth;
-      V value = V::load_partial(t.skipped + c, lanes);
-      if (t.residual)
-        value = vec_activate(value + V::load_partial(t.residual + from + c, lanes), epilogue);
-      if (lanes == V::kWidth)
-        value.store(y + c);
-      else
-        value.store_partial(y + c, lanes);
+    int c = 0;
+    if (!t.residual) {
+      for (; c < whole; c += V::kWidth) V::load(t.skipped + c).store(y + c);
+      if (c < t.channels)
+        V::load_partial(t.skipped + c, t.channels - c).store_partial(y + c, t.channels - c);
+      continue;
+    }
+    const float* from = t.residual + i * t.residual_row + j * t.residual_stride;
+    for (; c < whole; c += V::kWidth)
+      vec_activate(V::load(t.skipped + c) + V::load(from + c), epilogue).store(y + c);
+    if (c < t.channels) {
+      const int lanes = t.channels - c;
+      vec_activate(V::load_partial(t.skipped + c, lanes) + V::load_partial(from + c, lanes),
+                   epilogue)
+          .store_partial(y + c, lanes);
     }
   }
 }

@@ -1,6 +1,7 @@
 // Skipped positions take activation(skipped_value + residual): for algorithms whose loops leave
 // them out. Any phase may do it, since nothing else writes there.
 #pragma once
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -57,27 +58,44 @@ class SkippedFill {
 
   // The share [begin, end) of the positions of all images, cut into `shares`.
   void run(const RunArgs& args, int begin, int end, int shares) const {
-    const TensorDesc &out = params_.output, &in = params_.residual;
-    const int64_t all = int64_t{out.n} * count_, image_pixels = int64_t{out.h} * out.w;
-    for (int64_t i = all * begin / shares; i < all * end / shares; ++i) {
-      const int64_t pixel = i / count_ * image_pixels + positions_[i % count_];
-      float* y = args.outputs[0] + pixel * out.stride;
-      if (!params_.has_residual) {
-        std::memcpy(y, value_, out.c * sizeof(float));
-        continue;
-      }
-      RowsArgs add{};
-      add.a = value_;
-      add.b = args.inputs[1] + pixel * in.stride;
-      add.out = y;
-      add.rows = 1;
-      add.count = out.c;
-      add.epilogue = &params_.epilogue;
-      kernels_.elementwise_f32.add(add);
+    const int64_t all = int64_t{params_.output.n} * count_;
+    int64_t i = all * begin / shares;
+    const int64_t stop = all * end / shares;
+    while (i < stop) {
+      const int64_t image = i / count_, first = image * count_;
+      const int64_t last = std::min(first + count_, stop);
+      run_image(args, image, static_cast<int>(i - first), static_cast<int>(last - first));
+      i = last;
     }
   }
 
  private:
+  // Positions in a row make a run.
+  void run_image(const RunArgs& args, int64_t image, int begin, int end) const {
+    const TensorDesc &out = params_.output, &in = params_.residual;
+    const int64_t pixels = image * out.h * out.w;
+    float* y = args.outputs[0] + pixels * out.stride;
+    if (!params_.has_residual) {
+      for (int i = begin; i < end; ++i)
+        std::memcpy(y + int64_t{positions_[i]} * out.stride, value_, out.c * sizeof(float));
+      return;
+    }
+    RowsArgs add{};
+    add.a = value_;
+    add.count = out.c;
+    add.b_stride = in.stride;
+    add.out_stride = out.stride;
+    add.epilogue = &params_.epilogue;
+    for (int i = begin; i < end; i += static_cast<int>(add.rows)) {
+      add.b = args.inputs[1] + (pixels + positions_[i]) * in.stride;
+      add.out = y + int64_t{positions_[i]} * out.stride;
+      for (add.rows = 1;
+           i + add.rows < end && positions_[i + add.rows] == positions_[i] + add.rows;)
+        ++add.rows;
+      kernels_.elementwise_f32.add(add);
+    }
+  }
+
   int32_t count_;
   const ConvParams& params_;
   const Kernels& kernels_;
