@@ -53,6 +53,16 @@ def test_sparse_layers_leave_winograd_for_direct(b, tmp_path):
     assert row.achieved == pytest.approx(row.requested, abs=0.02)
 
 
+@pytest.mark.parametrize("isa", _native.available_isas())
+def test_estimates_see_what_a_mask_at_the_input_saves_a_1x1_convolution(b, tmp_path, isa):
+    """`direct` leaves out what `pointwise` computes of zeros; without zeros it is slower."""
+    x = b.conv(b.input(1, 16, 28, 28), 64)
+    plain = b.conv(x, 128, (1, 1), pads=(0, 0, 0, 0))
+    masked = b.conv(b.mask(x, 0.5), 128, (1, 1), pads=(0, 0, 0, 0))
+    rows = rows_of(b, tmp_path, b.node("Add", plain, masked), isa=isa, tune=False)
+    assert sorted(row.algorithm for row in rows[-2:]) == ["direct", "pointwise"]
+
+
 def test_forced_algorithm(b, tmp_path):
     (row,) = rows_of(b, tmp_path, b.conv(b.input(1, 16, 8, 8), 64), algorithm="winograd2")
     assert row.algorithm == "winograd2"

@@ -23,14 +23,21 @@ _REFERENCE = "reference"
 _WINOGRAD = "winograd"
 _WINOGRAD_STEM = "winograd_stem"  # its input channels are those of the strided pixels
 
-# How many multiply-adds take as long as fetching a byte of weights, and what Winograd's transforms
-# add to its products, per input and per output channel. benchmarks/fit_costs.py fits both to the
-# times of benchmarks/auto_table.py: on a Zen 4 server core (AVX-512 in two halves) 2.3 and 9.0 for
-# avx512 (the 3x3 and strided layers of ResNet18, ResNet50 and VGG16 at four sparsities: estimates
-# off by 9 %; layers chosen by them 0.3 % slower than the best), 1.9 and 7.5 for avx2 (ResNet18).
-# The others are not measured, but in proportion to their vectors.
-_MACS_PER_BYTE = {"avx512": 2.3, "avx2": 1.9, "neon": 0.9, "scalar": 0.2}
-_TRANSFORMS = 9.0
+# How many multiply-adds take as long as fetching a byte of weights, the share of that which
+# `direct` does not hide behind its own, and what Winograd's transforms add to its products, per
+# input and per output channel. benchmarks/fit_costs.py fits them to what benchmarks/auto_table.py
+# times: the layers of ResNet18, ResNet50 and VGG16 but the 1x1 ones, at four sparsities. These are
+# for two server cores at once, a Zen 4 (AVX-512 in two halves) and a Zen 5 (whole): estimates off
+# by 12 and 11 %, layers chosen by them 0.2 and 1.3 % slower than the best. By itself the Zen 4
+# would have 2.4, 0.2 and 10, the Zen 5 3.2, 0.5 and 16 (off by 11 and 10 %, 0.2 % slower both).
+# avx2 was fitted to ResNet18 on the Zen 4; the others are not, but in proportion to their vectors.
+_MACS_PER_BYTE = {"avx512": 2.7, "avx2": 1.9, "neon": 0.9, "scalar": 0.2}
+_NOT_HIDDEN = 0.4
+_TRANSFORMS = 12.0
+
+# How long `direct` takes over a multiply-add of a 1x1 convolution where `pointwise` takes one:
+# under masks 1.1 to 1.3 in ResNet50 on the Zen 5. With a mask at the input it has fewer to do.
+_DIRECT_1X1 = 1.15
 
 # Output channels `direct` computes at once, however few a group has.
 _DIRECT_CHANNELS = 16
@@ -137,9 +144,9 @@ def able(request: Request, isa: str, winograd: bool = True) -> list[str]:
 def by_cost(request: Request, isa: str, winograd: bool = True) -> Choice:
     """Take the algorithm that should be fastest.
 
-    One made for the operator wins if there is one. Otherwise the time is estimated as the larger
-    of what the multiply-adds and what the weights, fetched once from memory, take: Winograd saves
-    the former and multiplies the latter.
+    One made for the operator wins if there is one, but for `pointwise` under a mask at the input.
+    Otherwise the time is estimated as the larger of what the multiply-adds and what the weights,
+    fetched once from memory, take: Winograd saves the former and multiplies the latter.
 
     Args:
         request: the operator.
@@ -151,6 +158,8 @@ def by_cost(request: Request, isa: str, winograd: bool = True) -> Choice:
     """
     names = able(request, isa, winograd)
     special = [name for name in _SPECIAL if name in names]
+    if "input_mask" in request.node.arrays and special == ["pointwise"]:
+        special = []  # what it computes of zeros, `direct` leaves out
     if special or len(names) == 1 or request.node.op != "conv":
         best = (special or names)[0]
     else:
@@ -167,7 +176,13 @@ def estimate(request: Request, isa: str, algorithms: Iterable[str]) -> dict[str,
 
 def _cost(request: Request, slim: Request, algorithm: str, isa: str) -> float:
     macs, weight_bytes = work(request, slim, algorithm, isa)
-    return max(macs, _MACS_PER_BYTE[isa] * weight_bytes)
+    fetching = _MACS_PER_BYTE[isa] * weight_bytes
+    if algorithm == "direct":
+        if request.node.arrays["weight"].shape[2:] == (1, 1):
+            macs *= _DIRECT_1X1
+        else:
+            macs += _NOT_HIDDEN * fetching
+    return max(macs, fetching)
 
 
 def work(request: Request, slim: Request, algorithm: str, isa: str) -> tuple[float, float]:

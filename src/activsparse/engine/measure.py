@@ -27,8 +27,8 @@ __all__ = ["AUTO", "Measured", "Timer", "choosing"]
 
 AUTO = "auto"
 
-# An algorithm estimated at this many times the least is not timed: estimates are off by a third at
-# most where they were fitted (benchmarks/fit_costs.py), each way.
+# An algorithm estimated at this many times the least is not timed: where estimates were fitted
+# (benchmarks/fit_costs.py), none of the fastest ones was at more than 1.3 times.
 _HOPELESS = 2.0
 
 # Times come in blocks, the algorithms one after the other within each. The least of the blocks'
