@@ -4,6 +4,15 @@
 
 namespace activsparse {
 
+// first + r (second + r (third + ...)), unrolled also where loops are not.
+template <class V, class... Floats>
+inline V polynomial(V r, float first, Floats... others) {
+  if constexpr (sizeof...(others) == 0)
+    return V::set1(first);
+  else
+    return fma(polynomial(r, others...), r, V::set1(first));
+}
+
 // exp(x) for finite x; results saturate at exp(-87) and exp(87).
 // x = n ln2 + r with |r| <= ln2 / 2 (ln2 in two parts, so that r is exact to rounding); exp(r) is 1
 // plus r times the polynomial of degree 4 with the smallest relative error of the whole, 9.1e-8; in
@@ -14,12 +23,8 @@ inline V vec_exp(V x) {
   const V n = round_nearest(x * V::set1(1.44269504088896341f));
   V r = fma(n, V::set1(-0.693359375f), x);
   r = fma(n, V::set1(2.12194440e-4f), r);
-  V p = V::set1(0x1.0f9108p-7f);
-  p = fma(p, r, V::set1(0x1.57393ep-5f));
-  p = fma(p, r, V::set1(0x1.555a9p-3f));
-  p = fma(p, r, V::set1(0x1.fffdc8p-2f));
-  p = fma(p, r, V::set1(0x1.fffff6p-1f));
-  p = fma(p, r, V::set1(1.0f));
+  const V p = polynomial(r, 1.0f, 0x1.fffff6p-1f, 0x1.fffdc8p-2f, 0x1.555a9p-3f, 0x1.57393ep-5f,
+                         0x1.0f9108p-7f);
   return scale_by_power(p, n);
 }
 
@@ -32,12 +37,8 @@ inline V vec_sigmoid(V x) {
   const V factor = V::set1(-1.44269504088896341f);
   const V n = round_nearest(c * factor);
   const V r = fma(c, factor, V::zero() - n);
-  V p = V::set1(0x1.5b9c6cp-10f);
-  p = fma(p, r, V::set1(0x1.3ce988p-7f));
-  p = fma(p, r, V::set1(0x1.c6b784p-5f));
-  p = fma(p, r, V::set1(0x1.ebf9bep-3f));
-  p = fma(p, r, V::set1(0x1.62e42ap-1f));
-  p = fma(p, r, V::set1(1.0f));
+  const V p = polynomial(r, 1.0f, 0x1.62e42ap-1f, 0x1.ebf9bep-3f, 0x1.c6b784p-5f, 0x1.3ce988p-7f,
+                         0x1.5b9c6cp-10f);
   return reciprocal(V::set1(1.0f) + scale_by_power(p, n));
 }
 
@@ -52,11 +53,8 @@ template <class V>
 inline V vec_tanh(V x) {
   const V c = min(max(x, V::set1(-0.3f)), V::set1(0.3f));
   const V square = c * c;
-  V p = V::set1(62.0f / 2835);
-  p = fma(p, square, V::set1(-17.0f / 315));
-  p = fma(p, square, V::set1(2.0f / 15));
-  p = fma(p, square, V::set1(-1.0f / 3));
-  p = fma(p * square, c, c);
+  const V tail = polynomial(square, -1.0f / 3, 2.0f / 15, -17.0f / 315, 62.0f / 2835);
+  const V p = fma(tail * square, c, c);
   return fma(V::set1(2.0f), vec_sigmoid(x + x) - vec_sigmoid(c + c), p);
 }
 
