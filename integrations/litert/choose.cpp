@@ -26,9 +26,9 @@ namespace {
 
 // The constants of src/activsparse/engine/choose.py, which says what they were fitted to.
 double macs_per_byte(Isa isa) {
-  return isa == Isa::kAvx512 ? 2.3 : isa == Isa::kAvx2 ? 1.9 : isa == Isa::kNeon ? 0.9 : 0.2;
+  return isa == Isa::kAvx512 ? 2.7 : isa == Isa::kAvx2 ? 1.9 : isa == Isa::kNeon ? 0.9 : 0.2;
 }
-constexpr double kTransforms = 9.0, kSums = 4.0;
+constexpr double kNotHidden = 0.4, kTransforms = 12.0, kDirect1x1 = 1.15, kSums = 4.0;
 constexpr int kDirectChannels = 16;
 
 constexpr double kHopeless = 2.0;  // times the least estimate: not measured
@@ -67,7 +67,13 @@ double cost(const OpSpec& spec, const OperatorType& type, const Packed& packed, 
     macs *= double((channels + kDirectChannels - 1) / kDirectChannels * kDirectChannels) / channels;
   }
   const double bytes = double(packed.blob.size() - packed.op->index_bytes());
-  return std::max(macs, macs_per_byte(isa) * bytes);
+  const double fetching = macs_per_byte(isa) * bytes;
+  if (type.algorithm == std::string("direct")) {
+    const std::vector<int64_t>& shape = spec.array("weight")->shape;
+    const bool point = shape[2] == 1 && shape[3] == 1;
+    macs = point ? macs * kDirect1x1 : macs + kNotHidden * fetching;
+  }
+  return std::max(macs, fetching);
 }
 
 // All that decides how long the algorithms of a convolution take on this machine.
