@@ -4,18 +4,9 @@
 // Unfolded (unfolded_rows.h) it is a convolution of stride 1 with s s C input channels and 3 or 4
 // taps along each axis: F(6x6, 3x3) or F(5x5, 4x4), both at the points of winograd6. The kernels
 // are those of kernels/winograd.h.
-//
-// A task is a *band*: output rows as high as a tile. The rows it sees are unfolded into scratch;
-// from there blocks of tiles run to the finished output within the second-level cache, next to the
-// unfolded rows and all weights.
 #include <algorithm>
 
-#include "kernels/kernels.h"
-#include "operators/conv_params.h"
-#include "operators/skipped_fill.h"
-#include "operators/source_fill.h"
-#include "operators/tile_cover.h"
-#include "operators/unfolded_rows.h"
+#include "operators/winograd_stem.h"
 #include "operators/winograd_target.h"
 #include "operators/winograd_weights.h"
 
@@ -28,17 +19,6 @@ constexpr int kMaxChannels = 4, kMaxStride = 4;
 // core 96 to 384 KiB are within 2 %; 48 KiB, near the first-level cache, take 4 % longer.)
 constexpr int64_t kBlockShare = 128;
 
-struct Header {
-  ConvParams params;
-  int32_t taps;  // of the unfolded kernel
-  int32_t bands, tiles;
-  int32_t blocks;       // of output channels
-  int32_t block_tiles;  // tiles that are multiplied together
-  uint64_t weights, bias, tile_list, band_starts;
-  SkippedFillHeader skipped;
-  SourceFillHeader source;
-};
-
 int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
 int taps_of(int kernel_h, int kernel_w, int stride) {
@@ -49,147 +29,147 @@ const WinogradKernels& winograd_of(const Kernels& table, int taps) {
   return taps == 4 ? table.winograd5_f32 : table.winograd6_f32;
 }
 
-class ConvWinogradStem : public Operator {
- public:
-  ConvWinogradStem(const BlobView& blob, Isa isa)
-      : h_(blob.header<Header>()),
-        table_(kernels_for(isa)),
-        kernels_(winograd_of(table_, h_.taps)),
-        out_(kPoints + 1 - h_.taps),
-        rows_(h_.params, h_.params.output.w + kPoints - 1),
-        skipped_(blob, h_.skipped, h_.params, table_),
-        source_(blob, h_.source, h_.params.output) {
-    const ConvParams& p = h_.params;
-    require(h_.blocks >= 1 && h_.block_tiles >= 1 && h_.bands >= 0 && h_.tiles >= 0);
-    require((h_.taps == 3 || h_.taps == 4) && p.stride_h == p.stride_w && p.stride_h >= 2 &&
-            taps_of(p.kernel_h, p.kernel_w, p.stride_h) <= h_.taps);
-    vectors_ = ceil_div(p.output.c, table_.width);
-    max_vecs_ = ceil_div(vectors_, h_.blocks);
-    require(max_vecs_ <= kernels_.max_vecs);
-    weights_ = blob.array<float>(h_.weights,
-                                 int64_t{kElements} * rows_.channels() * vectors_ * table_.width);
-    bias_ = blob.array<float>(h_.bias, p.output.c);
-    tiles_ = blob.array<CoverTile>(h_.tile_list, h_.tiles);
-    band_starts_ = blob.array<int32_t>(h_.band_starts, h_.bands + 1);
-    check_tiles();
-  }
+void require(bool condition) {
+  if (!condition) throw Error("the packed convolution is damaged; compile the model again");
+}
 
-  int phases() const override { return 1 + !source_.empty(); }
-  int tasks(int phase) const override {
-    return phase == 1 ? SourceFill::kTasks : std::max(1, h_.params.output.n * h_.bands);
-  }
-  std::size_t scratch_bytes() const override {
-    return (kPoints * rows_.row_floats() + v_floats() + m_floats()) * sizeof(float);
-  }
-  std::size_t index_bytes() const override {
-    return h_.tiles * sizeof(CoverTile) + (h_.bands + 1) * sizeof(int32_t) + skipped_.bytes() +
-           source_.bytes();
-  }
-  double macs() const override {
-    return double(h_.params.output.n) * h_.tiles * kElements * rows_.channels() *
-           h_.params.output.c;
-  }
-  std::string kernel() const override {
-    const ConvParams& p = h_.params;
-    const auto square = [](int n) { return std::to_string(n) + "x" + std::to_string(n); };
-    return std::string(table_.isa) + " F(" + square(out_) + "," + square(h_.taps) + "/" +
-           std::to_string(p.stride_h) + ") x" + std::to_string(max_vecs_ * table_.width);
-  }
+}  // namespace
 
-  void run(const RunArgs& args, int phase, int begin, int end) const override {
-    if (phase == 1) return source_.run(args.outputs[0], begin, end);
-    float* window = reinterpret_cast<float*>(args.scratch);
-    for (int task = begin; task < end && h_.bands > 0; ++task) {
-      const int image = task / h_.bands, band = task % h_.bands;
-      // Rows that the band before has seen as well are moved, not written again.
-      const int y = tiles_[band_starts_[band]].y;
-      const bool follows = task > begin && band > 0;
-      const int seen = follows ? tiles_[band_starts_[band - 1]].y + kPoints - y : 0;
-      if (seen > 0)
-        std::memmove(window, window + (kPoints - seen) * rows_.row_floats(),
-                     seen * rows_.row_floats() * sizeof(float));
-      const TensorDesc& in = h_.params.input;
-      for (int i = std::max(seen, 0); i < kPoints; ++i)
-        rows_.write(args.inputs[0] + int64_t{image} * in.c * in.h * in.w, y + i,
-                    window + i * rows_.row_floats());
-      run_band(args, image, band_starts_[band], band_starts_[band + 1], window);
-    }
-    skipped_.run(args, begin, end, tasks(0));
-  }
+WinogradStem::WinogradStem(const BlobView& blob, Isa isa)
+    : h_(blob.header<WinogradStemHeader>()),
+      table_(kernels_for(isa)),
+      kernels_(winograd_of(table_, h_.taps)),
+      out_(kPoints + 1 - h_.taps),
+      rows_(h_.params, h_.params.output.w + kPoints - 1),
+      skipped_(blob, h_.skipped, h_.params, table_),
+      source_(blob, h_.source, h_.params.output) {
+  const ConvParams& p = h_.params;
+  require(h_.blocks >= 1 && h_.block_tiles >= 1 && h_.bands >= 0 && h_.tiles >= 0);
+  require((h_.taps == 3 || h_.taps == 4) && p.stride_h == p.stride_w && p.stride_h >= 2 &&
+          taps_of(p.kernel_h, p.kernel_w, p.stride_h) <= h_.taps);
+  vectors_ = ceil_div(p.output.c, table_.width);
+  max_vecs_ = ceil_div(vectors_, h_.blocks);
+  require(max_vecs_ <= kernels_.max_vecs);
+  weights_ = blob.array<float>(h_.weights,
+                               int64_t{kElements} * rows_.channels() * vectors_ * table_.width);
+  bias_ = blob.array<float>(h_.bias, p.output.c);
+  tiles_ = blob.array<CoverTile>(h_.tile_list, h_.tiles);
+  band_starts_ = blob.array<int32_t>(h_.band_starts, h_.bands + 1);
+  check_tiles();
+}
 
- private:
-  static void require(bool condition) {
-    if (!condition) throw Error("the packed convolution is damaged; compile the model again");
-  }
-  void check_tiles() const {
-    const TensorDesc& out = h_.params.output;
-    require(band_starts_[0] == 0 && band_starts_[h_.bands] == h_.tiles);
-    for (int band = 0; band < h_.bands; ++band) {
-      const int first = band_starts_[band], end = band_starts_[band + 1];
-      require(first < end && end <= h_.tiles);
-      require(band == 0 || tiles_[first].y >= tiles_[band_starts_[band - 1]].y + out_);
-      for (int i = first; i < end; ++i) {
-        const CoverTile& t = tiles_[i];
-        require(t.y == tiles_[first].y && t.y >= 0 && t.x >= 0 && t.x < out.w);
-        for (int bit = 0; bit < 64; ++bit)
-          if ((t.keep | t.fill) >> bit & 1)
-            require(bit < out_ * out_ && t.y + bit / out_ < out.h && t.x + bit % out_ < out.w);
-      }
-    }
-  }
+int WinogradStem::tasks(int phase) const {
+  return phase == 1 ? SourceFill::kTasks : std::max(1, h_.params.output.n * h_.bands);
+}
 
-  // As in conv_winograd.cpp, an odd number of cache lines between elements.
-  int64_t v_stride() const { return (h_.block_tiles * rows_.stride() / 32) * 32 + 16 + 32; }
-  int64_t v_floats() const { return kElements * v_stride(); }
-  int64_t m_floats() const {
-    return int64_t{h_.block_tiles} * kElements * max_vecs_ * table_.width;
-  }
+std::size_t WinogradStem::scratch_bytes() const {
+  return (kPoints * rows_.row_floats() + v_floats() + m_floats()) * sizeof(float);
+}
 
-  void run_band(const RunArgs& args, int image, int first, int last, float* window) const {
-    float* v = window + kPoints * rows_.row_floats();
-    const int width = h_.params.output.w + kPoints - 1;
-    const WinogradSource source{window,        kPoints, width, rows_.stride(), rows_.row_floats(),
-                                rows_.stride()};
-    const int groups = ceil_div(last - first, h_.block_tiles);
-    for (int g = 0; g < groups; ++g) {
-      const int begin = first + block_start(last - first, groups, g);
-      const int end = first + block_start(last - first, groups, g + 1);
-      for (int i = begin; i < end; ++i)
-        kernels_.transform_input[kFull](source, 0, tiles_[i].x, v + (i - begin) * rows_.stride(),
-                                        v_stride());
-      for (int block = 0; block < h_.blocks; ++block)
-        multiply(args, image, begin, end, block, v, v + v_floats());
+std::size_t WinogradStem::index_bytes() const {
+  return h_.tiles * sizeof(CoverTile) + (h_.bands + 1) * sizeof(int32_t) + skipped_.bytes() +
+         source_.bytes();
+}
+
+double WinogradStem::macs() const {
+  return double(h_.params.output.n) * h_.tiles * kElements * rows_.channels() * h_.params.output.c;
+}
+
+std::string WinogradStem::kernel() const {
+  const ConvParams& p = h_.params;
+  const auto square = [](int n) { return std::to_string(n) + "x" + std::to_string(n); };
+  return std::string(table_.isa) + " F(" + square(out_) + "," + square(h_.taps) + "/" +
+         std::to_string(p.stride_h) + ") x" + std::to_string(max_vecs_ * table_.width);
+}
+
+void WinogradStem::run(const RunArgs& args, int phase, int begin, int end) const {
+  if (phase == 1) return source_.run(args.outputs[0], begin, end);
+  run_bands(args, begin, end, [](int) {});
+  skipped_.run(args, begin, end, tasks(0));
+}
+
+void WinogradStem::run_bands(const RunArgs& args, int begin, int end,
+                             const std::function<void(int)>& after) const {
+  float* window = reinterpret_cast<float*>(args.scratch);
+  for (int task = begin; task < end && h_.bands > 0; ++task) {
+    const int image = task / h_.bands, band = task % h_.bands;
+    // Rows that the band before has seen as well are moved, not written again.
+    const int y = tiles_[band_starts_[band]].y;
+    const bool follows = task > begin && band > 0;
+    const int seen = follows ? tiles_[band_starts_[band - 1]].y + kPoints - y : 0;
+    if (seen > 0)
+      std::memmove(window, window + (kPoints - seen) * rows_.row_floats(),
+                   seen * rows_.row_floats() * sizeof(float));
+    const TensorDesc& in = h_.params.input;
+    for (int i = std::max(seen, 0); i < kPoints; ++i)
+      rows_.write(args.inputs[0] + int64_t{image} * in.c * in.h * in.w, y + i,
+                  window + i * rows_.row_floats());
+    run_band(args, image, band_starts_[band], band_starts_[band + 1], window);
+    after(band);
+  }
+}
+
+void WinogradStem::check_tiles() const {
+  const TensorDesc& out = h_.params.output;
+  require(band_starts_[0] == 0 && band_starts_[h_.bands] == h_.tiles);
+  for (int band = 0; band < h_.bands; ++band) {
+    const int first = band_starts_[band], end = band_starts_[band + 1];
+    require(first < end && end <= h_.tiles);
+    require(band == 0 || tiles_[first].y >= tiles_[band_starts_[band - 1]].y + out_);
+    for (int i = first; i < end; ++i) {
+      const CoverTile& t = tiles_[i];
+      require(t.y == tiles_[first].y && t.y >= 0 && t.x >= 0 && t.x < out.w);
+      for (int bit = 0; bit < 64; ++bit)
+        if ((t.keep | t.fill) >> bit & 1)
+          require(bit < out_ * out_ && t.y + bit / out_ < out.h && t.x + bit % out_ < out.w);
     }
   }
+}
 
-  // Products and results of some tiles of a band, for one block of output channels.
-  void multiply(const RunArgs& args, int image, int begin, int end, int block, const float* v,
-                float* m) const {
-    const ConvParams& p = h_.params;
-    const int width = table_.width, first_vector = block_start(vectors_, h_.blocks, block);
-    const int vecs = block_start(vectors_, h_.blocks, block + 1) - first_vector;
-    const int first = first_vector * width, count = end - begin;
-    const int shapes[kWinogradShapes + 1] = {0, 0, count, count, count};
-    kernels_.multiply(v, v_stride(), rows_.stride(), shapes, rows_.channels(),
-                      weights_ + int64_t{first} * kElements * rows_.channels(), vecs, m);
-    WinogradTargets targets(args, p, first, vecs * width, bias_, skipped_.value());
-    for (int i = begin; i < end; ++i, m += int64_t{kElements} * vecs * width)
-      kernels_.transform_output[kFull](m, vecs, targets.at(image, tiles_[i].y, tiles_[i]),
-                                       p.epilogue);
+// As in conv_winograd.cpp, an odd number of cache lines between elements.
+int64_t WinogradStem::v_stride() const {
+  return (h_.block_tiles * rows_.stride() / 32) * 32 + 16 + 32;
+}
+int64_t WinogradStem::v_floats() const { return kElements * v_stride(); }
+int64_t WinogradStem::m_floats() const {
+  return int64_t{h_.block_tiles} * kElements * max_vecs_ * table_.width;
+}
+
+void WinogradStem::run_band(const RunArgs& args, int image, int first, int last,
+                            float* window) const {
+  float* v = window + kPoints * rows_.row_floats();
+  const int width = h_.params.output.w + kPoints - 1;
+  const WinogradSource source{window,        kPoints, width, rows_.stride(), rows_.row_floats(),
+                              rows_.stride()};
+  const int groups = ceil_div(last - first, h_.block_tiles);
+  for (int g = 0; g < groups; ++g) {
+    const int begin = first + block_start(last - first, groups, g);
+    const int end = first + block_start(last - first, groups, g + 1);
+    for (int i = begin; i < end; ++i)
+      kernels_.transform_input[kFull](source, 0, tiles_[i].x, v + (i - begin) * rows_.stride(),
+                                      v_stride());
+    for (int block = 0; block < h_.blocks; ++block)
+      multiply(args, image, begin, end, block, v, v + v_floats());
   }
+}
 
-  const Header& h_;
-  const Kernels& table_;
-  const WinogradKernels& kernels_;
-  const int out_;  // side of a tile
-  UnfoldedRows rows_;
-  SkippedFill skipped_;
-  SourceFill source_;
-  int vectors_, max_vecs_;
-  const float *weights_, *bias_;
-  const CoverTile* tiles_;
-  const int32_t* band_starts_;
-};
+// Products and results of some tiles of a band, for one block of output channels.
+void WinogradStem::multiply(const RunArgs& args, int image, int begin, int end, int block,
+                            const float* v, float* m) const {
+  const ConvParams& p = h_.params;
+  const int width = table_.width, first_vector = block_start(vectors_, h_.blocks, block);
+  const int vecs = block_start(vectors_, h_.blocks, block + 1) - first_vector;
+  const int first = first_vector * width, count = end - begin;
+  const int shapes[kWinogradShapes + 1] = {0, 0, count, count, count};
+  kernels_.multiply(v, v_stride(), rows_.stride(), shapes, rows_.channels(),
+                    weights_ + int64_t{first} * kElements * rows_.channels(), vecs, m);
+  WinogradTargets targets(args, p, first, vecs * width, bias_, skipped_.value());
+  for (int i = begin; i < end; ++i, m += int64_t{kElements} * vecs * width)
+    kernels_.transform_output[kFull](m, vecs, targets.at(image, tiles_[i].y, tiles_[i]),
+                                     p.epilogue);
+}
+
+namespace {
 
 std::string unsupported(const OpSpec& spec, Isa) {
   const TensorDesc &in = spec.inputs[0], &out = spec.outputs[0];
@@ -285,7 +265,7 @@ void transform_weights(const float* weight, const ConvParams& p, int taps, int w
 
 Blob pack(const OpSpec& spec, Isa isa) {
   const Kernels& table = kernels_for(isa);
-  Header h{};
+  WinogradStemHeader h{};
   h.params = conv_params_of(spec);
   const ConvParams& p = h.params;
   h.taps = taps_of(p.kernel_h, p.kernel_w, p.stride_h);
@@ -307,7 +287,7 @@ Blob pack(const OpSpec& spec, Isa isa) {
       static_cast<int32_t>(std::max<int64_t>(1, table.caches.of_l2(kBlockShare) / block_bytes));
 
   BlobWriter writer;
-  writer.append<Header>(1);
+  writer.append<WinogradStemHeader>(1);
   h.weights =
       writer.append<float>(int64_t{kElements} * UnfoldedRows::channels(p) * vectors * width);
   transform_weights(spec.float_array("weight"), p, h.taps, width, h.blocks,
@@ -318,7 +298,7 @@ Blob pack(const OpSpec& spec, Isa isa) {
   h.band_starts = writer.append(band_starts.data(), band_starts.size());
   h.skipped = SkippedFill::pack(writer, spec, p, filled.data());
   h.source = SourceFill::pack(writer, spec);
-  *writer.at<Header>(0) = h;
+  *writer.at<WinogradStemHeader>(0) = h;
   return writer.take();
 }
 
@@ -327,7 +307,7 @@ Blob pack(const OpSpec& spec, Isa isa) {
 std::vector<OperatorType> conv_winograd_stem_types() {
   return {{"conv", "winograd_stem", unsupported, pack,
            [](const BlobView& blob, Isa isa) -> std::unique_ptr<Operator> {
-             return std::make_unique<ConvWinogradStem>(blob, isa);
+             return std::make_unique<WinogradStem>(blob, isa);
            }}};
 }
 

@@ -12,6 +12,7 @@ std::vector<OperatorType> conv_depthwise_types();
 std::vector<OperatorType> conv_depthwise_block_types();
 std::vector<OperatorType> conv_stem_types();
 std::vector<OperatorType> conv_winograd_stem_types();
+std::vector<OperatorType> conv_max_pool_types();
 std::vector<OperatorType> gemm_direct_types();
 std::vector<OperatorType> conv_winograd_types();
 std::vector<OperatorType> elementwise_types();
@@ -44,6 +45,7 @@ const std::vector<OperatorType>& operator_types() {
              conv_stem_types,
              conv_winograd_types,
              conv_winograd_stem_types,
+             conv_max_pool_types,
              gemm_direct_types,
              inverted_residual_types,
              inverted_residual_reference_types,

@@ -19,7 +19,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -171,10 +171,10 @@ def rewrite(
     kept = 0
     isa = target_isa(target)
     with choosing(None, tune, winograd, isa, threads) as choose:
-        for plan, part in _parts(graph, isa, choose):
+        for plan, part in _parts(graph, isa, choose, threads):
             if plan is not None:
-                plans.append(replace(plan, threads=threads))
-                nodes.append(_plan_node(plans[-1], part, len(plans)))
+                plans.append(plan)
+                nodes.append(_plan_node(plan, part, len(plans)))
             else:
                 nodes += [node_proto(node) for node in part.nodes]
                 constants |= part.constants
@@ -196,16 +196,18 @@ def rewrite(
     return Rewritten(model, plans, kept)
 
 
-def _parts(graph: Graph, isa: str, choose: Chooser) -> Iterator[tuple[Plan | None, Graph]]:
+def _parts(
+    graph: Graph, isa: str, choose: Chooser, threads: int
+) -> Iterator[tuple[Plan | None, Graph]]:
     """Cut a graph into what this engine runs, with its plan, and what it does not."""
     try:
-        yield compile_graph(graph, isa, choose), graph
+        yield compile_graph(graph, isa, choose, threads=threads), graph
         return
     except ActivsparseError as error:
         _log.info("%s: not one plan (%s)", graph.name, error)
     for native, part in split(graph):
         ours = native and any(node.op == "Conv" for node in part.nodes)
-        yield compile_graph(part, isa, choose) if ours else None, part
+        yield compile_graph(part, isa, choose, threads=threads) if ours else None, part
 
 
 def _plan_node(plan: Plan, part: Graph, number: int) -> onnx.NodeProto:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 
 from activsparse import _native
 from activsparse.engine.measure import AUTO, choosing
@@ -64,8 +63,7 @@ def compile_model(
             f"{os.fspath(path)}: is a compiled plan already; name the ONNX model it was made from"
         )
     with choosing(algorithm, tune, winograd, isa, threads) as choose:
-        plan = compile_plan(path, isa, input_shapes, choose, fuse=algorithm is None)
-    return replace(plan, threads=threads)
+        return compile_plan(path, isa, input_shapes, choose, algorithm is None, threads)
 
 
 def compile_file(

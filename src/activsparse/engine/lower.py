@@ -219,7 +219,7 @@ class _Lowering(ViewLowering):
         outer = self.add_tensor(Tensor(desc, None))
         self.program.inputs.append(outer)
         reader = self.graph.only_consumer(name)
-        first = ("conv", "inverted_residual")
+        first = ("conv", "conv_max_pool", "inverted_residual")
         if reader is not None and reader.op in first and self._reads_nchw(reader, outer):
             self.placed[name] = outer
         elif self.read_as_image(name) or (image and name in self.graph.outputs):

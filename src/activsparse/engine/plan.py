@@ -13,8 +13,13 @@ from activsparse.engine.choose import Chooser, Request, by_cost
 from activsparse.engine.graph import Graph, Node, Shape
 from activsparse.engine.load import load
 from activsparse.engine.lower import Program, lower
-from activsparse.engine.memory import Lifetime, assign_offsets
-from activsparse.engine.passes import fuse_inverted_residual, join_branches, optimise
+from activsparse.engine.memory import ALIGNMENT, Lifetime, assign_offsets
+from activsparse.engine.passes import (
+    fuse_inverted_residual,
+    join_branches,
+    join_stem_pool,
+    optimise,
+)
 from activsparse.engine.report import NodeReport, report_of
 from activsparse.errors import ActivsparseError
 
@@ -26,8 +31,9 @@ _FREED_BYTES = 4 << 20
 
 _log = logging.getLogger(__name__)
 
-# Algorithms that read the graph's input as it comes.
+# Algorithms that read the graph's input as it comes, and the one that computes it in bands.
 _READS_NCHW = ("stem", "winograd_stem", "strips")
+_IN_BANDS = "winograd_stem"
 
 # Ends the names of algorithms for chequerboards; before it, that of their dense one.
 _CHEQUERED = "_chequered"
@@ -70,6 +76,7 @@ def compile_plan(
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     choose: Chooser = by_cost,
     fuse: bool = True,
+    threads: int = 1,
 ) -> Plan:
     """Compile an ONNX file.
 
@@ -78,33 +85,50 @@ def compile_plan(
         isa: instruction set.
         input_shapes: full shapes of inputs whose sizes the file leaves open.
         choose: takes an algorithm for every operator.
-        fuse: whether convolutions may be joined into `inverted_residual` operators; otherwise
-            each is an operator of its own, to be run by any algorithm.
+        fuse: whether convolutions may be joined with what follows them (`inverted_residual`,
+            `conv_max_pool`); otherwise each is an operator of its own, to be run by any algorithm.
+        threads: how many a session uses unless told otherwise.
 
     Raises:
         ActivsparseError: the file cannot be read, or holds something the engine does not run.
     """
-    return compile_graph(load(path, input_shapes), isa, choose, fuse)
+    return compile_graph(load(path, input_shapes), isa, choose, fuse, threads)
 
 
-def compile_graph(graph: Graph, isa: str, choose: Chooser = by_cost, fuse: bool = True) -> Plan:
+def compile_graph(
+    graph: Graph, isa: str, choose: Chooser = by_cost, fuse: bool = True, threads: int = 1
+) -> Plan:
     """Compile a graph of ONNX nodes; see `compile_plan`."""
     output_names = graph.outputs  # a pass may let an output read an earlier value
     graph = optimise(graph)
     network_bytes = sum(
         node.arrays["weight"].nbytes for node in graph.nodes if "weight" in node.arrays
     )
+
+    def taken(
+        node: Node, inputs: list[_native.TensorDesc], outputs: list[_native.TensorDesc]
+    ) -> str | None:
+        try:
+            return choose(Request(node, inputs, outputs, network_bytes), isa).algorithm
+        except ActivsparseError:
+            return None
+
+    def in_bands(stem: Node) -> bool:
+        (n, c, h, w), (_, o, oh, ow) = graph.shape(stem.inputs[0]), graph.shape(stem.output)
+        image = _native.TensorDesc(n, h, w, c, c, nchw=True)
+        stride = -(-o // ALIGNMENT) * ALIGNMENT
+        rows = _native.TensorDesc(n, oh, ow, o, stride, padded=True)
+        return taken(stem, [image], [rows]) == _IN_BANDS
+
     if fuse:
         graph = join_branches(fuse_inverted_residual(graph))
+    if fuse and threads == 1:  # several would compute bands twice where their shares meet
+        graph = join_stem_pool(graph, in_bands)
 
     def supports(
         node: Node, inputs: list[_native.TensorDesc], outputs: list[_native.TensorDesc]
     ) -> bool:
-        try:
-            request = Request(node, inputs, outputs, network_bytes)
-            return choose(request, isa).algorithm in _READS_NCHW
-        except ActivsparseError:
-            return False
+        return taken(node, inputs, outputs) in _READS_NCHW
 
     program = lower(graph, supports)
     offsets, arena_floats = _lay_out(program)
@@ -148,6 +172,7 @@ def compile_graph(graph: Graph, isa: str, choose: Chooser = by_cost, fuse: bool 
         output_ids=program.outputs,
         arena_floats=arena_floats,
         reports=reports,
+        threads=threads,
     )
 
 

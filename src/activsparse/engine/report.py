@@ -13,7 +13,7 @@ from activsparse.engine.passes.fuse_mask import obstacle
 
 __all__ = ["NodeReport", "dense_macs", "report_of"]
 
-_CONVOLUTIONS = ("conv", "inverted_residual")
+_CONVOLUTIONS = ("conv", "conv_max_pool", "inverted_residual")
 _KEEPS_ALL = "the mask keeps every position"
 _MASKS = ("mask_multiply", "gather_positions")
 
@@ -73,6 +73,12 @@ def dense_macs(graph: Graph, node: Node) -> float:
     if "weight" not in node.arrays:
         return 0.0
     n, *positions = graph.shape(node.output)[:1] + graph.shape(node.output)[2:]
+    if node.op == "conv_max_pool":  # the output is smaller than the convolution's
+        _, _, h, w = graph.shape(node.inputs[0])
+        positions = [
+            _size(node, h, "h", ("top", "bottom"), 2),
+            _size(node, w, "w", ("left", "right"), 3),
+        ]
     return float(n * np.prod(positions, dtype=np.float64) * node.arrays["weight"].size)
 
 

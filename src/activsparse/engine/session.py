@@ -131,7 +131,7 @@ class Session:
         with choosing(isa=isa, threads=threads, **options) as choose:
             for native, part in split(graph):
                 if native:
-                    plan = replace(compile_graph(part, isa, choose, fuse), threads=threads)
+                    plan = compile_graph(part, isa, choose, fuse, threads)
                     self._parts.append(NativePart(plan))
                 else:
                     self._parts.append(ForeignPart(part, threads))

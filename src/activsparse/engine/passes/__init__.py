@@ -17,12 +17,13 @@ from activsparse.engine.passes.fuse_residual import fuse_residual
 from activsparse.engine.passes.infer import infer
 from activsparse.engine.passes.join_branches import join_branches
 from activsparse.engine.passes.join_slices import join_slices
+from activsparse.engine.passes.join_stem_pool import join_stem_pool
 from activsparse.engine.passes.match_activation import match_activation
 from activsparse.engine.passes.match_fill import match_fill
 from activsparse.engine.passes.resolve_reshapes import resolve_reshapes
 from activsparse.engine.passes.zero_positions import zero_positions
 
-__all__ = ["fuse_inverted_residual", "join_branches", "optimise"]
+__all__ = ["fuse_inverted_residual", "join_branches", "join_stem_pool", "optimise"]
 
 
 def optimise(graph: Graph) -> Graph:
