@@ -8,10 +8,12 @@
 
 namespace activsparse {
 
-// Rows of the tallest tile. A small library has no taller ones than panels of whole width take.
+// Rows of the tallest tile. A small library has tall ones for panels of whole width alone.
 template <class V>
 constexpr int tap_rows(int vectors) {
-  return kCompact && tile_rows<V>(vectors) > 6 ? 6 : tile_rows<V>(vectors);
+  constexpr int kWhole = V::kRegisters >= 32 ? 4 : 2;
+  const int rows = tile_rows<V>(vectors);
+  return kCompact && vectors < kWhole && rows > 3 ? 3 : rows;
 }
 
 template <class V, int R, int N>

@@ -32,6 +32,7 @@ def test_packing_and_running_there() -> None:
         ("test_conv.py", "random_convolutions or masks or blocks or zero"),
         ("test_winograd.py", "random or fill or blocks_of_tiles or scaled"),
         ("test_winograd_stem.py", "random or masks or scaled or kept"),
+        ("test_conv_max_pool.py", "random"),
         ("test_inverted_residual.py", "one_by_one or masks"),
         ("test_operators.py", "not threads and not reference and not specs"),
     ],
