@@ -42,7 +42,10 @@ constexpr Family sizes_only(Family) {
 constexpr GemmKernels sizes_only(const GemmKernels& kernels) {
   GemmKernels sizes{};
   sizes.max_vectors = kernels.max_vectors;
-  for (int i = 0; i < kMaxTileVectors; ++i) sizes.max_rows[i] = kernels.max_rows[i];
+  for (int i = 0; i < kMaxTileVectors; ++i) {
+    sizes.max_rows[i] = kernels.max_rows[i];
+    sizes.best_rows[i] = kernels.best_rows[i];
+  }
   return sizes;
 }
 constexpr WinogradKernels sizes_only(const WinogradKernels& kernels) {

@@ -25,12 +25,12 @@ enum class Isa : int;
 inline constexpr int kMaxTileRows = 16;
 inline constexpr int kMaxTileVectors = 4;
 
-// One register tile of a matrix product whose left rows are addressed through pointers:
+// Register tiles of a matrix product whose left rows are addressed through pointers:
 //   sums[r][o] = start[o] + sum over t < taps, c < channels of rows[t][r][c] * weights[t][c][o]
-//   out[r][o]  = activation(sums[r][o] + residual[r][o])
+//   out[r][column + o]  = activation(sums[r][o] + residual[r][column + o])
 // for r < tile rows, o < vectors * width. Reads exactly `channels` floats of every row.
 struct GemmArgs {
-  const float* const* rows;     // (taps, tile rows)
+  const float* const* rows;     // (1 + more, taps, tile rows)
   const float* const* weights;  // (taps): each (channels, vectors * width), 64-byte aligned, zero
                                 // beyond the last lane
   int taps, channels;
@@ -38,8 +38,8 @@ struct GemmArgs {
   const int32_t* distances;
   const float*
       start;  // (vectors * width), usually the bias; nullptr: sums go on from what `out` holds
-  float* const* out;             // (tile rows)
-  const float* const* residual;  // (tile rows) or nullptr
+  float* const* out;             // (1 + more, tile rows)
+  const float* const* residual;  // (1 + more, tile rows) or nullptr
   const Epilogue*
       epilogue;  // nullptr: raw sums are left in `out`, no residual, no activation: more is to come
   int lanes;  // 1..width: lanes of the last vector that hold results; residual lanes that are read
@@ -48,6 +48,8 @@ struct GemmArgs {
   // two such lines into the second-level cache meanwhile, if the tile has at most kFetchRows rows.
   // 0: none.
   int64_t fetch[2];
+  int64_t column;  // floats from where `out` and `residual` point to the tile's first output channel
+  int more;        // tiles of as many rows, that follow in `rows`, `out` and `residual`
 };
 inline constexpr int kFetchRows = 8;  // taller tiles have no registers for it, and few weights
 
@@ -56,9 +58,10 @@ inline constexpr int kFetchRows = 8;  // taller tiles have no registers for it, 
 // Those of half_gemm have only half a vector of results in the last one, whose weights and `start`
 // are there twice: `lanes` and `store_lanes` are at most width / 2. max_vectors is 0 where an
 // instruction set has none of them.
+// best_rows: of the tiles that are fastest where the weights lie in the first-level cache.
 struct GemmKernels {
   int max_vectors;
-  int max_rows[kMaxTileVectors];
+  int max_rows[kMaxTileVectors], best_rows[kMaxTileVectors];
   void (*tile[kMaxTileVectors][kMaxTileRows])(const GemmArgs& args);
 };
 

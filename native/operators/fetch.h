@@ -38,6 +38,14 @@ class Fetch {
     tile_ = done_ = 0;
   }
 
+  // How many of the next tiles have nothing to fetch, and need not ask for their share.
+  int64_t skip(int64_t most) {
+    if (current_ < count_ && passes_ > 0)
+      most = std::min(most, std::max<int64_t>(done_ * tiles_ / passes_ - tile_, 0));
+    tile_ += most;
+    return most;
+  }
+
   // Gives the next tile its share. A pass over its channels reaches one line of each, as far apart
   // as its own `lanes` weights per channel are.
   void share(GemmArgs& args, const float* weights, int lanes) {

@@ -3,6 +3,12 @@
 #include <algorithm>
 
 namespace activsparse {
+namespace {
+
+// Of the first-level cache, weights that may stay there while a panel goes through many rows.
+constexpr int64_t kResidentShare = 768;
+
+}  // namespace
 
 Panels::Panels(const Kernels& kernels, int groups, int outputs_per_group, int64_t depth,
                int max_vectors, bool halves)
@@ -38,6 +44,13 @@ void Panels::add(int group, int first, int end, int vectors, bool half) {
   weight_floats_ += static_cast<uint64_t>(lanes) * depth_;
   channel_floats_ += static_cast<uint64_t>(lanes);
   panels_.push_back(panel);
+}
+
+// Short tiles read the weights oftener, which costs nothing where they are in the first-level cache.
+int Panels::best_rows(const Panel& panel) const {
+  const int64_t bytes = int64_t{panel.vectors} * panel.width * depth_ * int64_t{sizeof(float)};
+  if (bytes > kernels_.caches.of_l1(kResidentShare)) return most_rows(panel);
+  return gemm(panel).best_rows[panel.vectors - 1];
 }
 
 void Panels::complete(const Panel& panel, float* row) {

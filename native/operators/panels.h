@@ -58,11 +58,9 @@ class Panels {
   uint64_t weights_end(std::size_t i) const {
     return i + 1 < panels_.size() ? panels_[i + 1].weights : weight_floats_;
   }
-  // Tiles that `rows` rows are cut into, by one panel.
-  int tiles(const Panel& panel, int rows) const {
-    const int most = gemm(panel).max_rows[panel.vectors - 1];
-    return (rows + most - 1) / most;
-  }
+  // Rows of the tallest tile of a panel, and of the one that is fastest.
+  int most_rows(const Panel& panel) const { return gemm(panel).max_rows[panel.vectors - 1]; }
+  int best_rows(const Panel& panel) const;
   const GemmKernels& gemm(const Panel& panel) const {
     return panel.half ? kernels_.half_gemm_f32 : kernels_.gemm_f32;
   }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "operators/panel_tiles.h"
+
 namespace activsparse {
 namespace {
 
@@ -50,38 +52,23 @@ PixelProduct::PixelProduct(const BlobView& blob, const PixelProductHeader& heade
 
 void PixelProduct::run(const float* const* rows, float* const* out, const float* const* residual,
                        int count, bool skipped, Fetch& fetch) const {
-  const float* weights = nullptr;
-  float* tile_out[kMaxTileRows];
-  const float* tile_residual[kMaxTileRows];
   GemmArgs args{};
-  args.weights = &weights;
   args.taps = skipped ? 0 : 1;
   args.channels = params_.input.c;
-  args.out = tile_out;
-  args.residual = residual ? tile_residual : nullptr;
   args.epilogue = &params_.epilogue;
   int chunk;
   for (int begin = 0; begin < count; begin += chunk) {
     chunk = count - begin < chunk_rows_ * 3 / 2 ? count - begin : chunk_rows_;
-    int64_t sum = 0;
-    for (const Panel& panel : panels_.all()) sum += panels_.tiles(panel, chunk);
-    fetch.spread(sum, params_.input.c);
+    int64_t tiles = 0;
+    for (const Panel& panel : panels_.all()) tiles += cut_rows(panels_, panel, chunk).tiles();
+    fetch.spread(tiles, params_.input.c);
+    args.rows = rows + begin;
+    args.out = out + begin;
+    args.residual = residual ? residual + begin : nullptr;
     for (const Panel& panel : panels_.all()) {
-      const GemmKernels& gemm = panels_.gemm(panel);
-      weights = weights_ + panel.weights;
       args.start = (skipped ? skipped_value_ : bias_) + panel.channels;
       set_lanes(args, panel, params_.output);
-      const int tiles = panels_.tiles(panel, chunk);
-      for (int t = 0; t < tiles; ++t) {
-        const int first = begin + chunk * t / tiles;
-        const int height = begin + chunk * (t + 1) / tiles - first;
-        args.rows = rows + first;
-        for (int r = 0; r < height; ++r) tile_out[r] = out[first + r] + panel.first;
-        if (residual)
-          for (int r = 0; r < height; ++r) tile_residual[r] = residual[first + r] + panel.first;
-        fetch.share(args, weights, panel.vectors * panel.width);
-        gemm.tile[panel.vectors - 1][height - 1](args);
-      }
+      run_panel(panels_, panel, weights_ + panel.weights, chunk, args, &fetch);
     }
   }
 }

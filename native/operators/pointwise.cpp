@@ -9,7 +9,7 @@
 
 #include "operators/conv_params.h"
 #include "operators/fetch.h"
-#include "operators/panels.h"
+#include "operators/panel_tiles.h"
 #include "operators/pixel_product.h"
 #include "operators/source_fill.h"
 
@@ -57,7 +57,8 @@ class Pointwise : public Operator {
     if (rows_ < chunk_rows_ * 3 / 2) {
       first_tile_.push_back(0);
       for (const Panel& panel : panels)
-        first_tile_.push_back(first_tile_.back() + panels_.tiles(panel, static_cast<int>(rows_)));
+        first_tile_.push_back(first_tile_.back() +
+                              cut_rows(panels_, panel, static_cast<int>(rows_)).tiles());
       return;
     }
     const auto group_bytes = static_cast<uint64_t>(kernels_.caches.of_l2_alone(kGroupShare));
@@ -81,7 +82,7 @@ class Pointwise : public Operator {
     return one_chunk() ? std::min(first_tile_.back(), kMinTasks) : group_count_ * chunks_;
   }
   std::size_t scratch_bytes() const override {
-    return kMaxChunkRows * sizeof(int64_t) + 3 * kMaxTileRows * sizeof(float*);
+    return 3 * kMaxChunkRows * sizeof(float*);
   }
   std::size_t index_bytes() const override {
     return sizeof(int32_t) * (h_.kept_count + h_.skipped_count) + fill_.bytes();
@@ -172,7 +173,6 @@ class Pointwise : public Operator {
   void run_rows(const RunArgs& run, int first_panel, int last_panel, const Stretch& stretch,
                 bool skipped, bool last) const {
     const ConvParams& p = h_.params;
-    int64_t* pixels = reinterpret_cast<int64_t*>(run.scratch);
     const auto& panels = panels_.all();
     Fetch fetch;
     if (first_panel < last_panel && !skipped) {
@@ -188,62 +188,62 @@ class Pointwise : public Operator {
     for (int64_t begin = stretch.begin; begin < stretch.end; begin += count) {
       const int64_t left = stretch.end - begin;
       count = static_cast<int>(left < chunk_rows_ * 3 / 2 ? left : chunk_rows_);
-      list_pixels(stretch, begin, count, pixels);
+      point(run, stretch, begin, count);
       int64_t tiles = 0;
-      for (int i = first_panel; i < last_panel; ++i) tiles += panels_.tiles(panels[i], count);
+      for (int i = first_panel; i < last_panel; ++i)
+        tiles += cut_rows(panels_, panels[i], count).tiles();
       fetch.spread(tiles, p.input.c);
       for (int i = first_panel; i < last_panel; ++i)
-        run_panel(run, panels[i], count, skipped, fetch);
+        multiply(run, panels[i], count, skipped, fetch);
     }
   }
 
-  // The rows listed at the start of the scratch.
-  void run_panel(const RunArgs& run, const Panel& panel, int count, bool skipped,
-                 Fetch& fetch) const {
+  // The lists in a thread's scratch: where the rows of a chunk lie.
+  struct Lists {
+    const float **rows, **residual;
+    float** out;
+    explicit Lists(const RunArgs& run) {
+      rows = reinterpret_cast<const float**>(run.scratch);
+      residual = rows + kMaxChunkRows;
+      out = const_cast<float**>(residual + kMaxChunkRows);
+    }
+  };
+
+  void multiply(const RunArgs& run, const Panel& panel, int count, bool skipped,
+                Fetch& fetch) const {
     const ConvParams& p = h_.params;
-    const int64_t* pixels = reinterpret_cast<const int64_t*>(run.scratch);
-    const float** rows =
-        reinterpret_cast<const float**>(run.scratch + kMaxChunkRows * sizeof(int64_t));
-    const float** residual = rows + kMaxTileRows;
-    float** out = const_cast<float**>(residual + kMaxTileRows);
-    const float* weights = weights_ + panel.weights;
+    const Lists lists(run);
     GemmArgs args{};
-    args.rows = rows;
-    args.weights = &weights;
+    args.rows = lists.rows;
+    args.out = lists.out;
+    args.residual = p.has_residual ? lists.residual : nullptr;
     args.taps = skipped ? 0 : 1;
     args.channels = p.input.c;
     args.start = (skipped ? skipped_value_ : bias_) + panel.channels;
-    args.out = out;
-    args.residual = p.has_residual ? residual : nullptr;
     args.epilogue = &p.epilogue;
     set_lanes(args, panel, p.output);
-    const GemmKernels& gemm = panels_.gemm(panel);
     // A single tile runs at the pace of memory: what it fetches must be asked for long before.
-    const bool stream = rows_ <= gemm.max_rows[panel.vectors - 1];
+    const bool stream = rows_ <= panels_.most_rows(panel);
     args.fetch[0] = kAheadFloats;
-    const int tiles = panels_.tiles(panel, count);
-    for (int t = 0; t < tiles; ++t) {
-      const int first = count * t / tiles, height = count * (t + 1) / tiles - first;
-      for (int r = 0; r < height; ++r) {
-        const int64_t pixel = pixels[first + r];
-        rows[r] = run.inputs[0] + pixel * p.input.stride;
-        out[r] = run.outputs[0] + pixel * p.output.stride + panel.first;
-        if (p.has_residual) residual[r] = run.inputs[1] + pixel * p.residual.stride + panel.first;
-      }
-      if (!stream) fetch.share(args, weights, panel.vectors * panel.width);
-      gemm.tile[panel.vectors - 1][height - 1](args);
-    }
+    run_panel(panels_, panel, weights_ + panel.weights, count, args, stream ? nullptr : &fetch);
   }
 
-  void list_pixels(const Stretch& stretch, int64_t begin, int count, int64_t* pixels) const {
+  void point(const RunArgs& run, const Stretch& stretch, int64_t begin, int count) const {
+    const ConvParams& p = h_.params;
+    const Lists lists(run);
+    const auto set = [&](int i, int64_t pixel) {
+      lists.rows[i] = run.inputs[0] + pixel * p.input.stride;
+      lists.out[i] = run.outputs[0] + pixel * p.output.stride;
+      if (p.has_residual) lists.residual[i] = run.inputs[1] + pixel * p.residual.stride;
+    };
     if (stretch.positions == nullptr) {
-      for (int i = 0; i < count; ++i) pixels[i] = begin + i;
+      for (int i = 0; i < count; ++i) set(i, begin + i);
       return;
     }
-    const int64_t image_pixels = int64_t{h_.params.output.h} * h_.params.output.w;
+    const int64_t image_pixels = int64_t{p.output.h} * p.output.w;
     int64_t image = begin / stretch.count, at = begin % stretch.count;
     for (int i = 0; i < count; ++i) {
-      pixels[i] = image * image_pixels + stretch.positions[at];
+      set(i, image * image_pixels + stretch.positions[at]);
       if (++at == stretch.count) ++image, at = 0;
     }
   }
