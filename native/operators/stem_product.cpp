@@ -1,13 +1,15 @@
 #include "operators/stem_product.h"
 
 #include <algorithm>
-#include <cstring>
+
+#include "operators/panel_tiles.h"
 
 namespace activsparse {
 namespace {
 
 constexpr int kMaxChannels = 4;
 constexpr int kLineFloats = 16;
+constexpr int kTilesPerFetch = 4;
 
 Panels panels_of(const ConvParams& p, const Kernels& kernels) {
   return Panels(kernels, 1, p.output.c, int64_t{p.input.c} * p.taps(),
@@ -63,7 +65,7 @@ int64_t StemProduct::window_floats() const {
 }
 
 std::size_t StemProduct::scratch_bytes() const {
-  return window_floats() * sizeof(float) + 3 * kMaxTileRows * sizeof(float*);
+  return window_floats() * sizeof(float) + 3 * params_.output.w * sizeof(float*);
 }
 
 std::string StemProduct::kernel() const {
@@ -101,25 +103,21 @@ void StemProduct::copy(const float* image, int y, int begin, int end, float* win
   for (int c = 0; c < p.input.c; ++c)
     for (int ky = 0; ky < p.kernel_h; ++ky, window += row_floats_) {
       const int iy = y * p.stride_h - p.pad_top + ky * p.dilation_h;
-      if (iy < 0 || iy >= p.input.h) {
-        std::fill(window + begin, window + end, 0.0f);
-        continue;
-      }
-      std::fill(window + begin, window + left, 0.0f);
-      std::memcpy(window + left,
-                  image + (int64_t{c} * p.input.h + iy) * p.input.w + left - p.pad_left,
-                  sizeof(float) * (right - left));
-      std::fill(window + right, window + end, 0.0f);
+      const bool inside = iy >= 0 && iy < p.input.h;
+      const float* from = image + (int64_t{c} * p.input.h + (inside ? iy : 0)) * p.input.w;
+      // Mostly of a few columns, for which a call of memcpy would be the dearest part.
+      for (int x = begin; x < end; ++x)
+        window[x] = inside && x >= left && x < right ? from[x - p.pad_left] : 0.0f;
     }
 }
 
 // The input is the one tensor nothing has brought into a cache, and its rows are too short for the
 // hardware to foresee. All of the next row's at once would keep the core waiting.
-void StemProduct::fetch(const Windows& windows, int share, int shares) const {
+void StemProduct::fetch(const Windows& windows, int begin, int end, int shares) const {
   const int64_t plane = int64_t{params_.input.h} * params_.input.w;
   const int lines = (windows.count + kLineFloats - 1) / kLineFloats;
   const int all = lines * params_.input.c;
-  for (int i = all * share / shares; i < all * (share + 1) / shares; ++i)
+  for (int i = all * begin / shares; i < all * end / shares; ++i)
     __builtin_prefetch(windows.next + i / lines * plane + i % lines * kLineFloats);
 }
 
@@ -127,16 +125,8 @@ void StemProduct::run(const Windows& windows, const int32_t* columns, int count,
                       bool skipped, uint8_t* scratch) const {
   const ConvParams& p = params_;
   const auto rows = reinterpret_cast<const float**>(scratch + window_floats() * sizeof(float));
-  const float** residual = rows + kMaxTileRows;
-  const float* weights = nullptr;
-  GemmArgs args{};
-  args.rows = rows;
-  args.weights = &weights;
-  args.taps = skipped ? 0 : 1;
-  args.channels = static_cast<int>(depth());
-  args.out = const_cast<float**>(residual + kMaxTileRows);
-  args.residual = row.residual ? residual : nullptr;
-  args.epilogue = &p.epilogue;
+  const float** residual = rows + p.output.w;
+  float** out = const_cast<float**>(residual + p.output.w);
   const auto before = [&](int x) {
     if (columns == nullptr) return std::min(x, count);
     return static_cast<int>(std::lower_bound(columns, columns + count, x) - columns);
@@ -144,37 +134,56 @@ void StemProduct::run(const Windows& windows, const int32_t* columns, int count,
   const bool inside = windows.image != nullptr;
   const int bounds[] = {0, inside ? before(inside_begin_) : 0, inside ? before(inside_end_) : 0,
                         count};
+  for (int part = 0; part < 3; ++part) {
+    const float* window = part == 1 ? windows.image : windows.copy;
+    for (int i = bounds[part]; i < bounds[part + 1]; ++i) {
+      const int64_t x = columns ? columns[i] : i;
+      rows[i] = window + x * p.stride_w;
+      out[i] = row.out + x * row.out_stride;
+      if (row.residual) residual[i] = row.residual + x * row.residual_stride;
+    }
+  }
+  GemmArgs args{};
+  args.taps = skipped ? 0 : 1;
+  args.channels = static_cast<int>(depth());
+  args.epilogue = &p.epilogue;
   for (const Panel& panel : panels_.all()) {
-    weights = weights_ + panel.weights;
+    const float* weights = weights_ + panel.weights;
+    args.weights = &weights;
     args.start = (skipped ? skipped_value_ : bias_) + panel.channels;
+    args.column = panel.first;
     set_lanes(args, panel, p.output);
-    const int max_rows = kernels_.gather_gemm_f32.max_rows[panel.vectors - 1];
     for (int part = 0; part < 3; ++part) {
-      const bool in_image = part == 1;
-      args.distances = (in_image ? image_distances_ : distances_).data();
+      args.distances = (part == 1 ? image_distances_ : distances_).data();
       const int first = bounds[part], here = bounds[part + 1] - first;
-      const int tiles = (here + max_rows - 1) / max_rows;
-      for (int t = 0; t < tiles; ++t) {
-        if (here * 2 > count && !skipped && panel.first == 0) fetch(windows, t, tiles);
-        run_tile(panel, args, in_image ? windows.image : windows.copy, columns,
-                 first + here * t / tiles, first + here * (t + 1) / tiles, row);
-      }
+      args.rows = rows + first;
+      args.out = out + first;
+      args.residual = row.residual ? residual + first : nullptr;
+      const bool fetches = here * 2 > count && !skipped && panel.first == 0;
+      run_tiles(panel, args, here, fetches ? &windows : nullptr);
     }
   }
 }
 
-// Positions begin..end of the list; the one at column 0 sees `window`.
-void StemProduct::run_tile(const Panel& panel, GemmArgs& args, const float* window,
-                           const int32_t* columns, int begin, int end, const Row& row) const {
-  const auto rows = const_cast<const float**>(args.rows);
-  const auto residual = const_cast<const float**>(args.residual);
-  for (int i = begin; i < end; ++i) {
-    const int x = columns ? columns[i] : i;
-    rows[i - begin] = window + x * params_.stride_w;
-    const_cast<float**>(args.out)[i - begin] = row.out + x * row.out_stride + panel.first;
-    if (residual) residual[i - begin] = row.residual + x * row.residual_stride + panel.first;
-  }
-  kernels_.gather_gemm_f32.tile[panel.vectors - 1][end - begin - 1](args);
+void StemProduct::run_tiles(const Panel& panel, GemmArgs args, int rows,
+                            const Windows* windows) const {
+  const GemmKernels& gemm = kernels_.gather_gemm_f32;
+  const int v = panel.vectors - 1;
+  const TileCut cut = TileCut::of(rows, gemm.best_rows[v], gemm.max_rows[v]);
+  int done = 0;
+  const auto run = [&](int height, int count) {
+    for (int end = done + count; done < end; done += 1 + args.more) {
+      args.more = std::min(kTilesPerFetch, end - done) - 1;
+      if (windows) fetch(*windows, done, done + 1 + args.more, cut.tiles());
+      gemm.tile[v][height - 1](args);
+      const int64_t pixels = int64_t{height} * (1 + args.more);
+      args.rows += pixels;
+      args.out += pixels;
+      if (args.residual) args.residual += pixels;
+    }
+  };
+  run(cut.height, cut.count);
+  run(cut.last_height, cut.last_count);
 }
 
 }  // namespace activsparse

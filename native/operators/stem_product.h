@@ -55,9 +55,10 @@ class StemProduct {
   int64_t depth() const { return int64_t{params_.input.c} * params_.taps(); }
   int64_t window_floats() const;
   void copy(const float* image, int y, int begin, int end, float* window) const;
-  void run_tile(const Panel& panel, GemmArgs& args, const float* window, const int32_t* columns,
-                int begin, int end, const Row& row) const;
-  void fetch(const Windows& windows, int share, int shares) const;
+  // `windows`: if not null, whose next lines the tiles fetch.
+  void run_tiles(const Panel& panel, GemmArgs args, int rows, const Windows* windows) const;
+  // Shares begin..end of what the next row adds.
+  void fetch(const Windows& windows, int begin, int end, int shares) const;
 
   const ConvParams& params_;
   const Kernels& kernels_;
