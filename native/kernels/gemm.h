@@ -32,8 +32,7 @@ constexpr int tile_rows(int vectors) {
 // further ahead in the weights, closer meanwhile.
 template <class V, bool kGather, bool kFetch, int R, int N>
 __attribute__((always_inline)) inline void add_products(const GemmArgs& args, const float* w,
-                                                        const float* const* rows,
-                                                        V (&sums)[R][N]) {
+                                                        const float* const* rows, V (&sums)[R][N]) {
   constexpr int W = V::kWidth;
   // Weights stream from the second-level cache; this many floats ahead covers its latency.
   constexpr int kAhead = 512;

@@ -48,8 +48,9 @@ struct GemmArgs {
   // two such lines into the second-level cache meanwhile, if the tile has at most kFetchRows rows.
   // 0: none.
   int64_t fetch[2];
-  int64_t column;  // floats from where `out` and `residual` point to the tile's first output channel
-  int more;        // tiles of as many rows, that follow in `rows`, `out` and `residual`
+  int64_t
+      column;  // floats from where `out` and `residual` point to the tile's first output channel
+  int more;    // tiles of as many rows, that follow in `rows`, `out` and `residual`
 };
 inline constexpr int kFetchRows = 8;  // taller tiles have no registers for it, and few weights
 

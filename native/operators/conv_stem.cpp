@@ -63,9 +63,9 @@ class ConvStem : public Operator {
           p.has_residual ? args.inputs[1] + pixel * p.residual.stride : nullptr, p.residual.stride};
       const int32_t* columns = h_.has_mask ? columns_ + int64_t{y} * p.output.w : nullptr;
       const int kept = h_.has_mask ? kept_[y] : p.output.w;
-      product_.run(windows, columns, kept, row, false, args.scratch);
+      product_.run(windows, {columns, kept, 0}, row, false, args.scratch);
       if (kept < p.output.w && fill_.empty())
-        product_.run(windows, columns + kept, p.output.w - kept, row, true, args.scratch);
+        product_.run(windows, {columns + kept, p.output.w - kept, 0}, row, true, args.scratch);
     }
   }
 

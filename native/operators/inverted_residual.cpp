@@ -11,6 +11,7 @@
 
 #include "operators/depthwise_strip.h"
 #include "operators/depthwise_weights.h"
+#include "operators/locate.h"
 #include "operators/pixel_product.h"
 #include "operators/residual_stages.h"
 #include "operators/stem_product.h"
@@ -38,17 +39,23 @@ struct Header {
 
 // The kept (or skipped) positions of a plane, row by row.
 struct PositionRows {
-  std::vector<int32_t> first, x;
+  std::vector<int32_t> first, pixel;  // pixel: y * w + x
   PositionRows() = default;
   PositionRows(const std::vector<uint8_t>& mask, int h, int w, bool kept) : first(1, 0) {
     for (int y = 0; y < h; ++y) {
-      for (int i = 0; i < w; ++i)
-        if ((mask[int64_t{y} * w + i] != 0) == kept) x.push_back(i);
-      first.push_back(static_cast<int32_t>(x.size()));
+      for (int i = y * w; i < (y + 1) * w; ++i)
+        if ((mask[i] != 0) == kept) pixel.push_back(i);
+      first.push_back(static_cast<int32_t>(pixel.size()));
     }
   }
-  std::size_t bytes() const { return sizeof(int32_t) * (first.size() + x.size()); }
+  const int32_t* row(int y) const { return pixel.data() + first[y]; }
+  int count(int begin, int end) const { return first[end] - first[begin]; }  // of these rows
+  std::size_t bytes() const { return sizeof(int32_t) * (first.size() + pixel.size()); }
 };
+
+std::uintptr_t address(const float* base, int64_t floats) {
+  return reinterpret_cast<std::uintptr_t>(base) + floats * int64_t{sizeof(float)};
+}
 
 class InvertedResidual : public Operator {
  public:
@@ -70,9 +77,7 @@ class InvertedResidual : public Operator {
     std::vector<uint8_t> expanded = mask(blob, kExpand, d.input);
     std::vector<uint8_t> depthwise = mask(blob, kDepthwise, d.output);
     const std::vector<uint8_t> projected = mask(blob, kProject, d.output);
-    depthwise_kept_ = depthwise;
-    depthwise_all_ =
-        std::all_of(depthwise.begin(), depthwise.end(), [](uint8_t kept) { return kept != 0; });
+    const std::vector<uint8_t> computed = depthwise;
     std::vector<uint8_t> live = expanded;
     const bool zero =
         std::all_of(expand_fill_, expand_fill_ + channels_, [](float v) { return v == 0.0f; });
@@ -89,6 +94,12 @@ class InvertedResidual : public Operator {
     expand_kept_ = PositionRows(expanded, d.input.h, d.input.w, true);
     kept_ = PositionRows(projected, d.output.h, d.output.w, true);
     skipped_ = PositionRows(projected, d.output.h, d.output.w, false);
+    for (int y = 0; y < d.output.h; ++y) {
+      first_missing_.push_back(static_cast<int32_t>(missing_.size()));
+      for (int32_t i = kept_.first[y]; i < kept_.first[y + 1]; ++i)
+        if (!computed[kept_.pixel[i]]) missing_.push_back(i);
+    }
+    first_missing_.push_back(static_cast<int32_t>(missing_.size()));
   }
 
   int tasks(int) const override { return depthwise().output.n * strips_.count; }
@@ -97,7 +108,8 @@ class InvertedResidual : public Operator {
            (stem_ ? stem_->scratch_bytes() : 0) + strip_->scratch_bytes();
   }
   std::size_t index_bytes() const override {
-    return expand_kept_.bytes() + kept_.bytes() + skipped_.bytes() + strip_->index_bytes();
+    return expand_kept_.bytes() + kept_.bytes() + skipped_.bytes() + strip_->index_bytes() +
+           sizeof(int32_t) * (missing_.size() + first_missing_.size());
   }
   Constants constants() const override {
     if (expand_) return expand_->weights();
@@ -106,9 +118,9 @@ class InvertedResidual : public Operator {
   int64_t fetches() const override { return expand_ || project_ ? Fetch::most_ahead(kernels_) : 0; }
   double macs() const override {
     double sum = strip_->macs();
-    if (stem_) sum += double(expand_kept_.x.size()) * stem_->macs_per_pixel();
-    if (expand_) sum += double(expand_kept_.x.size()) * expand_->macs_per_pixel();
-    if (project_) sum += double(kept_.x.size()) * project_->macs_per_pixel();
+    if (stem_) sum += double(expand_kept_.pixel.size()) * stem_->macs_per_pixel();
+    if (expand_) sum += double(expand_kept_.pixel.size()) * expand_->macs_per_pixel();
+    if (project_) sum += double(kept_.pixel.size()) * project_->macs_per_pixel();
     return sum * depthwise().output.n;
   }
   std::string kernel() const override {
@@ -166,6 +178,9 @@ class InvertedResidual : public Operator {
       out = const_cast<float**>(residual + op.most_pixels());
       depthwise = reinterpret_cast<uint8_t*>(out + op.most_pixels());
       std::fill(table, rows, op.zeros_);
+      if (op.ring_floats() == 0 || !op.expand_all_) return;
+      for (int y = 0; y < op.ring_rows_; ++y)
+        locate_all(op.table_row(*this, y), op.ring_row(*this, y), op.table_columns(), op.channels_);
     }
   };
 
@@ -215,17 +230,22 @@ class InvertedResidual : public Operator {
     ring_rows_ = (strip_rows_ - 1) * d.stride_h + d.kernel_h;
   }
 
-  const float** table_row(Work& work, int y) const {
+  const float** table_row(const Work& work, int y) const {
     return work.table + y % ring_rows_ * strip_->table_width() + depthwise().pad_left;
+  }
+  // How many of a row's pixels the table has.
+  int table_columns() const {
+    return std::min(depthwise().input.w, strip_->table_width() - depthwise().pad_left);
+  }
+  const float* ring_row(const Work& work, int y) const {
+    return work.ring + int64_t{y % ring_rows_} * depthwise().input.w * channels_;
   }
 
   void point_rows(Work& work, int image, int first, int last) const {
     const TensorDesc& in = depthwise().input;
     for (int y = first; y < last; ++y) {
-      const float** row = table_row(work, y);
       const float* at = work.run.inputs[0] + (int64_t{image} * in.h + y) * in.w * in.stride;
-      const int columns = std::min(in.w, strip_->table_width() - depthwise().pad_left);
-      for (int x = 0; x < columns; ++x) row[x] = at + int64_t{x} * in.stride;
+      locate_all(table_row(work, y), at, table_columns(), in.stride);
     }
   }
 
@@ -234,80 +254,64 @@ class InvertedResidual : public Operator {
     const TensorDesc& in = p.input;
     const float* at = work.run.inputs[0] + int64_t{image} * in.c * in.h * in.w;
     for (int y = first; y < last; ++y) {
-      float* to = point_ring_row(work, y);
-      const int begin = expand_kept_.first[y], count = expand_kept_.first[y + 1] - begin;
+      point_ring_row(work, y);
       const auto windows = stem_->load(at, y, work.stem);
-      stem_->run(windows, expand_all_ ? nullptr : expand_kept_.x.data() + begin, count,
-                 {to, channels_, nullptr, 0}, false, work.stem);
+      const StemProduct::Columns columns{expand_all_ ? nullptr : expand_kept_.row(y),
+                                         expand_kept_.count(y, y + 1), y * depthwise().input.w};
+      stem_->run(windows, columns, {const_cast<float*>(ring_row(work, y)), channels_, nullptr, 0},
+                 false, work.stem);
     }
   }
 
-  // Lets the table's row y point to where the row lies in the ring, which is returned.
-  float* point_ring_row(Work& work, int y) const {
-    const ConvParams& d = depthwise();
-    float* to = work.ring + int64_t{y % ring_rows_} * d.input.w * channels_;
-    const int columns = std::min(d.input.w, strip_->table_width() - d.pad_left);
+  // Lets the table's row y point to where the row lies in the ring: Work did for whole rows.
+  void point_ring_row(Work& work, int y) const {
+    if (expand_all_) return;
     const float** row = table_row(work, y);
-    if (expand_all_) {
-      for (int x = 0; x < columns; ++x) row[x] = to + int64_t{x} * channels_;
-      return to;
-    }
+    const float* to = ring_row(work, y);
+    const int columns = table_columns();
     std::fill(row, row + columns, expand_fill_);
-    const int32_t* xs = expand_kept_.x.data() + expand_kept_.first[y];
-    int here = expand_kept_.first[y + 1] - expand_kept_.first[y];
-    while (here > 0 && xs[here - 1] >= columns) --here;
-    for (int i = 0; i < here; ++i) row[xs[i]] = to + int64_t{xs[i]} * channels_;
-    return to;
-  }
-
-  // Where the pixels at columns xs[0..count) of a row lie.
-  template <class T>
-  static void point(T** to, T* row, const int32_t* xs, int count, int64_t stride) {
-    if (count > 0 && xs[count - 1] - xs[0] == count - 1) {
-      T* at = row + xs[0] * stride;
-      for (int i = 0; i < count; ++i, at += stride) to[i] = at;
-      return;
-    }
-    for (int i = 0; i < count; ++i) to[i] = row + xs[i] * stride;
+    const int32_t* pixels = expand_kept_.row(y);
+    const int32_t begin = y * depthwise().input.w;
+    int here = expand_kept_.count(y, y + 1);
+    while (here > 0 && pixels[here - 1] - begin >= columns) --here;
+    for (int i = 0; i < here; ++i) row[pixels[i] - begin] = to + (pixels[i] - begin) * channels_;
   }
 
   void expand_rows(Work& work, int image, int first, int last, Fetch& fetch) const {
     const TensorDesc& in = h_.params[kExpand].input;
-    int count = 0;
-    for (int y = first; y < last; ++y) {
-      const float* at = work.run.inputs[0] + (int64_t{image} * in.h + y) * in.w * in.stride;
-      float* to = point_ring_row(work, y);
-      const int32_t* xs = expand_kept_.x.data() + expand_kept_.first[y];
-      const int here = expand_kept_.first[y + 1] - expand_kept_.first[y];
-      point(work.rows + count, at, xs, here, in.stride);
-      point(work.out + count, to, xs, here, channels_);
-      count += here;
+    const int count = expand_kept_.count(first, last);
+    locate(work.rows, address(work.run.inputs[0], int64_t{image} * in.h * in.w * in.stride),
+           expand_kept_.row(first), count, in.stride);
+    float** out = work.out;
+    for (int y = first, end; y < last; y = end) {
+      end = std::min(last, y + ring_rows_ - y % ring_rows_);
+      const int here = expand_kept_.count(y, end);
+      locate(out, address(ring_row(work, y), -int64_t{y} * in.w * channels_), expand_kept_.row(y),
+             here, channels_);
+      out += here;
     }
+    for (int y = first; y < last; ++y) point_ring_row(work, y);
     expand_->run(work.rows, work.out, nullptr, count, false, fetch);
   }
 
   void project_rows(Work& work, int image, int y0, int y1, Fetch& fetch) const {
     const ConvParams& p = h_.params[kProject];
     const TensorDesc& out = p.output;
+    const int64_t first = int64_t{image} * out.h * out.w;
     for (const bool skipped : {false, true}) {
       const PositionRows& positions = skipped ? skipped_ : kept_;
-      int count = 0;
-      for (int y = y0; y < y1; ++y) {
-        const int64_t pixel = (int64_t{image} * out.h + y) * out.w;
-        const int32_t* xs = positions.x.data() + positions.first[y];
-        const int here = positions.first[y + 1] - positions.first[y];
-        point(work.out + count, work.run.outputs[0] + pixel * out.stride, xs, here, out.stride);
-        if (p.has_residual)
-          point(work.residual + count, work.run.inputs[1] + pixel * p.residual.stride, xs, here,
-                p.residual.stride);
-        if (!skipped) {
-          const float* strip = work.strip + int64_t{y - y0} * out.w * channels_;
-          const uint8_t* computed = depthwise_kept_.data() + int64_t{y} * out.w;
-          point(work.rows + count, strip, xs, here, channels_);
-          for (int i = 0; !depthwise_all_ && i < here; ++i)
-            if (!computed[xs[i]]) work.rows[count + i] = depthwise_fill_;
-        }
-        count += here;
+      const int32_t* pixels = positions.row(y0);
+      const int count = positions.count(y0, y1);
+      if (count == 0) continue;
+      locate(work.out, address(work.run.outputs[0], first * out.stride), pixels, count, out.stride);
+      if (p.has_residual)
+        locate(work.residual, address(work.run.inputs[1], first * p.residual.stride), pixels, count,
+               p.residual.stride);
+      if (!skipped) {
+        locate(work.rows, address(work.strip, -int64_t{y0} * out.w * channels_), pixels, count,
+               channels_);
+        for (int i = first_missing_[y0]; i < first_missing_[y1]; ++i)
+          work.rows[missing_[i] - kept_.first[y0]] = depthwise_fill_;
       }
       project_->run(work.rows, work.out, p.has_residual ? work.residual : nullptr, count, skipped,
                     fetch);
@@ -323,9 +327,10 @@ class InvertedResidual : public Operator {
   Strips strips_;
   int strip_rows_, ring_rows_;  // the tallest strip, and what it sees
   const float *expand_fill_, *depthwise_fill_, *zeros_;
-  bool expand_all_, depthwise_all_;  // all positions are computed (and read)
-  std::vector<uint8_t> depthwise_kept_;
+  bool expand_all_;  // all positions are computed (and read)
   PositionRows expand_kept_, kept_, skipped_;
+  // Of kept_, those that the depthwise stage skips, row by row.
+  std::vector<int32_t> missing_, first_missing_;
 };
 
 uint64_t pack_fill(BlobWriter& writer, const OpSpec& stage, const ConvParams& p, int channels) {

@@ -46,7 +46,8 @@ void Panels::add(int group, int first, int end, int vectors, bool half) {
   panels_.push_back(panel);
 }
 
-// Short tiles read the weights oftener, which costs nothing where they are in the first-level cache.
+// Short tiles read the weights oftener, which costs nothing where they are in the first-level
+// cache.
 int Panels::best_rows(const Panel& panel) const {
   const int64_t bytes = int64_t{panel.vectors} * panel.width * depth_ * int64_t{sizeof(float)};
   if (bytes > kernels_.caches.of_l1(kResidentShare)) return most_rows(panel);

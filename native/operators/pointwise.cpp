@@ -9,6 +9,7 @@
 
 #include "operators/conv_params.h"
 #include "operators/fetch.h"
+#include "operators/locate.h"
 #include "operators/panel_tiles.h"
 #include "operators/pixel_product.h"
 #include "operators/source_fill.h"
@@ -81,9 +82,7 @@ class Pointwise : public Operator {
     if (phase == 1) return SourceFill::kTasks;
     return one_chunk() ? std::min(first_tile_.back(), kMinTasks) : group_count_ * chunks_;
   }
-  std::size_t scratch_bytes() const override {
-    return 3 * kMaxChunkRows * sizeof(float*);
-  }
+  std::size_t scratch_bytes() const override { return 3 * kMaxChunkRows * sizeof(float*); }
   std::size_t index_bytes() const override {
     return sizeof(int32_t) * (h_.kept_count + h_.skipped_count) + fill_.bytes();
   }
@@ -231,21 +230,21 @@ class Pointwise : public Operator {
   void point(const RunArgs& run, const Stretch& stretch, int64_t begin, int count) const {
     const ConvParams& p = h_.params;
     const Lists lists(run);
-    const auto set = [&](int i, int64_t pixel) {
-      lists.rows[i] = run.inputs[0] + pixel * p.input.stride;
-      lists.out[i] = run.outputs[0] + pixel * p.output.stride;
-      if (p.has_residual) lists.residual[i] = run.inputs[1] + pixel * p.residual.stride;
+    const auto set = [&](auto** to, auto* from, int64_t stride) {
+      if (stretch.positions == nullptr) return locate_all(to, from + begin * stride, count, stride);
+      const int64_t image_floats = int64_t{p.output.h} * p.output.w * stride;
+      int64_t image = begin / stretch.count, at = begin % stretch.count;
+      for (int left = count; left > 0; ++image, at = 0) {
+        const int here = static_cast<int>(std::min<int64_t>(left, stretch.count - at));
+        locate(to, reinterpret_cast<std::uintptr_t>(from + image * image_floats),
+               stretch.positions + at, here, stride);
+        to += here;
+        left -= here;
+      }
     };
-    if (stretch.positions == nullptr) {
-      for (int i = 0; i < count; ++i) set(i, begin + i);
-      return;
-    }
-    const int64_t image_pixels = int64_t{p.output.h} * p.output.w;
-    int64_t image = begin / stretch.count, at = begin % stretch.count;
-    for (int i = 0; i < count; ++i) {
-      set(i, image * image_pixels + stretch.positions[at]);
-      if (++at == stretch.count) ++image, at = 0;
-    }
+    set(lists.rows, run.inputs[0], p.input.stride);
+    set(lists.out, run.outputs[0], p.output.stride);
+    if (p.has_residual) set(lists.residual, run.inputs[1], p.residual.stride);
   }
 
   const Header& h_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "operators/locate.h"
 #include "operators/panel_tiles.h"
 
 namespace activsparse {
@@ -121,28 +122,34 @@ void StemProduct::fetch(const Windows& windows, int begin, int end, int shares) 
     __builtin_prefetch(windows.next + i / lines * plane + i % lines * kLineFloats);
 }
 
-void StemProduct::run(const Windows& windows, const int32_t* columns, int count, const Row& row,
-                      bool skipped, uint8_t* scratch) const {
+void StemProduct::run(const Windows& windows, const Columns& columns, const Row& row, bool skipped,
+                      uint8_t* scratch) const {
   const ConvParams& p = params_;
+  const int count = columns.count;
   const auto rows = reinterpret_cast<const float**>(scratch + window_floats() * sizeof(float));
   const float** residual = rows + p.output.w;
   float** out = const_cast<float**>(residual + p.output.w);
   const auto before = [&](int x) {
-    if (columns == nullptr) return std::min(x, count);
-    return static_cast<int>(std::lower_bound(columns, columns + count, x) - columns);
+    if (columns.list == nullptr) return std::min(x, count);
+    const int32_t* end = columns.list + count;
+    return static_cast<int>(std::lower_bound(columns.list, end, columns.first + x) - columns.list);
   };
   const bool inside = windows.image != nullptr;
   const int bounds[] = {0, inside ? before(inside_begin_) : 0, inside ? before(inside_end_) : 0,
                         count};
-  for (int part = 0; part < 3; ++part) {
-    const float* window = part == 1 ? windows.image : windows.copy;
-    for (int i = bounds[part]; i < bounds[part + 1]; ++i) {
-      const int64_t x = columns ? columns[i] : i;
-      rows[i] = window + x * p.stride_w;
-      out[i] = row.out + x * row.out_stride;
-      if (row.residual) residual[i] = row.residual + x * row.residual_stride;
-    }
-  }
+  const auto point = [&](auto** to, auto* first, int begin, int end, int64_t stride) {
+    if (columns.list == nullptr)
+      locate_all(to + begin, first + begin * stride, end - begin, stride);
+    else
+      locate(to + begin, reinterpret_cast<std::uintptr_t>(first - columns.first * stride),
+             columns.list + begin, end - begin, stride);
+  };
+  for (int part = 0; part < 3; ++part)
+    point(rows, part == 1 ? windows.image : windows.copy, bounds[part], bounds[part + 1],
+          p.stride_w);
+  point(out, row.out, 0, count, row.out_stride);
+  if (row.residual) point(residual, row.residual, 0, count, row.residual_stride);
+
   GemmArgs args{};
   args.taps = skipped ? 0 : 1;
   args.channels = static_cast<int>(depth());

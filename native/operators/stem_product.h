@@ -37,6 +37,12 @@ class StemProduct {
     const float* residual;
     int64_t residual_stride;
   };
+  // The positions of a row to compute, rising; nullptr: the first `count`. They count from `first`,
+  // as they do in a list for the whole plane.
+  struct Columns {
+    const int32_t* list;
+    int count, first;
+  };
   // Where the output positions of a row find what they see.
   struct Windows {
     const float* image;  // the first position's in the image; nullptr: all see padding
@@ -46,9 +52,9 @@ class StemProduct {
   };
   // Copies what the edges of output row y of `image` (C, H, W) see.
   Windows load(const float* image, int y, uint8_t* scratch) const;
-  // Computes positions columns[0..count), rising (nullptr: the first `count`), of a row, or with
-  // the skipped value in place of the convolution's result, and fetches what the next row adds.
-  void run(const Windows& windows, const int32_t* columns, int count, const Row& row, bool skipped,
+  // Computes positions of a row, or with the skipped value in place of the convolution's result,
+  // and fetches what the next row adds.
+  void run(const Windows& windows, const Columns& columns, const Row& row, bool skipped,
            uint8_t* scratch) const;
 
  private:

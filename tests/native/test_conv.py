@@ -77,6 +77,24 @@ def test_every_channel_count(kind: str, isa: str) -> None:
             check(case, algorithm, isa, channels)
 
 
+@pytest.mark.parametrize("activation", ["none", "relu", "silu"])
+@pytest.mark.parametrize("isa", ISAS)
+def test_every_row_count_is_cut_into_tiles(isa: str, activation: str) -> None:
+    rng = np.random.default_rng(13)
+    for rows in [*range(1, 50), 97, 113]:
+        outputs, depth = int(rng.integers(1, 131)), int(rng.choice([3, 17, 200]))
+        case = ConvCase(
+            rng.standard_normal((1, depth, 1, rows)).astype(np.float32),
+            rng.standard_normal((outputs, depth, 1, 1)).astype(np.float32),
+            bias=rng.standard_normal(outputs).astype(np.float32),
+            residual=rng.standard_normal((1, outputs, 1, rows)).astype(np.float32)
+            if rows % 2
+            else None,
+            activation={"activation": activation},
+        )
+        check(case, "pointwise", isa, 13)
+
+
 @pytest.mark.parametrize("kind", MASKS)
 @pytest.mark.parametrize("algorithm", ["direct", "pointwise", "depthwise"])
 def test_masks(algorithm: str, kind: str) -> None:
