@@ -155,13 +155,20 @@ constexpr void fill_tiles(GemmKernels& kernels) {
   }
 }
 
+// Only stems need gathering where the library has to be small: tiles of 12 to 16 sums do.
+template <class V, bool kGather>
+constexpr int most_tile_rows(int vectors) {
+  const int rows = tile_rows<V>(vectors), enough = vectors <= 2 ? 6 : 4;
+  return kGather && kCompact && V::kWidth > 4 && rows > enough ? enough : rows;
+}
+
 template <class V, bool kGather = false>
 constexpr GemmKernels gemm_kernels() {
   GemmKernels kernels{};
-  fill_tiles<V, kGather, 1, tile_rows<V>(1)>(kernels);
-  fill_tiles<V, kGather, 2, tile_rows<V>(2)>(kernels);
-  fill_tiles<V, kGather, 3, tile_rows<V>(3)>(kernels);
-  fill_tiles<V, kGather, 4, tile_rows<V>(4)>(kernels);
+  fill_tiles<V, kGather, 1, most_tile_rows<V, kGather>(1)>(kernels);
+  fill_tiles<V, kGather, 2, most_tile_rows<V, kGather>(2)>(kernels);
+  fill_tiles<V, kGather, 3, most_tile_rows<V, kGather>(3)>(kernels);
+  fill_tiles<V, kGather, 4, most_tile_rows<V, kGather>(4)>(kernels);
   return kernels;
 }
 
