@@ -118,12 +118,19 @@ void half_gemm_tile(const GemmArgs& args) {
   }
 }
 
+// As best_tile_rows: 12 sums, or 15. Of 24 channels, 8 rows take 12 % less time than 6, and 12 as
+// much.
+template <class V>
+constexpr int best_half_tile_rows(int whole) {
+  return whole == 1 ? 8 : whole == 2 ? 6 : tile_rows<V>(whole + 1);
+}
+
 template <class V, int N, int R>
 constexpr void fill_half_tiles(GemmKernels& kernels) {
   if constexpr (R > 0) {
     kernels.max_vectors = N + 1;
     kernels.max_rows[N] = kernels.max_rows[N] > R ? kernels.max_rows[N] : R;
-    kernels.best_rows[N] = best_tile_rows<V>(N + 1);
+    kernels.best_rows[N] = best_half_tile_rows<V>(N);
     kernels.tile[N][R - 1] = half_gemm_tile<V, R, N>;
     fill_half_tiles<V, N, R - 1>(kernels);
   }

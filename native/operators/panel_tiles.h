@@ -13,12 +13,13 @@ struct TileCut {
   int height, count, last_height, last_count;
   int tiles() const { return count + last_count; }
 
-  // Tiles of `best` rows, the last one with what is left; where that would be more than `most`,
-  // the fewest tiles, of heights as equal as can be.
+  // Tiles of `best` rows, and what is left: with the last of them where that is not more than
+  // `most`. If these are the same, the fewest tiles, of heights as equal as can be.
   static TileCut of(int rows, int best, int most) {
-    if (2 * best - 1 <= most && rows >= best) {
-      const int tiles = rows / best;
-      return {best, tiles - 1, rows - best * (tiles - 1), 1};
+    if (best < most && rows >= best) {
+      const int rest = rows % best;
+      const bool joined = best + rest <= most;
+      return {best, rows / best - joined, joined ? best + rest : rest, 1};
     }
     const int tiles = (rows + most - 1) / most;
     if (tiles == 0) return {0, 0, 0, 0};

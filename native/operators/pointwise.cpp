@@ -26,7 +26,6 @@ constexpr int kChunkRows = 48;
 constexpr int kMostFitting = 4 * kChunkRows;
 constexpr int kMaxChunkRows = kMostFitting * 3 / 2;  // with what would be less than half a chunk
 constexpr int kMinTasks = 48;
-constexpr int64_t kAheadFloats = 1024;
 
 struct Header {
   ConvParams params;
@@ -221,9 +220,8 @@ class Pointwise : public Operator {
     args.start = (skipped ? skipped_value_ : bias_) + panel.channels;
     args.epilogue = &p.epilogue;
     set_lanes(args, panel, p.output);
-    // A single tile runs at the pace of memory: what it fetches must be asked for long before.
+    // A single tile runs at the pace of memory, and fetches nothing else.
     const bool stream = rows_ <= panels_.most_rows(panel);
-    args.fetch[0] = kAheadFloats;
     run_panel(panels_, panel, weights_ + panel.weights, count, args, stream ? nullptr : &fetch);
   }
 
