@@ -62,9 +62,12 @@ template <int K, int S>
 __attribute__((flatten)) void block_loop(const DepthwiseBlockArgs& args) {
   DepthwiseBlockArgs a = args;
   Epilogue none;
-  a.keep = nullptr, a.residual = nullptr, a.epilogue = &none;
+  a.keep = nullptr, a.places = nullptr, a.residual = nullptr, a.epilogue = &none;
   for (int c = 0; c < a.channels; c += VecNeon::kWidth)
-    depthwise_block_vector<VecNeon, K, S, 2, 4, false>(a, c, VecNeon::kWidth);
+    if constexpr (K == 3)
+      depthwise_columns<VecNeon, K, S, 4, false>(a, c, VecNeon::kWidth);
+    else
+      depthwise_window<VecNeon, K, S, 2, 4, false>(a, 0, c, VecNeon::kWidth);
 }
 template void block_loop<3, 1>(const DepthwiseBlockArgs&);
 template void block_loop<3, 2>(const DepthwiseBlockArgs&);

@@ -54,6 +54,14 @@ constexpr WinogradKernels sizes_only(const WinogradKernels& kernels) {
   return sizes;
 }
 
+constexpr DepthwiseBlockKernels sizes_only(const DepthwiseBlockKernels& kernels) {
+  DepthwiseBlockKernels sizes = kernels;
+  for (auto& kernel : sizes.block)
+    for (auto& stride : kernel)
+      for (auto& rows : stride) rows = nullptr;
+  return sizes;
+}
+
 template <class V>
 constexpr Kernels foreign_kernels(const char* isa, const CacheSizes& caches) {
   return {

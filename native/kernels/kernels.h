@@ -106,29 +106,40 @@ struct DepthwiseKernels {
   void (*tile[kDepthwiseRows])(const DepthwiseArgs& args);
 };
 
-// The same for a block of neighbouring positions, H rows by W columns, all of whose inputs are read
-// once: `lines` are the (H - 1) * stride + kernel rows of (W - 1) * stride + kernel inputs each
-// that the block sees.
+// The same for a block of neighbouring positions, H rows by `columns`, all of whose inputs are read
+// once: `lines` are the (H - 1) * stride + kernel rows of (columns - 1) * stride + kernel inputs
+// each that the block sees.
 struct DepthwiseBlockArgs {
   const float* const* const* lines;
   const float* weights;  // (kernel * kernel, weight_stride)
   int64_t weight_stride;
-  int channels;
+  int columns, channels;
   const float* start;
-  float* const* out;             // (H * W)
-  const float* const* residual;  // (H * W) or nullptr
-  const uint8_t* keep;           // (H * W) or nullptr: where 0, the sum is replaced by `skipped`
-  const float* skipped;          // (channels rounded up to whole vectors)
+  // Output (y, x) lies at y * out_row + x * out_column from `out`, or, if `places` is given, at
+  // places[y * mask_row + x]; the residual, if any, as by the former.
+  float* out;
+  int64_t out_row, out_column;
+  const int32_t* places;
+  const float* residual;
+  int64_t residual_row, residual_column;
+  // Where keep[y * mask_row + x] is 0, the sum is replaced by `skipped`, (channels rounded up to
+  // whole vectors), or, where there are places, may be anything. nullptr: all are kept.
+  const uint8_t* keep;
+  int64_t mask_row;
+  const float* skipped;
   const Epilogue* epilogue;
   int whole_vectors;  // as in DepthwiseArgs
 };
 
-inline constexpr int kBlockRows = 2, kBlockColumns = 4;
-inline constexpr int kMaxBlockLines = 7, kMaxBlockPixels = 7 * 11;  // kernel 5, stride 2
+inline constexpr int kMaxBlockRows = 4, kMaxBlockColumns = 56;
+inline constexpr int kMaxBlockLines = 9;  // 4 rows of 3x3 with stride 2
+inline constexpr int kMaxBlockPixels = kMaxBlockLines * (2 * kMaxBlockColumns + 3);
 
 struct DepthwiseBlockKernels {
-  // [kernel 3 or 5][stride - 1][H - 1][W - 1]
-  void (*block[2][2][kBlockRows][kBlockColumns])(const DepthwiseBlockArgs& args);
+  int rows[2];  // [kernel 3 or 5]: the most rows of a block
+  int columns;  // up to which wider blocks are faster
+  // [kernel 3 or 5][stride - 1][H - 1]
+  void (*block[2][2][kMaxBlockRows])(const DepthwiseBlockArgs& args);
 };
 
 // In-place activation of a run of floats: `out` = activation(`in`); `in` may equal `out`. Touches

@@ -12,6 +12,7 @@ namespace activsparse {
 namespace {
 
 constexpr int kMinTasks = 48;
+constexpr int kMinBlocks = 4;  // of an image: something to do for that many threads
 
 struct Header {
   ConvParams params;
@@ -34,16 +35,18 @@ class ConvDepthwiseBlock : public Operator {
     skipped_value_ = blob.array<float>(h_.skipped_value, h_.padded_channels);
     zeros_ = blob.array<float>(h_.zeros, h_.padded_channels);
     if (h_.has_mask) mask_ = blob.array<uint8_t>(h_.mask, int64_t{p.output.h} * p.output.w);
-    blocks_y_ = (p.output.h + kBlockRows - 1) / kBlockRows;
-    blocks_x_ = (p.output.w + kBlockColumns - 1) / kBlockColumns;
+    const auto& blocks = kernels_.depthwise_block_f32;
+    const int rows = blocks.rows[p.kernel_h == 5];
+    blocks_y_ = (p.output.h + rows - 1) / rows;
+    blocks_x_ = (p.output.w + blocks.columns - 1) / blocks.columns;
+    if (blocks_y_ * blocks_x_ < kMinBlocks)
+      blocks_x_ = std::min(p.output.w, kMinBlocks / blocks_y_);
     whole_vectors_ = p.input.padded && p.output.padded && (!p.has_residual || p.residual.padded);
   }
 
   int phases() const override { return fill_.empty() ? 1 : 2; }
   int tasks(int phase) const override { return phase == 0 ? kMinTasks : SourceFill::kTasks; }
-  std::size_t scratch_bytes() const override {
-    return (kMaxBlockPixels + 2 * kBlockRows * kBlockColumns) * sizeof(float*);
-  }
+  std::size_t scratch_bytes() const override { return kMaxBlockPixels * sizeof(float*); }
   std::size_t index_bytes() const override {
     return fill_.bytes() + (h_.has_mask ? h_.params.output.h * h_.params.output.w : 0);
   }
@@ -54,8 +57,10 @@ class ConvDepthwiseBlock : public Operator {
     return double(h_.params.output.pixels()) * h_.params.taps() * h_.params.output.c;
   }
   std::string kernel() const override {
-    return std::string(kernels_.isa) + " " + std::to_string(kBlockRows) + "x" +
-           std::to_string(kBlockColumns) + "x" + std::to_string(kernels_.width);
+    const TensorDesc& out = h_.params.output;
+    return std::string(kernels_.isa) + " " + std::to_string((out.h + blocks_y_ - 1) / blocks_y_) +
+           "x" + std::to_string((out.w + blocks_x_ - 1) / blocks_x_) + "x" +
+           std::to_string(kernels_.width);
   }
 
   void run(const RunArgs& run, int phase, int begin, int end) const override {
@@ -73,8 +78,6 @@ class ConvDepthwiseBlock : public Operator {
   void run_blocks(const RunArgs& run, int begin, int end) const {
     const ConvParams& p = h_.params;
     const float** pixels = reinterpret_cast<const float**>(run.scratch);
-    const float** residual = pixels + kMaxBlockPixels;
-    float** out = const_cast<float**>(residual + kBlockRows * kBlockColumns);
     const float* const* lines[kMaxBlockLines];
     DepthwiseBlockArgs args{};
     args.lines = lines;
@@ -82,11 +85,12 @@ class ConvDepthwiseBlock : public Operator {
     args.weight_stride = h_.padded_channels;
     args.channels = p.output.c;
     args.start = bias_;
-    uint8_t keep[kBlockRows * kBlockColumns];
-    args.keep = mask_ ? keep : nullptr;
+    args.out_row = p.output.w * p.output.stride;
+    args.out_column = p.output.stride;
+    args.residual_row = p.output.w * p.residual.stride;
+    args.residual_column = p.residual.stride;
+    args.mask_row = p.output.w;
     args.skipped = skipped_value_;
-    args.out = out;
-    args.residual = p.has_residual ? residual : nullptr;
     args.epilogue = &p.epilogue;
     args.whole_vectors = whole_vectors_;
     const auto& kernels = kernels_.depthwise_block_f32.block[p.kernel_h == 5][p.stride_h - 1];
@@ -99,14 +103,11 @@ class ConvDepthwiseBlock : public Operator {
       point_inputs(run.inputs[0] + image * p.input.h * p.input.w * p.input.stride, y, x, height,
                    width, pixels, lines);
       const int64_t first = (image * p.output.h + y) * p.output.w + x;
-      for (int dy = 0; dy < height; ++dy)
-        for (int dx = 0; dx < width; ++dx) {
-          const int64_t pixel = first + dy * p.output.w + dx;
-          if (mask_) keep[dy * width + dx] = mask_[(y + dy) * p.output.w + x + dx];
-          out[dy * width + dx] = run.outputs[0] + pixel * p.output.stride;
-          if (p.has_residual) residual[dy * width + dx] = run.inputs[1] + pixel * p.residual.stride;
-        }
-      kernels[height - 1][width - 1](args);
+      args.out = run.outputs[0] + first * p.output.stride;
+      if (p.has_residual) args.residual = run.inputs[1] + first * p.residual.stride;
+      if (mask_) args.keep = mask_ + int64_t{y} * p.output.w + x;
+      args.columns = width;
+      kernels[height - 1](args);
     }
   }
 

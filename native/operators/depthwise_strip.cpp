@@ -12,15 +12,13 @@ namespace {
 constexpr int kMaxTaps = 25;
 constexpr std::size_t kMaxGroups = 24;  // more classes per strip are not worth a search
 
-// Cost of a vector of channels at a position in units of one multiply-add of the block form, fitted
-// to MobileNetV2's layers, 112x112x32 to 7x7x960, at lattice sparsities 0 to 0.5: blocks spend two
-// on start and store; tiles run at the pace of their loads, reload weights (which tells in tiles
-// that are not full), and gather pointers, whose cost all vectors share. kTileTap was 1.15 on a Zen
-// 4, on which multiply-adds take twice as long; at 1.4 a Zen 5 still computes whole blocks at a
-// sparsity of 0.3, which takes its 56x56x144 layer about 60 us in place of 66.
-constexpr double kBlockPosition = 2;
+// Cost of a vector of channels at a position, in cycles of a Zen 5 core, fitted to MobileNetV2's
+// layers, 112x112x32 to 7x7x960, at lattice sparsities 0 to 0.5. Blocks do what the caches let
+// pass; tiles run at the pace of their loads, reload weights (which tells in tiles that are not
+// full), and gather pointers, whose cost all vectors share. Blocks win up to a sparsity of about
+// 0.3.
 constexpr double kTileTap = 1.4, kTilePosition = 2.5, kTileWeights = 3, kTilePointer = 5;
-constexpr double kCurve = 12;  // activations with an exponential or a division
+double block_cost(const ConvParams& p) { return p.kernel_h == 5 ? 27 : p.stride_h == 2 ? 11 : 7; }
 
 int count_taps(uint32_t taps) { return __builtin_popcount(taps); }
 
@@ -91,10 +89,22 @@ DepthwiseStrip::DepthwiseStrip(const BlobView& blob, const ConvParams& params,
   skipped_value_ = blob.array<float>(arrays.skipped_value, layout.channels);
   all_kept_ = std::all_of(kept_.begin(), kept_.end(), [](uint8_t k) { return k != 0; });
   make_tiles(live);
-  const double curve = params.epilogue.activation > Activation::kClip ? kCurve : 0;
-  blocks_ =
-      all_kept_ || double(kept_.size()) * (params.taps() + kBlockPosition + curve) <= tile_cost();
+  blocks_ = all_kept_ || double(kept_.size()) * block_cost(params) <= tile_cost();
   if (blocks_) tiles_ = {}, positions_ = {}, first_tile_ = {};
+  if (blocks_ && !all_kept_ && !layout.fill_skipped) make_places();
+}
+
+// The blocks store what nobody reads to one pixel, which stays in the first-level cache: what
+// limits them is what passes between the caches.
+void DepthwiseStrip::make_places() {
+  const int width = params_.output.w, channels = layout_.channels;
+  const int nowhere = layout_.strips.tallest() * width * channels;
+  places_.assign(kept_.size(), nowhere);
+  for (int strip = 0; strip < layout_.strips.count; ++strip) {
+    const int begin = layout_.strips.first(strip) * width;
+    for (int i = begin; i < layout_.strips.first(strip + 1) * width; ++i)
+      if (kept_[i]) places_[i] = (i - begin) * channels;
+  }
 }
 
 void DepthwiseStrip::make_tiles(const std::vector<uint8_t>& live) {
@@ -138,20 +148,20 @@ void DepthwiseStrip::make_tiles(const std::vector<uint8_t>& live) {
 }
 
 double DepthwiseStrip::tile_cost() const {
-  const double curve = params_.epilogue.activation > Activation::kClip ? kCurve : 0;
   double cost = 0;
   for (const Tile& tile : tiles_)
-    cost += group_cost(tile.taps, tile.rows, vectors()) + (kTilePosition + curve) * tile.rows;
+    cost += group_cost(tile.taps, tile.rows, vectors()) + kTilePosition * tile.rows;
   return cost;
 }
 
 std::size_t DepthwiseStrip::scratch_bytes() const {
-  return (most_lines() + kMaxBlockLines + kMaxTaps * (kDepthwiseRows + 1)) * sizeof(float*);
+  return most_lines() * sizeof(float*) + std::max(64 + layout_.channels * sizeof(float),
+                                                  kMaxTaps * (kDepthwiseRows + 1) * sizeof(float*));
 }
 
 std::size_t DepthwiseStrip::index_bytes() const {
-  return kept_.size() + tiles_.size() * sizeof(Tile) + positions_.size() * sizeof(Position) +
-         first_tile_.size() * sizeof(int32_t);
+  return kept_.size() + places_.size() * sizeof(int32_t) + tiles_.size() * sizeof(Tile) +
+         positions_.size() * sizeof(Position) + first_tile_.size() * sizeof(int32_t);
 }
 
 double DepthwiseStrip::macs() const {
@@ -190,45 +200,44 @@ void DepthwiseStrip::run(int strip, const float* const* table, const float* cons
   }
   scratch += count * sizeof(float*);
   if (blocks_)
-    run_blocks(y0, y1 - y0, lines, out, stride, scratch);
+    run_blocks(y0, y1 - y0, lines, out, stride);
   else
     run_tiles(strip, lines, out, stride, scratch);
 }
 
 void DepthwiseStrip::run_blocks(int y0, int height, const float* const** lines, float* out,
-                                int64_t stride, uint8_t* scratch) const {
+                                int64_t stride) const {
   const ConvParams& p = params_;
-  const auto seen = reinterpret_cast<const float* const**>(scratch);
-  float* block_out[kBlockRows * kBlockColumns];
-  uint8_t keep[kBlockRows * kBlockColumns];
-  const bool fill = layout_.fill_skipped && !all_kept_;
+  const float* const* seen[kMaxBlockLines];
   DepthwiseBlockArgs args{};
   args.lines = seen;
   args.weights = weights_;
   args.weight_stride = layout_.channels;
   args.channels = p.output.c;
   args.start = bias_;
-  args.keep = fill ? keep : nullptr;
+  args.out_row = p.output.w * stride;
+  args.out_column = stride;
+  args.mask_row = p.output.w;
   args.skipped = skipped_value_;
-  args.out = block_out;
   args.epilogue = &p.epilogue;
   args.whole_vectors = whole_vectors();
-  const auto& kernels = kernels_.depthwise_block_f32.block[p.kernel_h == 5][p.stride_h - 1];
-  const int blocks_y = (height + kBlockRows - 1) / kBlockRows;
-  const int blocks_x = (p.output.w + kBlockColumns - 1) / kBlockColumns;
+  const DepthwiseBlockKernels& blocks = kernels_.depthwise_block_f32;
+  const auto& kernels = blocks.block[p.kernel_h == 5][p.stride_h - 1];
+  const int most_rows = blocks.rows[p.kernel_h == 5];
+  const int blocks_y = (height + most_rows - 1) / most_rows;
+  const int blocks_x = (p.output.w + blocks.columns - 1) / blocks.columns;
   for (int by = 0; by < blocks_y; ++by) {
     const int y = height * by / blocks_y, rows = height * (by + 1) / blocks_y - y;
     for (int bx = 0; bx < blocks_x; ++bx) {
-      const int x = p.output.w * bx / blocks_x, columns = p.output.w * (bx + 1) / blocks_x - x;
+      const int x = p.output.w * bx / blocks_x;
+      args.columns = p.output.w * (bx + 1) / blocks_x - x;
       for (int i = 0; i < (rows - 1) * p.stride_h + p.kernel_h; ++i)
         seen[i] = lines[y * p.stride_h + i] + x * p.stride_w;
-      for (int dy = 0; dy < rows; ++dy)
-        for (int dx = 0; dx < columns; ++dx) {
-          const int64_t pixel = int64_t{y + dy} * p.output.w + x + dx;
-          block_out[dy * columns + dx] = out + pixel * stride;
-          if (fill) keep[dy * columns + dx] = kept_[int64_t{y0} * p.output.w + pixel];
-        }
-      kernels[rows - 1][columns - 1](args);
+      args.out = places_.empty() ? out + y * args.out_row + x * stride : out;
+      const int64_t at = int64_t{y0 + y} * p.output.w + x;
+      if (!all_kept_) args.keep = kept_.data() + at;
+      if (!places_.empty()) args.places = places_.data() + at;
+      kernels[rows - 1](args);
     }
   }
 }

@@ -20,14 +20,17 @@ namespace activsparse {
 // are several, so that two threads get the same.
 struct Strips {
   int rows, count;
-  // At most `most`, an even number, rows in a strip.
+  int unit;  // heights are multiples of it
+
+  // At most `most`, an even number, rows in a strip. Depthwise blocks are four rows high, or two:
+  // heights are multiples of that if half of the rows is.
   static Strips of(int rows, int most) {
+    const int unit = rows % 8 == 0 && most >= 4 ? 4 : rows % 4 == 0 ? 2 : 1;
+    most = most / unit * unit;
     const int count = (rows + most - 1) / most;
-    return {rows, std::min(rows, (count + 1) / 2 * 2)};
+    return {rows, std::min(rows / unit, (count + 1) / 2 * 2), unit};
   }
-  // Depthwise blocks are two rows high: heights are even if the middle is too.
   int first(int strip) const {
-    const int unit = rows % 4 == 0 ? 2 : 1;
     return static_cast<int>(int64_t{rows / unit} * strip / count) * unit;
   }
   int tallest() const {
@@ -65,8 +68,10 @@ class DepthwiseStrip {
   // Clears the input positions no kept output reads.
   void mark_read(std::vector<uint8_t>& positions) const;
 
-  // The output rows of a strip, to `out` with `stride` floats between pixels.
-  // Input row y is row y % ring_rows of `table`; rows outside of the input are `zero_row`.
+  // The output rows of a strip, to `out` with `stride` floats between pixels. Where skipped
+  // positions are not written, the stride is layout.channels and one pixel beyond the tallest
+  // strip's is. Input row y is row y % ring_rows of `table`; rows outside of the input are
+  // `zero_row`.
   void run(int strip, const float* const* table, const float* const* zero_row, float* out,
            int64_t stride, uint8_t* scratch) const;
 
@@ -80,10 +85,10 @@ class DepthwiseStrip {
     uint16_t row, x;  // row: within the strip
   };
 
+  void make_places();
   void make_tiles(const std::vector<uint8_t>& live);
   double tile_cost() const;
-  void run_blocks(int y0, int height, const float* const** lines, float* out, int64_t stride,
-                  uint8_t* scratch) const;
+  void run_blocks(int y0, int height, const float* const** lines, float* out, int64_t stride) const;
   void run_tiles(int strip, const float* const** lines, float* out, int64_t stride,
                  uint8_t* scratch) const;
   bool whole_vectors() const;
@@ -100,6 +105,7 @@ class DepthwiseStrip {
   std::vector<Tile> tiles_;
   std::vector<int32_t> first_tile_;  // of each strip, and the end
   std::vector<Position> positions_;
+  std::vector<int32_t> places_;  // of every output within its strip, where blocks leave some out
   const float *weights_, *bias_, *skipped_value_;
 };
 

@@ -20,7 +20,7 @@ namespace activsparse {
 namespace {
 
 // The ring and the strip before the projection, of the second-level cache.
-constexpr int64_t kStripShare = 400;
+constexpr int64_t kStripShare = 500;
 
 enum Stage { kExpand, kDepthwise, kProject, kStages };
 
@@ -198,7 +198,9 @@ class InvertedResidual : public Operator {
     return h_.present[kExpand] ? int64_t{ring_rows_} * depthwise().input.w * channels_ : 0;
   }
   int64_t floats() const {
-    return ring_floats() + (project_ ? int64_t{strip_rows_} * depthwise().output.w * channels_ : 0);
+    const int64_t strip =
+        int64_t{strip_rows_} * depthwise().output.w + 1;  // see DepthwiseStrip::run
+    return ring_floats() + (project_ ? strip * channels_ : 0);
   }
   int64_t most_pixels() const {
     return std::max(int64_t{ring_rows_} * depthwise().input.w,
