@@ -119,27 +119,26 @@ void winograd_positions(Float* at, int64_t row, int64_t stride, uint64_t keep, F
 template <class V>
 __attribute__((noinline)) void winograd_fill(const WinogradTarget& t, int tile,
                                              const Epilogue& epilogue) {
-  const int whole = t.channels / V::kWidth * V::kWidth;
-  for (uint64_t bits = t.fill; bits != 0; bits &= bits - 1) {
-    const int i = __builtin_ctzll(bits) / tile, j = __builtin_ctzll(bits) % tile;
-    float* y = t.y + i * t.row + j * t.stride;
-    int c = 0;
-    if (!t.residual) {
-      for (; c < whole; c += V::kWidth) V::load(t.skipped + c).store(y + c);
-      if (c < t.channels)
-        V::load_partial(t.skipped + c, t.channels - c).store_partial(y + c, t.channels - c);
-      continue;
+  const int whole = t.channels / V::kWidth * V::kWidth, lanes = t.channels - whole;
+  uint64_t rest = t.fill;
+  for (int i = 0; rest != 0; ++i, rest >>= tile)
+    for (unsigned row = rest & ((1u << tile) - 1); row != 0; row &= row - 1) {
+      const int j = __builtin_ctz(row);
+      float* y = t.y + i * t.row + j * t.stride;
+      if (t.residual == nullptr) {
+        for (int c = 0; c < whole; c += V::kWidth) V::load(t.skipped + c).store(y + c);
+        if (lanes > 0) V::load_partial(t.skipped + whole, lanes).store_partial(y + whole, lanes);
+        continue;
+      }
+      const float* from = t.residual + i * t.residual_row + j * t.residual_stride;
+      for (int c = 0; c < whole; c += V::kWidth)
+        vec_activate(V::load(t.skipped + c) + V::load(from + c), epilogue).store(y + c);
+      if (lanes > 0)
+        vec_activate(
+            V::load_partial(t.skipped + whole, lanes) + V::load_partial(from + whole, lanes),
+            epilogue)
+            .store_partial(y + whole, lanes);
     }
-    const float* from = t.residual + i * t.residual_row + j * t.residual_stride;
-    for (; c < whole; c += V::kWidth)
-      vec_activate(V::load(t.skipped + c) + V::load(from + c), epilogue).store(y + c);
-    if (c < t.channels) {
-      const int lanes = t.channels - c;
-      vec_activate(V::load_partial(t.skipped + c, lanes) + V::load_partial(from + c, lanes),
-                   epilogue)
-          .store_partial(y + c, lanes);
-    }
-  }
 }
 
 // Residual and activation of the kept positions' channels `c` to `c` + `lanes`, from `sums` (tile,
