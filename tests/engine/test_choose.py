@@ -68,6 +68,14 @@ def test_forced_algorithm(b, tmp_path):
     assert row.algorithm == "winograd2"
 
 
+def test_live_taps_achieve_the_sparsity_of_their_mask(b, tmp_path):
+    x = b.mask(b.conv(b.input(1, 16, 8, 8), 64), 0.5)
+    rows = rows_of(b, tmp_path, b.mask(b.conv(x, 64), 0.5), algorithm="active_taps")
+    assert rows[-1].algorithm == "active_taps"
+    assert rows[-1].eligible
+    assert rows[-1].achieved == pytest.approx(rows[-1].requested)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_never_the_reference(tmp_path, seed):
     path = graphs.random_graph(tmp_path / "m.onnx", seed)

@@ -42,7 +42,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         choices=("random", "lattice", "tiles", "auto"),
         default="auto",
         help="how the kept positions are laid out (default: auto, which chooses pattern and "
-        "sparsity of each layer so that the whole takes least time, no layer more than 0.15 off)",
+        "sparsity of each layer so that the whole takes least time: dense where skipping saves "
+        "little, elsewhere at most 0.2 above)",
     )
     parser.add_argument(
         "--block",
