@@ -11,6 +11,7 @@ inline constexpr int kPoolVectors = 4;
 
 template <class V>
 struct PoolMax {
+  static constexpr bool kSumsRows = false;
   static V start() { return V::set1(-__builtin_inff()); }
   static V step(V sum, V x) { return max(sum, x); }
   static V end(V sum, float) { return sum; }
@@ -18,6 +19,9 @@ struct PoolMax {
 
 template <class V>
 struct PoolAverage {
+  // Each row is summed alone, then the rows: a sum over a whole large map would lose a rounding
+  // error for every position.
+  static constexpr bool kSumsRows = true;
   static V start() { return V::zero(); }
   static V step(V sum, V x) { return sum + x; }
   static V end(V sum, float scale) { return sum * V::set1(scale); }
@@ -27,9 +31,9 @@ struct PoolAverage {
 template <class V, class Pool, int vectors, bool partial, class Finish>
 inline void pool_block(const PoolArgs& args, const float* in, float* out, int lanes,
                        const Finish& finish) {
-  V sums[vectors];
+  V sums[vectors], rows[vectors];  // rows: those above, if they are summed alone
 #pragma GCC unroll 4
-  for (int v = 0; v < vectors; ++v) sums[v] = Pool::start();
+  for (int v = 0; v < vectors; ++v) sums[v] = rows[v] = Pool::start();
   for (int y = 0; y < args.window_h; ++y) {
     const float* pixel = in + y * args.row_stride;
     for (int x = 0; x < args.window_w; ++x, pixel += args.col_stride) {
@@ -38,10 +42,17 @@ inline void pool_block(const PoolArgs& args, const float* in, float* out, int la
         sums[v] = Pool::step(
             sums[v], partial ? V::load_partial(pixel, lanes) : V::load(pixel + v * V::kWidth));
     }
+    if constexpr (Pool::kSumsRows) {
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; ++v) {
+        rows[v] = Pool::step(rows[v], sums[v]);
+        sums[v] = Pool::start();
+      }
+    }
   }
 #pragma GCC unroll 4
   for (int v = 0; v < vectors; ++v) {
-    const V result = finish(Pool::end(sums[v], args.scale));
+    const V result = finish(Pool::end(Pool::kSumsRows ? rows[v] : sums[v], args.scale));
     if (partial)
       result.store_partial(out, lanes);
     else

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from activsparse.bench import compare as compare_module
@@ -132,6 +133,19 @@ def test_peers_agree_with_onnxruntime(name: str, dense: Path, sparse: Path):
         # 27 products per output, each engine free in their order.
         atol = 27 * np.finfo(np.float32).eps * np.abs(expected).max()
         np.testing.assert_allclose(actual, expected, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("name", ["activsparse", "openvino", "ncnn"])
+def test_weights_in_a_file_of_their_own(name: str, dense: Path, tmp_path: Path):
+    pytest.importorskip(name)
+    path = tmp_path / "external.onnx"
+    onnx.save(onnx.load(dense), path, save_as_external_data=True, size_threshold=0)
+    shapes = static_input_shapes(path)
+    inputs = [np.random.default_rng(4).standard_normal(s, dtype=np.float32) for s in shapes]
+    (expected,) = OnnxRuntime(dense, 1, shapes).run(inputs)
+    (actual,) = engine_class(name)(path, 1, shapes).run(inputs)
+    atol = 27 * np.finfo(np.float32).eps * np.abs(expected).max()
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=atol)
 
 
 def test_dynamic_shapes_are_refused_by_name(dynamic: Path):

@@ -315,6 +315,16 @@ def test_global_average_pool(channels: int) -> None:
         target.check(activated(value, name), tolerance, (isa, name))
 
 
+def test_large_maps_are_averaged_within_the_roundings_of_a_row_and_a_column() -> None:
+    h, w, channels = 240, 310, 21
+    x = np.random.default_rng(7).uniform(0, 6, (1, h, w, channels)).astype(np.float32)
+    value = x.astype(np.float64).mean((1, 2), keepdims=True)
+    for isa in ISAS:
+        source, target = Buffer(x.shape, "padded", x), Buffer(value.shape)
+        run(pack("global_average_pool", isa, [source], target, {}), [source], target)
+        target.check(value, (h + w + 2) * EPS * np.abs(x).mean(), isa)
+
+
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_threads_split_the_work(threads: int) -> None:
     """A chain of all kinds in one executor, large enough for many tasks each."""

@@ -145,7 +145,12 @@ def run(args: argparse.Namespace) -> int:
     console = Console()
     console.print(_table(report))
     if far_off := [layer.name for layer in report.layers if layer.is_far_off]:
-        what = "More than 0.1 off (small maps allow few steps; other layers make up for it)"
+        why = (
+            "auto skips where it saves most"
+            if args.pattern == "auto"
+            else "small maps allow few steps"
+        )
+        what = f"More than 0.1 off ({why}; other layers make up for it)"
         _print_names(console, what, far_off)
     for reason, names in _dense_by_reason(report).items():
         _print_names(console, f"Dense, {reason}", names)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import ncnn
 import numpy as np
+import onnx
 import pnnx
 
 from activsparse.bench.engines.base import Array, Engine
@@ -58,7 +58,7 @@ class Ncnn(Engine):
 def _convert(path: Path, folder: Path, input_shapes: Sequence[tuple[int, ...]]) -> Path:
     """Convert in `folder`, where pnnx also drops its by-products; returns the files' stem."""
     copy = folder / "model.onnx"
-    shutil.copyfile(path, copy)
+    onnx.save(onnx.load(path), copy)  # with weights that lie in a file of their own
     shapes = ",".join(f"[{','.join(map(str, shape))}]f32" for shape in input_shapes)
     result = subprocess.run(
         [pnnx.EXEC_PATH, copy.name, f"inputshape={shapes}", "fp16=0"],
