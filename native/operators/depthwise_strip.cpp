@@ -155,8 +155,7 @@ double DepthwiseStrip::tile_cost() const {
 }
 
 std::size_t DepthwiseStrip::scratch_bytes() const {
-  return most_lines() * sizeof(float*) + std::max(64 + layout_.channels * sizeof(float),
-                                                  kMaxTaps * (kDepthwiseRows + 1) * sizeof(float*));
+  return (most_lines() + kMaxTaps * (kDepthwiseRows + 1)) * sizeof(float*);
 }
 
 std::size_t DepthwiseStrip::index_bytes() const {
