@@ -68,6 +68,9 @@ def main(output: str, batch: int) -> None:
         "error": error,
     }
     torch.save(result, f"{output}.{own}")
+    if torch.distributed.is_initialized():
+        # A worker of the group that outlives the interpreter can end the process with an abort.
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
