@@ -115,17 +115,20 @@ struct DepthwiseBlockArgs {
   int64_t weight_stride;
   int columns, channels;
   const float* start;
-  // Output (y, x) lies at y * out_row + x * out_column from `out`, or, if `places` is given, at
-  // places[y * mask_row + x]; the residual, if any, as by the former.
+  // Output (y, x) lies at out + y * out_row + x * out_column, the residual, if any, likewise.
   float* out;
   int64_t out_row, out_column;
-  const int32_t* places;
   const float* residual;
   int64_t residual_row, residual_column;
   // Where keep[y * mask_row + x] is 0, the sum is replaced by `skipped`, (channels rounded up to
-  // whole vectors), or, where there are places, may be anything. nullptr: all are kept.
+  // whole vectors). If that is nullptr, nobody reads the output: kernels that skip leave it as it
+  // is, others store anything, to placed + places[y * mask_row + x], if given. There lies the
+  // output of a kept position as well, where it would be without them. keep is nullptr: all are
+  // kept.
   const uint8_t* keep;
   int64_t mask_row;
+  float* placed;
+  const int32_t* places;
   const float* skipped;
   const Epilogue* epilogue;
   int whole_vectors;  // as in DepthwiseArgs
@@ -136,8 +139,9 @@ inline constexpr int kMaxBlockLines = 9;  // 4 rows of 3x3 with stride 2
 inline constexpr int kMaxBlockPixels = kMaxBlockLines * (2 * kMaxBlockColumns + 3);
 
 struct DepthwiseBlockKernels {
-  int rows[2];  // [kernel 3 or 5]: the most rows of a block
-  int columns;  // up to which wider blocks are faster
+  int rows[2];       // [kernel 3 or 5]: the most rows of a block
+  int columns;       // up to which wider blocks are faster
+  bool skips[2][2];  // [kernel 3 or 5][stride - 1]: skipped positions are not computed
   // [kernel 3 or 5][stride - 1][H - 1]
   void (*block[2][2][kMaxBlockRows])(const DepthwiseBlockArgs& args);
 };

@@ -1,6 +1,7 @@
 // Depthwise convolution of 3x3 and 5x5 kernels in blocks of neighbouring positions, each input of a
-// block read once. A mask saves no work here, and costs next to none: the skipped positions of a
-// block are replaced in registers. Where many are skipped, conv_depthwise.cpp is faster.
+// block read once. Skipped positions of a block are replaced in registers. Some kernels do not
+// compute them either; with the others a mask saves no work, and costs next to none, and where many
+// are skipped, conv_depthwise.cpp is faster.
 #include <algorithm>
 
 #include "kernels/kernels.h"
@@ -54,7 +55,11 @@ class ConvDepthwiseBlock : public Operator {
     return {weights_, int64_t{h_.params.taps()} * h_.padded_channels};
   }
   double macs() const override {
-    return double(h_.params.output.pixels()) * h_.params.taps() * h_.params.output.c;
+    const ConvParams& p = h_.params;
+    const bool skips = kernels_.depthwise_block_f32.skips[p.kernel_h == 5][p.stride_h - 1];
+    const int64_t image = int64_t{p.output.h} * p.output.w;
+    const int64_t kept = mask_ && skips ? image - std::count(mask_, mask_ + image, 0) : image;
+    return double(p.output.n) * double(kept) * p.taps() * p.output.c;
   }
   std::string kernel() const override {
     const TensorDesc& out = h_.params.output;

@@ -14,10 +14,11 @@ constexpr std::size_t kMaxGroups = 24;  // more classes per strip are not worth 
 
 // Cost of a vector of channels at a position, in cycles of a Zen 5 core, fitted to MobileNetV2's
 // layers, 112x112x32 to 7x7x960, at lattice sparsities 0 to 0.5. Blocks do what the caches let
-// pass; tiles run at the pace of their loads, reload weights (which tells in tiles that are not
-// full), and gather pointers, whose cost all vectors share. Blocks win up to a sparsity of about
-// 0.3.
+// pass, or less where they skip positions; tiles run at the pace of their loads, reload weights
+// (which tells in tiles that are not full), and gather pointers, whose cost all vectors share.
+// Blocks that skip nothing win up to a sparsity of about 0.3.
 constexpr double kTileTap = 1.4, kTilePosition = 2.5, kTileWeights = 3, kTilePointer = 5;
+constexpr double kSkippedShare = 0.3;  // of a position's cost in blocks that skip
 double block_cost(const ConvParams& p) { return p.kernel_h == 5 ? 27 : p.stride_h == 2 ? 11 : 7; }
 
 int count_taps(uint32_t taps) { return __builtin_popcount(taps); }
@@ -89,9 +90,9 @@ DepthwiseStrip::DepthwiseStrip(const BlobView& blob, const ConvParams& params,
   skipped_value_ = blob.array<float>(arrays.skipped_value, layout.channels);
   all_kept_ = std::all_of(kept_.begin(), kept_.end(), [](uint8_t k) { return k != 0; });
   make_tiles(live);
-  blocks_ = all_kept_ || double(kept_.size()) * block_cost(params) <= tile_cost();
+  blocks_ = all_kept_ || blocks_cost() <= tile_cost();
   if (blocks_) tiles_ = {}, positions_ = {}, first_tile_ = {};
-  if (blocks_ && !all_kept_ && !layout.fill_skipped) make_places();
+  if (blocks_ && !all_kept_ && !layout.fill_skipped && !blocks_skip()) make_places();
 }
 
 // The blocks store what nobody reads to one pixel, which stays in the first-level cache: what
@@ -147,6 +148,20 @@ void DepthwiseStrip::make_tiles(const std::vector<uint8_t>& live) {
   first_tile_.push_back(static_cast<int32_t>(tiles_.size()));
 }
 
+bool DepthwiseStrip::blocks_skip() const {
+  return kernels_.depthwise_block_f32.skips[params_.kernel_h == 5][params_.stride_h - 1];
+}
+
+double DepthwiseStrip::blocks_cost() const {
+  const auto kept = static_cast<double>(kept_count()), all = static_cast<double>(kept_.size());
+  const double skipped = (all - kept) * (blocks_skip() ? kSkippedShare : 1.0);
+  return (kept + skipped) * block_cost(params_);
+}
+
+int64_t DepthwiseStrip::kept_count() const {
+  return static_cast<int64_t>(kept_.size()) - std::count(kept_.begin(), kept_.end(), 0);
+}
+
 double DepthwiseStrip::tile_cost() const {
   double cost = 0;
   for (const Tile& tile : tiles_)
@@ -164,7 +179,10 @@ std::size_t DepthwiseStrip::index_bytes() const {
 }
 
 double DepthwiseStrip::macs() const {
-  if (blocks_) return double(kept_.size()) * params_.taps() * params_.output.c;
+  if (blocks_) {
+    const auto positions = static_cast<double>(blocks_skip() ? kept_count() : kept_.size());
+    return positions * params_.taps() * params_.output.c;
+  }
   double sum = 0;
   for (const Tile& tile : tiles_) sum += double(tile.rows) * count_taps(tile.taps);
   return sum * params_.output.c;
@@ -217,7 +235,8 @@ void DepthwiseStrip::run_blocks(int y0, int height, const float* const** lines, 
   args.out_row = p.output.w * stride;
   args.out_column = stride;
   args.mask_row = p.output.w;
-  args.skipped = skipped_value_;
+  args.skipped = layout_.fill_skipped ? skipped_value_ : nullptr;
+  args.placed = out;
   args.epilogue = &p.epilogue;
   args.whole_vectors = whole_vectors();
   const DepthwiseBlockKernels& blocks = kernels_.depthwise_block_f32;
@@ -232,7 +251,7 @@ void DepthwiseStrip::run_blocks(int y0, int height, const float* const** lines, 
       args.columns = p.output.w * (bx + 1) / blocks_x - x;
       for (int i = 0; i < (rows - 1) * p.stride_h + p.kernel_h; ++i)
         seen[i] = lines[y * p.stride_h + i] + x * p.stride_w;
-      args.out = places_.empty() ? out + y * args.out_row + x * stride : out;
+      args.out = out + y * args.out_row + x * stride;
       const int64_t at = int64_t{y0 + y} * p.output.w + x;
       if (!all_kept_) args.keep = kept_.data() + at;
       if (!places_.empty()) args.places = places_.data() + at;

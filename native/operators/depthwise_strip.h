@@ -3,9 +3,9 @@
 // that stands for padding or for skipped positions.
 //
 // Two forms. In *blocks*, every input is loaded once for all outputs of a block, and skipped
-// positions are computed in vain. In *tiles*, kept positions of a strip that see the same live taps
-// (inside the input, not known to be zero) are computed together, and nothing else is. The cheaper
-// one is chosen by a model of both.
+// positions are computed in vain, or passed over, as the kernel is. In *tiles*, kept positions of a
+// strip that see the same live taps (inside the input, not known to be zero) are computed together,
+// and nothing else is. The cheaper one is chosen by a model of both.
 #pragma once
 #include <algorithm>
 #include <string>
@@ -87,6 +87,9 @@ class DepthwiseStrip {
 
   void make_places();
   void make_tiles(const std::vector<uint8_t>& live);
+  bool blocks_skip() const;
+  int64_t kept_count() const;
+  double blocks_cost() const;
   double tile_cost() const;
   void run_blocks(int y0, int height, const float* const** lines, float* out, int64_t stride) const;
   void run_tiles(int strip, const float* const** lines, float* out, int64_t stride,
