@@ -13,6 +13,11 @@ constexpr size_t kScratchAlignment = 4096;
 // Of how many later steps one fetches constants.
 constexpr size_t kMaxAhead = 4;
 
+// A step that uses a weight fewer times runs at the pace of memory.
+constexpr double kFewUses = 4;
+// How much of its weights other steps fetch: what stays in a third-level cache until it runs.
+constexpr int64_t kMostFar = (8 << 20) / sizeof(float);
+
 size_t round_up(size_t value, size_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
@@ -75,6 +80,7 @@ Executor::Executor(std::vector<PlanTensor> tensors, std::vector<PlanStep> steps,
     pointers_.push_back(std::move(pointers));
   }
   look_ahead();
+  look_far_ahead();
 }
 
 // Lets each step that can fetch do so for the steps up to and with the next one that can.
@@ -89,6 +95,27 @@ void Executor::look_ahead() {
       if (constants.floats > 0) pointers_[s].ahead.push_back(constants);
       pointers_[next].fetched = constants.floats;
       if (steps_[next].op->fetches() > 0 || pointers_[s].ahead.size() == kMaxAhead) break;
+    }
+  }
+}
+
+// Lets the steps before one that runs at the pace of memory, as a matrix by a vector does, bring
+// its weights near meanwhile: the nearest what is read first.
+void Executor::look_far_ahead() {
+  std::vector<int64_t> room;
+  for (const PlanStep& step : steps_) room.push_back(step.op->fetches_far());
+  for (size_t s = 0; s < steps_.size(); ++s) {
+    Constants left = steps_[s].op->constants();
+    if (steps_[s].op->macs() >= kFewUses * static_cast<double>(left.floats)) continue;
+    left.data += pointers_[s].fetched;
+    left.floats = std::min(left.floats - pointers_[s].fetched, kMostFar);
+    for (size_t before = s; before-- > 0 && left.floats > 0;) {
+      const int64_t floats = std::min(left.floats, room[before]);
+      if (floats == 0) continue;
+      pointers_[before].ahead.push_back({left.data, floats});
+      room[before] -= floats;
+      left.data += floats;
+      left.floats -= floats;
     }
   }
 }

@@ -67,6 +67,7 @@ class Executor {
 
   void check() const;
   void look_ahead();
+  void look_far_ahead();
   void bind(const float* const* inputs, float* const* outputs);
   void run_phase(const Phase& phase, int thread, int begin, int end) const;
   template <class Reached>

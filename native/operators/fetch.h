@@ -19,6 +19,13 @@ class Fetch {
     return kernels.caches.of_l2(256) / int64_t{sizeof(float)};
   }
 
+  // A float per so many multiply-adds keeps memory half as busy as it could be; none without a
+  // third-level cache to bring it to.
+  static int64_t most_far(const Kernels& kernels, double macs) {
+    constexpr double kMacsPerFloat = 24;
+    return kernels.caches.l3 > 0 ? static_cast<int64_t>(macs / kMacsPerFloat) : 0;
+  }
+
   // A place in the order of what is needed; empty places are left out.
   void add(const float* data, int64_t floats) {
     if (floats > 0 && count_ < kMost) regions_[count_++] = {data, floats};

@@ -116,6 +116,9 @@ class InvertedResidual : public Operator {
     return project_ && !stem_ ? project_->weights() : Constants{nullptr, 0};
   }
   int64_t fetches() const override { return expand_ || project_ ? Fetch::most_ahead(kernels_) : 0; }
+  int64_t fetches_far() const override {
+    return fetches() > 0 ? Fetch::most_far(kernels_, macs()) : 0;
+  }
   double macs() const override {
     double sum = strip_->macs();
     if (stem_) sum += double(expand_kept_.pixel.size()) * stem_->macs_per_pixel();

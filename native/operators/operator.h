@@ -108,6 +108,9 @@ class Operator {
   // How much of RunArgs::ahead run() has time and, next to what it uses itself, room in the
   // second-level cache to fetch, in floats.
   virtual int64_t fetches() const { return 0; }
+  // And how much it has time to bring from memory into the third-level cache, where others' data
+  // may have taken the place of a network's weights since its last run.
+  virtual int64_t fetches_far() const { return 0; }
   // For explain: the inner loop in use, for example "avx512 6x64"; multiply-adds really done per
   // run.
   virtual std::string kernel() const { return ""; }

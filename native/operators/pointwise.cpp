@@ -89,6 +89,7 @@ class Pointwise : public Operator {
     return {weights_, static_cast<int64_t>(panels_.weight_floats())};
   }
   int64_t fetches() const override { return Fetch::most_ahead(kernels_); }
+  int64_t fetches_far() const override { return Fetch::most_far(kernels_, macs()); }
   double macs() const override { return double(rows_) * h_.params.input.c * h_.params.output.c; }
   std::string kernel() const override {
     const Panel& panel = panels_.all()[0];
