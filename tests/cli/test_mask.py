@@ -139,6 +139,27 @@ def test_bad_input_is_one_line_and_leaves_nothing(folder, damage, arguments, mes
     assert sorted(path.name for path in folder.iterdir()) == before
 
 
+@pytest.mark.parametrize("pattern", ["auto", "lattice"])
+def test_too_much_for_a_lattice_says_where_what_and_how_else(folder, pattern):
+    model = onnx.load(folder / "dense.onnx")
+    pointwise = np.ones((4, 16, 1, 1), np.float32)  # the one kind `auto` lays lattices on only
+    model.graph.initializer.append(onnx.numpy_helper.from_array(pointwise, "u"))
+    model.graph.node.add(op_type="Conv", name="third", input=["y", "u"], output=["z"])
+    model.graph.output[0].CopyFrom(
+        onnx.helper.make_tensor_value_info("z", onnx.TensorProto.FLOAT, ["N", 4, 20, 24])
+    )
+    onnx.save(model, folder / "dense.onnx")
+    options = ["--include-head", "--sparsity", "0.98", "--out", "masked.onnx"]
+    result = mask(folder, "dense.onnx", *options, "--pattern", pattern)
+    assert result.returncode == 2
+    assert f"error: dense.onnx: pattern {pattern} cannot skip sparsity 0.98" in result.stderr
+    assert "third (20x24)" in result.stderr
+    assert ("second" in result.stderr) == (pattern == "lattice")
+    assert mask(folder, "dense.onnx", *options, "--pattern", "tiles").returncode == 0
+    options[2] = "0.96875"
+    assert mask(folder, "dense.onnx", *options, "--pattern", pattern).returncode == 0
+
+
 def test_layers_that_would_lose_all_are_named_at_once(folder):
     options = ["--sparsity", "0.999", "--pattern", "random", "--include-stem"]
     result = mask(folder, "dense.onnx", *options, "--out", "masked.onnx", "--input-size", "20x24")

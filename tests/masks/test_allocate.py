@@ -167,7 +167,10 @@ def test_layers_without_positions_are_named_under_every_pattern(pattern):
 def test_layers_that_get_too_sparse_a_lattice_are_named(pattern, named):
     """Under `auto` that is a 1x1 convolution, which gets no tiles."""
     layers = [conv(28), conv(28, kernel=1), conv(28)]
-    message = rf"sparsity 0.97 is beyond a lattice.* of: {named} \(28x28\); choose at most 0.96875"
+    message = (
+        rf"pattern {pattern} cannot skip sparsity 0.97, .* of: {named} \(28x28\).*; "
+        "choose at most 0.96875, or pattern random or tiles"
+    )
     with pytest.raises(ActivsparseError, match=message):
         allocate(layers, [0.97, 0.97, 0.3], pattern, names=["a", "b", "c"])
     allocate(layers, 0.97, "tiles")

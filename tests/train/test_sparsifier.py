@@ -154,7 +154,7 @@ def test_per_layer_and_skips():
         ),
         (
             {"sparsity": 0.97, "pattern": "lattice"},
-            r"0.97 is beyond a lattice, .* of: blocks.0.conv1 .*; choose at most 0.96875, or",
+            r"lattice cannot skip sparsity 0.97, .* of: blocks.0.conv1 .*; choose at most 0.96875",
         ),
         (
             {"per_layer": {"last": 0.99}, "pattern": "tiles"},

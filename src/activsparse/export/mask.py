@@ -21,7 +21,6 @@ from activsparse.masks import (
     random_score,
     sparsity_of,
 )
-from activsparse.masks.pattern import NothingKeptError
 
 __all__ = ["FILLS", "REQUESTED_KEY", "SITES", "MaskReport", "MaskedLayer", "mask_model"]
 
@@ -153,8 +152,8 @@ def mask_model(
             names=[conv.name for conv, _ in layers],
             inputs=_inputs([conv for conv, _ in layers], site, fill),
         )
-    except NothingKeptError as error:
-        raise NothingKeptError(f"{name}: {error}") from error
+    except ActivsparseError as error:
+        raise type(error)(f"{name}: {error}") from error
     report = MaskReport([], dense)
     for (conv, shape), layout in zip(layers, found, strict=True):
         insert_mask(masked, conv, layout.mask, site, fill)

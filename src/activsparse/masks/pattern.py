@@ -108,7 +108,7 @@ def make_mask(
             "lower it or skip the layer"
         )
     if _lattice_only(pattern, conv):
-        _refuse_beyond_lattice(f"{shape[0]}x{shape[1]} positions", sparsity)
+        _refuse_beyond_lattice(pattern, f"{shape[0]}x{shape[1]} positions", sparsity)
     return mask
 
 
@@ -161,7 +161,7 @@ def refuse_unmet(pattern: str, layers: Sequence[tuple[str, ConvShape, float]]) -
         if sparsity > HIGHEST and _lattice_only(pattern, conv)
     ]
     if beyond:
-        _refuse_beyond_lattice(_named(beyond), min(sparsity for *_, sparsity in beyond))
+        _refuse_beyond_lattice(pattern, _named(beyond), min(sparsity for *_, sparsity in beyond))
 
 
 def _lattice_only(pattern: str, conv: ConvShape | None) -> bool:
@@ -169,11 +169,12 @@ def _lattice_only(pattern: str, conv: ConvShape | None) -> bool:
     return pattern == "lattice" or (pattern == "auto" and conv is not None and not conv.winograd)
 
 
-def _refuse_beyond_lattice(of: str, sparsity: float) -> None:
+def _refuse_beyond_lattice(pattern: str, of: str, sparsity: float) -> None:
     if sparsity > HIGHEST:
+        why = " (no Winograd, so auto can only lay a lattice there)" if pattern == "auto" else ""
         raise ActivsparseError(
-            f"sparsity {sparsity:g} is beyond a lattice, which drops at most "
-            f"{MAX_PERIOD - 1} of {MAX_PERIOD}, of: {of}; choose at most {HIGHEST:g}, "
+            f"pattern {pattern} cannot skip sparsity {sparsity:g}, but at most {MAX_PERIOD - 1} of "
+            f"{MAX_PERIOD} positions, of: {of}{why}; choose at most {HIGHEST:g}, "
             "or pattern random or tiles"
         )
 
