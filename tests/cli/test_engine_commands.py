@@ -27,6 +27,37 @@ def test_verify(sparse):
     assert "holds" in result.stdout
 
 
+def test_verify_shows_the_error_relative_to_the_largest_output(sparse, monkeypatch, capsys):
+    import onnxruntime
+
+    from activsparse import Session
+    from activsparse.engine.verify import compare_with_onnxruntime
+
+    session = Session(sparse)
+    run, x = session.run, np.random.default_rng(5).standard_normal((1, 3, 8, 8), np.float32)
+    oracle = onnxruntime.InferenceSession(sparse, providers=["CPUExecutionProvider"])
+    largest = np.abs(oracle.run(None, {"x": x})[0]).max()
+    wrong = np.zeros((1, 4, 8, 8), np.float32)
+    wrong[0, 1, 2, 3] = largest / 4
+    monkeypatch.setattr(session, "run", lambda x: run(x) + wrong)
+    (row,) = compare_with_onnxruntime(sparse, session, 5)
+    assert row.reference_max == largest
+    assert row.max_rel_err == pytest.approx(0.25, rel=1e-5)
+    assert not row.holds
+    assert cli.main(["verify", str(sparse), "--seed", "5"]) == 0
+    assert "relative" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("off", "relative"), [(0.0, 0.0), (0.5, np.inf), (np.nan, np.nan)])
+def test_the_relative_error_where_the_reference_is_zero(off, relative):
+    from activsparse.engine.verify import OutputError
+
+    zero = np.zeros((2, 3), np.float32)
+    row = OutputError.of("y", zero + np.float32(off), zero, [9.0])
+    np.testing.assert_equal(row.max_rel_err, relative)
+    assert row.holds == (off == 0)
+
+
 def test_verify_fails_where_the_bound_does_not_hold(sparse, monkeypatch, capsys):
     monkeypatch.setattr("activsparse.engine.tolerance.NETWORK_SAFETY", 0.0)
     assert cli.main(["verify", str(sparse)]) == 1

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     for error in result.errors:
         console.print(
             f"LiteRT agrees with ONNX Runtime on '{error.name}': largest error "
-            f"{error.max_abs_err:.2e}, bound {error.bound:.2e}",
+            f"{error.max_abs_err:.2e}, bound {error.bound:.2e}, relative {error.max_rel_err:.2e}",
             markup=False,
         )
     console.print(

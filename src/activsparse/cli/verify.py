@@ -17,7 +17,8 @@ def add_parser(subparsers: Any) -> None:
         "verify",
         help="compare this engine with ONNX Runtime on random inputs",
         description="Run the model in this engine and in ONNX Runtime on the same random input. "
-        "Exit status 1 where an output differs by more than rounding explains.",
+        "Exit status 1 where an output differs by more than rounding explains. The relative error "
+        "is the largest error as a share of the largest magnitude in ONNX Runtime's output.",
     )
     parser.add_argument("model", type=Path, metavar="ONNX", help="the model")
     parser.add_argument(
@@ -55,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
     for row in rows:
         verdict = "[green]holds[/]" if row.holds else "[bold red]does not hold[/]"
         console.print(
-            f"output '{row.name}': largest error {row.max_abs_err:.3g}, bound {row.bound:.3g}: "
+            f"output '{row.name}': largest error {row.max_abs_err:.3g}, bound {row.bound:.3g}, "
+            f"relative {row.max_rel_err:.3g}: "
             f"{verdict} ({session.isa}, {session.threads} thread(s), seed {args.seed})"
         )
     return 0 if all(row.holds for row in rows) else 1

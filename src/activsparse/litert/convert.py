@@ -14,7 +14,6 @@ import numpy.typing as npt
 from activsparse.engine.graph import Graph
 from activsparse.engine.load import load
 from activsparse.engine.passes import optimise
-from activsparse.engine.tolerance import network_bound
 from activsparse.engine.verify import OutputError
 from activsparse.errors import ActivsparseError
 from activsparse.files import atomic_path
@@ -118,8 +117,7 @@ def compare(
         if "weight" in node.arrays
     ]
     return [
-        OutputError(name, float(np.max(np.abs(y - z), initial=0.0)), network_bound(sums, z))
-        for name, y, z in zip(names, actual, expected, strict=True)
+        OutputError.of(name, y, z, sums) for name, y, z in zip(names, actual, expected, strict=True)
     ]
 
 
