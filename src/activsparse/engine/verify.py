@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +40,7 @@ class OutputError:
         name: str,
         actual: npt.NDArray[np.float32],
         reference: npt.NDArray[np.float32],
-        sums: list[float],
+        sums: Iterable[float],
     ) -> OutputError:
         """Compare an output with its reference, of the same shape; `sums` as of `network_bound`."""
         return cls(
