@@ -273,6 +273,12 @@ def test_a_mask_for_another_size_says_both(sparse, capsys):
     assert "1x1x7x7" in error
 
 
+def test_a_mask_that_keeps_everything_is_called_dense(sparse, capsys):
+    words = ["explain", str(with_mask(sparse, np.ones((8, 8)))), "--strict", "--repeat", "1"]
+    assert cli.main(words) == 0
+    assert "dense: the mask keeps every position" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_mask_that_keeps_nothing_is_told(sparse, caplog):
     assert cli.main(["explain", str(with_mask(sparse, np.zeros((8, 8)))), "--repeat", "1"]) == 0
     assert "keeps no position" in caplog.text

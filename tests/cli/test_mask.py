@@ -72,6 +72,15 @@ def test_table_shows_requested_and_achieved(folder):
     assert "Dense, stem: 1 (first)" in result.stdout
 
 
+@pytest.mark.parametrize("pattern", ["auto", "lattice", "tiles", "random"])
+def test_a_layer_left_dense_is_called_dense(folder, pattern):
+    options = ["--sparsity", "0", "--out", "masked.onnx", "--pattern", pattern]
+    result = mask(folder, "dense.onnx", *options, "--input-size", "20x24")
+    assert result.returncode == 0, result.stderr
+    (row,) = [line for line in result.stdout.splitlines() if "3x3/1" in line]
+    assert [cell.strip() for cell in row.split("│")[4:7]] == ["dense", "0.000", "0.000"]
+
+
 def test_all_options_together(folder):
     result = mask(
         folder,

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from activsparse import ActivsparseError
-from activsparse.masks import ConvShape, allocate, lattice, random_score, sparsity_of
+from activsparse.masks import ConvShape, allocate, lattice, layouts, random_score, sparsity_of
 from activsparse.masks.allocate import LAYER_BOUNDS, MEAN_TOLERANCE
 from activsparse.masks.latency import mask_ms, winograd_macs
 from activsparse.masks.tiles import run_for
@@ -174,6 +174,14 @@ def test_layers_that_get_too_sparse_a_lattice_are_named(pattern, named):
     with pytest.raises(ActivsparseError, match=message):
         allocate(layers, [0.97, 0.97, 0.3], pattern, names=["a", "b", "c"])
     allocate(layers, 0.97, "tiles")
+
+
+@pytest.mark.parametrize("pattern", ["random", "lattice", "tiles", "auto"])
+def test_a_layer_whose_mask_keeps_everything_is_called_dense(pattern):
+    score = random_score((56, 56), np.random.default_rng(2))
+    dense, masked = layouts([conv(28), conv(28)], [0.0, 0.3], pattern, score=score)
+    assert (dense.pattern, dense.mask.all()) == ("dense", True)
+    assert masked.pattern in ({"lattice", "tiles"} if pattern == "auto" else {pattern})
 
 
 @pytest.mark.parametrize("sparsity", [0.05, 0.1, 0.3, 0.5])

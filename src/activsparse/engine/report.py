@@ -14,7 +14,7 @@ from activsparse.engine.passes.fuse_mask import obstacle
 __all__ = ["NodeReport", "dense_macs", "report_of"]
 
 _CONVOLUTIONS = ("conv", "conv_max_pool", "inverted_residual")
-_KEEPS_ALL = "the mask keeps every position"
+_KEEPS_ALL = "dense: the mask keeps every position"
 _MASKS = ("mask_multiply", "gather_positions")
 
 

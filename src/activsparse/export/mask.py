@@ -34,7 +34,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class MaskedLayer:
-    """A convolution that got a mask."""
+    """A convolution that got a mask; `pattern` is `dense` where it keeps every position."""
 
     name: str
     shape: ConvShape

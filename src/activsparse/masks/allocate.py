@@ -60,10 +60,15 @@ _HIGHEST = 0.95
 
 @dataclass(frozen=True)
 class Layout:
-    """A layer's mask and the pattern it has."""
+    """A layer's mask and the pattern it was laid in."""
 
-    pattern: str
+    laid: str
     mask: Mask
+
+    @property
+    def pattern(self) -> str:
+        """The pattern the mask has: `dense` where it keeps every position."""
+        return "dense" if self.mask.all() else self.laid
 
 
 def allocate(
@@ -127,7 +132,7 @@ def layouts(
     names: Sequence[str] | None = None,
     inputs: Sequence[int | None] | None = None,
 ) -> list[Layout]:
-    """As `allocate`, with the pattern each layer got."""
+    """As `allocate`, with the pattern each layer got; `dense` where that is none."""
     requested = (
         list(sparsity) if isinstance(sparsity, Sequence) else [float(sparsity)] * len(layers)
     )
