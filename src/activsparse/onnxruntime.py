@@ -68,7 +68,7 @@ def register(options: Any) -> None:
         options: an `onnxruntime.SessionOptions`.
 
     Raises:
-        ActivsparseError: the library is missing, or ONNX Runtime is older than 1.17.
+        ActivsparseError: the library is missing, ONNX Runtime is too, or older than 1.17.
     """
     _require("custom operators with threads", 1, 17)
     options.add_session_config_entry(_THREADS_KEY, str(_threads(options)))
@@ -87,11 +87,11 @@ def add_provider(options: Any, plan: str | os.PathLike[str]) -> None:
         plan: what `activsparse compile` made of the model.
 
     Raises:
-        ActivsparseError: the library is missing, or ONNX Runtime is older than 1.23.
+        ActivsparseError: the library is missing, ONNX Runtime is too, or older than 1.23.
     """
+    _require("execution providers from libraries", 1, 23)
     import onnxruntime
 
-    _require("execution providers from libraries", 1, 23)
     if not _devices():
         onnxruntime.register_execution_provider_library(DOMAIN, str(library_path()))
     words = {"plan": os.fspath(Path(plan).absolute()), "threads": str(_threads(options))}
@@ -99,7 +99,12 @@ def add_provider(options: Any, plan: str | os.PathLike[str]) -> None:
 
 
 def _require(what: str, *version: int) -> None:
-    import onnxruntime
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ActivsparseError(
+            f"{what} need onnxruntime, which is not installed; pip install 'activsparse[bench]'"
+        ) from error
 
     if tuple(int(part) for part in onnxruntime.__version__.split(".")[:2]) < version:
         raise ActivsparseError(

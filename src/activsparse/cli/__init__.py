@@ -67,6 +67,9 @@ EXTRAS = {
 }
 """Optional package to the extra of pyproject.toml that brings it."""
 
+COMMAND_EXTRAS = {"prune": "prune"}
+"""Sub-command to an extra that brings all it needs, not only the package first missed."""
+
 
 class _Parser(argparse.ArgumentParser):
     """An argument parser with coloured help and one-line errors; sub-parsers inherit the class."""
@@ -125,9 +128,11 @@ def _requested_command(argv: Sequence[str]) -> str | None:
     return next((word for word in argv if not word.startswith("-")), None)
 
 
-def _missing_package(error: ModuleNotFoundError) -> str:
+def _missing_package(command: str | None, error: ModuleNotFoundError) -> str:
     package = (error.name or "").partition(".")[0]
     extra = EXTRAS.get(package)
+    if extra is not None and command is not None:
+        extra = COMMAND_EXTRAS.get(command, extra)
     remedy = f"pip install 'activsparse[{extra}]'" if extra else f"install {package}"
     return f"this command needs the Python package {error.name}, which is not installed; {remedy}"
 
@@ -149,16 +154,17 @@ def _log_to_stderr() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; `argv` defaults to the process's arguments. Returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    command = _requested_command(arguments)
     _log_to_stderr()
     try:
-        args = build_parser(_requested_command(arguments)).parse_args(arguments)
+        args = build_parser(command).parse_args(arguments)
         status: int = _module(args.command).run(args)
         sys.stdout.flush()
         return status
     except ActivsparseError as error:
         return _fail(str(error))
     except ModuleNotFoundError as error:
-        return _fail(_missing_package(error))
+        return _fail(_missing_package(command, error))
     except BrokenPipeError:
         # The reader went away (`| head`); the interpreter's flush at exit must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
