@@ -8,7 +8,6 @@ namespace ort {
 struct Device;  // an execution provider on a hardware device
 struct Support;
 struct ComputeContext;
-struct KeyValues;
 
 inline constexpr int kCpu = 0;  // a type of hardware device
 

@@ -23,6 +23,7 @@ struct Node;
 struct ValueInfo;
 struct HardwareDevice;
 struct Logger;
+struct KeyValues;
 class EpApi;
 
 // Element types, and what an operator says of an input or output.
@@ -97,14 +98,23 @@ class Api {
   Status* name(const ValueInfo* value, const char** out) const {
     return call<289, Status*>(value, out);
   }
+  void pairs(const KeyValues* entries, const char* const** keys, const char* const** values,
+             size_t* count) const {
+    call<298, void>(entries, keys, values, count);
+  }
+  void release(KeyValues* entries) const { call<300, void>(entries); }
   int type(const HardwareDevice* device) const { return call<307, int>(device); }
   const EpApi* ep_api() const { return call<317, const EpApi*>(); }
+  Status* bytes(const Value* value, size_t* out) const { return call<318, Status*>(value, out); }
   Status* consumer_count(const ValueInfo* value, size_t* out) const {
     return call<324, Status*>(value, out);
   }
   // Input -1: a graph inside the node reads it.
   Status* consumers(const ValueInfo* value, const Node** out, int64_t* inputs, size_t count) const {
     return call<325, Status*>(value, out, inputs, count);
+  }
+  Status* initializer(const ValueInfo* value, const Value** out) const {
+    return call<326, Status*>(value, out);
   }
   Status* is_graph_output(const ValueInfo* value, bool* out) const {
     return call<330, Status*>(value, out);
@@ -128,9 +138,12 @@ class Api {
   Status* outputs(const Node* node, const ValueInfo** out, size_t count) const {
     return call<356, Status*>(node, out, count);
   }
+  Status* config_entries(const SessionOptions* options, KeyValues** out) const {
+    return call<379, Status*>(options, out);
+  }
 
  private:
-  void* table_[357];  // as far as it is used
+  void* table_[380];  // as far as it is used
 };
 
 struct ApiBase {

@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "integrations/onnxruntime/ep_api.h"
-#include "integrations/onnxruntime/part.h"
+#include "integrations/onnxruntime/weights.h"
 
 using namespace activsparse;
 
@@ -12,7 +12,25 @@ namespace {
 
 constexpr const char* kName = "activsparse";
 // The provider's options, as a session's configuration has them.
+constexpr std::string_view kPrefix = "ep.activsparse.";
 constexpr const char *kPlanKey = "ep.activsparse.plan", *kThreadsKey = "ep.activsparse.threads";
+
+void refuse_unknown_options(const ort::Api& api, const ort::SessionOptions* options) {
+  ort::KeyValues* entries = nullptr;
+  check(api, api.config_entries(options, &entries));
+  const char *const *keys = nullptr, *const *values = nullptr;
+  size_t count = 0;
+  api.pairs(entries, &keys, &values, &count);
+  std::string unknown;
+  for (size_t i = 0; i < count; ++i) {
+    const std::string_view key = keys[i];
+    if (key.substr(0, kPrefix.size()) == kPrefix && key != kPlanKey && key != kThreadsKey)
+      unknown = key.substr(kPrefix.size());
+  }
+  api.release(entries);
+  if (!unknown.empty())
+    throw Error("there is no option '" + unknown + "'; the options are: plan, threads");
+}
 
 // Where the plan's values stand among those of the node in their place.
 std::vector<size_t> places(const ort::Api& api, const std::vector<PlanValue>& values,
@@ -56,14 +74,18 @@ struct Provider : ort::Ep {
   const ort::Logger* logger;
   std::string path;
   std::shared_ptr<const PlanFile> file;
+  Weights weights;
   int threads;
+  std::string refusal;  // why the part that was claimed is not to be compiled
 
   Provider(const ort::Api& table, const ort::SessionOptions* options, const ort::Logger* log)
       : ort::Ep{}, api(table), logger(log) {
+    refuse_unknown_options(api, options);
     path = config_entry(api, options, kPlanKey, "");
     if (path.empty()) throw Error("option 'plan' is missing: the file of a compiled plan");
     file = PlanFile::open(path);
     require_available(file->content().isa);
+    weights = weights_noted(file->content().metadata);
     threads = thread_count(api, options, kThreadsKey);
     version = ort::kProviderVersion;
     name = [](const ort::Ep*) { return kName; };
@@ -74,6 +96,7 @@ struct Provider : ort::Ep {
                  ort::ComputeInfo** infos, ort::Node**) {
       const Provider& self = of(ep);
       return guarded(self.api, [&] {
+        if (!self.refusal.empty()) throw Error(self.path + ": " + self.refusal);
         for (size_t i = 0; i < count; ++i)
           infos[i] = new Compiled(self.api, self.file, self.threads, fused[i]);
       });
@@ -90,12 +113,25 @@ struct Provider : ort::Ep {
     check(api, api.log(logger, ort::kWarning, text.c_str(), __FILE__, __LINE__, __func__));
   }
 
-  ort::Status* claim(const ort::Graph* graph, ort::Support* support) const {
+  // The runtime takes an error in here for a wish to be left out, and goes on without the provider.
+  // So the part is claimed all the same, and refused when it is compiled, which ends the session.
+  void take(const std::vector<const ort::Node*>& nodes, ort::Support* support) {
+    try {
+      if (!known_weights(api, nodes, weights))
+        return warn(path +
+                    ": left unused, as the model has no weight of the one it was compiled from; "
+                    "compile the plan from this model");
+    } catch (const Error& error) {
+      refusal = error.what();
+    }
+    const ort::FusionOptions options{ort::kProviderVersion, true};
+    check(api, api.ep_api()->fuse(support, nodes.data(), nodes.size(), &options));
+  }
+
+  ort::Status* claim(const ort::Graph* graph, ort::Support* support) {
     return guarded(api, [&] {
       const auto [nodes, inner] = part_between(api, graph, file->content());
-      const ort::FusionOptions options{ort::kProviderVersion, true};
-      if (!nodes.empty())
-        check(api, api.ep_api()->fuse(support, nodes.data(), nodes.size(), &options));
+      if (!nodes.empty()) take(nodes, support);
       if (!inner.empty())
         warn(path + ": left unused, as something outside of its part of the model reads '" + inner +
              "', which it does not give; compile a part that has it as an output");

@@ -79,8 +79,8 @@ def add_provider(options: Any, plan: str | os.PathLike[str]) -> None:
     """Let this engine run its part of an unmodified model.
 
     Where the model has values of the same names as the plan's inputs and outputs, all nodes between
-    them become one that runs the plan; of another model nothing is taken. Threads are those of
-    `register`.
+    them become one that runs the plan; of another model nothing is taken. Creating the session
+    fails if the plan was made of a model with other weights. Threads are those of `register`.
 
     Args:
         options: an `onnxruntime.SessionOptions`.

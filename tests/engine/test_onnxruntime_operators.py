@@ -315,6 +315,129 @@ def test_threads_that_are_no_number_of_threads_are_refused(tmp_path: Path, threa
 
 
 @needs_providers
+@pytest.mark.parametrize("wrong", ["thread", "Plan", "x.plan"])
+def test_options_the_provider_does_not_have_are_refused(tmp_path: Path, wrong: str) -> None:
+    model = branches(tmp_path / "model.onnx", ["y"])
+    compile_file(model, tmp_path / "plan", tune=False)
+    operators.add_provider(onnxruntime.SessionOptions(), tmp_path / "plan")  # loads the library
+    devices = [d for d in onnxruntime.get_ep_devices() if d.ep_name == operators.DOMAIN]
+    words = {"plan": str(tmp_path / "plan"), "threads": "1"}
+    for more in ({}, {wrong: "2"}):
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.add_provider_for_devices(devices, words | more)
+        if not more:
+            onnxruntime.InferenceSession(model, options)
+            continue
+        says = f"no option '{wrong}'; the options are: plan, threads"
+        with pytest.raises(Exception, match=says):
+            onnxruntime.InferenceSession(model, options)
+
+
+def changed(model: Path, path: Path, name: str, change) -> Path:
+    """Copy a model with one constant changed; `change` returns its new value."""
+    proto = onnx.load(model)
+    (tensor,) = (t for t in proto.graph.initializer if t.name == name)
+    value = change(onnx.numpy_helper.to_array(tensor).copy())
+    tensor.CopyFrom(onnx.numpy_helper.from_array(value, name))
+    onnx.save(proto, path)
+    return path
+
+
+@needs_providers
+@pytest.mark.parametrize("name", ["wa", "wb"])
+def test_a_plan_of_other_weights_is_refused(tmp_path: Path, name: str) -> None:
+    model, plan = branches(tmp_path / "model.onnx", ["y"]), tmp_path / "old.plan"
+    compile_file(model, plan, tune=False)
+    trained = changed(model, tmp_path / "trained.onnx", name, lambda w: w * np.float32(1.01))
+    with pytest.raises(Exception, match=rf"old.plan: .* another model, whose constant '{name}'"):
+        with_provider(trained, plan)
+    assert takes_all(model, plan)
+    compile_file(trained, plan, tune=False)
+    assert takes_all(trained, plan)
+
+
+@needs_providers
+@pytest.mark.parametrize("fill", ["zero", "nearest"])
+def test_a_plan_of_another_mask_is_refused(exported, tmp_path: Path, fill: str) -> None:
+    """Where the runtime folds a norm into a convolution its weight has another name, masks stay."""
+    model, plan = exported("resnet18", "norm", fill), tmp_path / "model.plan"
+    compile_file(model, plan, tune=False)
+    assert takes_all(model, plan)
+    proto = onnx.load(model)
+    if fill == "zero":
+        kind, change = "Mul", lambda mask: mask[..., ::-1]
+    else:
+        kind, change = "Gather", np.zeros_like
+    constants = {t.name for t in proto.graph.initializer}
+    mask = next(i for n in proto.graph.node if n.op_type == kind for i in n.input if i in constants)
+    other = changed(model, tmp_path / "other.onnx", mask, change)
+    with pytest.raises(Exception, match="compile the plan from this model"):
+        with_provider(other, plan)
+
+
+@needs_providers
+def test_a_plan_of_a_model_with_other_weights_names_is_left_unused(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Inputs and outputs are called the same, and nothing else."""
+    plan = tmp_path / "one.plan"
+    compile_file(branches(tmp_path / "one.onnx", ["y"]), plan, tune=False)
+    proto = onnx.load(tmp_path / "one.onnx")
+    for tensor in proto.graph.initializer:
+        tensor.CopyFrom(
+            onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(tensor), f"my {tensor.name}.0")
+        )
+    for node in proto.graph.node:
+        if node.op_type == "Conv":
+            node.input[1] = f"my {node.input[1]}.0"
+    other = tmp_path / "other.onnx"
+    onnx.save(proto, other)
+    options = onnxruntime.SessionOptions()
+    operators.add_provider(options, plan)
+    session = onnxruntime.InferenceSession(other, options)
+    assert "one.plan: left unused" in capfd.readouterr().err
+    x = np.random.default_rng(1).standard_normal((1, 3, 9, 9), np.float32)
+    np.testing.assert_array_equal(session.run(None, {"x": x})[0], plain(other, {"x": x})[0])
+
+
+@needs_providers
+def test_folded_norms_do_not_hide_that_a_plan_fits(tmp_path: Path) -> None:
+    """All weights are ones the runtime makes of the file's; nothing tells them apart."""
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    g (float[1, 3, 9, 9] x) => (float[1, 8, 9, 9] y)
+    {
+        a = Conv<pads = [1, 1, 1, 1]>(x, w)
+        y = BatchNormalization(a, scale, bias, mean, var)
+    }"""
+    model = onnx.parser.parse_model(text)
+    rng = np.random.default_rng(0)
+    norm = dict.fromkeys(("scale", "bias", "mean", "var"), (8,))
+    for name, shape in {"w": (8, 3, 3, 3), **norm}.items():
+        value = rng.uniform(0.5, 1.5, shape).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    path, plan = tmp_path / "model.onnx", tmp_path / "model.plan"
+    onnx.save(model, path)
+    compile_file(path, plan, tune=False)
+    assert takes_all(path, plan)
+
+
+@needs_providers
+def test_weights_in_a_file_beside_the_model_are_compared(tmp_path: Path) -> None:
+    model = onnx.load(branches(tmp_path / "model.onnx", ["y"]))
+    path, plan = tmp_path / "external.onnx", tmp_path / "model.plan"
+    words = {"save_as_external_data": True, "location": "external.bin", "size_threshold": 0}
+    onnx.save(model, path, **words)
+    compile_file(path, plan, tune=False)
+    assert takes_all(path, plan)
+    data = np.fromfile(tmp_path / "external.bin", np.uint8)
+    data[100] ^= 1
+    data.tofile(tmp_path / "external.bin")
+    with pytest.raises(Exception, match="another model"):
+        with_provider(path, plan)
+
+
+@needs_providers
 def test_plans_the_provider_cannot_use_are_refused_with_the_reason(tmp_path: Path) -> None:
     model, plan = two_outputs(tmp_path / "model.onnx"), tmp_path / "model.plan"
     with pytest.raises(Exception, match=r"(?i)no such file"):

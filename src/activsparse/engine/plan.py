@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from activsparse import _native
 from activsparse.engine.choose import Chooser, Request, by_cost
+from activsparse.engine.fingerprint import fingerprint
 from activsparse.engine.graph import Graph, Node, Shape
 from activsparse.engine.load import load
 from activsparse.engine.lower import Program, lower
@@ -55,6 +56,7 @@ class Plan:
         arena_floats: size of the arena.
         reports: one per step.
         threads: how many a session uses unless told otherwise.
+        weights: the fingerprint of the model; empty where it is not known.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Plan:
     arena_floats: int
     reports: list[NodeReport]
     threads: int = 1
+    weights: str = ""
 
 
 def compile_plan(
@@ -99,6 +102,7 @@ def compile_graph(
     graph: Graph, isa: str, choose: Chooser = by_cost, fuse: bool = True, threads: int = 1
 ) -> Plan:
     """Compile a graph of ONNX nodes; see `compile_plan`."""
+    weights = fingerprint(graph.constants)  # before a pass changes them
     output_names = graph.outputs  # a pass may let an output read an earlier value
     graph = optimise(graph)
     network_bytes = sum(
@@ -173,6 +177,7 @@ def compile_graph(
         arena_floats=arena_floats,
         reports=reports,
         threads=threads,
+        weights=weights,
     )
 
 

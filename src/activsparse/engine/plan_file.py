@@ -36,6 +36,7 @@ def write_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
     """
     metadata = {
         "model": Path(plan.name).name,
+        "weights": plan.weights,
         "reports": [asdict(report) for report in plan.reports],
     }
     with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -67,7 +68,9 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
     file = require_file(path)
     plan = _native.open_plan(str(file))
     try:
-        reports = [_report(row) for row in json.loads(plan.metadata)["reports"]]
+        metadata = json.loads(plan.metadata)
+        reports = [_report(row) for row in metadata["reports"]]
+        weights = str(metadata.get("weights", ""))
     except (ValueError, KeyError, TypeError) as error:
         raise ActivsparseError(
             f"{file}: its metadata are damaged; compile the model again"
@@ -84,6 +87,7 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
         output_ids=[tensor for _, _, tensor in plan.outputs],
         arena_floats=plan.arena_floats,
         reports=reports,
+        weights=weights,
     )
 
 
