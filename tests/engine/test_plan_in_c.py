@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,26 @@ def test_the_example_classifies_an_image(exported, tmp_path: Path) -> None:
     x.tofile(tmp_path / "image.raw")
     raw = run(program, tmp_path / "model.plan", tmp_path / "image.raw")
     assert [int(line.split()[0]) for line in raw.stdout.splitlines()] == best.tolist()
+
+
+@pytest.mark.slow
+def test_the_example_builds_by_the_commands_of_the_readme(exported, tmp_path: Path) -> None:
+    if shutil.which("cmake") is None or shutil.which("cc") is None:
+        pytest.skip("needs cmake and cc")
+    blocks = (ROOT / "README.md").read_text().split("```")[1::2]
+    (commands,) = [block for block in blocks if "examples/c/" in block]
+    # As in a fresh checkout: all of the sources, and nothing that was built.
+    for name in ("CMakeLists.txt", "cmake", "native", "integrations", "examples", "src", "tests"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    session = Session(exported("resnet18"))
+    session.save(tmp_path / "tiles.plan")
+    write_image(tmp_path / "image.pgm", np.random.default_rng(1), (64, 64))
+    ran = subprocess.run(["bash", "-ec", commands], cwd=tmp_path, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    *_, scores = ran.stdout.partition("Built target classify\n")
+    by_cmake, by_hand = scores.splitlines()[:5], scores.splitlines()[5:]
+    assert len(by_hand) == 5
+    assert by_cmake == by_hand
 
 
 def test_the_example_says_what_is_wrong(exported, tmp_path: Path) -> None:
