@@ -12,9 +12,10 @@ from activsparse import _native
 from activsparse.engine.choose import Chooser, Request, by_cost
 from activsparse.engine.fingerprint import fingerprint
 from activsparse.engine.graph import Graph, Node, Shape
+from activsparse.engine.lay_out import PackedStep, lay_out
 from activsparse.engine.load import load
-from activsparse.engine.lower import Program, lower
-from activsparse.engine.memory import ALIGNMENT, Lifetime, assign_offsets
+from activsparse.engine.lower import lower
+from activsparse.engine.memory import ALIGNMENT
 from activsparse.engine.passes import (
     fuse_inverted_residual,
     join_branches,
@@ -64,7 +65,7 @@ class Plan:
     inputs: list[tuple[str, Shape]]
     outputs: list[tuple[str, Shape]]
     tensors: list[tuple[_native.TensorDesc, int]]
-    steps: list[tuple[_native.PackedOperator, list[int], list[int]]]
+    steps: list[PackedStep]
     input_ids: list[int]
     output_ids: list[int]
     arena_floats: int
@@ -135,7 +136,6 @@ def compile_graph(
         return taken(node, inputs, outputs) in _READS_NCHW
 
     program = lower(graph, supports)
-    offsets, arena_floats = _lay_out(program)
     # Raw weights are dropped one by one as they are packed, so that there are never two copies of
     # the network: from here on only the steps hold them.
     graph.nodes = [_without_weight(node) for node in graph.nodes]
@@ -158,6 +158,9 @@ def compile_graph(
             freed = 0
         steps.append((packed, list(step.inputs), list(step.outputs)))
         reports.append(report)
+    offsets, arena_floats = lay_out(
+        program.tensors, program.block_floats, steps, in_place=threads == 1
+    )
     _log.debug("%s: %d operators, arena of %d floats", graph.name, len(steps), arena_floats)
     return Plan(
         name=graph.name,
@@ -179,21 +182,6 @@ def compile_graph(
         threads=threads,
         weights=weights,
     )
-
-
-def _lay_out(program: Program) -> tuple[list[int], int]:
-    """Offsets of all blocks by when they are first and last touched."""
-    touched: dict[int, list[int]] = {}
-    for time, step in enumerate(program.steps):
-        for tensor in (*step.inputs, *step.outputs):
-            block = program.tensors[tensor].block
-            if block is not None:
-                touched.setdefault(block, []).append(time)
-    blocks = [
-        Lifetime(floats, min(touched.get(i, [0])), max(touched.get(i, [0])))
-        for i, floats in enumerate(program.block_floats)
-    ]
-    return assign_offsets(blocks)
 
 
 def _without_weight(node: Node) -> Node:
