@@ -34,11 +34,11 @@ def block(path, seed, kernel, masking="", channels=None, ends="sum", size=None):
 def check(path, **options):
     oracle = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(0)
-    x = rng.standard_normal(oracle.get_inputs()[0].shape).astype(np.float32)
-    expected = oracle.run(None, {oracle.get_inputs()[0].name: x})
+    values = {i.name: rng.standard_normal(i.shape).astype(np.float32) for i in oracle.get_inputs()}
+    expected = oracle.run(None, values)
     session = Session(path, **options)
     for _ in range(2):
-        found = session.run(x)
+        found = session.run(values)
         for y, e in zip(found if isinstance(found, list) else [found], expected, strict=True):
             assert np.abs(y - e).max() <= network_bound(sums_of(session.explain()), e)
 
@@ -82,6 +82,13 @@ def test_a_residual_that_is_read_again_keeps_its_memory(tmp_path):
 def test_a_result_of_the_network(tmp_path):
     check(block(tmp_path / "m.onnx", 2, 3, ends="result"), algorithm="winograd2", threads=1)
     check(block(tmp_path / "m.onnx", 2, 3, "mask", size=(1, 1)), threads=1)
+
+
+def test_an_input_that_only_a_residual_reads(tmp_path):
+    b = Builder(4)
+    x, residual = b.input(1, 9, 8, 8), b.input(1, 3, 8, 8, name="residual")
+    path = b.save(tmp_path / "m.onnx", b.node("Add", b.conv(x, 3), residual))
+    check(path, threads=1)
 
 
 def test_it_saves_a_third_of_the_arena(tmp_path):

@@ -220,7 +220,12 @@ class _Lowering(ViewLowering):
         self.program.inputs.append(outer)
         reader = self.graph.only_consumer(name)
         first = ("conv", "conv_max_pool", "inverted_residual")
-        if reader is not None and reader.op in first and self._reads_nchw(reader, outer):
+        if (
+            reader is not None
+            and reader.op in first
+            and reader.inputs[0] == name  # not as a residual
+            and self._reads_nchw(reader, outer)
+        ):
             self.placed[name] = outer
         elif self.read_as_image(name) or (image and name in self.graph.outputs):
             copy = Node("to_nhwc", name, (name,), (name,))
