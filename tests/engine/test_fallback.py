@@ -82,3 +82,14 @@ def test_the_command_line_option(tmp_path, capsys):
     assert main(["explain", str(path), "--repeat", "1"]) == 2
     assert main(["explain", str(path), "--repeat", "1", "--fallback", "onnxruntime"]) == 0
     assert "runs in ONNX Runtime" in capsys.readouterr().out
+
+
+def test_what_nobody_reads_is_left_out(tmp_path):
+    b = graphs.Builder(5)
+    kept = b.node("Relu", b.conv(b.input(1, 3, 8, 8), 8))
+    b.node("Erf", b.conv(b.node("Erf", kept), 4))
+    path = b.save(tmp_path / "dead.onnx", kept)
+    session = Session(path, fallback="onnxruntime")
+    assert [row.kind for row in session.explain()] == ["conv", "to_nchw"]
+    for row in compare_with_onnxruntime(path, session):
+        assert row.holds, row

@@ -54,6 +54,7 @@ EXTRAS = {
     "onnxscript": "train",
     "torch_pruning": "prune",
     "pycocotools": "detect",
+    "PIL": "train",
     "onnxruntime": "bench",
     "jinja2": "bench",
     "matplotlib": "bench",

@@ -85,7 +85,10 @@ def run(args: argparse.Namespace) -> int:
     except DisagreementError as error:
         print(f"activsparse: check failed: {error}", file=sys.stderr)
         return 1
-    Console().print(table(comparison))
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, 200)  # names are not broken in piped output
+    console.print(table(comparison))
     return 0
 
 

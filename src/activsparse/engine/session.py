@@ -18,6 +18,7 @@ from activsparse.engine.graph import Shape
 from activsparse.engine.load import load
 from activsparse.engine.measure import AUTO, choosing
 from activsparse.engine.parts import ForeignPart, NativePart, Part
+from activsparse.engine.passes.clean import clean
 from activsparse.engine.passes.infer import infer
 from activsparse.engine.plan import Plan, compile_graph
 from activsparse.engine.plan_file import is_plan, read_plan, write_plan
@@ -125,7 +126,7 @@ class Session:
     ) -> None:
         """Compile what this engine knows, hand the rest to ONNX Runtime."""
         loaded = load(path, input_shapes)
-        graph = infer(loaded)
+        graph = clean(infer(loaded))
         fuse = options["algorithm"] is None
         self._parts = []
         with choosing(isa=isa, threads=threads, **options) as choose:

@@ -38,11 +38,15 @@ def interpreter(
         The interpreter, its tensors allocated.
 
     Raises:
-        ActivsparseError: the library or the file is missing, an option is wrong, or LiteRT cannot
-            run the model.
-        ModuleNotFoundError: ai-edge-litert is not installed.
+        ActivsparseError: LiteRT, the library or the file is missing, an option is wrong, or LiteRT
+            cannot run the model.
     """
-    from ai_edge_litert.interpreter import Interpreter, load_delegate
+    try:
+        from ai_edge_litert.interpreter import Interpreter, load_delegate
+    except ModuleNotFoundError as error:
+        raise ActivsparseError(
+            "LiteRT is not installed; pip install 'activsparse[litert]'"
+        ) from error
 
     file = require_file(path)
     settings = {"threads": str(threads), "tune": str(int(tune))}
