@@ -12,6 +12,7 @@ from activsparse.cli.engine_options import (
     add_isa_option,
     positive,
 )
+from activsparse.cli.wide_console import wide_console
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -76,8 +77,6 @@ def run(args: argparse.Namespace) -> int:
     """Run the comparison; exit status 1 where an engine's output is wrong."""
     import sys
 
-    from rich.console import Console
-
     from activsparse.bench.compare import DisagreementError
 
     try:
@@ -85,10 +84,7 @@ def run(args: argparse.Namespace) -> int:
     except DisagreementError as error:
         print(f"activsparse: check failed: {error}", file=sys.stderr)
         return 1
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, 200)  # names are not broken in piped output
-    console.print(table(comparison))
+    wide_console().print(table(comparison))
     return 0
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from activsparse.cli.engine_options import add_engine_options, positive, session_options
+from activsparse.cli.wide_console import wide_console
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -53,8 +54,6 @@ def run(args: argparse.Namespace) -> int:
     """Profile the model and print the table; 1 with --strict where a mask is wasted."""
     from contextlib import nullcontext
 
-    from rich.console import Console
-
     from activsparse import Session
     from activsparse.files import atomic_path
 
@@ -64,9 +63,7 @@ def run(args: argparse.Namespace) -> int:
         rows = session.profile(args.repeat)
         if json_path is not None:
             _write_json(json_path, session, rows)
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = max(console.width, 200)  # piped output is for programs and long lines
+    console = wide_console(highlight=False)
     console.print(_table(session, rows))
     console.print(_totals(session, rows), soft_wrap=True)
     if args.candidates:
