@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from activsparse.errors import ActivsparseError
-from activsparse.files import atomic_path
+from activsparse.files import atomic_path, require_file
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -52,3 +52,62 @@ def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
         atomic_path(tmp_path / "absent" / "out.txt"),
     ):
         pass
+
+
+PATHS = {
+    "too long": "a" * 5000,
+    "too deep": "a/" * 5000,
+    "a zero byte": "a\0b",
+    "no path": 5,
+    "nothing": None,
+    "empty": "",
+    "a list": ["a"],
+    "a folder": ".",
+    "a device": os.devnull,
+    "a pipe": "pipe",
+    "links in a circle": "circle",
+    "a file as a folder": "file/below",
+    "line breaks": "a\nb\x1b[2J",
+    "no UTF-8": b"\xff\xfe",
+}
+
+
+@pytest.fixture
+def odd_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    Path("circle").symlink_to("circle")
+    Path("file").touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_odd_paths_to_read(odd_folder: Path, path: object) -> None:
+    with pytest.raises(ActivsparseError) as caught:
+        require_file(path)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 2100
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_odd_paths_to_write(odd_folder: Path, path: object) -> None:
+    before = sorted(odd_folder.iterdir())
+    refused = None
+    try:
+        with atomic_path(path) as temporary:
+            temporary.write_text("new")
+    except ActivsparseError as error:
+        refused = str(error)
+    if refused is None:
+        assert isinstance(path, str | bytes)
+        assert Path(os.fsdecode(path)).read_text() == "new"
+    else:
+        assert refused.isprintable()
+        assert sorted(odd_folder.iterdir()) == before
+
+
+def test_a_name_as_long_as_names_may_be(tmp_path: Path) -> None:
+    target = tmp_path / ("n" * 255)
+    with atomic_path(target) as temporary:
+        temporary.write_text("new")
+    assert target.read_text() == "new"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from activsparse.errors import ActivsparseError
 
-__all__ = ["atomic_path", "installed_library", "require_file"]
+__all__ = ["atomic_path", "file_path", "installed_library", "require_file"]
 
 
 @contextmanager
@@ -23,12 +24,16 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         ActivsparseError: the folder does not exist or cannot be written to, or `path` is a folder,
             a device or a pipe, which a rename would destroy.
     """
-    target = Path(path).resolve()
-    if target.exists() and not target.is_file():
-        kind = "a folder" if target.is_dir() else "a device or a pipe"
-        raise ActivsparseError(f"{path}: is {kind}; name a file to write")
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        target = file_path(path).resolve()
+        if target.exists() and not target.is_file():
+            kind = "a folder" if target.is_dir() else "a device or a pipe"
+            raise ActivsparseError(f"{path}: is {kind}; name a file to write")
+    except (OSError, RuntimeError) as error:  # too long a name, or links in a circle
+        raise _unusable(path, error) from error
+    try:
+        # Of a name as long as names may be, a part: the temporary one is longer.
+        handle, name = tempfile.mkstemp(prefix=f".{target.name[:32]}.", dir=target.parent)
     except OSError as error:
         raise ActivsparseError(
             f"{target}: cannot be written ({error.strerror}); choose an existing, writable folder"
@@ -46,18 +51,46 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def require_file(path: str | os.PathLike[str]) -> Path:
+def file_path(path: str | bytes | os.PathLike[str]) -> Path:
+    """Return what a user gives for a path as a Path.
+
+    Raises:
+        ActivsparseError: it is no path, or holds a zero byte, as no name of a file does.
+    """
+    try:
+        text = os.fsdecode(path)
+    except TypeError as error:
+        raise ActivsparseError(f"{path!r}: is no path; give the name of a file") from error
+    if "\0" in text:
+        raise ActivsparseError(f"{text}: holds a zero byte, as no path does; check the path")
+    return Path(text)
+
+
+def require_file(path: str | bytes | os.PathLike[str]) -> Path:
     """Return `path` as a Path.
 
     Raises:
-        ActivsparseError: there is no such file, or it is a folder.
+        ActivsparseError: there is no such file, or it is a folder, a device or a pipe.
     """
-    file = Path(path)
-    if file.is_dir():
+    file = file_path(path)
+    try:
+        mode = file.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ActivsparseError(f"{file}: no such file; check the path") from error
+    except OSError as error:
+        raise _unusable(file, error) from error
+    if stat.S_ISDIR(mode):
         raise ActivsparseError(f"{file}: is a folder; name a file")
-    if not file.is_file():
-        raise ActivsparseError(f"{file}: no such file; check the path")
+    if not stat.S_ISREG(mode):
+        raise ActivsparseError(f"{file}: is a device or a pipe; name a file")
+    if not os.access(file, os.R_OK):
+        raise ActivsparseError(f"{file}: you may not read it; change its permissions")
     return file
+
+
+def _unusable(path: str | bytes | os.PathLike[str], error: OSError | RuntimeError) -> Exception:
+    cause = getattr(error, "strerror", None) or str(error)
+    return ActivsparseError(f"{os.fsdecode(path)}: {cause}; check the path")
 
 
 def installed_library(name: str) -> Path:

@@ -28,7 +28,8 @@ from activsparse.engine.compile import NATIVE, target_isa
 from activsparse.engine.foreign import split
 from activsparse.engine.graph import Graph
 from activsparse.engine.load import load
-from activsparse.engine.measure import AUTO, choosing
+from activsparse.engine.measure import choosing
+from activsparse.engine.options import AUTO
 from activsparse.engine.passes.infer import infer, node_proto
 from activsparse.engine.plan import Plan, compile_graph
 from activsparse.engine.plan_file import write_plan

@@ -6,6 +6,7 @@ import base64
 import io
 import re
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -82,6 +83,18 @@ def test_text_is_escaped(report: Report):
     html = render(replace(report, title="a <b> & c"))
     assert "a &lt;b&gt; &amp; c" in html
     assert "Test &lt;CPU&gt;" in html
+
+
+@pytest.mark.parametrize("name", ["$\\foo$", "<script>x", "a & b", "[/]", "$x$ of $y$"])
+def test_names_are_escaped_in_tables_and_plots(report: Report, name: str):
+    dense, sparse, *others = report.variants
+    layers = [replace(layer, name=f"{name}{layer.name}") for layer in sparse.layers]
+    masks = {f"{name}{key}": mask for key, mask in sparse.masks.items()}
+    sparse = replace(sparse, name=name, layers=layers, masks=masks)
+    html = render(replace(report, variants=[dense, sparse, *others]))
+    assert "<script>x" not in html
+    Checker().feed(html)
+    assert name in unescape(html)
 
 
 def test_plots_take_the_colour_of_the_text_around_them(report: Report):

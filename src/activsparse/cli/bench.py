@@ -6,13 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from activsparse.cli.console import plain_console, wide_console
 from activsparse.cli.engine_options import (
     add_choice_options,
     add_input_size_option,
     add_isa_option,
     positive,
 )
-from activsparse.cli.wide_console import wide_console
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -93,7 +93,6 @@ def _measure(args: argparse.Namespace) -> Comparison:
     from contextlib import nullcontext
     from dataclasses import asdict
 
-    from rich.console import Console
     from rich.progress import Progress
 
     from activsparse.bench.compare import OWN_ENGINE, compare
@@ -103,7 +102,7 @@ def _measure(args: argparse.Namespace) -> Comparison:
     if args.peers_dense_only:
         on_sparse = int(OWN_ENGINE in args.engines)
     runs = args.repeat * (len(args.engines) + on_sparse * len(args.sparse))
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     # The output is opened first: better to fail now than after minutes of timing.
     with (
         atomic_path(args.json) if args.json else nullcontext() as json_path,

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from activsparse.cli.console import plain_console
 from activsparse.cli.engine_options import (
     add_choice_options,
     add_input_size_option,
@@ -49,8 +50,6 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compile the model and write the plan."""
-    from rich.console import Console
-
     from activsparse.engine.compile import compile_file
 
     plan = compile_file(
@@ -62,8 +61,7 @@ def run(args: argparse.Namespace) -> int:
         **choice_options(args),
     )
     size = args.out.stat().st_size / 1e6
-    Console(highlight=False).print(
-        f"Wrote {args.out}: {len(plan.steps)} operators for {plan.isa}, {size:.1f} MB",
-        markup=False,
+    plain_console().print(
+        f"Wrote {args.out}: {len(plan.steps)} operators for {plan.isa}, {size:.1f} MB"
     )
     return 0

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from activsparse.cli.console import plain_console
 from activsparse.cli.engine_options import add_input_size_option, input_shapes
 
 __all__ = ["add_parser", "run"]
@@ -30,21 +31,15 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert the model."""
-    from rich.console import Console
-
     from activsparse.litert import convert
 
     shapes = input_shapes(args, args.model)
     result = convert(args.model, args.tflite, input_shapes=shapes, verify=not args.no_verify)
-    console = Console(highlight=False)
+    console = plain_console()
     for error in result.errors:
         console.print(
             f"LiteRT agrees with ONNX Runtime on '{error.name}': largest error "
-            f"{error.max_abs_err:.2e}, bound {error.bound:.2e}, relative {error.max_rel_err:.2e}",
-            markup=False,
+            f"{error.max_abs_err:.2e}, bound {error.bound:.2e}, relative {error.max_rel_err:.2e}"
         )
-    console.print(
-        f"Wrote {args.tflite}: {result.operators} operators, {result.bytes / 1e6:.1f} MB",
-        markup=False,
-    )
+    console.print(f"Wrote {args.tflite}: {result.operators} operators, {result.bytes / 1e6:.1f} MB")
     return 0

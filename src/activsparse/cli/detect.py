@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from activsparse.cli.console import plain_console
 from activsparse.cli.engine_options import add_engine_options, session_options
 
 __all__ = ["add_parser", "run"]
@@ -57,8 +58,6 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Detect, print one line per object, and write the drawings."""
-    from rich.console import Console
-
     from activsparse import ActivsparseError, Session
     from activsparse.detect.boxes import found_alike
     from activsparse.detect.draw import draw, find, name_of, read_picture
@@ -74,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     names = require_file(args.names).read_text().splitlines() if args.names else []
     session = Session(args.model, **session_options(args))
     dense = None if args.dense is None else Session(args.dense, **session_options(args))
-    console = Console(highlight=False)
+    console = plain_console()
     pairs = []
     for path in args.images:
         picture = read_picture(path)
@@ -98,5 +97,5 @@ def run(args: argparse.Namespace) -> int:
         from activsparse.report.detections import write_detections
 
         write_detections(pairs, (args.dense.name, args.model.name), args.report)
-        console.print(f"Wrote {args.report}", markup=False)
+        console.print(f"Wrote {args.report}")
     return 0

@@ -6,11 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from activsparse.cli.console import wide_console
 from activsparse.cli.engine_options import add_engine_options, positive, session_options
-from activsparse.cli.wide_console import wide_console
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
     from activsparse import Session
     from activsparse.engine.report import NodeReport
@@ -63,22 +64,20 @@ def run(args: argparse.Namespace) -> int:
         rows = session.profile(args.repeat)
         if json_path is not None:
             _write_json(json_path, session, rows)
-    console = wide_console(highlight=False)
+    console = wide_console()
     console.print(_table(session, rows))
     console.print(_totals(session, rows), soft_wrap=True)
     if args.candidates:
         console.print(_candidates(rows))
     wasted = [row for row in rows if row.wastes_mask]
     for row in wasted:
-        console.print(
-            f"[yellow]mask of '{row.name}' saves nothing:[/] {row.reason}", soft_wrap=True
-        )
+        console.print(f"mask of '{row.name}' saves nothing: {row.reason}", soft_wrap=True)
     return 1 if args.strict and wasted else 0
 
 
 def _table(session: Session, rows: list[NodeReport]) -> Table:
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(
         title=f"{session.isa}, {session.threads} thread(s)", title_justify="left", box=None
@@ -90,7 +89,7 @@ def _table(session: Session, rows: list[NodeReport]) -> Table:
     table.add_column("skipping", overflow="fold")
     for row in rows:
         table.add_row(
-            escape(row.name),
+            row.name,
             row.kind,
             "x".join(str(size) for size in row.shape),
             row.algorithm,
@@ -101,13 +100,12 @@ def _table(session: Session, rows: list[NodeReport]) -> Table:
             _share(row.macs / row.dense_macs) if row.dense_macs and row.macs else "",
             f"{(row.weight_bytes + row.index_bytes) / 1024:.1f}",
             "" if row.time_ms is None else _ms(row.time_ms),
-            "[green]yes[/]" if row.eligible else escape(row.reason),
+            Text("yes", "green") if row.eligible else row.reason,
         )
     return table
 
 
 def _candidates(rows: list[NodeReport]) -> Table:
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table(
@@ -125,16 +123,18 @@ def _candidates(rows: list[NodeReport]) -> Table:
     for row in rows:
         times = dict(row.candidates)
         cells = [_candidate(times, name, row.algorithm) for name in names]
-        table.add_row(escape(row.name), "x".join(str(size) for size in row.shape), *cells)
+        table.add_row(row.name, "x".join(str(size) for size in row.shape), *cells)
     return table
 
 
-def _candidate(times: dict[str, float | None], name: str, chosen: str) -> str:
+def _candidate(times: dict[str, float | None], name: str, chosen: str) -> Text:
+    from rich.text import Text
+
     if name not in times:
-        return ""
+        return Text()
     ms = times[name]
     text = "-" if ms is None else _ms(ms)
-    return f"[bold]{text}*[/]" if name == chosen else text
+    return Text(f"{text}*", "bold") if name == chosen else Text(text)
 
 
 def _ms(value: float) -> str:

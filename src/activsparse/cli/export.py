@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from activsparse.cli.console import plain_console
+
 if TYPE_CHECKING:
     from activsparse.export.check import Check
     from activsparse.export.onnx import Exported
@@ -57,8 +59,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Export the run: all files or none."""
-    from rich.console import Console
-
     from activsparse.errors import ActivsparseError
     from activsparse.export.header import header_text
     from activsparse.export.model_file import save_model
@@ -99,10 +99,10 @@ def run(args: argparse.Namespace) -> int:
             check = _export_tflite(trained, files[Path(args.tflite)], not args.no_verify)
             if check is not None:
                 lines.append(_agreement("LiteRT", check))
-    console = Console(highlight=False)
-    console.print("\n".join(lines), markup=False)
+    console = plain_console()
+    console.print("\n".join(lines))
     for path in targets:
-        console.print(f"Wrote {path}", markup=False)
+        console.print(f"Wrote {path}")
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from activsparse.cli.console import plain_console
 from activsparse.cli.engine_options import add_input_size_option, image_size, positive
 
 if TYPE_CHECKING:
@@ -110,8 +111,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Mask the model and print a table of its layers."""
-    from rich.console import Console
-
     from activsparse.engine.plan_file import is_plan
     from activsparse.errors import ActivsparseError
     from activsparse.export.mask import mask_model
@@ -142,7 +141,7 @@ def run(args: argparse.Namespace) -> int:
         name=args.model,
     )
     write_model(masked, args.out)
-    console = Console()
+    console = plain_console()
     console.print(_table(report))
     if far_off := [layer.name for layer in report.layers if layer.is_far_off]:
         why = (
@@ -154,16 +153,15 @@ def run(args: argparse.Namespace) -> int:
         _print_names(console, what, far_off)
     for reason, names in _dense_by_reason(report).items():
         _print_names(console, f"Dense, {reason}", names)
-    console.print(f"Wrote {args.out}", markup=False, highlight=False)
+    console.print(f"Wrote {args.out}")
     return 0
 
 
 def _table(report: MaskReport) -> Table:
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(show_footer=True)
-    table.add_column("layer", Text(f"mean of {len(report.layers)}"), overflow="fold")
+    table.add_column("layer", f"mean of {len(report.layers)}", overflow="fold")
     table.add_column("kernel")
     table.add_column("output", justify="right")
     table.add_column("pattern")
@@ -172,7 +170,7 @@ def _table(report: MaskReport) -> Table:
     for layer in report.layers:
         shape = layer.shape
         table.add_row(
-            Text(layer.name),
+            layer.name,
             f"{shape.kernel[0]}x{shape.kernel[1]}/{shape.stride[0]}",
             f"{shape.output[0]}x{shape.output[1]}",
             layer.pattern,
@@ -184,7 +182,7 @@ def _table(report: MaskReport) -> Table:
 
 def _print_names(console: Console, what: str, names: list[str]) -> None:
     shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
-    console.print(f"{what}: {len(names)} ({shown})", markup=False, highlight=False)
+    console.print(f"{what}: {len(names)} ({shown})")
 
 
 def _dense_by_reason(report: MaskReport) -> dict[str, list[str]]:

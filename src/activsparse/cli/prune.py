@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from activsparse.cli.console import plain_console
+
 __all__ = ["add_parser", "run"]
 
 
@@ -42,8 +44,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Run the sub-command."""
-    from rich.console import Console
-
     from activsparse.train.layers import find_layers
     from activsparse.train.prune import prune_run
     from activsparse.train.run import load_run
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         skip=args.skip,
         checkpoint=args.checkpoint,
     )
-    console = Console(highlight=False)
+    console = plain_console()
     for what, count in (
         ("parameters", lambda r: sum(p.numel() for p in r.model.parameters())),
         (
@@ -66,6 +66,6 @@ def run(args: argparse.Namespace) -> int:
         ),
     ):
         old, new = count(before), count(after)
-        console.print(f"{what}: {old:,} -> {new:,} ({100 * new / old:.0f} %)", markup=False)
-    console.print(f"run folder: {args.out}", markup=False, soft_wrap=True)
+        console.print(f"{what}: {old:,} -> {new:,} ({100 * new / old:.0f} %)")
+    console.print(f"run folder: {args.out}", soft_wrap=True)
     return 0

@@ -8,6 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from activsparse.cli.console import plain_console
+
 if TYPE_CHECKING:
     from rich.console import Console
     from torch import Tensor
@@ -51,8 +53,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Run the sub-command."""
-    from rich.console import Console
-
     from activsparse.errors import ActivsparseError
     from activsparse.files import atomic_path
     from activsparse.train.layers import find_layers
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     trained = load_run(args.run_dir, args.checkpoint)
     if trained.sparsifier is not None:
         trained.sparsifier.detach()
-    console = Console(highlight=False)
+    console = plain_console()
     with ExitStack() as stack:
         # Opened first, so that a path that cannot be written is noticed before the work.
         files = {p: stack.enter_context(atomic_path(p)) for p in (args.out, args.plot) if p}
@@ -133,7 +133,7 @@ def _show_section(console: Console, chosen: dict[str, float], args: argparse.Nam
         "  per_layer:",
     ]
     lines += [f"    {name}: {value:g}" for name, value in chosen.items()]
-    console.print("\n".join(lines), markup=False)
+    console.print("\n".join(lines))
 
 
 def _show(console: Console, found: Sequence[Sensitivity], images: int) -> None:

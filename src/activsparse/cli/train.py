@@ -5,6 +5,12 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from activsparse.cli.console import plain_console
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = ["add_parser", "run"]
 
@@ -69,13 +75,11 @@ def run(args: argparse.Namespace) -> int:
         print(dump_config(config), end="")
         return 0
 
-    from rich.console import Console
-
     from activsparse.train.distributed import rank
     from activsparse.train.interrupt import Interrupted
     from activsparse.train.trainer import resume, train
 
-    console = Console()
+    console = plain_console()
     first = rank() == 0
     progress = console if console.is_terminal and first else None
     folder = Path(args.resume or args.out or Path("runs") / Path(args.recipe).stem)
@@ -93,11 +97,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _print_summary(console: object, folder: Path, summary: dict[str, object]) -> None:
-    from rich.console import Console
+def _print_summary(console: Console, folder: Path, summary: dict[str, object]) -> None:
     from rich.table import Table
 
-    assert isinstance(console, Console)
     figure = "top1" if "top1" in summary else "map50"
     table = Table("", figure, "sparsity", "multiply-adds", "time", title=f"{summary['recipe']}")
     dense = summary["dense"]
@@ -111,4 +113,4 @@ def _print_summary(console: object, folder: Path, summary: dict[str, object]) ->
                 f"{row['seconds']:.0f} s",
             )
     console.print(table)
-    console.print(f"run folder: {folder}", highlight=False, soft_wrap=True)
+    console.print(f"run folder: {folder}", soft_wrap=True)

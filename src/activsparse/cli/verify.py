@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from activsparse.cli.console import plain_console
 from activsparse.cli.engine_options import add_engine_options, session_options
 
 __all__ = ["add_parser", "run"]
@@ -35,7 +36,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare; 1 where the bound does not hold."""
-    from rich.console import Console
+    from rich.text import Text
 
     from activsparse import Session
     from activsparse.engine.plan_file import is_plan
@@ -52,12 +53,14 @@ def run(args: argparse.Namespace) -> int:
         options["input_shapes"] = None  # settled in the plan
     session = Session(args.plan or args.model, **options)
     rows = compare_with_onnxruntime(args.model, session, args.seed)
-    console = Console(soft_wrap=True, highlight=False)
+    console = plain_console(soft_wrap=True)
     for row in rows:
-        verdict = "[green]holds[/]" if row.holds else "[bold red]does not hold[/]"
+        verdict = Text("holds", "green") if row.holds else Text("does not hold", "bold red")
         console.print(
             f"output '{row.name}': largest error {row.max_abs_err:.3g}, bound {row.bound:.3g}, "
-            f"relative {row.max_rel_err:.3g}: "
-            f"{verdict} ({session.isa}, {session.threads} thread(s), seed {args.seed})"
+            f"relative {row.max_rel_err:.3g}: ",
+            verdict,
+            f" ({session.isa}, {session.threads} thread(s), seed {args.seed})",
+            sep="",
         )
     return 0 if all(row.holds for row in rows) else 1

@@ -6,7 +6,8 @@ import os
 from collections.abc import Mapping
 
 from activsparse import _native
-from activsparse.engine.measure import AUTO, choosing
+from activsparse.engine.measure import choosing
+from activsparse.engine.options import AUTO
 from activsparse.engine.plan import Plan, compile_plan
 from activsparse.engine.plan_file import is_plan, write_plan
 from activsparse.errors import ActivsparseError

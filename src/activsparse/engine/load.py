@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from activsparse.engine.graph import Array, Graph, Node, Shape
+from activsparse.engine.options import checked_shapes
 from activsparse.errors import ActivsparseError
 from activsparse.files import require_file
 
@@ -47,7 +48,7 @@ def load(
     model = _without_functions(model, file)
     constants = {t.name: _array(t, file) for t in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
-    given = dict(input_shapes or {})
+    given = checked_shapes(input_shapes)
     unknown = sorted(set(given) - {value.name for value in inputs})
     if unknown:
         names = ", ".join(value.name for value in inputs)

@@ -21,11 +21,10 @@ from typing import Any, Protocol
 from activsparse import _native
 from activsparse.engine.choice_cache import ChoiceCache, cache_folder
 from activsparse.engine.choose import Choice, Chooser, Request, able, by_cost, estimate, forced
+from activsparse.engine.options import AUTO, check_options
 from activsparse.errors import ActivsparseError
 
-__all__ = ["AUTO", "Measured", "Timer", "choosing"]
-
-AUTO = "auto"
+__all__ = ["Measured", "Timer", "choosing"]
 
 # An algorithm estimated at this many times the least is not timed: where estimates were fitted
 # (benchmarks/fit_costs.py), none of the fastest ones was at more than 1.3 times.
@@ -83,10 +82,10 @@ def choosing(
     """Yield what chooses algorithms for `Session`'s options; afterwards keep what it measured.
 
     Raises:
-        ActivsparseError: the options exclude each other, or `tune` is none of True, False, "auto".
+        ActivsparseError: an option is of the wrong type or range, or two exclude each other.
     """
-    if tune not in (True, False, AUTO):
-        raise ActivsparseError(f"tune={tune!r}: choose True, False or '{AUTO}'")
+    check_options(threads=threads, isa=isa, algorithm=algorithm, tune=tune, winograd=winograd)
+    tune = AUTO if tune == AUTO else bool(tune)
     runs_here = isa in _native.available_isas()
     if algorithm is not None:
         if algorithm.startswith("winograd") and not winograd:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,8 @@ from activsparse.engine.compile import NATIVE, compile_model, target_isa
 from activsparse.engine.foreign import split
 from activsparse.engine.graph import Shape
 from activsparse.engine.load import load
-from activsparse.engine.measure import AUTO, choosing
+from activsparse.engine.measure import choosing
+from activsparse.engine.options import AUTO, check_options, checked_shapes
 from activsparse.engine.parts import ForeignPart, NativePart, Part
 from activsparse.engine.passes.clean import clean
 from activsparse.engine.passes.infer import infer
@@ -24,6 +24,7 @@ from activsparse.engine.plan import Plan, compile_graph
 from activsparse.engine.plan_file import is_plan, read_plan, write_plan
 from activsparse.engine.report import NodeReport
 from activsparse.errors import ActivsparseError
+from activsparse.files import require_file
 
 __all__ = ["NodeReport", "Session"]
 
@@ -73,11 +74,16 @@ class Session:
             ActivsparseError: the file cannot be read, holds something the engine does not run, or
                 an option is not possible here.
         """
-        if threads is not None and (not isinstance(threads, Integral) or threads < 1):
-            raise ActivsparseError(f"threads={threads!r}: must be a whole number, at least 1")
-        if fallback not in (None, "onnxruntime"):
-            raise ActivsparseError(f"fallback={fallback!r}: only 'onnxruntime' is known")
-        self._name = os.fspath(path)
+        check_options(
+            threads=threads,
+            isa=isa,
+            algorithm=algorithm,
+            tune=tune,
+            winograd=winograd,
+            fallback=fallback,
+        )
+        input_shapes = checked_shapes(input_shapes) or None
+        self._name = str(require_file(path))
         self._parts: list[Part]
         if is_plan(path):
             plan = read_plan(path)

@@ -28,6 +28,7 @@ _Scalar = TypeVar("_Scalar", bound=np.generic)
 INK = "#010203"
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a name may hold dollars
     "svg.hashsalt": "activsparse",
     "font.family": "sans-serif",
     "font.size": 10,

@@ -53,7 +53,8 @@ def draw_sensitivity(found: Sequence[Sensitivity], path: Path, kind: str) -> Non
             color=colours(at),
             label=f"sparsity {sparsity:g}",
         )
-    axes.set_yticks([place + 0.4 for place in range(len(layers))], layers, fontsize=8)
+    places = [place + 0.4 for place in range(len(layers))]
+    axes.set_yticks(places, layers, fontsize=8, parse_math=False)  # a name may hold dollars
     axes.invert_yaxis()
     axes.set_xlabel("loss above the dense network's, this layer alone masked")
     axes.legend(frameon=False)

@@ -1,0 +1,86 @@
+"""The options of `Session` and of what compiles as it does, checked before anything is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from numbers import Integral
+from typing import NoReturn
+
+import numpy as np
+
+from activsparse.errors import ActivsparseError
+
+__all__ = ["AUTO", "FALLBACKS", "MOST_THREADS", "check_options", "checked_shapes"]
+
+AUTO = "auto"
+"""`tune` where measurements are taken if their results can be kept."""
+
+FALLBACKS = ("onnxruntime",)
+"""Engines that compute what this one does not know."""
+
+MOST_THREADS = 1024
+"""As many as an executor starts."""
+
+# Sizes are 64-bit numbers in ONNX.
+_LARGEST_SIZE = 2**63 - 1
+
+
+def check_options(
+    *,
+    threads: object = None,
+    isa: object = None,
+    algorithm: object = None,
+    tune: object = AUTO,
+    winograd: object = True,
+    fallback: object = None,
+) -> None:
+    """Check what can be checked without a model; the options are those of `Session`.
+
+    Raises:
+        ActivsparseError: a value is of the wrong type or outside its range. Whether there is such
+            an instruction set or algorithm is for those who know them.
+    """
+    if threads is not None:
+        whole = isinstance(threads, Integral) and not isinstance(threads, bool)
+        if not whole or not 1 <= int(threads) <= MOST_THREADS:  # type: ignore[call-overload]
+            _refuse("threads", threads, f"must be a whole number from 1 to {MOST_THREADS}")
+    for name, value, example in (("isa", isa, "avx2"), ("algorithm", algorithm, "direct")):
+        if value is not None and not isinstance(value, str):
+            _refuse(name, value, f"must be a name, such as '{example}'")
+    if not isinstance(tune, bool | np.bool_) and not (isinstance(tune, str) and tune == AUTO):
+        _refuse("tune", tune, f"choose True, False or '{AUTO}'")
+    if not isinstance(winograd, bool | np.bool_):
+        _refuse("winograd", winograd, "choose True or False")
+    if fallback is not None and not (isinstance(fallback, str) and fallback in FALLBACKS):
+        _refuse("fallback", fallback, f"only {', '.join(map(repr, FALLBACKS))} is known")
+
+
+def checked_shapes(input_shapes: object) -> dict[str, tuple[int, ...]]:
+    """Return the option `input_shapes`, {} for None.
+
+    Raises:
+        ActivsparseError: it does not map names to sizes of at least 1.
+    """
+    if input_shapes is None:
+        return {}
+    example = "give a dict such as {'x': (1, 3, 224, 224)}"
+    if not isinstance(input_shapes, Mapping):
+        _refuse("input_shapes", input_shapes, example)
+    shapes = {}
+    for name, shape in input_shapes.items():
+        if not isinstance(name, str):
+            _refuse("input_shapes", input_shapes, f"{name!r} is no name; {example}")
+        if not isinstance(shape, Iterable) or isinstance(shape, str | bytes):
+            _refuse("input_shapes", input_shapes, f"{shape!r} is no shape; {example}")
+        sizes = tuple(shape)
+        for size in sizes:
+            whole = isinstance(size, Integral) and not isinstance(size, bool)
+            if not whole or not 1 <= size <= _LARGEST_SIZE:
+                why = f"{size!r} is no size, a whole number of at least 1; {example}"
+                _refuse("input_shapes", input_shapes, why)
+        shapes[name] = tuple(int(size) for size in sizes)
+    return shapes
+
+
+def _refuse(option: str, value: object, remedy: str) -> NoReturn:
+    raise ActivsparseError(f"{option}={value!r}: {remedy}")
