@@ -10,9 +10,11 @@ CMAKE = $(firstword $(wildcard $(abspath $(BIN))/cmake) cmake)
 NATIVE_SOURCES := $(shell find native integrations -name '*.cpp' -o -name '*.h')
 FORMATTED := $(wildcard src tests examples benchmarks docs)
 ARGS ?=
+MINUTES ?= 1
+SEED ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv native aarch64 aarch64-wheel sanitize demo test test-all lint format bench clean
+.PHONY: help venv native aarch64 aarch64-wheel sanitize fuzz demo test test-all lint format bench clean
 
 help:
 	@echo "make venv      install everything into $(VENV)"
@@ -24,6 +26,7 @@ help:
 	@echo "make aarch64   cross-compile the libraries and C programs for 64-bit ARM into build/aarch64"
 	@echo "make aarch64-wheel  cross-build a wheel for 64-bit ARM into dist (Debian; needs its arm64 Python packages)"
 	@echo "make sanitize  run the executor and read damaged plans under the sanitizers"
+	@echo "make fuzz      random graphs through every door of the engine for MINUTES (1) from a fresh SEED"
 	@echo "make clean     remove what was built; $(VENV) stays"
 
 ifeq ($(if $(wildcard $(BIN)/python),$(wildcard $(MARK)),own),)
@@ -65,6 +68,10 @@ sanitize:
 	    && $(CMAKE) --build build/sanitize-$$kind -j 2 && build/sanitize-$$kind/executor_stress \
 	    && build/sanitize-$$kind/plan_damage || exit 1; \
 	done
+
+# Shrunk failing cases land in build/fuzz, each with the command that repeats it.
+fuzz: venv
+	PYTHONPATH=src:tests:tests/engine $(BIN)/python -m fuzz --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 demo: venv
 	$(BIN)/python examples/demo.py --out demo_out $(ARGS)

@@ -1,0 +1,172 @@
+"""What unoptimised ONNX Runtime computes, and whether a door's outputs agree with it."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from activsparse import ActivsparseError
+from activsparse.engine.tolerance import UNIT_ROUNDOFF, network_bound
+from fuzz.doors import DOORS, Feed, Options, Outputs
+
+NOISE = 32.0
+"""How many times what a rounding of all inputs and weights does to ONNX Runtime is still rounding.
+
+Asked only where `network_bound` fails: it knows the largest output, not how a network amplifies.
+"""
+
+
+@dataclass
+class Verdict:
+    """What came of a case.
+
+    Attributes:
+        failures: door -> what went wrong, in one line.
+        refusals: door -> the clear line it refused the model with.
+        passed: doors that computed the right numbers.
+        oracle: why ONNX Runtime cannot run the case, or "".
+    """
+
+    failures: dict[str, str] = field(default_factory=dict)
+    refusals: dict[str, str] = field(default_factory=dict)
+    passed: list[str] = field(default_factory=list)
+    oracle: str = ""
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+class WrongError(Exception):
+    """Outputs that differ by more than rounding."""
+
+
+def expected(model: onnx.ModelProto, feed: Feed) -> Outputs:
+    """Run a model in ONNX Runtime, one thread, nothing optimised."""
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    settings.intra_op_num_threads = 1
+    settings.log_severity_level = 4
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), settings, ["CPUExecutionProvider"]
+    )
+    return session.run(None, feed)
+
+
+def judge(path: Path, feed: Feed, options: Options, doors: list[str], folder: Path) -> Verdict:
+    """Run a model through doors and compare each with ONNX Runtime."""
+    verdict = Verdict()
+    model = onnx.load(path)
+    try:
+        wanted = expected(model, feed)
+    except Exception as error:  # no narrower base
+        verdict.oracle = _line(error)
+        return verdict
+    for door in doors:
+        copy = folder / f"{door}.onnx"
+        copy.write_bytes(path.read_bytes())
+        try:
+            actual = DOORS[door](copy, feed, options)
+            _agree(model, feed, actual, wanted)
+            verdict.passed.append(door)
+        except ActivsparseError as error:
+            text = str(error)
+            if "\n" in text.strip() or "please report" in text or not text.strip():
+                verdict.failures[door] = f"refusal is not one clear line: {_line(error)}"
+            else:
+                verdict.refusals[door] = text
+        except WrongError as error:
+            verdict.failures[door] = str(error)
+        except AssertionError as error:
+            verdict.failures[door] = f"AssertionError{_place(error)}: {_line(error)}"
+        except Exception as error:
+            kind = type(error).__name__
+            verdict.failures[door] = f"{kind}{_place(error)}: {_line(error)}"
+    return verdict
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _place(error: BaseException) -> str:
+    """The innermost line of the engine's that an exception passed."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "activsparse" in f.filename]
+    return f" in {Path(frames[-1].filename).name}:{frames[-1].name}" if frames else ""
+
+
+def _agree(model: onnx.ModelProto, feed: Feed, actual: Outputs, wanted: Outputs) -> None:
+    if len(actual) != len(wanted):
+        raise WrongError(f"{len(actual)} outputs, not {len(wanted)}")
+    sums = products(model)
+    noise: list[float] | None = None
+    for i, (y, z) in enumerate(zip(actual, wanted, strict=True)):
+        name = model.graph.output[i].name
+        if y.shape != z.shape:
+            raise WrongError(f"wrong shape: output '{name}' is {y.shape}, not {z.shape}")
+        finite = np.isfinite(z)
+        odd = ~finite
+        if (np.isfinite(y) != finite).any() or not np.array_equal(y[odd], z[odd], equal_nan=True):
+            raise WrongError(f"NaN or infinity: output '{name}' differs in where it is not finite")
+        if not finite.any():
+            continue
+        difference = float(np.abs(y[finite].astype(np.float64) - z[finite]).max())
+        bound = network_bound(sums, z[finite])
+        if difference > bound:
+            noise = noise or rounding_noise(model, feed, wanted)
+            bound += NOISE * noise[i]
+        if not difference <= bound:
+            raise WrongError(
+                f"wrong number: output '{name}' is off by {difference:.3g} (bound {bound:.3g})"
+            )
+
+
+def products(model: onnx.ModelProto) -> list[float]:
+    """Products per output of every convolution and matrix product with a constant."""
+    shapes = {t.name: tuple(t.dims) for t in model.graph.initializer}
+    found = []
+    for node in model.graph.node:
+        shape = shapes.get(node.input[1]) if len(node.input) > 1 else None
+        if node.op_type == "Conv" and shape:
+            found.append(float(np.prod(shape[1:])))
+        elif node.op_type in ("Gemm", "MatMul"):
+            found.append(float(max(shape)) if shape else 300.0)
+    return found
+
+
+def rounding_noise(model: onnx.ModelProto, feed: Feed, wanted: Outputs) -> list[float]:
+    """How far each output moves when every input and weight is rounded once more."""
+    rng = np.random.default_rng(0)
+    most = [0.0] * len(wanted)
+
+    def rounded(x: np.ndarray) -> np.ndarray:
+        return (x * (1 + 2 * UNIT_ROUNDOFF * rng.choice([-1, 1], x.shape))).astype(np.float32)
+
+    for _ in range(3):
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        for tensor in copy.graph.initializer:
+            value = onnx.numpy_helper.to_array(tensor)
+            if value.dtype == np.float32 and not np.isin(value, (0, 1)).all():
+                tensor.CopyFrom(onnx.numpy_helper.from_array(rounded(value), tensor.name))
+        try:
+            moved = expected(copy, {name: rounded(x) for name, x in feed.items()})
+        except Exception:
+            break
+        for i, (y, z) in enumerate(zip(moved, wanted, strict=True)):
+            apart = np.abs(y.astype(np.float64) - z)
+            most[i] = max(most[i], float(np.max(apart[np.isfinite(apart)], initial=0.0)))
+    return most
+
+
+def kind_of(message: str) -> str:
+    """A failure's message without names and numbers, to group by."""
+    text = re.sub(r"'[^']*'|/\S+|\([^)]*\)|\[[^\]]*\]", "_", message)
+    text = re.sub(r"\bn?_?v\d+\w*|\S*\.onnx\S*", "_", text)
+    return re.sub(r"-?\d[\d.e+-]*", "#", text)[:160]
