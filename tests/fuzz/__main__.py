@@ -36,7 +36,7 @@ class Run:
         self.lock = threading.Lock()
         self.counts: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
-        self.kinds: dict[str, list[int]] = {}
+        self.kinds: dict[str, dict[int, list[str]]] = {}  # message -> case -> doors
 
     def draw(self) -> int | None:
         """The next case's seed, or None where all is done."""
@@ -61,10 +61,10 @@ class Run:
             new = []
             for door, text in verdict["failures"].items():
                 self.counts[f"{door}: FAILED"] += 1
-                seeds = self.kinds.setdefault(f"{door}: {kind_of(text)}", [])
-                seeds.append(seed)
-                if len(seeds) <= _SHRUNK_PER_KIND:
+                seeds = self.kinds.setdefault(kind_of(text), {})
+                if seed not in seeds and len(seeds) < _SHRUNK_PER_KIND:
                     new.append((door, text))
+                seeds.setdefault(seed, []).append(door)
             return new
 
 
@@ -115,7 +115,9 @@ def report(run: Run, first: int, seconds: float) -> int:
     for name, count in run.refused.most_common(25):
         print(f"  {count:7d}  {name}")
     for name, seeds in sorted(run.kinds.items(), key=lambda item: -len(item[1])):
-        print(f"FAILED {len(seeds):5d}  {name}  (cases {', '.join(map(str, seeds[:5]))})")
+        doors = sorted({door for found in seeds.values() for door in found})
+        some = ", ".join(map(str, list(seeds)[:5]))
+        print(f"FAILED {len(seeds):5d}  {name}  ({', '.join(doors)}; cases {some})")
     print(f"{run.counts['failed cases']} of {run.counts['cases']} cases failed")
     return 1 if run.kinds else 0
 

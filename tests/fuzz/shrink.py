@@ -11,6 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from fuzz.doors import Feed, Options
+from fuzz.judge import every_value
 
 Fails = Callable[[onnx.ModelProto, Feed, Options], bool]
 
@@ -101,25 +102,10 @@ def _fewer_outputs(model: onnx.ModelProto, feed: Feed, options: Options) -> Iter
             yield *_rebuilt(model, feed, nodes, [name]), options
 
 
-def _values(model: onnx.ModelProto, feed: Feed) -> Feed:
-    """Every float value of the graph that ONNX Runtime computes."""
-    from fuzz.judge import expected
-
-    names = [name for node in model.graph.node for name in node.output if name]
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    del copy.graph.output[:]
-    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    try:
-        return dict(zip(names, expected(copy, feed), strict=True))
-    except Exception:  # no narrower base
-        return {}
-
-
 def _later_starts(model: onnx.ModelProto, feed: Feed, options: Options) -> Iterator[Case]:
     """A value becomes an input."""
     nodes, outputs = list(model.graph.node), _outputs(model)
-    for name, value in reversed(_values(model, feed).items()):
+    for name, value in reversed(every_value(model, feed).items()):
         if value.dtype == np.float32 and value.ndim and value.size and name not in outputs:
             rest = [node for node in nodes if name not in node.output]
             made, feeds = _rebuilt(model, feed, rest, outputs, {name: value})
@@ -130,7 +116,7 @@ def _later_starts(model: onnx.ModelProto, feed: Feed, options: Options) -> Itera
 def _without_a_node(model: onnx.ModelProto, feed: Feed, options: Options) -> Iterator[Case]:
     """Whoever reads a node's result reads one of its inputs of the same shape instead."""
     nodes, outputs = list(model.graph.node), _outputs(model)
-    values = {**_values(model, feed), **feed}
+    values = {**every_value(model, feed), **feed}
     for node in nodes:
         for source in node.input:
             same = (
