@@ -83,7 +83,7 @@ def test_everything_else_is_untouched():
 @pytest.mark.parametrize("fill", ["zero", "nearest"])
 def test_replace(fill):
     masked, _ = mask_model(residual(), 0.3, fill=fill)
-    with pytest.raises(ActivsparseError, match="holds 4 masks already; use --replace"):
+    with pytest.raises(ActivsparseError, match="holds 4 masks already; use replace=True"):
         mask_model(masked, 0.5, name="r.onnx")
     again, _ = mask_model(masked, 0.5, pattern="lattice", replace=True)
     assert again == mask_model(residual(), 0.5, pattern="lattice")[0]
@@ -91,12 +91,12 @@ def test_replace(fill):
 
 def test_open_input_size():
     model = conv_norm(size="H, W")
-    with pytest.raises(ActivsparseError, match=r"size of its output is open; .* --input-size"):
+    with pytest.raises(ActivsparseError, match=r"is open; .* input_size=\(224, 224\)"):
         mask_model(model, 0.3)
     masked, report = mask_model(model, 0.3, pattern="random", input_size=(9, 14))
     assert report.layers[0].shape.output == (9, 14)
     assert run(masked, np.zeros((3, 3, 9, 14), np.float32)).shape == (3, 8, 9, 14)
-    with pytest.raises(ActivsparseError, match="'x' is fixed to 12 where --input-size says 9"):
+    with pytest.raises(ActivsparseError, match="'x' is fixed to 12, not 9; leave input_size out"):
         mask_model(conv_norm(), 0.3, input_size=(9, 10))
 
 
@@ -104,9 +104,9 @@ def test_open_input_size():
     ("options", "message"),
     [
         ({"sparsity": 1.0}, r"sparsity 1: outside \[0, 1\)"),
-        ({"skip": ["secnd"]}, "m.onnx: --skip 'secnd' matches no convolution; nearest: second"),
-        ({"only": ["x*"]}, "m.onnx: --only 'x.' matches no convolution; nearest: "),
-        ({"skip": ["second"]}, "m.onnx: no convolution is left to mask .*loosen --skip"),
+        ({"skip": ["secnd"]}, "m.onnx: skip 'secnd' matches no convolution; nearest: second"),
+        ({"only": ["x*"]}, "m.onnx: only 'x.' matches no convolution; nearest: "),
+        ({"skip": ["second"]}, "m.onnx: no convolution is left to mask .*loosen skip"),
         ({"kernel_sizes": [(5, 5)]}, "second: kernel size"),
         ({"site": "act"}, "site 'act': unknown; choose one of norm, conv"),
         ({"fill": "mean"}, "fill 'mean': unknown"),

@@ -151,7 +151,7 @@ def test_a_file_may_extend_a_recipe(tmp_path):
         (["data.image_size=[3]"], r"data.image_size: should be a valid integer or a pair, not"),
         (["distillation.techer=dense"], "unknown key distillation.techer; did you mean teacher"),
         (["distillation.model.nmae=x"], "unknown key distillation.model.nmae; did you mean name"),
-        (["training.epochs"], "write key=value"),
+        (["training.epochs"], "write KEY=VALUE"),
         (["training.lr={"], "not a YAML value"),
         (["training.lr=-1"], "training.lr: should be greater than 0"),
     ],

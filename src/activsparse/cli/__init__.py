@@ -163,7 +163,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except ActivsparseError as error:
-        return _fail(str(error))
+        from activsparse.cli.wording import spell
+
+        return _fail(error.worded(spell))
     except ModuleNotFoundError as error:
         return _fail(_missing_package(command, error))
     except BrokenPipeError:

@@ -13,6 +13,7 @@ from activsparse.cli.engine_options import (
     add_isa_option,
     positive,
 )
+from activsparse.cli.wording import spell
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -82,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         comparison = _measure(args)
     except DisagreementError as error:
-        print(f"activsparse: check failed: {error}", file=sys.stderr)
+        print(f"activsparse: check failed: {error.worded(spell)}", file=sys.stderr)
         return 1
     wide_console().print(table(comparison))
     return 0

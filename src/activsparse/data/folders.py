@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from activsparse.data.download import downloaded
 from activsparse.data.images import Images, candidate_roots
-from activsparse.errors import ActivsparseError
+from activsparse.errors import ActivsparseError, Setting
 
 __all__ = ["load_flowers102", "load_food101", "load_image_folder", "load_imagenet"]
 
@@ -86,7 +86,9 @@ def load_imagenet(root: str | None, image_size: tuple[int, int]) -> Images:
     if images.num_classes != 1000:
         raise ActivsparseError(
             f"{base / 'train'}: has {images.num_classes} classes, ImageNet-1K has 1000; "
-            "complete it, or use data.name=image_folder for a part of it"
+            "complete it, or use ",
+            Setting("data.name", "image_folder"),
+            " for a part of it",
         )
     return images
 

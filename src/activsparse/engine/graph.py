@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from activsparse.errors import ActivsparseError
+from activsparse.errors import ActivsparseError, Option
 
 __all__ = ["Array", "Graph", "Node", "Shape"]
 
@@ -109,7 +109,8 @@ class Graph:
         if value not in self.shapes:
             raise ActivsparseError(
                 f"{self.name}: the shape of value '{value}' is unknown; "
-                "export the model with fixed shapes or give input_shapes"
+                "export the model with fixed shapes or give ",
+                Option("input_shapes"),
             )
         return self.shapes[value]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from activsparse.engine.graph import Array, Graph, Node, Shape
 from activsparse.engine.options import checked_shapes
-from activsparse.errors import ActivsparseError
+from activsparse.errors import ActivsparseError, Option
 from activsparse.files import require_file
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _read(file: Path) -> onnx.ModelProto:
         )
         raise ActivsparseError(
             f"{file}: its external data ({', '.join(names)}) is missing or damaged; "
-            "keep that file beside the model, or export with external_data=False"
+            "keep that file beside the model, or export it as a single file"
         ) from error
     return model
 
@@ -180,10 +180,16 @@ def _input_shape(value: onnx.ValueInfoProto, given: Shape | None, file: Path) ->
     if len(shape) != len(dims) or not dims:
         names = ", ".join(d.dim_param or str(d.dim_value or "?") for d in kind.shape.dim)
         raise ActivsparseError(
-            f"{where} has open dimensions ({names}); "
-            f"give its shape, for example input_shapes={{'{value.name}': (1, 3, 224, 224)}}"
+            f"{where} has open dimensions ({names}); give its shape, for example ",
+            Option("input_shapes", {value.name: _example(dims)}),
         )
     return shape
+
+
+def _example(dims: Sequence[int | None]) -> Shape:
+    """Sizes a message may give where a model leaves them open: those of a common image."""
+    usual = (1, 3, 224, 224) if len(dims) == 4 else (1, *[224] * (len(dims) - 1))
+    return tuple(dim or size for dim, size in zip(dims, usual, strict=True))
 
 
 def _node(proto: onnx.NodeProto, index: int, file: Path) -> Node:

@@ -22,7 +22,7 @@ from activsparse import _native
 from activsparse.engine.choice_cache import ChoiceCache, cache_folder
 from activsparse.engine.choose import Choice, Chooser, Request, able, by_cost, estimate, forced
 from activsparse.engine.options import AUTO, check_options
-from activsparse.errors import ActivsparseError
+from activsparse.errors import ActivsparseError, Option
 
 __all__ = ["Measured", "Timer", "choosing"]
 
@@ -89,11 +89,16 @@ def choosing(
     runs_here = isa in _native.available_isas()
     if algorithm is not None:
         if algorithm.startswith("winograd") and not winograd:
-            raise ActivsparseError(f"algorithm='{algorithm}' and winograd=False; drop one of them")
+            raise ActivsparseError(
+                Option("algorithm", algorithm),
+                " and ",
+                Option("winograd", False),
+                "; drop one of them",
+            )
         yield forced(algorithm)
     elif not runs_here and tune is True:
         raise ActivsparseError(
-            f"tune=True: this machine does not have '{isa}'; measure on one that has"
+            Option("tune", True), f": this machine does not have '{isa}'; measure on one that has"
         )
     elif not runs_here:
         yield partial(by_cost, winograd=winograd)

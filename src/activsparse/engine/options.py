@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from activsparse.errors import ActivsparseError
+from activsparse.errors import ActivsparseError, Option
 
 __all__ = ["AUTO", "FALLBACKS", "MOST_THREADS", "check_options", "checked_shapes"]
 
@@ -83,4 +83,4 @@ def checked_shapes(input_shapes: object) -> dict[str, tuple[int, ...]]:
 
 
 def _refuse(option: str, value: object, remedy: str) -> NoReturn:
-    raise ActivsparseError(f"{option}={value!r}: {remedy}")
+    raise ActivsparseError(Option(option, value), f": {remedy}")

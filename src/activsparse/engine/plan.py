@@ -200,7 +200,7 @@ def _pack(
         if node.op == "conv" and "mask" in node.arrays:
             achieved = _achieved(request, choice.algorithm, isa)
     except ActivsparseError as error:
-        raise ActivsparseError(f"{graph.name}: {node.title}: {error}") from error
+        raise ActivsparseError(f"{graph.name}: {node.title}: ", error) from error
     return packed, report_of(graph, node, packed, achieved, choice.candidates)
 
 

@@ -23,7 +23,7 @@ from activsparse.engine.passes.infer import infer
 from activsparse.engine.plan import Plan, compile_graph
 from activsparse.engine.plan_file import is_plan, read_plan, write_plan
 from activsparse.engine.report import NodeReport
-from activsparse.errors import ActivsparseError
+from activsparse.errors import ActivsparseError, Option, Words
 from activsparse.files import require_file
 
 __all__ = ["NodeReport", "Session"]
@@ -99,8 +99,9 @@ class Session:
             for option, value in settled.items():
                 if value is not None:
                     raise ActivsparseError(
-                        f"{plan.name}: {option}={value!r} cannot change a compiled plan; "
-                        "compile the model again with it"
+                        f"{plan.name}: ",
+                        Option(option, value),
+                        " cannot change a compiled plan; compile the model again with it",
                     )
         else:
             isa = isa or target_isa(NATIVE)
@@ -251,13 +252,13 @@ class Session:
             )
         if array.shape != shape:
             raise ActivsparseError(
-                f"{self._name}: input '{name}' has shape {array.shape}, "
-                f"the model takes {shape}; {_shape_remedy(array.shape, shape)}"
+                f"{self._name}: input '{name}' has shape {array.shape}, the model takes {shape}; ",
+                *_shape_remedy(name, array.shape, shape),
             )
         return np.ascontiguousarray(array)
 
 
-def _shape_remedy(given: tuple[int, ...], wanted: Shape) -> str:
+def _shape_remedy(name: str, given: tuple[int, ...], wanted: Shape) -> tuple[Words, ...]:
     """What to do about an input of the wrong shape."""
     if len(wanted) == 4:
         n, c, h, w = wanted
@@ -270,5 +271,9 @@ def _shape_remedy(given: tuple[int, ...], wanted: Shape) -> str:
         }
         expression = remedies.get(given)
         if expression is not None and (n == 1 or len(given) == 4) and (len(given) > 2 or c == 1):
-            return f"pass {expression}"
-    return "reshape it, or compile with input_shapes if the file leaves sizes open"
+            return (f"pass {expression}",)
+    return (
+        "reshape it, or give ",
+        Option("input_shapes", {name: given}),
+        " if the file leaves these sizes open",
+    )

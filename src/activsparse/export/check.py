@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from activsparse.errors import ActivsparseError
+from activsparse.errors import ActivsparseError, Option
 
 __all__ = ["Check", "compare", "compare_with"]
 
@@ -109,7 +109,7 @@ def _session(exported: onnx.ModelProto) -> Any:
     except Exception as error:
         cause = str(error).strip().splitlines()[0]
         raise ActivsparseError(
-            f"ONNX Runtime refuses the exported model ({cause}); try another --opset"
+            f"ONNX Runtime refuses the exported model ({cause}); try another ", Option("opset")
         ) from error
 
 
@@ -123,7 +123,8 @@ def _in_double(model: nn.Module, arguments: Sequence[Any]) -> Any:
     except RuntimeError as error:
         raise ActivsparseError(
             "the export cannot be checked: the network does not run in double precision "
-            f"({str(error).splitlines()[0]}); use --no-verify"
+            f"({str(error).splitlines()[0]}); use ",
+            Option("verify", False),
         ) from error
 
 

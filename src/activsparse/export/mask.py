@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 import onnx
 
-from activsparse.errors import ActivsparseError
+from activsparse.errors import ActivsparseError, Option
 from activsparse.export.convs import OPEN_SIZE, OnnxConv, find_convs
 from activsparse.export.insert import MASK_SUFFIX, SOURCE_SUFFIX, insert_mask, remove_masks
 from activsparse.masks import (
@@ -30,6 +30,7 @@ REQUESTED_KEY = "activsparse.requested"
 """Metadata of the model: JSON object, name of the convolution -> requested sparsity."""
 
 Size = tuple[int, int]
+_EXAMPLE_SIZE = Option("input_size", (224, 224))
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,9 @@ def mask_model(
     present = remove_masks(masked)
     if present and not replace:
         raise ActivsparseError(
-            f"{name}: holds {present} masks already; use --replace to put new ones in their place"
+            f"{name}: holds {present} masks already; use ",
+            Option("replace", True),
+            " to put new ones in their place",
         )
 
     _refuse_leftovers(masked, name)
@@ -153,7 +156,7 @@ def mask_model(
             inputs=_inputs([conv for conv, _ in layers], site, fill),
         )
     except ActivsparseError as error:
-        raise type(error)(f"{name}: {error}") from error
+        raise type(error)(f"{name}: ", error) from error
     report = MaskReport([], dense)
     for (conv, shape), layout in zip(layers, found, strict=True):
         insert_mask(masked, conv, layout.mask, site, fill)
@@ -181,15 +184,15 @@ def _dense_layers(
     name: str,
 ) -> dict[str, str]:
     """Name of every convolution that stays dense, and why."""
-    skipped = {conv.name for glob in skip for conv in _matching(glob, "--skip", convs, name)}
-    wanted = {conv.name for glob in only for conv in _matching(glob, "--only", convs, name)}
+    skipped = {conv.name for glob in skip for conv in _matching(glob, "skip", convs, name)}
+    wanted = {conv.name for glob in only for conv in _matching(glob, "only", convs, name)}
     dense = {}
     for conv in convs:
         reason = conv.problem
         if conv.name in skipped:
             reason = "skipped by name"
         elif only and conv.name not in wanted:
-            reason = "not among --only"
+            reason = "not among those chosen by name"
         elif conv.role == "stem" and not include_stem:
             reason = "stem"
         elif conv.role == "shortcut" and not include_shortcuts:
@@ -228,12 +231,18 @@ def _refuse_leftovers(model: onnx.ModelProto, name: str) -> None:
 def _nothing_left(dense: dict[str, str], name: str) -> ActivsparseError:
     if OPEN_SIZE in dense.values():
         return ActivsparseError(
-            f"{name}: {OPEN_SIZE}; give the input's with --input-size HEIGHTxWIDTH"
+            f"{name}: {OPEN_SIZE}; give the input's, for example ", _EXAMPLE_SIZE
         )
     reasons = "; ".join(f"{key}: {reason}" for key, reason in list(dense.items())[:3])
     return ActivsparseError(
-        f"{name}: no convolution is left to mask ({reasons or 'it has none'}); "
-        "loosen --skip, --only and --kernel-sizes, or use --include-stem"
+        f"{name}: no convolution is left to mask ({reasons or 'it has none'}); loosen ",
+        Option("skip"),
+        ", ",
+        Option("only"),
+        " and ",
+        Option("kernel_sizes"),
+        ", or use ",
+        Option("include_stem", True),
     )
 
 
@@ -243,7 +252,9 @@ def _matching(glob: str, option: str, convs: Sequence[OnnxConv], name: str) -> l
         names = [conv.name for conv in convs]
         nearest = difflib.get_close_matches(glob, names, n=3, cutoff=0.3) or names[:3]
         raise ActivsparseError(
-            f"{name}: {option} {glob!r} matches no convolution; nearest: {', '.join(nearest)}"
+            f"{name}: ",
+            Option(option),
+            f" {glob!r} matches no convolution; nearest: {', '.join(nearest)}",
         )
     return found
 
@@ -263,8 +274,10 @@ def _fix_input_size(model: onnx.ModelProto, size: Size, name: str) -> None:
         for dim, wanted in zip(value.type.tensor_type.shape.dim[2:], size, strict=True):
             if dim.HasField("dim_value") and dim.dim_value != wanted:
                 raise ActivsparseError(
-                    f"{name}: input {value.name!r} is fixed to {dim.dim_value} where --input-size "
-                    f"says {wanted}; leave --input-size out or export the model at that size"
+                    f"{name}: input {value.name!r} is fixed to {dim.dim_value}, not {wanted}; "
+                    "leave ",
+                    Option("input_size"),
+                    " out or export the model at that size",
                 )
             dim.dim_value = wanted
 
@@ -276,5 +289,5 @@ def _score(model: onnx.ModelProto, seed: int, name: str) -> FloatMap:
         if height and width:
             return random_score((height, width), np.random.default_rng(seed))
     raise ActivsparseError(
-        f"{name}: the size of its input is open; give it with --input-size HEIGHTxWIDTH"
+        f"{name}: the size of its input is open; give it, for example ", _EXAMPLE_SIZE
     )

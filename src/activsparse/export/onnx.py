@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from activsparse.errors import ActivsparseError
+from activsparse.errors import ActivsparseError, Option
 from activsparse.export.check import Check, compare
 from activsparse.export.insert import remove_masks
 from activsparse.export.mask import REQUESTED_KEY, write_requested
@@ -92,7 +92,10 @@ def convert(
     if check is not None and not check.passed:
         raise ActivsparseError(
             f"the exported {type(model).__name__} differs from torch by {check.error:.3g}, more "
-            f"than rounding explains ({check.bound:.3g}); try another --opset, or --no-verify"
+            f"than rounding explains ({check.bound:.3g}); try another ",
+            Option("opset"),
+            ", or ",
+            Option("verify", False),
         )
     return Exported(proto, masks, check)
 
@@ -145,8 +148,8 @@ def _torch_export(
     written = next(entry.version for entry in proto.opset_import if entry.domain == "")
     if written != opset:
         raise ActivsparseError(
-            f"torch writes {type(model).__name__} in opset {written}, not {opset}; "
-            f"use --opset {written}"
+            f"torch writes {type(model).__name__} in opset {written}, not {opset}; use ",
+            Option("opset", written),
         )
     return proto
 

@@ -252,7 +252,7 @@ def _by_score(
             emptied.append((name, layer.output, wanted))
             continue
         except ActivsparseError as error:
-            raise ActivsparseError(f"layer {name}: {error}") from error
+            raise ActivsparseError(f"layer {name}: ", error) from error
         masks.append(mask)
         carry += wanted - sparsity_of(mask)
     refuse_emptied(emptied)

@@ -83,13 +83,13 @@ def make_mask(
     if pattern == "auto":
         if conv is None:
             raise ActivsparseError(
-                "pattern auto: needs the layer's shape; pass conv=ConvShape(...)"
+                "pattern auto: needs the layer's shape; pass its ConvShape as conv"
             )
         mask = _auto_option(conv, sparsity, phase).mask(shape, phase)
     elif pattern == "random":
         if score is None:
             raise ActivsparseError(
-                "pattern random: needs a score map; pass score=random_score(...)"
+                "pattern random: needs a score map; pass one of random_score as score"
             )
         if block < 1:
             raise ActivsparseError(

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from activsparse.errors import ActivsparseError
+from activsparse.errors import ActivsparseError, Option
 from activsparse.models.registry import build_model
 
 __all__ = ["PRUNED", "channels_of", "prune_channels", "pruned"]
@@ -87,12 +87,14 @@ def prune_channels(
     except (RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise ActivsparseError(
             f"{type(model).__name__}: its channels cannot be pruned ({error}); name the layers "
-            "that resist with --skip"
+            "that resist in ",
+            Option("skip"),
         ) from error
     if channels_of(small) == before:
         raise ActivsparseError(
             f"ratio {ratio:g} takes no channel out when rounded to multiples of {round_to}; raise "
-            "the ratio or lower --round-to"
+            "the ratio or lower ",
+            Option("round_to"),
         )
     return small
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from activsparse.data import BatchData
-from activsparse.errors import ActivsparseError
+from activsparse.errors import ActivsparseError, Setting, Words
 from activsparse.files import atomic_path
 from activsparse.train.config import Config, parse_config
 from activsparse.train.distributed import any_rank
@@ -73,7 +73,7 @@ class Checkpoints(pl.Callback):
         """Stop before a loss that is not finite reaches the weights."""
         if any_rank(not bool(torch.isfinite(loss)), loss.device):
             raise ActivsparseError(
-                f"step {trainer.global_step}: the loss is not finite; {self._way}"
+                f"step {trainer.global_step}: the loss is not finite; ", *self._way
             )
 
     def on_train_batch_end(
@@ -132,7 +132,7 @@ class Checkpoints(pl.Callback):
         if odd:
             raise ActivsparseError(
                 f"{file}: is of another recipe than config.yaml beside it ({odd[0]}); restore "
-                "config.yaml, or start another run with --out"
+                "config.yaml, or start another run in another folder"
             )
         self._saved_step = int(checkpoint["global_step"])
         batches = state["epoch_batches"]
@@ -141,14 +141,15 @@ class Checkpoints(pl.Callback):
         self.data.resume(epoch, batches)
 
     @property
-    def _way(self) -> str:
+    def _way(self) -> tuple[Words, ...]:
         """The way out for a run that has diverged."""
         if self._saved_step is None:
-            return f"lower training.lr (no checkpoint was written yet to {self.folder})"
+            return (f"lower training.lr (no checkpoint was written yet to {self.folder})",)
         file = self.folder / "last.ckpt"
         return (
             f"the last good checkpoint is {file}, of step {self._saved_step}: lower training.lr, "
-            f"or go on from there in a new run with --set init_from={file}"
+            "or go on from there in a new run with ",
+            Setting("init_from", file),
         )
 
     def _save(self, trainer: pl.Trainer, name: str, weights_only: bool = False) -> None:
@@ -156,7 +157,7 @@ class Checkpoints(pl.Callback):
         weights = trainer.lightning_module.parameters()
         if not all(bool(torch.isfinite(p).all()) for p in weights):
             raise ActivsparseError(
-                f"step {trainer.global_step}: a weight is not finite; {self._way}"
+                f"step {trainer.global_step}: a weight is not finite; ", *self._way
             )
         if not trainer.is_global_zero:
             # Takes part in what the processes do together; the first one writes.

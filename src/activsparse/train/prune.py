@@ -44,7 +44,7 @@ def prune_run(
     """
     folder = Path(out)
     if (folder / "config.yaml").exists():
-        raise ActivsparseError(f"{folder}: holds a run already; name another folder with --out")
+        raise ActivsparseError(f"{folder}: holds a run already; name another one")
     run = load_run(run_dir, checkpoint)
     masks = {
         key: value

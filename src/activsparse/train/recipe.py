@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from activsparse.errors import ActivsparseError
+from activsparse.errors import ActivsparseError, Option
 from activsparse.files import require_file
 from activsparse.train.config import Config, parse_config
 from activsparse.train.names import suggest
@@ -119,7 +119,9 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 def _override(values: dict[str, Any], text: str) -> None:
     path, equals, value = text.partition("=")
     if not equals or not path.strip():
-        raise ActivsparseError(f"--set {text}: write key=value, for example training.epochs=3")
+        raise ActivsparseError(
+            Option("overrides", text), ": write KEY=VALUE, for example training.epochs=3"
+        )
     *sections, key = path.strip().split(".")
     target = values
     for section in sections:
@@ -129,4 +131,6 @@ def _override(values: dict[str, Any], text: str) -> None:
     try:
         target[key] = yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise ActivsparseError(f"--set {text}: {value!r} is not a YAML value") from error
+        raise ActivsparseError(
+            Option("overrides", text), f": {value!r} is not a YAML value"
+        ) from error

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from activsparse.data import build_data
-from activsparse.errors import ActivsparseError
+from activsparse.errors import ActivsparseError, Call
 from activsparse.files import require_file
 from activsparse.models import build_model
 from activsparse.models.weights import trained_weights
@@ -55,13 +55,14 @@ def load_run(run_dir: str | Path, checkpoint: str = "best") -> Run:
     if not (folder / "config.yaml").is_file():
         raise ActivsparseError(
             f"{folder}: is no run folder (it has no config.yaml); "
-            "name the folder given to activsparse train --out"
+            "name one that activsparse train wrote"
         )
     config = read_config(folder / "config.yaml")
     file = folder / f"{checkpoint}.ckpt"
     if not file.is_file():
         raise ActivsparseError(
-            f"{file}: no such checkpoint; finish the run with activsparse train --resume {folder}"
+            f"{file}: no such checkpoint; finish the run with ",
+            Call("activsparse.train.trainer.resume", (str(folder),)),
         )
     try:
         content: dict[str, Any] = torch.load(

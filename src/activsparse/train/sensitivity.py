@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from activsparse.errors import ActivsparseError
+from activsparse.errors import ActivsparseError, Option
 from activsparse.train.norms import batch_statistics
 from activsparse.train.sparsifier import Sparsifier
 
@@ -97,7 +97,9 @@ def measure_sensitivity(
             if achieved and all(torch.equal(a, b) for a, b in zip(dense, masked, strict=True)):
                 raise ActivsparseError(
                     f"layer {name}: skipping {achieved:.0%} of its positions changes nothing; "
-                    "leave it out with --skip, and look whether its output is used"
+                    "name it in ",
+                    Option("skip"),
+                    ", and look whether its output is used",
                 )
             value = _mean_loss(masked, batches, loss)
             top1 = _top1(masked, [y for _, y in batches])

@@ -60,8 +60,8 @@ def check_search(config: Config) -> None:
         )
     if launched_processes() != (1, 1):
         raise ActivsparseError(
-            f"{key} is carried out by one process; run activsparse sensitivity RUN with "
-            "--target-speedup or --spread first, and put what it prints into the recipe"
+            f"{key} is carried out by one process; choose first, as activsparse sensitivity does, "
+            "and put what it prints into the recipe"
         )
 
 

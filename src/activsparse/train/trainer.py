@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 
 from activsparse.data import BatchData, build_data
-from activsparse.errors import ActivsparseError
+from activsparse.errors import ActivsparseError, Call
 from activsparse.files import atomic_path
 from activsparse.train.config import Config, SearchSection
 from activsparse.train.distributed import barrier, rank
@@ -59,8 +59,8 @@ def train(config: Config, out: str | Path, *, console: Console | None = None) ->
     first = rank() == 0
     if first and (folder / "config.yaml").exists():
         raise ActivsparseError(
-            f"{folder}: holds a run already; name another folder with --out or continue it "
-            f"with --resume {folder}"
+            f"{folder}: holds a run already; name another one, or continue it with ",
+            Call("activsparse.train.trainer.resume", (str(folder),)),
         )
     # Mistakes in the recipe should show before the folder exists, and before a dense phase is over.
     data = _data(config)
@@ -94,7 +94,8 @@ def resume(
     folder = Path(out)
     if not (folder / "config.yaml").is_file():
         raise ActivsparseError(
-            f"{folder}: is no run folder (it has no config.yaml); start one with --out"
+            f"{folder}: is no run folder (it has no config.yaml); "
+            "start one there with activsparse train"
         )
     recorded = read_config(folder / "config.yaml")
     _check_device(recorded.device)
@@ -104,8 +105,8 @@ def resume(
     odd = [] if config is None else differences(recorded, config)
     if config is not None and odd:
         raise ActivsparseError(
-            f"{folder}: is a run of another recipe ({recorded.recipe}: {odd[0]}); start a run of "
-            f"{config.recipe} with --out, or resume without --recipe"
+            f"{folder}: is a run of another recipe ({recorded.recipe}: {odd[0]}); start one of "
+            f"{config.recipe} in another folder, or resume without a recipe"
         )
     if (folder / "summary.json").is_file():
         _log.info("%s: is finished already", folder)

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import NamedTuple
 
 from activsparse.bench.engines.base import Engine
-from activsparse.errors import ActivsparseError
+from activsparse.errors import ActivsparseError, Option
 
 __all__ = ["ENGINES", "Engine", "Source", "engine_class", "is_installed"]
 
@@ -60,7 +60,8 @@ def engine_class(name: str) -> type[Engine]:
     except ModuleNotFoundError as error:
         raise ActivsparseError(
             f"engine {name}: the package {error.name} is not installed; "
-            f"pip install 'activsparse[{ENGINES[name].extra}]', or leave {name} out of --engines"
+            f"pip install 'activsparse[{ENGINES[name].extra}]', or leave {name} out of ",
+            Option("engines"),
         ) from error
     found: type[Engine] = getattr(module, ENGINES[name].class_name)
     return found

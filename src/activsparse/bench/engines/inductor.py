@@ -15,7 +15,7 @@ import torch
 import torch._inductor.config
 
 from activsparse.bench.engines.base import Array, Engine
-from activsparse.errors import ActivsparseError
+from activsparse.errors import ActivsparseError, Option
 
 __all__ = ["Inductor"]
 
@@ -30,7 +30,8 @@ class Inductor(Engine):
         if not program.is_file():
             raise ActivsparseError(
                 f"{program}: no such file, and torch cannot read {path.name}; write it with "
-                "torch.export.save, or leave inductor out of --engines"
+                "torch.export.save, or leave inductor out of ",
+                Option("engines"),
             )
         torch.set_num_threads(threads)
         torch._inductor.config.freezing = True

@@ -14,7 +14,7 @@ import onnx
 import pnnx
 
 from activsparse.bench.engines.base import Array, Engine
-from activsparse.errors import ActivsparseError
+from activsparse.errors import ActivsparseError, Option
 
 __all__ = ["Ncnn"]
 
@@ -27,7 +27,9 @@ class Ncnn(Engine):
     def __init__(self, path: Path, threads: int, input_shapes: Sequence[tuple[int, ...]]) -> None:
         if any(shape[0] != 1 for shape in input_shapes):
             raise ActivsparseError(
-                f"{path}: ncnn runs batch 1 only; leave ncnn out of --engines, or export batch 1"
+                f"{path}: ncnn runs batch 1 only; leave ncnn out of ",
+                Option("engines"),
+                ", or export batch 1",
             )
         self.net = ncnn.Net()
         self.net.opt.num_threads = threads
@@ -70,6 +72,7 @@ def _convert(path: Path, folder: Path, input_shapes: Sequence[tuple[int, ...]]) 
     if result.returncode != 0 or not (folder / "model.ncnn.param").is_file():
         lines = (result.stderr or result.stdout).strip().splitlines() or ["no message"]
         raise ActivsparseError(
-            f"{path}: pnnx cannot convert it for ncnn ({lines[-1]}); leave ncnn out of --engines"
+            f"{path}: pnnx cannot convert it for ncnn ({lines[-1]}); leave ncnn out of ",
+            Option("engines"),
         )
     return folder / "model"

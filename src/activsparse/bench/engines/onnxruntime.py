@@ -8,7 +8,7 @@ from pathlib import Path
 import onnxruntime
 
 from activsparse.bench.engines.base import Array, Engine
-from activsparse.errors import ActivsparseError
+from activsparse.errors import ActivsparseError, Option
 
 __all__ = ["OnnxRuntime", "static_input_shapes"]
 
@@ -45,7 +45,9 @@ def static_input_shapes(
         if not all(isinstance(size, int) and size > 0 for size in shape):
             raise ActivsparseError(
                 f"{path}: input {tensor.name!r} has the dynamic shape {tensor.shape}; "
-                "give height and width with --input-size, or export the model with fixed sizes"
+                "give its sizes, for example ",
+                Option("input_shapes", {tensor.name: (1, 3, 224, 224)}),
+                ", or export the model with fixed sizes",
             )
         if tensor.type != "tensor(float)":
             raise ActivsparseError(

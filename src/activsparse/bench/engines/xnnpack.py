@@ -18,7 +18,7 @@ import torch
 from executorch.extension.pybindings import portable_lib
 
 from activsparse.bench.engines.base import Array, Engine
-from activsparse.errors import ActivsparseError
+from activsparse.errors import ActivsparseError, Option
 from activsparse.files import atomic_path
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ class Xnnpack(Engine):
             raise ActivsparseError(
                 f"{program}: no such file, and ExecuTorch cannot read {path.name}; make it from "
                 "the torch model with activsparse.bench.engines.xnnpack.write_pte, or leave "
-                "xnnpack out of --engines"
+                "xnnpack out of ",
+                Option("engines"),
             )
         # By default it takes all cores, even those that the process may not use.
         portable_lib._unsafe_reset_threadpool(threads)

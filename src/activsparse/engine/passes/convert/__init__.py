@@ -14,7 +14,7 @@ from activsparse.engine.passes.convert import (
     strided,
 )
 from activsparse.engine.passes.convert.source import Source
-from activsparse.errors import ActivsparseError
+from activsparse.errors import ActivsparseError, Option
 
 __all__ = ["SUPPORTED", "can_convert", "convert"]
 
@@ -92,8 +92,9 @@ def convert(graph: Graph) -> Graph:
         if converter is None:
             raise ActivsparseError(
                 f"{graph.name}: {node.title} is not an operator this engine runs; "
-                f"replace it in the model, or let ONNX Runtime run it with fallback='onnxruntime' "
-                f"(known operators: {', '.join(SUPPORTED)})"
+                "replace it in the model, or let ONNX Runtime run it with ",
+                Option("fallback", "onnxruntime"),
+                f" (known operators: {', '.join(SUPPORTED)})",
             )
         converted = converter(Source(graph, node))
         # Outputs beside the first (MaxPool's indices, Dropout's mask) are not computed.

@@ -1,0 +1,46 @@
+"""How the command line spells the options and functions that errors name."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from activsparse.errors import Call, Named, Option, Setting
+
+__all__ = ["spell"]
+
+# Arguments whose options are not called after them.
+_OPTIONS = {"overrides": "--set", "input_shapes": "--input-shape"}
+
+_COMMANDS = {
+    "activsparse.train.trainer.resume": "activsparse train --resume",
+}
+
+
+def spell(named: Named) -> str:
+    """Return an option or a command as the user types it."""
+    if isinstance(named, Call):
+        words = [_COMMANDS.get(named.function, named.function)]
+        return " ".join([*words, *(shlex.quote(os.fspath(a)) for a in named.arguments)])
+    if isinstance(named, Setting):
+        return f"--set {shlex.quote(str(named))}"
+    option = _OPTIONS.get(named.name, "--" + named.name.replace("_", "-"))
+    if isinstance(named.value, bool):
+        return option if named.value else option.replace("--", "--no-", 1)
+    value = _value(named)
+    return f"{option} {value}" if value else option
+
+
+def _value(option: Option) -> str:
+    value: Any = option.value
+    if value is ... or value is None:
+        return ""
+    if isinstance(value, Mapping):
+        return " ".join(f"{name}={_size(shape)}" for name, shape in value.items())
+    return _size(value) if isinstance(value, tuple) else shlex.quote(str(value))
+
+
+def _size(sizes: tuple[int, ...]) -> str:
+    return "x".join(map(str, sizes))
