@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-__all__ = ["ActivsparseError", "Call", "Named", "Option", "Setting", "Words", "printable"]
+__all__ = [
+    "ActivsparseError",
+    "Call",
+    "Named",
+    "Option",
+    "Setting",
+    "Words",
+    "memory_suffices",
+    "printable",
+]
 
 # What moves a terminal's cursor or cannot be encoded: control characters and lone surrogates.
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -96,3 +106,22 @@ def _text(part: object, spell: Callable[[Named], str]) -> str:
 def printable(text: str) -> str:
     r"""Return a text with its control characters as escapes, such as \x1b; line breaks stay."""
     return _UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+@contextmanager
+def memory_suffices(what: str) -> Iterator[None]:
+    """Turn an allocation that fails within the block into an error of one line.
+
+    Args:
+        what: needs the memory.
+
+    Raises:
+        ActivsparseError: the memory did not suffice.
+    """
+    try:
+        yield
+    except MemoryError as error:
+        cause = f" ({error})" if str(error) else ""
+        raise ActivsparseError(
+            f"{what}: not enough memory{cause}; use smaller inputs, or free some"
+        ) from error

@@ -10,7 +10,7 @@ from activsparse.engine.measure import choosing
 from activsparse.engine.options import AUTO
 from activsparse.engine.plan import Plan, compile_plan
 from activsparse.engine.plan_file import is_plan, write_plan
-from activsparse.errors import ActivsparseError
+from activsparse.errors import ActivsparseError, memory_suffices
 
 __all__ = ["ISA_VARIABLE", "NATIVE", "TARGETS", "compile_file", "compile_model", "target_isa"]
 
@@ -61,9 +61,12 @@ def compile_model(
     """
     if is_plan(path):
         raise ActivsparseError(
-            f"{os.fspath(path)}: is a compiled plan already; name the ONNX model it was made from"
+            f"{os.fsdecode(path)}: is a compiled plan already; name the ONNX model it was made from"
         )
-    with choosing(algorithm, tune, winograd, isa, threads) as choose:
+    with (
+        memory_suffices(os.fsdecode(path)),
+        choosing(algorithm, tune, winograd, isa, threads) as choose,
+    ):
         return compile_plan(path, isa, input_shapes, choose, algorithm is None, threads)
 
 

@@ -7,7 +7,7 @@ import os
 from activsparse.engine.graph import Shape
 from activsparse.engine.plan_file import is_plan
 from activsparse.errors import ActivsparseError
-from activsparse.files import require_file
+from activsparse.onnx_file import read_model
 
 __all__ = ["shapes_at"]
 
@@ -23,20 +23,12 @@ def shapes_at(path: str | os.PathLike[str], size: tuple[int, int]) -> dict[str, 
     Raises:
         ActivsparseError: the file is a plan, damaged, or leaves the channels open.
     """
-    import onnx
-    from google.protobuf.message import DecodeError
-
     if is_plan(path):
         raise ActivsparseError(
             f"{os.fspath(path)}: the input size of a plan is settled; compile the model again "
             "with another one"
         )
-    try:
-        graph = onnx.load(require_file(path), load_external_data=False).graph
-    except (DecodeError, ValueError) as error:
-        raise ActivsparseError(
-            f"{os.fspath(path)}: not an ONNX file, or a damaged one; export or copy it again"
-        ) from error
+    graph = read_model(path, weights=False).graph
     constants = {tensor.name for tensor in graph.initializer}
     shapes: dict[str, Shape] = {}
     for value in graph.input:

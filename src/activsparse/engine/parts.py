@@ -26,6 +26,7 @@ class Part(Protocol):
 
     reports: list[NodeReport]
     output_names: list[str]
+    reads: set[str]
 
     def run(self, values: Values) -> Sequence[npt.NDArray[Any]]:
         """Return the outputs as new arrays."""
@@ -42,6 +43,9 @@ class NativePart:
         self.plan = plan
         self.reports = plan.reports
         self.output_names = [name for name, _ in plan.outputs]
+        read = {tensor for _, inputs, _ in plan.steps for tensor in inputs} | {*plan.output_ids}
+        ids = zip(plan.inputs, plan.input_ids, strict=True)
+        self.reads = {name for (name, _), tensor in ids if tensor in read}
         _native.gather([operator for operator, _, _ in plan.steps])
         self._executor = _native.Executor(
             plan.tensors,
@@ -102,6 +106,7 @@ class ForeignPart:
                 f"{graph.name}: ONNX Runtime cannot run {titles}: {str(error).splitlines()[0]}"
             ) from error
         self._inputs = graph.inputs
+        self.reads = set(graph.inputs)
         self.output_names = graph.outputs
         self.reports = [_report(graph)]
 

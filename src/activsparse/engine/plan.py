@@ -13,6 +13,7 @@ from activsparse.engine.choose import Chooser, Request, by_cost
 from activsparse.engine.fingerprint import fingerprint
 from activsparse.engine.graph import Graph, Node, Shape
 from activsparse.engine.lay_out import PackedStep, lay_out
+from activsparse.engine.limits import check_memory, check_tensors
 from activsparse.engine.load import load
 from activsparse.engine.lower import lower
 from activsparse.engine.memory import ALIGNMENT
@@ -114,6 +115,7 @@ def compile_graph(
         node: Node, inputs: list[_native.TensorDesc], outputs: list[_native.TensorDesc]
     ) -> str | None:
         try:
+            check_tensors((*inputs, *outputs), node.title)
             return choose(Request(node, inputs, outputs, network_bytes), isa).algorithm
         except ActivsparseError:
             return None
@@ -161,6 +163,8 @@ def compile_graph(
     offsets, arena_floats = lay_out(
         program.tensors, program.block_floats, steps, in_place=threads == 1
     )
+    weight_bytes = sum(packed.nbytes for packed, _, _ in steps)
+    check_memory(4 * arena_floats + weight_bytes, graph.name)
     _log.debug("%s: %d operators, arena of %d floats", graph.name, len(steps), arena_floats)
     return Plan(
         name=graph.name,
@@ -194,6 +198,7 @@ def _pack(
 ) -> tuple[_native.PackedOperator, NodeReport]:
     node = request.node
     try:
+        check_tensors((*request.inputs, *request.outputs), "it")
         choice = choose(request, isa)
         packed = _native.pack(request.spec(), choice.algorithm, isa)
         achieved = None

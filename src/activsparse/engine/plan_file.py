@@ -7,6 +7,7 @@ only Python wants to know stands in the plan's metadata.
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -67,11 +68,14 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
     """
     file = require_file(path)
     plan = _native.open_plan(str(file))
+    steps = plan.steps()
     try:
         metadata = json.loads(plan.metadata)
         reports = [_report(row) for row in metadata["reports"]]
         weights = str(metadata.get("weights", ""))
-    except (ValueError, KeyError, TypeError) as error:
+        if len(reports) != len(steps):
+            raise ValueError("as many reports as steps are needed")
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ActivsparseError(
             f"{file}: its metadata are damaged; compile the model again"
         ) from error
@@ -82,7 +86,7 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
         inputs=[(name, shape) for name, shape, _ in plan.inputs],
         outputs=[(name, shape) for name, shape, _ in plan.outputs],
         tensors=plan.tensors,
-        steps=plan.steps(),
+        steps=steps,
         input_ids=[tensor for _, _, tensor in plan.inputs],
         output_ids=[tensor for _, _, tensor in plan.outputs],
         arena_floats=plan.arena_floats,
@@ -91,6 +95,20 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
     )
 
 
+_TEXTS = ("name", "kind", "algorithm", "kernel", "reason")
+_NUMBERS = ("macs", "dense_macs", "weight_bytes", "index_bytes")
+_PERHAPS = ("requested", "achieved", "time_ms")
+
+
 def _report(row: dict[str, Any]) -> NodeReport:
+    """A report of the metadata; ValueError, TypeError or KeyError where it is none."""
     candidates = tuple((name, ms) for name, ms in row["candidates"])
-    return NodeReport(**{**row, "shape": tuple(row["shape"]), "candidates": candidates})
+    report = NodeReport(**{**row, "shape": tuple(row["shape"]), "candidates": candidates})
+    texts = [row[key] for key in _TEXTS] + [name for name, _ in candidates]
+    numbers = [row[key] for key in _NUMBERS] + list(report.shape)
+    numbers += [n for n in (*(row[key] for key in _PERHAPS), *dict(candidates).values()) if n]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("a name is no text")
+    if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
+        raise ValueError("a figure is no number")
+    return report

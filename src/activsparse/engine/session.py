@@ -23,7 +23,7 @@ from activsparse.engine.passes.infer import infer
 from activsparse.engine.plan import Plan, compile_graph
 from activsparse.engine.plan_file import is_plan, read_plan, write_plan
 from activsparse.engine.report import NodeReport
-from activsparse.errors import ActivsparseError, Option, Words
+from activsparse.errors import ActivsparseError, Option, Words, memory_suffices
 from activsparse.files import require_file
 
 __all__ = ["NodeReport", "Session"]
@@ -85,35 +85,40 @@ class Session:
         input_shapes = checked_shapes(input_shapes) or None
         self._name = str(require_file(path))
         self._parts: list[Part]
-        if is_plan(path):
-            plan = read_plan(path)
-            self._take(plan, threads)
-            settled = {
-                "isa": None if isa == plan.isa else isa,
-                "input_shapes": input_shapes,
-                "algorithm": algorithm,
-                "tune": None if tune == AUTO else tune,
-                "winograd": None if winograd else False,
-                "fallback": fallback,
-            }
-            for option, value in settled.items():
-                if value is not None:
-                    raise ActivsparseError(
-                        f"{plan.name}: ",
-                        Option(option, value),
-                        " cannot change a compiled plan; compile the model again with it",
-                    )
-        else:
-            isa = isa or target_isa(NATIVE)
-            _native.check_isa(isa)
-            options: dict[str, Any] = {"algorithm": algorithm, "tune": tune, "winograd": winograd}
-            if fallback is None:
-                plan = compile_model(
-                    path, isa=isa, threads=threads or 1, input_shapes=input_shapes, **options
-                )
+        with memory_suffices(self._name):
+            if is_plan(path):
+                plan = read_plan(path)
                 self._take(plan, threads)
+                settled = {
+                    "isa": None if isa == plan.isa else isa,
+                    "input_shapes": input_shapes,
+                    "algorithm": algorithm,
+                    "tune": None if tune == AUTO else tune,
+                    "winograd": None if winograd else False,
+                    "fallback": fallback,
+                }
+                for option, value in settled.items():
+                    if value is not None:
+                        raise ActivsparseError(
+                            f"{plan.name}: ",
+                            Option(option, value),
+                            " cannot change a compiled plan; compile the model again with it",
+                        )
             else:
-                self._take_parts(path, input_shapes, isa, threads or 1, **options)
+                isa = isa or target_isa(NATIVE)
+                _native.check_isa(isa)
+                options: dict[str, Any] = {
+                    "algorithm": algorithm,
+                    "tune": tune,
+                    "winograd": winograd,
+                }
+                if fallback is None:
+                    plan = compile_model(
+                        path, isa=isa, threads=threads or 1, input_shapes=input_shapes, **options
+                    )
+                    self._take(plan, threads)
+                else:
+                    self._take_parts(path, input_shapes, isa, threads or 1, **options)
         self._times_ms: list[float] | None = None
 
     def _take(self, plan: Plan, threads: int | None) -> None:
@@ -204,8 +209,9 @@ class Session:
             ActivsparseError: an input is missing, unknown, or of another shape or dtype.
         """
         values = self._arguments(x)
-        for part in self._parts:
-            values.update(zip(part.output_names, part.run(values), strict=True))
+        with memory_suffices(self._name):
+            for part in self._parts:
+                values.update(zip(part.output_names, part.run(values), strict=True))
         results = [values[name] for name in self._results]
         return results[0] if len(results) == 1 else results
 
@@ -223,14 +229,28 @@ class Session:
         Args:
             repeat: runs to take the median over, after one to warm up.
         """
-        rng = np.random.default_rng(0)
-        x = {name: rng.standard_normal(shape, np.float32) for name, shape in self._inputs}
-        values, times = self._arguments(x), []
-        for part in self._parts:
-            times += part.profile(values, repeat)
-            values.update(zip(part.output_names, part.run(values), strict=True))
+        values, times = self._arguments(self.random_input()), []
+        with memory_suffices(self._name):
+            for part in self._parts:
+                times += part.profile(values, repeat)
+                values.update(zip(part.output_names, part.run(values), strict=True))
         self._times_ms = times
         return self.explain()
+
+    def random_input(self, seed: int = 0) -> dict[str, FloatArray]:
+        """Return a standard normal input, for measurements and comparisons.
+
+        Inputs that nothing reads are zeros, which take no memory however large they are.
+        """
+        rng = np.random.default_rng(seed)
+        read = {name for part in self._parts for name in part.reads}
+        with memory_suffices(self._name):
+            return {
+                name: rng.standard_normal(shape, np.float32)
+                if name in read
+                else np.zeros(shape, np.float32)
+                for name, shape in self._inputs
+            }
 
     def _arguments(
         self, x: npt.ArrayLike | Mapping[str, npt.ArrayLike]

@@ -81,8 +81,7 @@ def compare_with_onnxruntime(
         raise ActivsparseError(
             "verifying needs onnxruntime, which is not installed; pip install 'activsparse[bench]'"
         ) from error
-    rng = np.random.default_rng(seed)
-    x = {name: rng.standard_normal(shape, np.float32) for name, shape in session.inputs}
+    x = session.random_input(seed)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = session.threads
     options.log_severity_level = 4

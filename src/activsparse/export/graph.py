@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import onnx
 
+from activsparse.errors import ActivsparseError
+
 __all__ = ["GraphIndex", "TensorType", "tensor_types"]
 
 TensorType = tuple[int, tuple[int | None, ...]]
@@ -33,14 +35,15 @@ class GraphIndex:
 
     def constant(self, name: str) -> onnx.TensorProto | None:
         """The constant behind `name`: initializer or Constant node, either through Identity."""
+        node = self.producers.get(name)
+        seen = set()
+        while node is not None and node.op_type == "Identity" and name not in seen:
+            seen.add(name)
+            name = node.input[0]
+            node = self.producers.get(name)
         if name in self._initializers:
             return self._initializers[name]
-        node = self.producers.get(name)
-        if node is None:
-            return None
-        if node.op_type == "Identity":
-            return self.constant(node.input[0])
-        if node.op_type == "Constant":
+        if node is not None and node.op_type == "Constant":
             for attribute in node.attribute:
                 if attribute.name == "value":
                     tensor: onnx.TensorProto = attribute.t
@@ -61,8 +64,18 @@ class GraphIndex:
 
 
 def tensor_types(model: onnx.ModelProto) -> dict[str, TensorType]:
-    """Element types and sizes of all tensors, by shape inference."""
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    """Element types and sizes of all tensors, by shape inference.
+
+    Raises:
+        ActivsparseError: a node does not fit its inputs.
+    """
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    except Exception as error:  # the inference raises several types, with no narrower base
+        cause = str(error).strip() or type(error).__name__
+        raise ActivsparseError(
+            f"its shapes do not fit each other ({cause}); export the model again"
+        ) from error
     types = {}
     for value in (*inferred.input, *inferred.value_info, *inferred.output):
         tensor = value.type.tensor_type

@@ -21,6 +21,7 @@ from activsparse.masks import (
     random_score,
     sparsity_of,
 )
+from activsparse.onnx_file import check_accepted, normal_form
 
 __all__ = ["FILLS", "REQUESTED_KEY", "SITES", "MaskReport", "MaskedLayer", "mask_model"]
 
@@ -115,15 +116,17 @@ def mask_model(
         name: of the model, for error messages.
 
     Raises:
-        ActivsparseError: an option outside its range, a glob that matches nothing, masks present
-        without `replace`,
-            no convolution left to mask.
+        ActivsparseError: not a valid model, or one the engine refuses whatever its operators
+            (float16, quantised, in training mode, too old); an option outside its range, a glob
+            that matches nothing, masks present without `replace`, no convolution left to mask.
     """
     for option, value, valid in (("site", site, SITES), ("fill", fill, FILLS)):
         if value not in valid:
             raise ActivsparseError(f"{option} {value!r}: unknown; choose one of {', '.join(valid)}")
-    masked = onnx.ModelProto()
-    masked.CopyFrom(model)
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    masked = normal_form(copy, str(name))
+    check_accepted(masked, str(name))
     if input_size is not None:
         _fix_input_size(masked, input_size, name)
     present = remove_masks(masked)

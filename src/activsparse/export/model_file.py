@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 import onnx
-from google.protobuf.message import DecodeError
 
-from activsparse.errors import ActivsparseError
+from activsparse import onnx_file
+from activsparse.errors import ActivsparseError, memory_suffices
 from activsparse.files import atomic_path, require_file
 
 __all__ = ["read_model", "save_model", "write_model"]
@@ -20,19 +20,10 @@ def read_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
         ActivsparseError: no such file; damaged, not ONNX, or not a valid model.
     """
     file = require_file(path)
-    try:
-        model = onnx.load(file)
-    except (DecodeError, ValueError, UnicodeDecodeError) as error:
-        raise ActivsparseError(
-            f"{file}: not an ONNX file, or a damaged one; export or copy it again"
-        ) from error
-    except (OSError, onnx.checker.ValidationError) as error:
-        raise ActivsparseError(
-            f"{file}: its external data cannot be read ({_first_line(error)}); "
-            "keep that file beside the model"
-        ) from error
-    if not model.graph.node:
-        raise ActivsparseError(f"{file}: holds no ONNX graph; export or copy it again")
+    model = onnx_file.read_model(file)
+    with memory_suffices(str(file)):
+        for tensor in model.graph.initializer:
+            onnx_file.array_of(tensor, str(file))
     _check(model, file, "export or copy it again")
     return model
 
@@ -67,7 +58,7 @@ def save_model(
 def _check(model: onnx.ModelProto, path: str | os.PathLike[str], remedy: str) -> None:
     try:
         onnx.checker.check_model(model)
-    except (onnx.checker.ValidationError, ValueError) as error:
+    except Exception as error:  # the checker raises several types, with no narrower base
         raise ActivsparseError(
             f"{path}: not a valid ONNX model ({_first_line(error)}); {remedy}"
         ) from error

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 import onnx
 
-from activsparse.export.graph import GraphIndex
+from activsparse.errors import ActivsparseError
+from activsparse.export.graph import GraphIndex, tensor_types
 from activsparse.export.insert import MASK_SUFFIX, SOURCE_SUFFIX, find_masks
-from activsparse.files import require_file
+from activsparse.export.model_file import read_model
 from activsparse.masks import Mask
 
 __all__ = ["read_masks"]
@@ -19,12 +21,12 @@ def read_masks(model: str | Path) -> dict[str, Mask]:
     """Read the masks out of an ONNX file: layer name to bool map (OH, OW), True = computed.
 
     Where skipped positions are filled, those that hold their own value are the computed ones.
+
+    Raises:
+        ActivsparseError: no such file, not a valid model, or a mask that does not fit its layer.
     """
-    proto = onnx.shape_inference.infer_shapes(onnx.load(require_file(model)))
-    sizes = {
-        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        for value in (*proto.graph.value_info, *proto.graph.output)
-    }
+    proto = read_model(model)
+    types = tensor_types(proto)
     index = GraphIndex(proto.graph)
     masks = {}
     for found in find_masks(proto.graph):
@@ -36,5 +38,12 @@ def read_masks(model: str | Path) -> dict[str, Mask]:
         if found.fill == "zero":
             masks[name] = value[0, 0] != 0
         else:
-            masks[name] = (value == np.arange(value.size)).reshape(sizes[found.after][-2:])
+            size = types.get(found.after, (0, ()))[1][-2:]
+            if None in size or len(size) < 2 or math.prod(filter(None, size)) != value.size:
+                raise ActivsparseError(
+                    f"{model}: mask '{found.constant}' has {value.size} positions, its layer's map "
+                    f"has sizes {size}; export the model again"
+                )
+            own = value.reshape(-1) == np.arange(value.size)
+            masks[name] = own.reshape([side for side in size if side is not None])
     return masks

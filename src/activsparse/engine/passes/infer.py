@@ -7,11 +7,13 @@ its reference evaluator.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from activsparse.engine.graph import Array, Graph, Node
+from activsparse.engine.limits import check_sizes
 from activsparse.errors import ActivsparseError
 
 if TYPE_CHECKING:
@@ -22,6 +24,12 @@ __all__ = ["infer", "node_proto"]
 # Constants above this many elements never hold a shape; they are not handed to the shape functions.
 _LARGEST_SHAPE_DATA = 1024
 
+# A node of constants may make more of them than the file holds, up to this many elements.
+_MOST_FOLDED = 1 << 26
+
+# Their results differ from run to run, so they are no constants.
+_RANDOM = ("Bernoulli", "Multinomial", "RandomNormalLike", "RandomUniformLike")
+
 
 def infer(graph: Graph) -> Graph:
     """Give every value a static shape and evaluate every node whose inputs are constant.
@@ -29,7 +37,8 @@ def infer(graph: Graph) -> Graph:
     Identity, Dropout (at inference) and casts of float32 to float32 disappear.
 
     Raises:
-        ActivsparseError: an unknown operator type, or a shape that cannot be inferred.
+        ActivsparseError: an unknown operator type, a shape that cannot be inferred, or one that is
+            too large.
     """
     graph = graph.copy()
     nodes, graph.nodes = graph.nodes, []
@@ -46,6 +55,7 @@ def infer(graph: Graph) -> Graph:
             _infer_outputs(graph, node)
             graph.nodes.append(node)
     graph.outputs = [aliases.get(name, name) for name in graph.outputs]
+    check_sizes(graph)
     return graph
 
 
@@ -73,6 +83,9 @@ def _evaluate(graph: Graph, node: Node) -> dict[str, Array] | None:
     present = [name for name in node.inputs if name]
     if not present or any(name not in graph.constants for name in present):
         return None
+    if node.op in _RANDOM:
+        return None
+    _check_growth(graph, node, present)
     from onnx.reference import ReferenceEvaluator
 
     try:
@@ -87,6 +100,22 @@ def _evaluate(graph: Graph, node: Node) -> dict[str, Array] | None:
     return {
         name: np.asarray(value) for name, value in zip(node.outputs, values, strict=False) if name
     }
+
+
+def _check_growth(graph: Graph, node: Node, present: list[str]) -> None:
+    """Refuse what a few bytes of the file would make into gigabytes, such as Expand or Tile."""
+    known = sum(graph.constants[name].size for name in present)
+    try:
+        kinds = _output_types(graph, node)
+    except ActivsparseError:
+        return  # the evaluator has the last word
+    for kind in kinds.values():
+        dims = [dim.dim_value for dim in kind.tensor_type.shape.dim]
+        if math.prod(dims) > max(_MOST_FOLDED, 4 * known):
+            raise ActivsparseError(
+                f"{graph.name}: {node.title} makes a constant of shape {'x'.join(map(str, dims))} "
+                "from smaller ones; let the operator that reads it repeat it"
+            )
 
 
 def _shape_value(graph: Graph, node: Node) -> Array:
@@ -132,6 +161,12 @@ def _shapes(graph: Graph, node: Node) -> str:
 
 def _infer_outputs(graph: Graph, node: Node) -> None:
     """Note shapes and types of a node's outputs; none where those of its inputs are open."""
+    for name, kind in _output_types(graph, node).items():
+        _note_type(graph, node, name, kind)
+
+
+def _output_types(graph: Graph, node: Node) -> dict[str, onnx.TypeProto]:
+    """Types of a node's outputs; none where the shapes of its inputs are open."""
     import onnx
     from onnx import defs, shape_inference
 
@@ -145,7 +180,7 @@ def _infer_outputs(graph: Graph, node: Node) -> None:
     types, data = {}, {}
     for name in filter(None, node.inputs):
         if name not in graph.shapes:
-            return  # whoever asks for it is told
+            return {}  # whoever asks for it is told
         constant = graph.constants.get(name)
         float32 = np.dtype(np.float32)
         dtype = graph.dtypes.get(name, float32) if constant is None else constant.dtype
@@ -168,10 +203,27 @@ def _infer_outputs(graph: Graph, node: Node) -> None:
             f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); the file is "
             "damaged, or made for another input size, as a mask is"
         ) from error
-    for name, kind in inferred.items():
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.tensor_type.elem_type)
-        if dtype != np.float32:
-            graph.dtypes[name] = dtype
-        dims = [d.dim_value if d.HasField("dim_value") else 0 for d in kind.tensor_type.shape.dim]
-        if kind.tensor_type.HasField("shape") and all(dim >= 1 for dim in dims):
-            graph.shapes[name] = tuple(dims)
+    return {name: kind for name, kind in inferred.items() if name}
+
+
+def _note_type(graph: Graph, node: Node, name: str, kind: onnx.TypeProto) -> None:
+    import onnx
+
+    if not kind.tensor_type.elem_type:  # a sequence, or of a type nobody knows
+        return
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.tensor_type.elem_type)
+    if dtype != np.float32:
+        graph.dtypes[name] = dtype
+    if not kind.tensor_type.HasField("shape"):
+        return
+    dims = [d.dim_value if d.HasField("dim_value") else None for d in kind.tensor_type.shape.dim]
+    sizes = tuple(dim for dim in dims if dim is not None)
+    if len(sizes) < len(dims):
+        return
+    if min(sizes, default=1) < 1:
+        raise ActivsparseError(
+            f"{graph.name}: {node.title} leaves nothing of its inputs, {_shapes(graph, node)}: its "
+            f"output would be {'x'.join(map(str, sizes))}; give it a larger input, or a smaller "
+            "kernel or cut"
+        )
+    graph.shapes[name] = sizes

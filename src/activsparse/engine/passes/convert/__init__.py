@@ -15,6 +15,7 @@ from activsparse.engine.passes.convert import (
 )
 from activsparse.engine.passes.convert.source import Source
 from activsparse.errors import ActivsparseError, Option
+from activsparse.onnx_file import quantised
 
 __all__ = ["SUPPORTED", "can_convert", "convert"]
 
@@ -89,6 +90,12 @@ def convert(graph: Graph) -> Graph:
             graph.nodes.append(node)
             continue
         converter = _CONVERTERS.get(node.op)
+        if converter is None and quantised(node.op):
+            raise ActivsparseError(
+                f"{graph.name}: {node.title}: quantised models are not supported yet; export the "
+                "model in float32, or let ONNX Runtime run them with ",
+                Option("fallback", "onnxruntime"),
+            )
         if converter is None:
             raise ActivsparseError(
                 f"{graph.name}: {node.title} is not an operator this engine runs; "

@@ -87,6 +87,8 @@ def pad(source: Source) -> list[Node]:
         full[:] = amounts
     if full[[0, 1, 4, 5]].any() or full.min() < 0:
         source.fail(f"pads {full.tolist()} of shape {shape}", "pad height and width only, by >= 0")
+    if not full.any():  # nothing is added: another name for the same value
+        return [source.engine_node("reshape")]
     names = ("pad_top", "pad_left", "pad_bottom", "pad_right")
     amounts_by_name = {name: int(full[i]) for name, i in zip(names, (2, 3, 6, 7), strict=True)}
     return [source.engine_node("pad", amounts_by_name)]

@@ -31,8 +31,11 @@ def gemm(source: Source) -> list[Node]:
     }
     if source.has(2):
         bias = source.weights(2, "bias") * np.float32(beta)
-        if bias.ndim == 2 and bias.shape[0] != 1:
-            source.fail(f"its bias has shape {bias.shape}", "use one bias per output")
+        outputs = weight.shape[0]
+        if bias.size not in (1, outputs) or bias.ndim > 2 or bias.shape[:-1] not in ((), (1,)):
+            source.fail(
+                f"its bias has shape {bias.shape} for {outputs} outputs", "use one bias per output"
+            )
         arrays["bias"] = np.ascontiguousarray(np.broadcast_to(bias.reshape(-1), weight.shape[:1]))
     name = source.node.inputs[1]
     name = name.removesuffix(".weight") if name.endswith(".weight") else source.node.name

@@ -1,0 +1,14 @@
+"""ONNX files as they come from outside, read into one form that the rest may rely on.
+
+Both halves of the project read models through this package, so both refuse the same files in the
+same words. What it returns holds: names are text; attributes have the types of their operators;
+nodes stand in execution order and each value is written once; there are no functions, no
+sub-graphs and no sparse constants; an open size is absent, never negative; external data is in
+memory.
+"""
+
+from activsparse.onnx_file.accept import check_accepted, quantised
+from activsparse.onnx_file.read import normal_form, read_model
+from activsparse.onnx_file.tensor import array_of
+
+__all__ = ["array_of", "check_accepted", "normal_form", "quantised", "read_model"]

@@ -1,0 +1,170 @@
+"""Whether a parsed model is one: names, attributes, operators, and who writes what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from activsparse.errors import ActivsparseError
+
+if TYPE_CHECKING:
+    import onnx
+    from google.protobuf.descriptor import Descriptor
+    from google.protobuf.message import Message
+
+__all__ = ["STANDARD", "check_attributes", "check_names", "check_values", "title"]
+
+STANDARD = ("", "ai.onnx")
+"""The domain of the standard operators, as files write it."""
+
+_AGAIN = "export or copy the file again"
+
+
+def title(node: onnx.NodeProto) -> str:
+    """Return how error messages call a node."""
+    output = next(iter(node.output), "")
+    return f"node '{node.name or output}' ({node.op_type})"
+
+
+def check_names(model: onnx.ModelProto, file: str) -> None:
+    """Check that every string in a model is text.
+
+    Raises:
+        ActivsparseError: one is not UTF-8.
+    """
+    for field, value in _strings(model):
+        if not isinstance(value, str):
+            raise ActivsparseError(
+                f"{file}: a {field} in it, {value[:40]!r}, is not UTF-8; {_AGAIN}"
+            )
+
+
+def _strings(message: Message) -> Iterator[tuple[str, Any]]:
+    for field, repeated, is_text in _text_fields(message.DESCRIPTOR):
+        # protobuf gives what is no UTF-8 as bytes, or raises, depending on its version.
+        try:
+            value = getattr(message, field)
+        except UnicodeDecodeError as error:
+            yield field, error.object
+            continue
+        if repeated:
+            try:
+                items = list(value)
+            except UnicodeDecodeError as error:
+                yield field, error.object
+                continue
+        elif is_text or message.HasField(field):
+            items = [value]
+        else:
+            items = []
+        for item in items:
+            if is_text:
+                yield field, item
+            else:
+                yield from _strings(item)
+
+
+_TEXT_FIELDS: dict[str, list[tuple[str, bool, bool]]] = {}
+
+
+def _text_fields(descriptor: Descriptor) -> list[tuple[str, bool, bool]]:
+    """Name, whether repeated and whether text, of each field that is text or may hold some."""
+    known = _TEXT_FIELDS.get(descriptor.full_name)
+    if known is None:
+        known = [
+            (field.name, field.is_repeated, field.type == field.TYPE_STRING)
+            for field in descriptor.fields
+            if field.type in (field.TYPE_STRING, field.TYPE_MESSAGE)
+        ]
+        _TEXT_FIELDS[descriptor.full_name] = known
+    return known
+
+
+def check_attributes(graph: onnx.GraphProto, opset: int, ir_version: int, file: str) -> None:
+    """Check every node of the standard operators against what its operator takes.
+
+    Raises:
+        ActivsparseError: a foreign operator, a sub-graph, an attribute without type or of a wrong
+            one, too few or too many inputs or outputs.
+    """
+    import onnx
+
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version = ir_version
+    context.opset_imports = dict.fromkeys(STANDARD, opset)
+    for node in graph.node:
+        where = f"{file}: {title(node)}"
+        if node.domain not in STANDARD:
+            raise ActivsparseError(
+                f"{where} is of domain '{node.domain}'; export with standard ONNX operators only"
+            )
+        for attribute in node.attribute:
+            _check_attribute(attribute, where)
+        if not onnx.defs.has(node.op_type, opset, ""):
+            raise ActivsparseError(
+                f"{where} is no operator of ONNX opset {opset}; "
+                "export with standard ONNX operators only"
+            )
+        try:
+            onnx.checker.check_node(node, context)
+        except Exception as error:
+            cause = str(error).strip().splitlines()[0]
+            raise ActivsparseError(f"{where} is not valid ({cause}); {_AGAIN}") from error
+
+
+def _check_attribute(attribute: onnx.AttributeProto, where: str) -> None:
+    import onnx
+
+    kinds = onnx.AttributeProto
+    name = f"{where}: its attribute '{attribute.name}'"
+    if attribute.type in (kinds.GRAPH, kinds.GRAPHS):
+        raise ActivsparseError(f"{where} holds a sub-graph; export without control flow")
+    single = {
+        kinds.FLOAT: "f",
+        kinds.INT: "i",
+        kinds.STRING: "s",
+        kinds.TENSOR: "t",
+        kinds.SPARSE_TENSOR: "sparse_tensor",
+        kinds.TYPE_PROTO: "tp",
+    }
+    field = single.get(attribute.type)
+    if attribute.type == kinds.UNDEFINED:
+        raise ActivsparseError(f"{name} has no type; {_AGAIN}")
+    if attribute.ref_attr_name or (field is not None and not attribute.HasField(field)):
+        raise ActivsparseError(f"{name} has no value; {_AGAIN}")
+
+
+def check_values(graph: onnx.GraphProto, file: str) -> None:
+    """Check that every value has one source, nodes being in execution order.
+
+    Raises:
+        ActivsparseError: a value written twice or never.
+    """
+    constants = [tensor.name for tensor in graph.initializer]
+    written: dict[str, str] = {}
+    for name in constants:
+        _note(written, name, f"constant '{name}'", file)
+    for value in graph.input:
+        if value.name not in constants:  # those of old files are listed as inputs too
+            _note(written, value.name, f"input '{value.name}'", file)
+    for node in graph.node:
+        for name in filter(None, node.input):
+            if name not in written:
+                raise ActivsparseError(
+                    f"{file}: {title(node)} reads '{name}', which nothing writes; {_AGAIN}"
+                )
+        for name in filter(None, node.output):
+            _note(written, name, title(node), file)
+    for value in graph.output:
+        if value.name not in written:
+            raise ActivsparseError(f"{file}: output '{value.name}' is never written; {_AGAIN}")
+
+
+def _note(written: dict[str, str], name: str, source: str, file: str) -> None:
+    if not name:
+        raise ActivsparseError(f"{file}: an input or a constant has no name; {_AGAIN}")
+    if name in written:
+        raise ActivsparseError(
+            f"{file}: value '{name}' is written twice, by {written[name]} and by {source}; {_AGAIN}"
+        )
+    written[name] = source

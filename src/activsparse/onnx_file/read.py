@@ -1,0 +1,125 @@
+"""Reading a file, and bringing what it holds into one form."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from activsparse.errors import ActivsparseError, memory_suffices
+from activsparse.files import require_file
+from activsparse.onnx_file.check import STANDARD, check_attributes, check_names, check_values
+from activsparse.onnx_file.external import load_external_data
+from activsparse.onnx_file.inline import inline_functions
+from activsparse.onnx_file.order import sort_nodes
+from activsparse.onnx_file.tensor import dense_of
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["normal_form", "opset_of", "read_model"]
+
+# What protobuf reads and writes in one piece.
+_MOST_BYTES = 2**31 - 1
+
+
+def read_model(path: str | os.PathLike[str], weights: bool = True) -> onnx.ModelProto:
+    """Read an ONNX file in the form this package's head describes.
+
+    Args:
+        path: the file.
+        weights: whether to read external data too.
+
+    Raises:
+        ActivsparseError: no such file; damaged, not ONNX, or not a valid model.
+    """
+    file = require_file(path)
+    with memory_suffices(str(file)):
+        model = _parse(file)
+        check_names(model, str(file))
+        if weights:
+            load_external_data(model, file)
+        return _in_order(model, str(file))
+
+
+def normal_form(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """Return a model in the form this package's head describes, its external data apart.
+
+    Args:
+        model: may be changed.
+        name: of its file, for messages.
+
+    Raises:
+        ActivsparseError: it is not a valid model.
+    """
+    check_names(model, name)
+    return _in_order(model, name)
+
+
+def _in_order(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """`normal_form` of a model whose strings are text."""
+    if not model.graph.node or not model.opset_import:
+        raise ActivsparseError(f"{name}: holds no ONNX graph; export or copy it again")
+    model = inline_functions(model, name)
+    for sparse in model.graph.sparse_initializer:
+        model.graph.initializer.append(dense_of(sparse, name))
+    del model.graph.sparse_initializer[:]
+    _open_negative_sizes(model.graph)
+    sort_nodes(model.graph, name)
+    check_values(model.graph, name)
+    check_attributes(model.graph, opset_of(model, name), model.ir_version, name)
+    return model
+
+
+def opset_of(model: onnx.ModelProto, name: str) -> int:
+    """Return the version of the standard operators a model is written in.
+
+    Raises:
+        ActivsparseError: it names none, or one the onnx package does not know.
+    """
+    import onnx
+
+    versions = sorted({e.version for e in model.opset_import if e.domain in STANDARD})
+    if not versions:
+        domains = ", ".join(f"'{entry.domain}'" for entry in model.opset_import)
+        raise ActivsparseError(
+            f"{name}: only operator sets of foreign domains ({domains}); "
+            "export with standard ONNX operators"
+        )
+    newest = onnx.defs.onnx_opset_version()
+    if len(versions) > 1 or not 1 <= versions[0] <= newest:
+        raise ActivsparseError(
+            f"{name}: operator set {' and '.join(map(str, versions))} is not supported; export "
+            f"with one opset up to {newest} (18 is a good choice)"
+        )
+    return int(versions[0])
+
+
+def _parse(file: Path) -> onnx.ModelProto:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    size = file.stat().st_size
+    if size > _MOST_BYTES:
+        raise ActivsparseError(
+            f"{file}: {size / 2**30:.1f} GiB are more than one ONNX file can hold, 2 GiB; "
+            "export with external data, or it is no ONNX file"
+        )
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(file.read_bytes())
+    except OSError as error:
+        raise ActivsparseError(f"{file}: cannot be read ({error.strerror})") from error
+    except (DecodeError, ValueError) as error:
+        raise ActivsparseError(
+            f"{file}: not an ONNX file, or a damaged one; export or copy it again"
+        ) from error
+    return model
+
+
+def _open_negative_sizes(graph: onnx.GraphProto) -> None:
+    """Some exporters write -1 for a size they leave open; ONNX leaves it out."""
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.HasField("dim_value") and dim.dim_value < 0:
+                dim.ClearField("dim_value")
