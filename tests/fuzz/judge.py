@@ -185,13 +185,15 @@ def _rounded_again(
     nodes = list(copy.graph.node)
     del copy.graph.node[:]
     for node in nodes:
-        copy.graph.node.append(node)
+        factors = []
         for i, name in enumerate(node.output):
             if name in values:
-                copy.graph.node[-1].output[i] = exact = f"{name} exact"
-                factor = onnx.numpy_helper.from_array(nearly_one(values[name].shape), f"{name} x")
-                copy.graph.initializer.append(factor)
-                copy.graph.node.append(onnx.helper.make_node("Mul", [exact, factor.name], [name]))
+                node.output[i] = f"{name} exact"
+                tensor = onnx.numpy_helper.from_array(nearly_one(values[name].shape), f"{name} x")
+                copy.graph.initializer.append(tensor)
+                pair = [node.output[i], tensor.name]
+                factors.append(onnx.helper.make_node("Mul", pair, [name]))
+        copy.graph.node.extend([node, *factors])
     return copy, {name: x * nearly_one(x.shape) for name, x in feed.items()}
 
 
