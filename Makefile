@@ -14,7 +14,7 @@ MINUTES ?= 1
 SEED ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv native aarch64 aarch64-wheel sanitize fuzz demo test test-all lint format bench clean
+.PHONY: help venv native aarch64 aarch64-wheel sanitize fuzz faults demo test test-all lint format bench clean
 
 help:
 	@echo "make venv      install everything into $(VENV)"
@@ -27,6 +27,7 @@ help:
 	@echo "make aarch64-wheel  cross-build a wheel for 64-bit ARM into dist (Debian; needs its arm64 Python packages)"
 	@echo "make sanitize  run the executor and read damaged plans under the sanitizers"
 	@echo "make fuzz      random graphs through every door of the engine for MINUTES (1) from a fresh SEED"
+	@echo "make faults    kill -9, full disks, little memory, threads, forks, load cycles: counts (some minutes)"
 	@echo "make clean     remove what was built; $(VENV) stays"
 
 ifeq ($(if $(wildcard $(BIN)/python),$(wildcard $(MARK)),own),)
@@ -72,6 +73,9 @@ sanitize:
 # Shrunk failing cases land in build/fuzz, each with the command that repeats it.
 fuzz: venv
 	PYTHONPATH=src:tests:tests/engine $(BIN)/python -m fuzz --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+faults: venv
+	PYTHONPATH=src:tests:tests/engine $(BIN)/python -m faults $(ARGS)
 
 demo: venv
 	$(BIN)/python examples/demo.py --out demo_out $(ARGS)

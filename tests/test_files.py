@@ -1,5 +1,6 @@
 """Output files: whole or not at all, and never at the price of something else."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -22,6 +23,19 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
         write_half()
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_a_full_disk_names_the_file(tmp_path: Path, code: int) -> None:
+    target = tmp_path / "file"
+    target.write_text("old")
+    with pytest.raises(ActivsparseError, match=r"file: cannot be written \(.*make room"):  # noqa: SIM117
+        with atomic_path(target):
+            raise OSError(code, os.strerror(code))
+    with pytest.raises(PermissionError), atomic_path(target):
+        raise PermissionError(errno.EACCES, "of another file", "other")
+    assert [f.name for f in tmp_path.iterdir()] == ["file"]
+    assert target.read_text() == "old"
 
 
 def test_a_link_stays_and_its_target_is_written(tmp_path: Path) -> None:

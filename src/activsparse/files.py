@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
@@ -13,6 +14,9 @@ from activsparse.errors import ActivsparseError
 
 __all__ = ["atomic_path", "file_path", "installed_library", "require_file"]
 
+# A disk that is full, or failing, or a quota: their errors name no file.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -21,8 +25,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     A symbolic link is followed: the file it points to is replaced, the link stays.
 
     Raises:
-        ActivsparseError: the folder does not exist or cannot be written to, or `path` is a folder,
-            a device or a pipe, which a rename would destroy.
+        ActivsparseError: the folder does not exist or cannot be written to, `path` is a folder, a
+            device or a pipe, which a rename would destroy, or the disk is full.
     """
     try:
         target = file_path(path).resolve()
@@ -47,6 +51,12 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
         temporary.replace(target)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise ActivsparseError(
+            f"{target}: cannot be written ({error.strerror}); make room, or choose another disk"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

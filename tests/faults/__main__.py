@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from faults import sharing, training, writing
+from faults.children import preload
 
 
 def kinds(args: argparse.Namespace) -> dict[str, Callable[[Path], list[str]]]:
@@ -42,6 +43,8 @@ def main() -> int:
     print(f"faults: seed {args.seed}", flush=True)
     every, found = kinds(args), 0
     for name in args.only or every:
+        if name in ("writing", "disk", "read-only", "memory", "training"):
+            preload()
         begin = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="faults") as folder:
             Path(folder).chmod(0o755)

@@ -63,6 +63,22 @@ def fork(action: Callable[[], int | None], log: Path) -> Child:
         os._exit(status)
 
 
+def preload() -> None:
+    """Import what the commands need; children then start in a moment."""
+    import importlib.readers  # noqa: F401  (what a child without rights could not read)
+
+    import jinja2  # noqa: F401
+    import matplotlib.pyplot  # noqa: F401
+    import onnx  # noqa: F401
+    import onnxruntime  # noqa: F401
+    import torch
+
+    import activsparse.export.onnx
+    import activsparse.train.trainer  # noqa: F401
+
+    torch.set_num_threads(1)
+
+
 def command(log: Path, *words: object) -> Child:
     """Start `activsparse WORDS` in a child."""
     from activsparse.cli import main

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 from graphs import Builder
 
 
@@ -16,7 +17,9 @@ def network(path: Path, layers: int = 4, channels: int = 64, size: int = 24) -> 
         x = b.node("Relu", b.norm(b.conv(x, channels)))
     n, c, *_ = b.shapes[x]
     x = b.gemm(b.flatten(b.node("GlobalAveragePool", x, shape=(n, c, 1, 1))), 10)
-    return b.save(path, x)
+    b.save(path, x)
+    onnx.save(onnx.shape_inference.infer_shapes(onnx.load(path)), path)
+    return path
 
 
 def image(path: Path, size: int = 24) -> Path:

@@ -28,8 +28,6 @@ def kills_of_training(folder: Path, count: int, seed: int) -> list[str]:
     Returns:
         A line per run that did not resume to the same weights, figures and files.
     """
-    import activsparse.train.trainer  # noqa: F401  (children share what is imported)
-
     recipe = folder / "tiny.yaml"
     recipe.write_text(RECIPE)
     begin = time.monotonic()

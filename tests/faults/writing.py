@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import random
@@ -22,13 +23,13 @@ def commands(folder: Path) -> dict[str, Callable[[Path], list[Any]]]:
     """Every command that writes a file: name -> its words, for the file to write."""
     model, x = network(folder / "model.onnx"), image(folder / "x.npy")
     run = tiny_run(folder / "run")
-    dense = ["--dense", model, "--engines", "activsparse", "onnxruntime", "--repeat", 2]
+    dense = ["--dense", model, "--engines", "activsparse,onnxruntime", "--repeat", 2]
     every: dict[str, Callable[[Path], list[Any]]] = {
         "compile": lambda out: ["compile", model, "--out", out],
         "mask": lambda out: ["mask", model, "--sparsity", "0.3", "--out", out],
         "run": lambda out: ["run", model, "--input", x, "--output", out],
         "bench": lambda out: ["bench", *dense, "--json", out],
-        "report": lambda out: ["bench", *dense, "--html", out],
+        "convert": lambda out: ["convert", model, "--out", out],
     }
     if run is not None:
         every["export"] = lambda out: ["export", run, "--out", out]
@@ -55,7 +56,7 @@ def tiny_run(out: Path) -> Path | None:
     return out if child.wait() == 0 else None
 
 
-_ENDINGS = {"compile": "plan", "run": "npy", "bench": "json", "report": "html"}
+_ENDINGS = {"compile": "plan", "run": "npy", "bench": "json", "convert": "tflite"}
 
 
 def target(folder: Path, name: str) -> Path:
@@ -120,7 +121,7 @@ def full_disk(folder: Path) -> list[str]:
         return []
     faults = []
     try:
-        (disk / "filling").write_bytes(bytes(60 << 10))
+        fill(disk / "filling")
         for name, words in every.items():
             out = target(disk, name)
             child = command(folder / "log", *words(out))
@@ -137,6 +138,13 @@ def full_disk(folder: Path) -> list[str]:
         subprocess.run(["umount", disk], check=True)
     print(f"full disk: {len(every) + 1} commands; {len(faults)} faults")
     return faults
+
+
+def fill(path: Path) -> None:
+    """Write to a file until nothing more fits."""
+    with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
+        while file.write(bytes(512)):
+            pass
 
 
 def training(folder: Path, out: Path) -> list[Any]:

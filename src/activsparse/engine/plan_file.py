@@ -41,22 +41,17 @@ def write_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
         "reports": [asdict(report) for report in plan.reports],
     }
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        try:
-            _native.write_plan(
-                file.fileno(),
-                plan.isa,
-                plan.threads,
-                [(*value, i) for value, i in zip(plan.inputs, plan.input_ids, strict=True)],
-                [(*value, i) for value, i in zip(plan.outputs, plan.output_ids, strict=True)],
-                plan.tensors,
-                plan.steps,
-                plan.arena_floats,
-                json.dumps(metadata).encode(),
-            )
-        except OSError as error:
-            raise ActivsparseError(
-                f"{path}: cannot be written ({error.strerror}); make room, or choose another disk"
-            ) from error
+        _native.write_plan(
+            file.fileno(),
+            plan.isa,
+            plan.threads,
+            [(*value, i) for value, i in zip(plan.inputs, plan.input_ids, strict=True)],
+            [(*value, i) for value, i in zip(plan.outputs, plan.output_ids, strict=True)],
+            plan.tensors,
+            plan.steps,
+            plan.arena_floats,
+            json.dumps(metadata).encode(),
+        )
 
 
 def read_plan(path: str | os.PathLike[str]) -> Plan:
