@@ -139,3 +139,31 @@ def test_every_extra_exists():
     except PackageNotFoundError:
         pytest.skip("not installed: running from the source tree")
     assert set(cli.EXTRAS.values()) <= set(extras or [])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        MemoryError("std::bad_alloc"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+)
+def test_out_of_memory_is_one_line_and_exits_2(fake_command, capsys, error: Exception):
+    def run(args):
+        raise error
+
+    fake_command(run)
+    assert cli.main(["run"]) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    assert "run: out of memory" in said
+
+
+def test_other_errors_of_the_runtime_are_not_hidden(fake_command):
+    def run(args):
+        raise RuntimeError("a fault of ours")
+
+    fake_command(run)
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        cli.main(["run"])

@@ -223,7 +223,7 @@ def little_memory(folder: Path) -> list[str]:
         return action
 
     for name, given in words.items():
-        for more in (1 << 20, 8 << 20, 24 << 20, 64 << 20, 160 << 20):
+        for more in (8 << 20, 24 << 20, 64 << 20, 160 << 20, 400 << 20):
             child = fork(limited(given, more), folder / "log")
             status = child.wait()
             tries += 1

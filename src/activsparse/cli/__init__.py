@@ -175,5 +175,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         cause = error.strerror or str(error) or type(error).__name__
         return _fail(cause if error.filename is None else f"{error.filename}: {cause}")
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        return _fail(
+            f"{command or 'activsparse'}: out of memory; close other programs, or take a smaller "
+            "model, batch or image"
+        )
     except KeyboardInterrupt:
         return 130
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out; torch says so in words alone."""
+    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
