@@ -43,7 +43,8 @@ def copy_masks(model: nn.Module, other: nn.Module) -> None:
         ActivsparseError: `other` has no masks where `model` has.
     """
     buffers = dict(other.named_buffers())
-    prefix = next((k.partition(f"{STATE}.")[0] for k in buffers if f"{STATE}." in k), "")
+    states = {k: m for k, m in other.named_modules() if isinstance(m, SparsifierState)}
+    prefix = next(iter(states), STATE).removesuffix(STATE)
     for key, value in model.named_buffers():
         if key.rpartition(".")[2] not in (MASK, SOURCE) and not key.startswith(f"{STATE}."):
             continue
@@ -53,9 +54,10 @@ def copy_masks(model: nn.Module, other: nn.Module) -> None:
                 "its Sparsifier is made"
             )
         buffers[prefix + key].copy_(value)
-    for module in other.modules():
-        if isinstance(module, SparsifierState):
-            module.refresh()
+    own = model.get_submodule(STATE)
+    assert isinstance(own, SparsifierState)
+    for state in states.values():
+        state.follow(own)
 
 
 def remove_masks(model: nn.Module) -> None:

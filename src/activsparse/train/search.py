@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -126,6 +129,27 @@ class MaskMaker:
                     if not self._keeps_a_square(shape.output, sparsity)
                 ]
             )
+
+    def describe(self, sparsities: Sequence[float]) -> dict[str, Any]:
+        """All that decides masks of these final sparsities besides seed and step, as JSON takes it.
+
+        Equal descriptions mean equal masks. Its length does not grow with the number of layers.
+        """
+        layers = [
+            (layer.name, layer.shape.output, float(sparsity))
+            for layer, sparsity in zip(self.layers, sparsities, strict=True)
+        ]
+        return {
+            "pattern": self.pattern,
+            "block": int(self.block),
+            "criterion": self.criterion,
+            "phases": self.phases,
+            "share_in_block": bool(self.share_in_block),
+            "importance_weight": float(self.importance_weight),
+            "input size": list(self.image_size),
+            "mean sparsity": round(float(np.mean(sparsities)), 6),
+            "digest of layers": hashlib.sha256(json.dumps(layers).encode()).hexdigest()[:16],
+        }
 
     def masks(
         self,

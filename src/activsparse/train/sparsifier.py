@@ -112,8 +112,8 @@ class Sparsifier:
         seed: int = 0,
     ) -> None:
         self._placement = Placement(fill, site)
-        if seed < 0:
-            raise ActivsparseError(f"seed {seed} is negative; use 0 or more")
+        if not 0 <= seed < 2**63:
+            raise ActivsparseError(f"seed {seed} is outside 0 to 2^63 - 1; choose another")
         if STATE in dict(model.named_children()):
             raise ActivsparseError(
                 "the model has masks already; call detach() of its Sparsifier first"
@@ -157,7 +157,8 @@ class Sparsifier:
         )
         self._maker.check(self._final)
 
-        self.state = SparsifierState(seed, self.schedule).train(model.training)
+        made_with = {**self._maker.describe(self._final), "fill": fill, "site": site}
+        self.state = SparsifierState(int(seed), self.schedule, made_with).train(model.training)
         if importance_weight:
             positions = sum(layer.shape.positions for layer in self._layers)
             self.state.register_buffer("importance", torch.zeros(positions))
@@ -179,7 +180,7 @@ class Sparsifier:
                 kept at the end. Under torch.distributed the mean over all ranks counts. Without
                 losses the latest masks are kept.
         """
-        step = self.current_step
+        step = self.state.step
         if loss is not None and not self.frozen and self.schedule.is_pruning_step(step):
             self.state.remember(step, self._mean_over_ranks(loss))
         self.state.step += 1
@@ -190,7 +191,7 @@ class Sparsifier:
         if self.frozen:
             return
         self._write(self.source_step, self._final)
-        self.state.frozen.fill_(True)
+        self.state.frozen = True
         self.state.refresh()
 
     def choose(self, source_step: int) -> None:
@@ -200,8 +201,8 @@ class Sparsifier:
             source_step: a step of training, or a candidate's number (`activsparse.train.candidates`
                 searches among those).
         """
-        self.state.best_step.fill_(source_step)
-        self.state.frozen.fill_(False)
+        self.state.best_step = int(source_step)
+        self.state.frozen = False
         self.freeze()
 
     def set_importance(self, maps: Mapping[str, FloatMap]) -> None:
@@ -262,18 +263,18 @@ class Sparsifier:
     @property
     def current_step(self) -> int:
         """Optimiser steps done."""
-        return int(self.state.step)
+        return self.state.step
 
     @property
     def source_step(self) -> int:
         """The step whose score map gives the best masks so far, else the latest ones."""
-        best = int(self.state.best_step)
+        best = self.state.best_step
         return best if best >= 0 else self._latest_pruning_step()
 
     @property
     def frozen(self) -> bool:
         """Whether the masks are final."""
-        return bool(self.state.frozen)
+        return self.state.frozen
 
     @property
     def phase(self) -> str:
@@ -317,7 +318,7 @@ class Sparsifier:
     @property
     def score_map(self) -> FloatMap:
         """Score map of the best step so far, else of the latest: float32 (H, W) at input size."""
-        return score_map(self.image_size, int(self.state.seed), self.source_step)
+        return score_map(self.image_size, self.state.seed, self.source_step)
 
     def masks(self) -> dict[str, Mask]:
         """The present masks by convolution name: bool (OH, OW), True = computed."""
@@ -328,7 +329,7 @@ class Sparsifier:
 
     def _mean_over_ranks(self, loss: Tensor | float) -> float:
         state = self.state
-        return mean_loss(loss, int(state.seed), int(state.step), device=state.step.device)
+        return mean_loss(loss, state.seed, state.step, device=state.device)
 
     @property
     def _final(self) -> list[float]:
@@ -359,7 +360,7 @@ class Sparsifier:
 
     @torch.no_grad()
     def _write(self, source_step: int, sparsities: Sequence[float]) -> None:
-        seed = int(self.state.seed)
+        seed = self.state.seed
         masks = self._maker.masks(seed, source_step, sparsities, self._importance())
         for mask, host in zip(masks, self._hosts, strict=True):
             host.get_buffer(MASK)[0, 0].copy_(torch.from_numpy(mask))
