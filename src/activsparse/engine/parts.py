@@ -97,6 +97,7 @@ class ForeignPart:
         options.intra_op_num_threads = threads
         options.log_severity_level = 4
         titles = ", ".join(node.title for node in graph.nodes)
+        self._titles = f"{graph.name}: {titles}"
         try:
             self._session = onnxruntime.InferenceSession(
                 model_of(graph).SerializeToString(), options, providers=["CPUExecutionProvider"]
@@ -111,9 +112,17 @@ class ForeignPart:
         self.reports = [_report(graph)]
 
     def run(self, values: Values) -> Sequence[npt.NDArray[Any]]:
-        """Return the outputs as ONNX Runtime gives them."""
+        """Return the outputs as ONNX Runtime gives them.
+
+        Raises:
+            ActivsparseError: it fails on these values.
+        """
         inputs = {name: np.ascontiguousarray(values[name]) for name in self._inputs}
-        return list(self._session.run(self.output_names, inputs))
+        try:
+            return list(self._session.run(self.output_names, inputs))
+        except Exception as error:  # ONNX Runtime's exception types share no narrower base
+            cause = (str(error) or type(error).__name__).splitlines()[0]
+            raise ActivsparseError(f"{self._titles}: ONNX Runtime fails: {cause}") from error
 
     def profile(self, values: Values, repeat: int) -> list[float]:
         """Return the median milliseconds of all nodes together, after one run to warm up."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -29,6 +30,9 @@ SITES = ("norm", "conv")
 FILLS = ("zero", "nearest")
 REQUESTED_KEY = "activsparse.requested"
 """Metadata of the model: JSON object, name of the convolution -> requested sparsity."""
+
+# A mask is worked out in memory, some bytes per position.
+_MOST_POSITIONS = 1 << 27
 
 Size = tuple[int, int]
 _EXAMPLE_SIZE = Option("input_size", (224, 224))
@@ -145,6 +149,12 @@ def mask_model(
     layers = [(conv, conv.shape) for conv in convs if conv.shape and conv.name not in dense]
     if not layers:
         raise _nothing_left(dense, name)
+    for conv, shape in layers:
+        if math.prod(shape.output) > _MOST_POSITIONS:
+            raise ActivsparseError(
+                f"{name}: layer {conv.name!r} has {'x'.join(map(str, shape.output))} positions, too "
+                "many for a mask; fix the input to a smaller size"
+            )
     shapes = [shape for _, shape in layers]
     score = _score(masked, seed, name) if pattern == "random" else None
     try:

@@ -8,6 +8,7 @@ import onnx
 
 from activsparse import onnx_file
 from activsparse.errors import ActivsparseError, memory_suffices
+from activsparse.export.graph import tensor_types
 from activsparse.files import atomic_path, require_file
 
 __all__ = ["read_model", "save_model", "write_model"]
@@ -56,12 +57,24 @@ def save_model(
 
 
 def _check(model: onnx.ModelProto, path: str | os.PathLike[str], remedy: str) -> None:
+    _describe_outputs(model)
     try:
         onnx.checker.check_model(model)
     except Exception as error:  # the checker raises several types, with no narrower base
         raise ActivsparseError(
             f"{path}: not a valid ONNX model ({_first_line(error)}); {remedy}"
         ) from error
+
+
+def _describe_outputs(model: onnx.ModelProto) -> None:
+    """Write down shapes of outputs that have none, which the checker asks for and few others do."""
+    bare = [v for v in model.graph.output if not v.type.tensor_type.HasField("shape")]
+    types = tensor_types(model) if bare else {}
+    for value in bare:
+        if value.name in types and value.type.WhichOneof("value") in (None, "tensor_type"):
+            elem_type, sizes = types[value.name]
+            described = onnx.helper.make_tensor_value_info(value.name, elem_type, sizes)
+            value.type.CopyFrom(described.type)
 
 
 def _first_line(error: Exception) -> str:

@@ -64,6 +64,7 @@ def _in_order(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     for sparse in model.graph.sparse_initializer:
         model.graph.initializer.append(dense_of(sparse, name))
     del model.graph.sparse_initializer[:]
+    model.graph.name = model.graph.name or "graph"
     _open_negative_sizes(model.graph)
     sort_nodes(model.graph, name)
     check_values(model.graph, name)
@@ -75,7 +76,8 @@ def opset_of(model: onnx.ModelProto, name: str) -> int:
     """Return the version of the standard operators a model is written in.
 
     Raises:
-        ActivsparseError: it names none, or one the onnx package does not know.
+        ActivsparseError: it names none, or one the onnx package does not know, be it that of the
+            operators or that of the file's format.
     """
     import onnx
 
@@ -87,6 +89,11 @@ def opset_of(model: onnx.ModelProto, name: str) -> int:
             "export with standard ONNX operators"
         )
     newest = onnx.defs.onnx_opset_version()
+    if not 1 <= model.ir_version <= onnx.IR_VERSION:
+        raise ActivsparseError(
+            f"{name}: version {model.ir_version} of ONNX files is not known, only 1 to "
+            f"{onnx.IR_VERSION}; export for an older one, or update the onnx package"
+        )
     if len(versions) > 1 or not 1 <= versions[0] <= newest:
         raise ActivsparseError(
             f"{name}: operator set {' and '.join(map(str, versions))} is not supported; export "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,12 +65,12 @@ def dense_of(sparse: onnx.SparseTensorProto, where: str) -> onnx.TensorProto:
     name = sparse.values.name
     values, indices = array_of(sparse.values, where), array_of(sparse.indices, where)
     shape = tuple(sparse.dims)
-    size = int(np.prod(np.array(shape, object)))
+    size = math.prod(shape)
     fits = min(shape, default=1) >= 1 and values.ndim == 1 and indices.dtype == np.int64
     if fits and size * values.itemsize > _MOST_DENSE_BYTES:
         raise ActivsparseError(
-            f"{where}: sparse constant '{name}' of shape {_short(shape)} takes "
-            f"{size * values.itemsize / 2**30:.1f} GiB; export it in smaller parts"
+            f"{where}: sparse constant '{name}' of shape {_short(shape)} takes more than "
+            f"{_MOST_DENSE_BYTES >> 30} GiB; export it in smaller parts"
         )
     if fits and indices.shape == (len(values), len(shape)):
         inside = ((indices >= 0) & (indices < np.array(shape))).all()

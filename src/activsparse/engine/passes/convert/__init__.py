@@ -71,10 +71,19 @@ def can_convert(graph: Graph, node: Node) -> bool:
     if converter is None:
         return False
     try:
-        converter(Source(graph.copy(), node))
+        _converted(converter, Source(graph.copy(), node))
     except ActivsparseError:
         return False
     return True
+
+
+def _converted(converter: Converter, source: Source) -> list[Node]:
+    """Convert a node; what does not fit together in it comes out in arithmetic on its arrays."""
+    try:
+        return converter(source)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        cause = str(error) or type(error).__name__
+        source.fail(f"its inputs and attributes do not fit each other ({cause})", "export it again")
 
 
 def convert(graph: Graph) -> Graph:
@@ -103,7 +112,7 @@ def convert(graph: Graph) -> Graph:
                 Option("fallback", "onnxruntime"),
                 f" (known operators: {', '.join(SUPPORTED)})",
             )
-        converted = converter(Source(graph, node))
+        converted = _converted(converter, Source(graph, node))
         # Outputs beside the first (MaxPool's indices, Dropout's mask) are not computed.
         written = {name for new in converted for name in new.outputs}
         for extra in set(filter(None, node.outputs[1:])) - written:
