@@ -10,12 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from activsparse import _native
-from activsparse.engine.graph import Graph
+from activsparse.engine.graph import Graph, Node
 from activsparse.errors import ActivsparseError
 
 __all__ = [
+    "check_inputs",
     "check_memory",
-    "check_sizes",
+    "check_node",
     "check_tensors",
     "memory_bytes",
 ]
@@ -27,27 +28,34 @@ _MOST_FLOATS = 2**31 - 1
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
-def check_sizes(graph: Graph) -> None:
-    """Check all values of a graph whose shapes are inferred.
+def check_inputs(graph: Graph) -> None:
+    """Check the inputs of a graph.
 
     Raises:
-        ActivsparseError: one is larger than operators can address, or what a node reads and writes
-            is together larger than this machine's memory.
+        ActivsparseError: one is larger than operators can address.
     """
     for name in graph.inputs:
         _check_floats(_floats(graph, name), f"{graph.name}: input '{name}'")
-    for node in graph.nodes:
-        what = f"{graph.name}: {node.title}"
-        for name in node.outputs:
-            _check_floats(_floats(graph, name), what)
-        check_memory(4 * sum(_floats(graph, name) for name in {*node.inputs, *node.outputs}), what)
+
+
+def check_node(graph: Graph, node: Node) -> None:
+    """Check a node whose inputs' and outputs' shapes are inferred.
+
+    Raises:
+        ActivsparseError: an output is larger than operators can address, or what the node reads and
+            writes is together larger than this machine's memory.
+    """
+    what = f"{graph.name}: {node.title}"
+    for name in node.outputs:
+        _check_floats(_floats(graph, name), what)
+    check_memory(4 * sum(_floats(graph, name) for name in {*node.inputs, *node.outputs}), what)
 
 
 def check_tensors(tensors: Iterable[_native.TensorDesc], what: str) -> None:
     """Check what an operator is to read and write, before it is tried on such tensors.
 
     Raises:
-        ActivsparseError: as `check_sizes`, now with the gaps between pixels.
+        ActivsparseError: as `check_node`, now with the gaps between pixels.
     """
     floats = [desc.n * desc.h * desc.w * desc.stride for desc in tensors]
     for count in floats:

@@ -14,7 +14,6 @@ from activsparse.engine.options import checked_shapes
 from activsparse.errors import ActivsparseError, Option
 from activsparse.files import file_path
 from activsparse.onnx_file import array_of, check_accepted, read_model
-from activsparse.onnx_file.tensor import dense_of
 
 if TYPE_CHECKING:
     import onnx
@@ -131,7 +130,5 @@ def _node(proto: onnx.NodeProto, file: str) -> Node:
             value = value.decode("utf-8", "replace")
         elif isinstance(value, onnx.TensorProto):
             value = array_of(value, where)
-        elif isinstance(value, onnx.SparseTensorProto):
-            value = array_of(dense_of(value, where), where)
         attributes[attribute.name] = value
     return Node(proto.op_type, name, tuple(proto.input), tuple(proto.output), attributes)

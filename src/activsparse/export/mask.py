@@ -152,8 +152,8 @@ def mask_model(
     for conv, shape in layers:
         if math.prod(shape.output) > _MOST_POSITIONS:
             raise ActivsparseError(
-                f"{name}: layer {conv.name!r} has {'x'.join(map(str, shape.output))} positions, too "
-                "many for a mask; fix the input to a smaller size"
+                f"{name}: layer {conv.name!r} has {'x'.join(map(str, shape.output))} positions, "
+                "too many for a mask; fix the input to a smaller size"
             )
     shapes = [shape for _, shape in layers]
     score = _score(masked, seed, name) if pattern == "random" else None

@@ -135,26 +135,28 @@ def _check_attribute(attribute: onnx.AttributeProto, where: str) -> None:
 
 
 def check_values(graph: onnx.GraphProto, file: str) -> None:
-    """Check that every value has one source, nodes being in execution order.
+    """Check that every value has one source; the nodes may be in any order.
 
     Raises:
         ActivsparseError: a value written twice or never.
     """
     constants = [tensor.name for tensor in graph.initializer]
+    known = set(constants)
     written: dict[str, str] = {}
     for name in constants:
         _note(written, name, f"constant '{name}'", file)
     for value in graph.input:
-        if value.name not in constants:  # those of old files are listed as inputs too
+        if value.name not in known:  # those of old files are listed as inputs too
             _note(written, value.name, f"input '{value.name}'", file)
+    for node in graph.node:
+        for name in filter(None, node.output):
+            _note(written, name, title(node), file)
     for node in graph.node:
         for name in filter(None, node.input):
             if name not in written:
                 raise ActivsparseError(
                     f"{file}: {title(node)} reads '{name}', which nothing writes; {_AGAIN}"
                 )
-        for name in filter(None, node.output):
-            _note(written, name, title(node), file)
     for value in graph.output:
         if value.name not in written:
             raise ActivsparseError(f"{file}: output '{value.name}' is never written; {_AGAIN}")

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 from activsparse.errors import ActivsparseError, memory_suffices
 from activsparse.files import require_file
-from activsparse.onnx_file.check import STANDARD, check_attributes, check_names, check_values
+from activsparse.onnx_file.check import (
+    STANDARD,
+    check_attributes,
+    check_names,
+    check_values,
+    title,
+)
 from activsparse.onnx_file.external import load_external_data
 from activsparse.onnx_file.inline import inline_functions
 from activsparse.onnx_file.order import sort_nodes
@@ -61,13 +67,11 @@ def _in_order(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     if not model.graph.node or not model.opset_import:
         raise ActivsparseError(f"{name}: holds no ONNX graph; export or copy it again")
     model = inline_functions(model, name)
-    for sparse in model.graph.sparse_initializer:
-        model.graph.initializer.append(dense_of(sparse, name))
-    del model.graph.sparse_initializer[:]
+    _make_dense(model.graph, name)
     model.graph.name = model.graph.name or "graph"
     _open_negative_sizes(model.graph)
-    sort_nodes(model.graph, name)
     check_values(model.graph, name)
+    sort_nodes(model.graph, name)
     check_attributes(model.graph, opset_of(model, name), model.ir_version, name)
     return model
 
@@ -122,6 +126,18 @@ def _parse(file: Path) -> onnx.ModelProto:
             f"{file}: not an ONNX file, or a damaged one; export or copy it again"
         ) from error
     return model
+
+
+def _make_dense(graph: onnx.GraphProto, name: str) -> None:
+    for sparse in graph.sparse_initializer:
+        graph.initializer.append(dense_of(sparse, name))
+    del graph.sparse_initializer[:]
+    for node in graph.node:
+        for attribute in node.attribute if node.op_type == "Constant" else ():
+            if attribute.name == "sparse_value" and attribute.HasField("sparse_tensor"):
+                attribute.t.CopyFrom(dense_of(attribute.sparse_tensor, f"{name}: {title(node)}"))
+                attribute.ClearField("sparse_tensor")
+                attribute.name, attribute.type = "value", attribute.TENSOR
 
 
 def _open_negative_sizes(graph: onnx.GraphProto) -> None:

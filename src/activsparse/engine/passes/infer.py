@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from activsparse.engine.graph import Array, Graph, Node
-from activsparse.engine.limits import check_sizes
+from activsparse.engine.limits import check_inputs, check_node
 from activsparse.errors import ActivsparseError
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def infer(graph: Graph) -> Graph:
             too large.
     """
     graph = graph.copy()
+    check_inputs(graph)
     nodes, graph.nodes = graph.nodes, []
     aliases: dict[str, str] = {}
     for node in nodes:
@@ -53,9 +54,9 @@ def infer(graph: Graph) -> Graph:
             aliases[node.outputs[0]] = node.inputs[0]
         else:
             _infer_outputs(graph, node)
+            check_node(graph, node)
             graph.nodes.append(node)
     graph.outputs = [aliases.get(name, name) for name in graph.outputs]
-    check_sizes(graph)
     return graph
 
 
@@ -135,8 +136,7 @@ def _constant_value(graph: Graph, node: Node) -> Array:
         if key in node.attributes:
             return np.asarray(node.attributes[key], dtype=dtype)
     raise ActivsparseError(
-        f"{graph.name}: {node.title} holds no dense tensor; "
-        "export without sparse or string constants"
+        f"{graph.name}: {node.title} holds no numbers; export without constants of text"
     )
 
 
