@@ -12,9 +12,10 @@ FORMATTED := $(wildcard src tests examples benchmarks docs)
 ARGS ?=
 MINUTES ?= 1
 SEED ?=
+SAMPLE ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help venv native aarch64 aarch64-wheel sanitize fuzz faults demo test test-all lint format bench clean
+.PHONY: help venv native aarch64 aarch64-wheel sanitize fuzz faults mutants demo test test-all lint format bench clean
 
 help:
 	@echo "make venv      install everything into $(VENV)"
@@ -28,6 +29,7 @@ help:
 	@echo "make sanitize  run the executor and read damaged plans under the sanitizers"
 	@echo "make fuzz      random graphs through every door of the engine for MINUTES (1) from a fresh SEED"
 	@echo "make faults    kill -9, full disks, little memory, threads, forks, load cycles: counts (some minutes)"
+	@echo "make mutants   SAMPLE small faults in the compiler's passes, the masks and the planner: do tests notice? (hours)"
 	@echo "make clean     remove what was built; $(VENV) stays"
 
 ifeq ($(if $(wildcard $(BIN)/python),$(wildcard $(MARK)),own),)
@@ -76,6 +78,9 @@ fuzz: venv
 
 faults: venv
 	PYTHONPATH=src:tests:tests/engine $(BIN)/python -m faults $(ARGS)
+
+mutants: venv
+	PYTHONPATH=src:tests:tests/engine $(BIN)/python -m mutants --sample $(SAMPLE) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 demo: venv
 	$(BIN)/python examples/demo.py --out demo_out $(ARGS)

@@ -65,12 +65,11 @@ def fork(action: Callable[[], int | None], log: Path) -> Child:
 
 def preload() -> None:
     """Import what the commands need; children then start in a moment."""
-    import importlib.readers  # noqa: F401  (what a child without rights could not read)
-
     import jinja2  # noqa: F401
     import matplotlib.pyplot  # noqa: F401
     import onnx  # noqa: F401
     import onnxruntime  # noqa: F401
+    import sklearn.datasets  # noqa: F401
     import torch
 
     import activsparse.export.onnx
