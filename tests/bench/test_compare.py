@@ -54,7 +54,7 @@ def own(monkeypatch: pytest.MonkeyPatch) -> type[Own]:
 def test_result_has_exactly_the_documented_keys(own, dense: Path, sparse: Path):
     result = compare(dense, [sparse], ["activsparse", "onnxruntime"], threads=1, repeat=3)
     data = json.loads(json.dumps(asdict(result)))
-    assert list(data) == ["machine", "rows", "best_dense", "ratios"]
+    assert list(data) == ["machine", "rows", "best_dense", "ratios", "warnings"]
     assert all(list(row) == ROW_KEYS for row in data["rows"])
     assert [(row["model"], row["variant"], row["engine"]) for row in data["rows"]] == [
         (str(dense), "dense", "activsparse"),

@@ -91,13 +91,14 @@ def test_all_options_together(folder):
         *("--seed", "3", "--include-stem", "--include-shortcuts", "--input-size", "20x24"),
     )
     assert result.returncode == 0, result.stderr
-    again = mask(folder, "masked.onnx", *ARGUMENTS)
+    more = ("masked.onnx", "--sparsity", "0.3", "--out", "again.onnx")
+    again = mask(folder, *more)
     assert (again.returncode, again.stdout) == (2, "")
     assert "masked.onnx: holds 1 masks already" in again.stderr
-    assert mask(folder, "masked.onnx", *ARGUMENTS, "--replace").returncode == 0
+    assert mask(folder, *more, "--replace").returncode == 0
     direct = mask(folder, "dense.onnx", "--sparsity", "0.3", "--out", "direct.onnx")
     assert direct.returncode == 0
-    assert onnx.load(folder / "masked.onnx") == onnx.load(folder / "direct.onnx")
+    assert onnx.load(folder / "again.onnx") == onnx.load(folder / "direct.onnx")
 
 
 def truncate(folder):
@@ -124,15 +125,15 @@ def delete(folder):
         (scribble, ARGUMENTS, "dense.onnx: not an ONNX file, or a damaged one"),
         (empty, ARGUMENTS, "dense.onnx: holds no ONNX graph"),
         (delete, ARGUMENTS, "dense.onnx: no such file"),
-        (None, ["--sparsity", "1.2", "--out", "masked.onnx"], "sparsity 1.2: outside [0, 1)"),
-        (None, ["--sparsity", "nan", "--out", "masked.onnx"], "sparsity nan: outside [0, 1)"),
+        (None, ["--sparsity", "1.2", "--out", "masked.onnx"], "'1.2' is no sparsity in [0, 1)"),
+        (None, ["--sparsity", "nan", "--out", "masked.onnx"], "'nan' is no sparsity in [0, 1)"),
         (None, ["--sparsity", "0.3", "--out", "no/masked.onnx"], "no/masked.onnx: cannot be writ"),
         (None, ["--sparsity", "0.3", "--out", "."], ".: is a folder"),
         (None, [*ARGUMENTS, "--skip", "secont"], "nearest: second"),
         (None, [*ARGUMENTS, "--skip", "*"], "no convolution is left to mask"),
         (None, [*ARGUMENTS, "--kernel-sizes", "3"], "'3' is no size; write HEIGHTxWIDTH"),
-        (None, [*ARGUMENTS, "--seed", "-1"], "'-1' is no whole number"),
-        (None, [*ARGUMENTS, "--block", "0"], "'0' is not a whole number above 0"),
+        (None, [*ARGUMENTS, "--seed", "-1"], "'-1' is not a whole number from 0"),
+        (None, [*ARGUMENTS, "--block", "0"], "'0' is not a whole number from 1"),
         (None, ["--sparsity", "0.3"], "required: --out"),
     ],
 )

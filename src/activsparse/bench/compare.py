@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,25 @@ import numpy as np
 from activsparse.bench.engines import Engine, engine_class
 from activsparse.bench.engines.base import Array
 from activsparse.bench.machine import describe_machine
+from activsparse.bench.related import difference
 from activsparse.bench.timing import Timing, time_interleaved
 from activsparse.engine.input_size import shapes_at
 from activsparse.engine.plan_file import is_plan
 from activsparse.errors import ActivsparseError
 from activsparse.files import require_file
+from activsparse.input_sizes import InputSizes
 
-__all__ = ["OWN_ENGINE", "Comparison", "DisagreementError", "Row", "compare", "summarize"]
+__all__ = [
+    "OWN_ENGINE",
+    "Comparison",
+    "DisagreementError",
+    "Row",
+    "compare",
+    "short_names",
+    "summarize",
+]
+
+_log = logging.getLogger(__name__)
 
 OWN_ENGINE = "activsparse"
 
@@ -56,6 +69,7 @@ class Comparison:
     rows: list[Row]
     best_dense: dict[str, Any]
     ratios: list[dict[str, Any]]
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -80,6 +94,8 @@ def compare(
     repeat: int,
     seed: int = 0,
     input_size: tuple[int, int] | None = None,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    batch: int | None = None,
     peers_on_sparse: bool = True,
     session: Mapping[str, Any] | None = None,
     advance: Callable[[int], None] = lambda samples: None,
@@ -94,6 +110,8 @@ def compare(
         repeat: timed runs per model and engine.
         seed: of the standard-normal inputs.
         input_size: (H, W) of models that leave them open.
+        input_shapes: whole shapes of inputs that are left open, by name.
+        batch: of models that leave it open; else 1.
         peers_on_sparse: whether the other engines run the masked models too; it costs them more
             time than the dense one does.
         session: further arguments of our engine's `Session`.
@@ -104,6 +122,8 @@ def compare(
         ActivsparseError: unusable model, unknown engine or missing package.
     """
     variants = [(dense, "dense"), *((path, "sparse") for path in sparse)]
+    _refuse_twice([require_file(path) for path, _ in variants])
+    sizes = InputSizes(input_shapes or {}, input_size, batch)
     names = list(dict.fromkeys(engines))
     own = names if peers_on_sparse else [name for name in names if name == OWN_ENGINE]
     contenders = [
@@ -115,16 +135,28 @@ def compare(
             own if variant == "sparse" else names,
             threads,
             seed,
-            input_size,
+            sizes,
             session or {},
         )
     ]
+    warnings = [text for path in sparse if (text := difference(dense, path))]
+    for text in warnings:
+        _log.warning("%s", text)
     timings = time_interleaved(
         {contender.key: contender.call for contender in contenders}, repeat, advance=advance
     )
     rows = [_row(contender, timings[contender.key], threads) for contender in contenders]
     best_dense, ratios = summarize(rows)
-    return Comparison(describe_machine(), rows, best_dense, ratios)
+    return Comparison(describe_machine(), rows, best_dense, ratios, warnings)
+
+
+def _refuse_twice(paths: Sequence[Path]) -> None:
+    for i, path in enumerate(paths):
+        for other in paths[:i]:
+            if path.samefile(other):
+                raise ActivsparseError(
+                    f"{path}: is the same file as {other}; name every model once"
+                )
 
 
 def _load(
@@ -133,7 +165,7 @@ def _load(
     engines: Sequence[str],
     threads: int,
     seed: int,
-    input_size: tuple[int, int] | None,
+    sizes: InputSizes,
     session: Mapping[str, Any],
 ) -> list[_Contender]:
     from activsparse.bench.engines.onnxruntime import OnnxRuntime, static_input_shapes
@@ -143,7 +175,7 @@ def _load(
             f"{path}: only this engine runs compiled plans; name the ONNX model, "
             "or time the plan alone with: activsparse explain"
         )
-    given = shapes_at(path, input_size) if input_size else None
+    given = shapes_at(path, sizes) if sizes else None
     shapes = static_input_shapes(path, given)
     rng = np.random.default_rng(seed)
     inputs = [rng.standard_normal(shape, dtype=np.float32) for shape in shapes]
@@ -197,6 +229,20 @@ def _row(contender: _Contender, timing: Timing, threads: int) -> Row:
         min_ms=timing.min_ms,
         max_abs_err=contender.max_abs_err,
     )
+
+
+def short_names(models: Sequence[str]) -> dict[str, str]:
+    """Return for each path the file name, with as many folders before it as tell them apart."""
+    names: dict[str, str] = {}
+    for model in models:
+        parts = Path(model).parts
+        for count in range(1, len(parts) + 1):
+            names[model] = str(Path(*parts[-count:]))
+            if all(
+                Path(other).parts[-count:] != parts[-count:] for other in models if other != model
+            ):
+                break
+    return names
 
 
 def summarize(rows: Sequence[Row]) -> tuple[dict[str, Any], list[dict[str, Any]]]:

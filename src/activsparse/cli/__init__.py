@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import logging
 import os
 import sys
@@ -82,7 +83,18 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """One line instead of argparse's usage and error."""
-        self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
+        self.exit(
+            2, f"{ActivsparseError(f'{self.prog}: error: {message}')}; see {self.prog} --help\n"
+        )
+
+
+class _Formatter(logging.Formatter):
+    """Marks warnings as such; other messages are as they are."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format one message."""
+        text = super().format(record)
+        return f"activsparse: warning: {text}" if record.levelno >= logging.WARNING else text
 
 
 class _Version(argparse.Action):
@@ -139,15 +151,38 @@ def _missing_package(command: str | None, error: ModuleNotFoundError) -> str:
 
 
 def _fail(message: str) -> int:
-    print(f"activsparse: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"activsparse: error: {ActivsparseError(message)}", file=sys.stderr)
     return 2
+
+
+def _open_streams() -> None:
+    """Let output be printed whatever the encoding of the terminal, and where it is closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _can_print() -> bool:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return False
+    return True
+
+
+def _discard_output() -> None:
+    """Spare the interpreter its own attempt to print, at exit, what could not be printed."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _log_to_stderr() -> None:
     logger = logging.getLogger("activsparse")
     if not logger.handlers:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.setFormatter(_Formatter("%(message)s"))
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
 
@@ -156,6 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; `argv` defaults to the process's arguments. Returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = _requested_command(arguments)
+    _open_streams()
     _log_to_stderr()
     try:
         args = build_parser(command).parse_args(arguments)
@@ -163,18 +199,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except ActivsparseError as error:
-        from activsparse.cli.wording import spell
+        from activsparse.cli.wording import speller
 
-        return _fail(error.worded(spell))
+        return _fail(error.worded(speller(command)))
     except ModuleNotFoundError as error:
         return _fail(_missing_package(command, error))
     except BrokenPipeError:
-        # The reader went away (`| head`); the interpreter's flush at exit must not complain either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()  # the reader went away: `| head`
         return 141
     except OSError as error:
         cause = error.strerror or str(error) or type(error).__name__
-        return _fail(cause if error.filename is None else f"{error.filename}: {cause}")
+        file = error.filename
+        if file is None and not _can_print():
+            _discard_output()
+            file = "standard output"
+        return _fail(cause if file is None else f"{file}: {cause}")
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise

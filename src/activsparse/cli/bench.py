@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 from activsparse.cli.console import plain_console, wide_console
 from activsparse.cli.engine_options import (
     add_choice_options,
-    add_input_size_option,
+    add_fallback_option,
+    add_input_options,
     add_isa_option,
-    positive,
+    add_threads_option,
+    input_sizes,
 )
+from activsparse.cli.numbers import repeats
 from activsparse.cli.wording import spell
 
 if TYPE_CHECKING:
@@ -54,11 +57,8 @@ def add_parser(subparsers: Any) -> None:
         "(default: %(default)s)",
     )
     parser.add_argument(
-        "--threads", type=positive, default=1, metavar="N", help="threads per engine (default: 1)"
-    )
-    parser.add_argument(
         "--repeat",
-        type=positive,
+        type=repeats,
         default=50,
         metavar="R",
         help="timed runs per model and engine (default: 50)",
@@ -68,10 +68,13 @@ def add_parser(subparsers: Any) -> None:
         action="store_true",
         help="do not run masked models on the other engines, which gain nothing by masks",
     )
-    add_input_size_option(parser)
-    add_isa_option(parser)
-    add_choice_options(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
+    add_input_options(parser)
+    engine = parser.add_argument_group("engine")
+    add_threads_option(engine, 1, "of every engine; default: 1")
+    add_isa_option(engine)
+    add_fallback_option(engine)
+    add_choice_options(engine)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -98,7 +101,11 @@ def _measure(args: argparse.Namespace) -> Comparison:
 
     from activsparse.bench.compare import OWN_ENGINE, compare
     from activsparse.files import atomic_path
+    from activsparse.overwrite import refuse_overwrite
 
+    models = [args.dense, *args.sparse]
+    programs = [path.with_suffix(end) for path in models for end in (".pte", ".pt2")]
+    refuse_overwrite([*models, *programs], [args.json])
     on_sparse = len(args.engines)
     if args.peers_dense_only:
         on_sparse = int(OWN_ENGINE in args.engines)
@@ -116,7 +123,7 @@ def _measure(args: argparse.Namespace) -> Comparison:
             args.engines,
             threads=args.threads,
             repeat=args.repeat,
-            input_size=args.input_size,
+            **vars(input_sizes(args)),
             peers_on_sparse=not args.peers_dense_only,
             # All algorithms are measured, however long it takes: figures must not depend on
             # whether this is the first run.
@@ -124,6 +131,7 @@ def _measure(args: argparse.Namespace) -> Comparison:
                 "isa": args.isa,
                 "winograd": not args.no_winograd,
                 "tune": not args.no_tune,
+                "fallback": args.fallback,
             },
             advance=lambda samples: progress.advance(task, samples),
         )
@@ -137,11 +145,12 @@ def table(comparison: Comparison) -> Table:
     from rich.box import SIMPLE
     from rich.table import Table
 
-    from activsparse.bench.compare import OWN_ENGINE
+    from activsparse.bench.compare import OWN_ENGINE, short_names
     from activsparse.bench.machine import summary_line
 
     best = comparison.best_dense
     ratios = {ratio["model"]: ratio for ratio in comparison.ratios}
+    names = short_names([row.model for row in comparison.rows])
     versions = {row.engine: row.version for row in comparison.rows}
     result = Table(
         box=SIMPLE,
@@ -157,7 +166,7 @@ def table(comparison: Comparison) -> Table:
     for row in comparison.rows:
         ratio = ratios.get(row.model, {}) if row.engine == OWN_ENGINE else {}
         result.add_row(
-            Path(row.model).name,
+            names[row.model],
             row.engine,
             f"{row.median_ms:.3f}",
             f"{row.mad_ms:.3f}",

@@ -9,10 +9,11 @@ from typing import Any
 from activsparse.cli.console import plain_console
 from activsparse.cli.engine_options import (
     add_choice_options,
-    add_input_size_option,
+    add_fallback_option,
+    add_input_options,
+    add_threads_option,
     choice_options,
     input_shapes,
-    positive,
 )
 
 __all__ = ["add_parser", "run"]
@@ -37,27 +38,26 @@ def add_parser(subparsers: Any) -> None:
         "aarch64 (default: native, the best instruction set of this machine). Algorithms are "
         "measured where this machine can run them, and chosen by estimates for other targets",
     )
-    parser.add_argument(
-        "--threads",
-        type=positive,
-        default=1,
-        metavar="N",
-        help="threads a session of the plan uses unless told otherwise (default: 1)",
-    )
-    add_input_size_option(parser)
-    add_choice_options(parser)
+    add_input_options(parser)
+    engine = parser.add_argument_group("engine")
+    add_threads_option(engine, 1, "of a session of the plan unless told otherwise; default: 1")
+    add_fallback_option(engine)
+    add_choice_options(engine)
 
 
 def run(args: argparse.Namespace) -> int:
     """Compile the model and write the plan."""
     from activsparse.engine.compile import compile_file
+    from activsparse.overwrite import refuse_overwrite
 
+    refuse_overwrite([args.model], [args.out])
     plan = compile_file(
         args.model,
         args.out,
         target=args.target,
         threads=args.threads,
         input_shapes=input_shapes(args, args.model),
+        fallback=args.fallback,
         **choice_options(args),
     )
     size = args.out.stat().st_size / 1e6

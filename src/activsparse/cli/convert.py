@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from activsparse.cli.console import plain_console
-from activsparse.cli.engine_options import add_input_size_option, input_shapes
+from activsparse.cli.engine_options import add_input_options, input_shapes
 
 __all__ = ["add_parser", "run"]
 
@@ -26,13 +26,15 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--no-verify", action="store_true", help="do not compare the two files' outputs"
     )
-    add_input_size_option(parser)
+    add_input_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Convert the model."""
     from activsparse.litert import convert
+    from activsparse.overwrite import refuse_overwrite
 
+    refuse_overwrite([args.model], [args.tflite])
     shapes = input_shapes(args, args.model)
     result = convert(args.model, args.tflite, input_shapes=shapes, verify=not args.no_verify)
     console = plain_console()

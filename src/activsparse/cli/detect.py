@@ -9,6 +9,7 @@ from typing import Any
 
 from activsparse.cli.console import plain_console
 from activsparse.cli.engine_options import add_engine_options, session_options
+from activsparse.cli.numbers import number
 
 __all__ = ["add_parser", "run"]
 
@@ -35,11 +36,15 @@ def add_parser(subparsers: Any) -> None:
         "--names", type=Path, metavar="FILE", help="names of the classes, one a line"
     )
     parser.add_argument(
-        "--score", type=float, default=0.25, metavar="S", help="least score (default: 0.25)"
+        "--score",
+        type=number(0, 1.0001, "score between 0 and 1"),
+        default=0.25,
+        metavar="S",
+        help="least score (default: 0.25)",
     )
     parser.add_argument(
         "--overlap",
-        type=float,
+        type=number(0, 1.0001, "overlap between 0 and 1"),
         default=0.45,
         metavar="IOU",
         help="largest overlap of two boxes of a class (default: 0.45)",
@@ -62,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
     from activsparse.detect.boxes import found_alike
     from activsparse.detect.draw import draw, find, name_of, read_picture
     from activsparse.files import atomic_path, require_file
+    from activsparse.overwrite import refuse_overwrite
 
     if (args.report is None) != (args.dense is None):
         raise ActivsparseError("--report compares MODEL with --dense; give both or neither")
@@ -70,9 +76,14 @@ def run(args: argparse.Namespace) -> int:
         raise ActivsparseError(
             f"several pictures are called {twice[0]}, as would be their drawings; detect apart"
         )
+    read = [args.model, args.dense, args.names, *args.images]
+    drawings = [args.out / f"{path.stem}.png" for path in args.images]
+    refuse_overwrite([path for path in read if path is not None], [*drawings, args.report])
     names = require_file(args.names).read_text().splitlines() if args.names else []
     session = Session(args.model, **session_options(args))
-    dense = None if args.dense is None else Session(args.dense, **session_options(args))
+    dense = None
+    if args.dense is not None:
+        dense = Session(args.dense, **session_options(args, args.dense))
     console = plain_console()
     pairs = []
     for path in args.images:

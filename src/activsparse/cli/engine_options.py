@@ -3,89 +3,115 @@
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 from typing import Any
+
+from activsparse.cli.numbers import image_size, named_shape, positive, threads, word
+from activsparse.errors import ActivsparseError
+from activsparse.input_sizes import InputSizes
 
 __all__ = [
     "add_choice_options",
     "add_engine_options",
-    "add_input_size_option",
+    "add_fallback_option",
+    "add_input_options",
     "add_isa_option",
-    "add_winograd_option",
+    "add_threads_option",
     "choice_options",
-    "image_size",
     "input_shapes",
-    "positive",
+    "input_sizes",
     "session_options",
 ]
 
 
-def positive(text: str) -> int:
-    """Parse an integer of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
-
-
-def image_size(text: str) -> tuple[int, int]:
-    """Parse HEIGHTxWIDTH."""
-    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; write HEIGHTxWIDTH, such as 3x3")
-    return int(match[1]), int(match[2])
-
-
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    """Add --input-size, --isa, --threads, --fallback, --no-winograd and --no-tune."""
-    add_input_size_option(parser)
-    add_isa_option(parser)
-    parser.add_argument(
-        "--threads",
-        type=positive,
-        metavar="N",
-        help="threads (default: 1, or what a plan was compiled for)",
-    )
-    parser.add_argument(
-        "--fallback",
-        choices=("onnxruntime",),
-        help="let ONNX Runtime compute operators this engine does not know (default: an error)",
-    )
-    add_choice_options(parser)
+    """Add what a `Session` takes: sizes of inputs, --isa, --threads, --fallback, the choice."""
+    add_input_options(parser)
+    engine = parser.add_argument_group("engine")
+    add_isa_option(engine)
+    add_threads_option(engine, None, "default: 1, or what a plan was compiled for")
+    add_fallback_option(engine)
+    add_choice_options(engine)
 
 
-def add_input_size_option(parser: argparse.ArgumentParser) -> None:
-    """Add --input-size."""
-    parser.add_argument(
+def add_input_options(parser: argparse.ArgumentParser) -> None:
+    """Add --input-shape, --input-size and --batch."""
+    sizes = parser.add_argument_group("sizes that the model leaves open")
+    sizes.add_argument(
+        "--input-shape",
+        metavar="NAME=SHAPE",
+        type=named_shape,
+        nargs="+",
+        action="extend",
+        default=[],
+        help="whole shape of an input, for example x=1x3x224x224",
+    )
+    sizes.add_argument(
         "--input-size",
         metavar="HxW",
         type=image_size,
-        help="input height and width for a model that leaves them open",
+        help="height and width of the images, for example 224x224",
+    )
+    sizes.add_argument(
+        "--batch", metavar="N", type=positive, help="number of images (default: 1 where it is open)"
     )
 
 
+def input_sizes(args: argparse.Namespace) -> InputSizes:
+    """Return the sizes that `add_input_options` asked for."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, shape in args.input_shape:
+        if shapes.setdefault(name, shape) != shape:
+            raise ActivsparseError(f"--input-shape gives '{name}' two shapes; leave one out")
+    return InputSizes(shapes, args.input_size, args.batch)
+
+
 def input_shapes(args: argparse.Namespace, model: Path) -> dict[str, tuple[int, ...]] | None:
-    """Return the `input_shapes` of `Session` that --input-size asks for."""
-    if args.input_size is None:
+    """Return the `input_shapes` of `Session` that `add_input_options` asked for."""
+    sizes = input_sizes(args)
+    if not sizes:
         return None
     from activsparse.engine.input_size import shapes_at
 
-    return shapes_at(model, args.input_size)
+    return shapes_at(model, sizes)
 
 
-def add_isa_option(parser: argparse.ArgumentParser) -> None:
+def add_isa_option(parser: argparse._ActionsContainer) -> None:
     """Add --isa."""
     parser.add_argument(
         "--isa",
         metavar="NAME",
+        type=word,
         help="instruction set of this engine (default: ACTIVSPARSE_ISA, else the best one; "
         "`activsparse --version` lists those of this machine)",
     )
 
 
-def add_choice_options(parser: argparse.ArgumentParser) -> None:
+def add_threads_option(
+    parser: argparse._ActionsContainer, default: int | None, explained: str
+) -> None:
+    """Add --threads."""
+    parser.add_argument(
+        "--threads", type=threads, default=default, metavar="N", help=f"threads ({explained})"
+    )
+
+
+def add_fallback_option(parser: argparse._ActionsContainer) -> None:
+    """Add --fallback."""
+    parser.add_argument(
+        "--fallback",
+        choices=("onnxruntime",),
+        help="let ONNX Runtime compute operators this engine does not know (default: an error)",
+    )
+
+
+def add_choice_options(parser: argparse._ActionsContainer) -> None:
     """Add --no-winograd and --no-tune."""
-    add_winograd_option(parser)
+    parser.add_argument(
+        "--no-winograd",
+        action="store_true",
+        help="do without Winograd convolutions, which are faster but round more",
+    )
     parser.add_argument(
         "--no-tune",
         action="store_true",
@@ -94,22 +120,18 @@ def add_choice_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_winograd_option(parser: argparse.ArgumentParser) -> None:
-    """Add --no-winograd."""
-    parser.add_argument(
-        "--no-winograd",
-        action="store_true",
-        help="do without Winograd convolutions, which are faster but round more",
-    )
+def session_options(args: argparse.Namespace, model: Path | None = None) -> dict[str, Any]:
+    """Return the arguments of `Session` that `add_engine_options` asked for.
 
-
-def session_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the arguments of `Session` that `add_engine_options` asked for."""
+    Args:
+        args: the command's arguments.
+        model: whose inputs are meant, by default `args.model`.
+    """
     fallback = {"fallback": args.fallback} if args.fallback else {}
     return {
         "threads": args.threads,
         "isa": args.isa,
-        "input_shapes": input_shapes(args, args.model),
+        "input_shapes": input_shapes(args, model or args.model),
         **fallback,
         **choice_options(args),
     }

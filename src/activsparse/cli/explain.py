@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from activsparse.cli.console import wide_console
-from activsparse.cli.engine_options import add_engine_options, positive, session_options
+from activsparse.cli.engine_options import add_engine_options, session_options
+from activsparse.cli.numbers import repeats
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,7 +37,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--repeat",
-        type=positive,
+        type=repeats,
         default=20,
         metavar="R",
         help="runs to take the median time over (default: 20)",
@@ -57,6 +58,9 @@ def run(args: argparse.Namespace) -> int:
 
     from activsparse import Session
     from activsparse.files import atomic_path
+    from activsparse.overwrite import refuse_overwrite
+
+    refuse_overwrite([args.model], [args.json])
 
     # The output is opened first: better to fail now than after the work.
     with atomic_path(args.json) if args.json else nullcontext() as json_path:

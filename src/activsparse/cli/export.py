@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from activsparse.cli.console import plain_console
+from activsparse.cli.numbers import positive
 
 if TYPE_CHECKING:
     from activsparse.export.check import Check
@@ -45,7 +46,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "epoch (default: best)",
     )
     parser.add_argument(
-        "--opset", type=int, default=18, help="ONNX operator set to write (default: 18)"
+        "--opset",
+        type=positive,
+        default=18,
+        metavar="N",
+        help="ONNX operator set to write (default: 18)",
     )
     parser.add_argument(
         "--dynamic-batch", action="store_true", help="leave the number of images open"
@@ -64,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
     from activsparse.export.model_file import save_model
     from activsparse.export.onnx import convert, without_masks
     from activsparse.files import atomic_path
+    from activsparse.overwrite import refuse_overwrite
     from activsparse.train.run import load_run
 
     if not args.out and (args.dense or args.header or not args.tflite):
@@ -73,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
         raise ActivsparseError(
             "--out, --dense, --header and --tflite: two name the same file; give each its own"
         )
+    refuse_overwrite([args.run_dir], targets)
     lines = []
     with ExitStack() as stack:
         # Opened first, so that a path that cannot be written is noticed before the work.

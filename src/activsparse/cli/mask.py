@@ -6,7 +6,8 @@ import argparse
 from typing import TYPE_CHECKING
 
 from activsparse.cli.console import plain_console
-from activsparse.cli.engine_options import add_input_size_option, image_size, positive
+from activsparse.cli.engine_options import add_input_options, input_sizes
+from activsparse.cli.numbers import image_size, natural, number, positive
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,11 +31,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     # The model first: behind an option that takes several values it would be read as one of them.
     parser.usage = "activsparse mask MODEL --sparsity S --out OUT [options]"
     parser.add_argument("model", metavar="MODEL", help="dense ONNX file")
-    parser.add_argument("--out", required=True, help="ONNX file to write")
+    parser.add_argument("--out", required=True, metavar="OUT", help="ONNX file to write")
     parser.add_argument(
         "--sparsity",
-        type=float,
+        type=number(0, 1, "sparsity in [0, 1)"),
         required=True,
+        metavar="S",
         help="share of output positions not to compute, in [0, 1); the mean over the masked layers "
         "is within 0.03 of it",
     )
@@ -100,9 +102,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action="store_true",
         help="mask layers whose positions are the answer too, as in detectors",
     )
-    add_input_size_option(parser)
+    add_input_options(parser)
     parser.add_argument(
-        "--seed", type=_natural, default=0, help="pattern random: of the score map (default: 0)"
+        "--seed", type=natural, default=0, help="pattern random: of the score map (default: 0)"
     )
     parser.add_argument(
         "--replace", action="store_true", help="replace masks the model holds already"
@@ -115,13 +117,13 @@ def run(args: argparse.Namespace) -> int:
     from activsparse.errors import ActivsparseError
     from activsparse.export.mask import mask_model
     from activsparse.export.model_file import read_model, write_model
-    from activsparse.masks.pattern import check_sparsity
+    from activsparse.overwrite import refuse_overwrite
 
-    check_sparsity(args.sparsity)
     if is_plan(args.model):
         raise ActivsparseError(
             f"{args.model}: is a compiled plan; name the ONNX model it was made from"
         )
+    refuse_overwrite([args.model], [args.out])
     masked, report = mask_model(
         read_model(args.model),
         args.sparsity,
@@ -137,7 +139,7 @@ def run(args: argparse.Namespace) -> int:
         include_head=args.include_head,
         seed=args.seed,
         replace=args.replace,
-        input_size=args.input_size,
+        **vars(input_sizes(args)),
         name=args.model,
     )
     write_model(masked, args.out)
@@ -190,9 +192,3 @@ def _dense_by_reason(report: MaskReport) -> dict[str, list[str]]:
     for name, reason in report.dense.items():
         reasons.setdefault(reason, []).append(name)
     return reasons
-
-
-def _natural(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
-    return int(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from activsparse.cli.console import plain_console
+from activsparse.cli.numbers import number, positive
 
 __all__ = ["add_parser", "run"]
 
@@ -21,11 +22,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("run_dir", metavar="RUN", help="folder written by activsparse train")
     parser.add_argument("--out", metavar="DIR", required=True, help="the new run folder")
     parser.add_argument(
-        "--ratio", type=float, required=True, help="share of channels to take out of each layer"
+        "--ratio",
+        type=number(0, 1, "share above 0 and below 1"),
+        required=True,
+        metavar="R",
+        help="share of channels to take out of each layer",
     )
     parser.add_argument(
         "--round-to",
-        type=int,
+        type=positive,
         default=8,
         metavar="N",
         help="numbers of channels become multiples of N (default 8: engines compute several at "

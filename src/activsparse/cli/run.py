@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from activsparse.cli.engine_options import add_engine_options, session_options
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 __all__ = ["add_parser", "run"]
 
@@ -24,7 +27,8 @@ def add_parser(subparsers: Any) -> None:
         type=Path,
         required=True,
         metavar="NPY",
-        help="float32 array in the shape of the model's only input, NCHW",
+        help="float32 array in the shape of the model's only input; it also settles the sizes that "
+        "the model leaves open",
     )
     parser.add_argument(
         "--output",
@@ -41,9 +45,12 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from activsparse import Session
+    from activsparse.engine.plan_file import is_plan
     from activsparse.errors import ActivsparseError
     from activsparse.files import atomic_path, require_file
+    from activsparse.overwrite import refuse_overwrite
 
+    refuse_overwrite([args.model, args.input], [args.output])
     file = require_file(args.input)
     try:
         x = np.load(file, allow_pickle=False)
@@ -55,8 +62,25 @@ def run(args: argparse.Namespace) -> int:
         ) from error
     if not isinstance(x, np.ndarray):
         raise ActivsparseError(f"{file}: holds several arrays; write one with numpy.save")
-    result = Session(args.model, **session_options(args)).run(x)
+    options = session_options(args)
+    if options["input_shapes"] is None and not is_plan(args.model):
+        options["input_shapes"] = _shapes_of(x, args.model)
+    result = Session(args.model, **options).run(x)
     first = result[0] if isinstance(result, list) else result
     with atomic_path(args.output) as temporary, temporary.open("wb") as out:
         np.save(out, first)
     return 0
+
+
+def _shapes_of(x: npt.NDArray[Any], model: Path) -> dict[str, tuple[int, ...]] | None:
+    """The array's shape for a model's only input that leaves sizes open and can take it."""
+    from activsparse.engine.input_size import inputs_of
+
+    inputs = inputs_of(model)
+    if len(inputs) != 1:
+        return None
+    ((name, dims),) = inputs.items()
+    fits = len(dims) == x.ndim and all(
+        dim in (None, size) for size, dim in zip(x.shape, dims, strict=True)
+    )
+    return {name: x.shape} if fits and None in dims and x.size else None

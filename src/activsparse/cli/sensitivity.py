@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from activsparse.cli.console import plain_console
+from activsparse.cli.numbers import number, positive
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +34,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("run_dir", metavar="RUN", help="folder written by activsparse train")
     parser.add_argument(
-        "--sparsities", type=float, nargs="+", action="extend", default=[], metavar="S"
+        "--sparsities",
+        type=number(0, 1, "sparsity in [0, 1)"),
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="S",
     )
     parser.add_argument("--pattern", default="auto", help="of the masks (default auto)")
     parser.add_argument("--fill", default="zero", help="zero, nearest or auto")
@@ -41,11 +47,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--skip", metavar="GLOB", nargs="+", action="extend", default=[], help="layers left out"
     )
     parser.add_argument(
-        "--images", type=int, default=1024, metavar="N", help="held-out images (default 1024)"
+        "--images", type=positive, default=1024, metavar="N", help="held-out images (default 1024)"
     )
     target = parser.add_mutually_exclusive_group()
-    target.add_argument("--target-speedup", type=float, metavar="X", help="for example 1.5")
-    target.add_argument("--spread", type=float, metavar="S", help="for example 0.5")
+    target.add_argument(
+        "--target-speedup",
+        type=number(1, 1e6, "speed-up above 1"),
+        metavar="X",
+        help="for example 1.5",
+    )
+    target.add_argument(
+        "--spread", type=number(0, 1, "sparsity in (0, 1)"), metavar="S", help="for example 0.5"
+    )
     parser.add_argument("--out", metavar="FILE.csv", help="write the figures")
     parser.add_argument("--plot", metavar="FILE.png", help="draw them (png, svg or pdf)")
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best")
@@ -55,20 +68,18 @@ def run(args: argparse.Namespace) -> int:
     """Run the sub-command."""
     from activsparse.errors import ActivsparseError
     from activsparse.files import atomic_path
+    from activsparse.overwrite import refuse_overwrite
     from activsparse.train.layers import find_layers
     from activsparse.train.run import held_out_batches, load_run
     from activsparse.train.sensitivity import write_sensitivity
     from activsparse.train.speedup import sparsities_for_speedup
     from activsparse.train.spread import spread_sparsity
 
-    if args.images < 1:
-        raise ActivsparseError(f"--images {args.images} must be at least 1")
-    if args.target_speedup is not None and not args.target_speedup > 1:
-        raise ActivsparseError(f"--target-speedup {args.target_speedup:g} must be above 1")
     if args.spread is not None and not 0 < args.spread < 1:
         raise ActivsparseError(
             f"--spread {args.spread:g} is outside (0, 1); choose for example 0.5"
         )
+    refuse_overwrite([args.run_dir], [args.out, args.plot])
     kind = ""
     if args.plot:
         from activsparse.report.sensitivity import draw_sensitivity, picture_kind

@@ -8,6 +8,7 @@ from typing import Any
 
 from activsparse.cli.console import plain_console
 from activsparse.cli.engine_options import add_engine_options, session_options
+from activsparse.cli.numbers import natural
 
 __all__ = ["add_parser", "run"]
 
@@ -29,7 +30,7 @@ def add_parser(subparsers: Any) -> None:
         help="run this plan of the model instead of compiling the model here",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of the random input (default: 0)"
+        "--seed", type=natural, default=0, metavar="N", help="of the random input (default: 0)"
     )
     add_engine_options(parser)
 

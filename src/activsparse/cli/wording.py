@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from activsparse.errors import Call, Named, Option, Setting
 
-__all__ = ["spell"]
+__all__ = ["spell", "speller"]
 
 # Arguments whose options are not called after them.
 _OPTIONS = {"overrides": "--set", "input_shapes": "--input-shape"}
@@ -17,6 +17,23 @@ _OPTIONS = {"overrides": "--set", "input_shapes": "--input-shape"}
 _COMMANDS = {
     "activsparse.train.trainer.resume": "activsparse train --resume",
 }
+
+
+# Options that are of no help at some commands: those, and one where they are.
+_ELSEWHERE = {"fallback": (("mask", "compile", "convert"), "activsparse run")}
+
+
+def speller(command: str | None) -> Callable[[Named], str]:
+    """Return `spell` for the messages of a command, which may name options of another one."""
+
+    def spell_there(named: Named) -> str:
+        if isinstance(named, Option):
+            commands, other = _ELSEWHERE.get(named.name, ((), ""))
+            if command in commands:
+                return f"{other} {spell(named)}"
+        return spell(named)
+
+    return spell_there
 
 
 def spell(named: Named) -> str:

@@ -6,8 +6,12 @@ import os
 from collections.abc import Mapping
 
 from activsparse import _native
+from activsparse.engine.foreign import split
+from activsparse.engine.load import load
 from activsparse.engine.measure import choosing
-from activsparse.engine.options import AUTO
+from activsparse.engine.options import AUTO, check_options
+from activsparse.engine.passes.clean import clean
+from activsparse.engine.passes.infer import infer
 from activsparse.engine.plan import Plan, compile_plan
 from activsparse.engine.plan_file import is_plan, write_plan
 from activsparse.errors import ActivsparseError, memory_suffices
@@ -80,6 +84,7 @@ def compile_file(
     algorithm: str | None = None,
     tune: bool | str = AUTO,
     winograd: bool = True,
+    fallback: str | None = None,
 ) -> Plan:
     """Compile an ONNX file into a plan file for any target.
 
@@ -92,6 +97,8 @@ def compile_file(
         algorithm: one for all convolutions.
         tune: whether to measure; for instruction sets this machine lacks, estimates decide.
         winograd: allow Winograd convolutions.
+        fallback: as for `Session`; a plan holds no part that another engine runs, so that a model
+            that needs one is refused.
 
     Returns:
         What was written.
@@ -99,6 +106,9 @@ def compile_file(
     Raises:
         ActivsparseError: the model cannot be compiled or the file not be written.
     """
+    check_options(fallback=fallback)
+    if fallback is not None:
+        _refuse_foreign(path, input_shapes)
     plan = compile_model(
         path,
         isa=target_isa(target),
@@ -110,3 +120,15 @@ def compile_file(
     )
     write_plan(plan, out)
     return plan
+
+
+def _refuse_foreign(
+    path: str | os.PathLike[str], input_shapes: Mapping[str, tuple[int, ...]] | None
+) -> None:
+    graph = clean(infer(load(path, input_shapes)))
+    for native, part in split(graph):
+        if not native:
+            raise ActivsparseError(
+                f"{graph.name}: {part.nodes[0].title} would run in ONNX Runtime, and a plan holds "
+                "this engine's operators only; replace it in the model, or run the model itself"
+            )

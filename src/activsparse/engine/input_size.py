@@ -1,4 +1,4 @@
-"""The shapes of a model's inputs at a given image size."""
+"""The inputs of an ONNX file, and their shapes at given sizes."""
 
 from __future__ import annotations
 
@@ -6,22 +6,18 @@ import os
 
 from activsparse.engine.graph import Shape
 from activsparse.engine.plan_file import is_plan
-from activsparse.errors import ActivsparseError
+from activsparse.errors import ActivsparseError, Option
+from activsparse.input_sizes import Dims, InputSizes, example_shape
 from activsparse.onnx_file import read_model
 
-__all__ = ["shapes_at"]
+__all__ = ["inputs_of", "shapes_at"]
 
 
-def shapes_at(path: str | os.PathLike[str], size: tuple[int, int]) -> dict[str, Shape]:
-    """Return `Session`'s `input_shapes` for an ONNX file that leaves height and width open.
-
-    Args:
-        path: the ONNX file.
-        size: (H, W) of every input of shape (N, C, H, W); an open batch size becomes 1. Inputs of
-            other ranks are left out.
+def inputs_of(path: str | os.PathLike[str]) -> dict[str, Dims]:
+    """Return the sizes of an ONNX file's inputs by name, None where they are open.
 
     Raises:
-        ActivsparseError: the file is a plan, damaged, or leaves the channels open.
+        ActivsparseError: the file is a plan, or damaged.
     """
     if is_plan(path):
         raise ActivsparseError(
@@ -30,16 +26,33 @@ def shapes_at(path: str | os.PathLike[str], size: tuple[int, int]) -> dict[str, 
         )
     graph = read_model(path, weights=False).graph
     constants = {tensor.name for tensor in graph.initializer}
+    return {
+        value.name: tuple(
+            dim.dim_value if dim.dim_value >= 1 else None
+            for dim in value.type.tensor_type.shape.dim
+        )
+        for value in graph.input
+        if value.name not in constants
+    }
+
+
+def shapes_at(path: str | os.PathLike[str], sizes: InputSizes) -> dict[str, Shape]:
+    """Return `Session`'s `input_shapes` for an ONNX file that leaves sizes open.
+
+    Args:
+        path: the ONNX file.
+        sizes: what is known of them; an open batch size becomes 1.
+
+    Raises:
+        ActivsparseError: the file is a plan or damaged, or the sizes do not fit it or are too few.
+    """
     shapes: dict[str, Shape] = {}
-    for value in graph.input:
-        dims = value.type.tensor_type.shape.dim
-        if value.name in constants or len(dims) != 4:
-            continue
-        batch, channels = (dim.dim_value for dim in dims[:2])
-        if channels < 1:
+    for name, dims in sizes.resolve(inputs_of(path), os.fspath(path)).items():
+        if None in dims[1:]:
             raise ActivsparseError(
-                f"{os.fspath(path)}: input '{value.name}' leaves its channels open; "
-                "export the model with a fixed number"
+                f"{os.fspath(path)}: input '{name}' has open dimensions still; "
+                "give its shape, for example ",
+                Option("input_shapes", {name: example_shape(dims)}),
             )
-        shapes[value.name] = (batch or 1, channels, *size)
+        shapes[name] = tuple(size or 1 for size in dims)
     return shapes

@@ -6,13 +6,14 @@ import json
 import logging
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from activsparse.engine.graph import Graph, Node, Shape
 from activsparse.engine.options import checked_shapes
 from activsparse.errors import ActivsparseError, Option
 from activsparse.files import file_path
+from activsparse.input_sizes import example_shape
 from activsparse.onnx_file import array_of, check_accepted, read_model
 
 if TYPE_CHECKING:
@@ -107,15 +108,9 @@ def _input_shape(value: onnx.ValueInfoProto, given: Shape | None, file: str) -> 
         names = ", ".join(d.dim_param or str(d.dim_value or "?") for d in kind.shape.dim)
         raise ActivsparseError(
             f"{where} has open dimensions ({names}); give its shape, for example ",
-            Option("input_shapes", {value.name: _example(dims)}),
+            Option("input_shapes", {value.name: example_shape(dims)}),
         )
     return shape
-
-
-def _example(dims: Sequence[int | None]) -> Shape:
-    """Sizes a message may give where a model leaves them open: those of a common image."""
-    usual = (1, 3, 224, 224) if len(dims) == 4 else (1, *[224] * (len(dims) - 1))
-    return tuple(dim or size for dim, size in zip(dims, usual, strict=True))
 
 
 def _node(proto: onnx.NodeProto, file: str) -> Node:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -15,6 +15,7 @@ import onnx
 from activsparse.errors import ActivsparseError, Option
 from activsparse.export.convs import OPEN_SIZE, OnnxConv, find_convs
 from activsparse.export.insert import MASK_SUFFIX, SOURCE_SUFFIX, insert_mask, remove_masks
+from activsparse.input_sizes import InputSizes, image_axes
 from activsparse.masks import (
     ConvShape,
     FloatMap,
@@ -89,6 +90,8 @@ def mask_model(
     seed: int = 0,
     replace: bool = False,
     input_size: Size | None = None,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    batch: int | None = None,
     name: str = "model",
 ) -> tuple[onnx.ModelProto, MaskReport]:
     """Return a copy of `model` with masks, and a report.
@@ -117,6 +120,8 @@ def mask_model(
         replace: take masks out that are there already, instead of refusing.
         input_size: (H, W) for a model whose input leaves them open; it is fixed to them, as masks
             belong to one size.
+        input_shapes: whole shapes by name, for the same.
+        batch: for a model that leaves it open; it stays so without.
         name: of the model, for error messages.
 
     Raises:
@@ -131,8 +136,7 @@ def mask_model(
     copy.CopyFrom(model)
     masked = normal_form(copy, str(name))
     check_accepted(masked, str(name))
-    if input_size is not None:
-        _fix_input_size(masked, input_size, name)
+    _fix_sizes(masked, InputSizes(input_shapes or {}, input_size, batch), name)
     present = remove_masks(masked)
     if present and not replace:
         raise ActivsparseError(
@@ -273,7 +277,7 @@ def _matching(glob: str, option: str, convs: Sequence[OnnxConv], name: str) -> l
 
 
 def _image_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
-    """The graph's inputs of shape (N, C, H, W)."""
+    """The graph's inputs of shape (N, C, H, W) or (N, H, W, C)."""
     constants = {tensor.name for tensor in model.graph.initializer}
     return [
         value
@@ -282,23 +286,29 @@ def _image_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     ]
 
 
-def _fix_input_size(model: onnx.ModelProto, size: Size, name: str) -> None:
-    for value in _image_inputs(model):
-        for dim, wanted in zip(value.type.tensor_type.shape.dim[2:], size, strict=True):
-            if dim.HasField("dim_value") and dim.dim_value != wanted:
-                raise ActivsparseError(
-                    f"{name}: input {value.name!r} is fixed to {dim.dim_value}, not {wanted}; "
-                    "leave ",
-                    Option("input_size"),
-                    " out or export the model at that size",
-                )
-            dim.dim_value = wanted
+def _fix_sizes(model: onnx.ModelProto, sizes: InputSizes, name: str) -> None:
+    """Write the sizes that are given into the model's inputs."""
+    if not sizes:
+        return
+    constants = {tensor.name for tensor in model.graph.initializer}
+    dims = {
+        value.name: value.type.tensor_type.shape.dim
+        for value in model.graph.input
+        if value.name not in constants
+    }
+    known = {k: tuple(d.dim_value if d.dim_value > 0 else None for d in v) for k, v in dims.items()}
+    for value, found in sizes.resolve(known, name).items():
+        for dim, size in zip(dims[value], found, strict=True):
+            if size is not None:
+                dim.dim_value = size
 
 
 def _score(model: onnx.ModelProto, seed: int, name: str) -> FloatMap:
     """A random score map of the input's size."""
     for value in _image_inputs(model):
-        height, width = (dim.dim_value for dim in value.type.tensor_type.shape.dim[2:])
+        dims = [dim.dim_value or None for dim in value.type.tensor_type.shape.dim]
+        axes = image_axes(dims) or (2, 3)
+        height, width = (dims[axis] for axis in axes)
         if height and width:
             return random_score((height, width), np.random.default_rng(seed))
     raise ActivsparseError(

@@ -1,0 +1,74 @@
+"""Whether two networks are one network, masks and weights apart: only then their times compare."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from activsparse.onnx_file import read_model
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["difference"]
+
+Shape = tuple[int | str, ...]
+
+
+def difference(dense: Path, sparse: Path) -> str | None:
+    """Say in what a masked model differs from the dense one, beyond masks and values of weights.
+
+    Args:
+        dense: an ONNX file.
+        sparse: another one.
+
+    Returns:
+        A sentence, or None where inputs, outputs and the shapes of all convolutions' weights agree.
+        Names may differ, and an open size agrees with any.
+    """
+    graphs = [read_model(path, weights=False).graph for path in (dense, sparse)]
+    for what, of in (("inputs", _inputs), ("outputs", _outputs)):
+        ours, theirs = (of(graph) for graph in graphs)
+        if len(ours) != len(theirs) or not all(map(_agree, ours, theirs)):
+            return f"{sparse}: its {what} {_text(theirs)} are not those of {dense}, {_text(ours)}"
+    before, after = (_convolutions(graph) for graph in graphs)
+    if before != after:
+        odd = [shape for shape in (*before, *after) if before[shape] != after[shape]]
+        where = f"such as {before[odd[0]]} against {after[odd[0]]} of {_text(odd[:1])}"
+        return f"{sparse}: its convolutions are not those of {dense} ({where})"
+    return None
+
+
+def _inputs(graph: onnx.GraphProto) -> list[Shape]:
+    constants = {tensor.name for tensor in graph.initializer}
+    return [_shape(value) for value in graph.input if value.name not in constants]
+
+
+def _outputs(graph: onnx.GraphProto) -> list[Shape]:
+    return [_shape(value) for value in graph.output]
+
+
+def _shape(value: onnx.ValueInfoProto) -> Shape:
+    dims = value.type.tensor_type.shape.dim
+    return tuple(d.dim_value if d.dim_value > 0 else d.dim_param or "?" for d in dims)
+
+
+def _agree(one: Shape, other: Shape) -> bool:
+    return len(one) == len(other) and all(
+        isinstance(a, str) or isinstance(b, str) or a == b for a, b in zip(one, other, strict=True)
+    )
+
+
+def _convolutions(graph: onnx.GraphProto) -> Counter[Shape]:
+    """How often each shape of a weight occurs among the convolutions."""
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    return Counter(
+        shapes[node.input[1]]
+        for node in graph.node
+        if node.op_type == "Conv" and len(node.input) > 1 and node.input[1] in shapes
+    )
+
+
+def _text(shapes: list[Shape]) -> str:
+    return ", ".join("x".join(map(str, shape)) for shape in shapes)
