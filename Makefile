@@ -27,7 +27,7 @@ help:
 	@echo "make aarch64   cross-compile the libraries and C programs for 64-bit ARM into build/aarch64"
 	@echo "make aarch64-wheel  cross-build a wheel for 64-bit ARM into dist (Debian; needs its arm64 Python packages)"
 	@echo "make sanitize  run the executor and read damaged plans under the sanitizers"
-	@echo "make fuzz      random graphs through every door of the engine for MINUTES (1) from a fresh SEED"
+	@echo "make fuzz      random graphs, hostile ONNX files and forged plans for MINUTES (1), from a fresh SEED"
 	@echo "make faults    kill -9, full disks, little memory, threads, forks, load cycles: counts (some minutes)"
 	@echo "make mutants   SAMPLE small faults in the compiler's passes, the masks and the planner: do tests notice? (hours)"
 	@echo "make clean     remove what was built; $(VENV) stays"
@@ -72,9 +72,9 @@ sanitize:
 	    && build/sanitize-$$kind/plan_damage || exit 1; \
 	done
 
-# Shrunk failing cases land in build/fuzz, each with the command that repeats it.
+# What fails lands in build/fuzz, random graphs shrunk and each with the command that repeats it.
 fuzz: venv
-	PYTHONPATH=src:tests:tests/engine $(BIN)/python -m fuzz --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
+	sh tests/fuzz/run.sh $(BIN)/python $(MINUTES) $(SEED)
 
 faults: venv
 	PYTHONPATH=src:tests:tests/engine $(BIN)/python -m faults $(ARGS)

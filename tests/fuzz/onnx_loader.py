@@ -19,8 +19,16 @@ with atheris.instrument_imports(include=["activsparse"]):
     from activsparse.engine.compile import compile_model
 
 from activsparse import ActivsparseError, _native
+from fuzz.hostile import damaged
 
 _LARGEST_FILE = 1 << 16
+
+
+def mutated(content: bytes, most: int, seed: int) -> bytes:
+    """Bytes changed as libFuzzer does, or at times another file damaged by its meaning."""
+    if seed % 4 == 0:
+        return damaged(seed)[0][:most]
+    return atheris.Mutate(content, most)
 
 
 def try_content(content: bytes, path: Path) -> None:
@@ -46,7 +54,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
         path = Path(folder) / "model.onnx"
         limits = [f"-max_len={_LARGEST_FILE}", "-timeout=60", "-rss_limit_mb=4096"]
-        atheris.Setup([*sys.argv, *limits], lambda content: try_content(content, path))
+        atheris.Setup(
+            [*sys.argv, *limits],
+            lambda content: try_content(content, path),
+            custom_mutator=mutated,
+        )
         atheris.Fuzz()
 
 
