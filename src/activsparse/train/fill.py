@@ -4,7 +4,10 @@ Both functions compute what their names say on any device. On CPUs in the channe
 where training is fastest, they take ways around torch operators that are slow there: multiplying by
 a mask that is the same for all channels costs ten times as much as by one that names each, and the
 gradient of a gather along positions three times as much as the two small ones below. Neither way is
-taken while a model is compiled or exported, so files hold plain operators.
+taken while a model is compiled, traced or exported, so files hold plain operators.
+
+Networks go on with activations that work in place. Autograd refuses those on a view that a function
+of one's own returns, so the way for `nearest` returns a tensor that owns its memory.
 """
 
 from __future__ import annotations
@@ -50,6 +53,7 @@ def _trains_in_rows(maps: Tensor) -> bool:
         maps.requires_grad
         and maps.device.type == "cpu"
         and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
         and maps.is_contiguous(memory_format=torch.channels_last)
     )
 
@@ -60,7 +64,9 @@ class _NearestRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, maps: Tensor, source: Tensor) -> Tensor:
         ctx.save_for_backward(source)
-        return _maps(_rows(maps).index_select(1, source), maps)
+        filled = torch.empty_like(maps, memory_format=torch.channels_last)
+        torch.index_select(_rows(maps), 1, source, out=_rows(filled))
+        return filled
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
@@ -70,14 +76,10 @@ class _NearestRows(torch.autograd.Function):
         total = rows.clone()
         total.index_add_(1, source[holes], rows.index_select(1, holes))
         total.index_fill_(1, holes, 0)
-        return _maps(total, gradient), None
+        n, c, h, w = gradient.shape
+        return total.reshape(n, h, w, c).permute(0, 3, 1, 2), None
 
 
 def _rows(maps: Tensor) -> Tensor:
     """(N, C, H, W) as (N, H*W, C); a view in the channels-last layout."""
     return maps.permute(0, 2, 3, 1).flatten(1, 2)
-
-
-def _maps(rows: Tensor, like: Tensor) -> Tensor:
-    n, c, h, w = like.shape
-    return rows.reshape(n, h, w, c).permute(0, 3, 1, 2)
