@@ -24,6 +24,7 @@ FORBIDDEN = {
     "export": ENGINE,
     "detect": ENGINE,
     "engine": TORCH | TRAINING,
+    "onnx_file": TORCH | TRAINING | ENGINE,
     "masks": TORCH | TRAINING | ENGINE | {"onnx"},
     "bench": TRAINING,
     "report": TORCH | TRAINING,

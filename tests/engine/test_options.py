@@ -68,3 +68,36 @@ def test_plans_refuse_too(dense, tmp_path):
 )
 def test_numpy_s_numbers_are_numbers(dense, options):
     Session(dense, **options)
+
+
+@pytest.mark.parametrize("repeat", NO_WHOLE_NUMBERS)
+def test_profile_refuses(dense, repeat):
+    refused(lambda: Session(dense).profile(repeat), "repeat")
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        *(None, "x", b"x", 5, [], [[1], [1, 2]], object(), {}, {5: 1, "x": 2}, {None: 0}, {"x"}),
+        *(
+            np.zeros((1, 3, 8, 8), dtype)
+            for dtype in (">f4", "f2", "f8", "i4", "c8", "?", "O", "U1")
+        ),
+        *({"x": value} for value in (None, "x", [[1], [1, 2]], object(), np.float32(1))),
+    ],
+)
+def test_run_refuses_what_is_no_input(dense, x):
+    refused(lambda: Session(dense).run(x), "dense.onnx")
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        np.zeros((1, 8, 8, 3), np.float32).transpose(0, 3, 1, 2),
+        np.ma.zeros((1, 3, 8, 8), np.float32),
+        np.zeros((1, 3, 8, 16), np.float32)[..., ::-2],
+    ],
+    ids=["channels last", "masked array", "reversed"],
+)
+def test_run_takes_arrays_of_any_layout(dense, x):
+    assert Session(dense).run(x).shape == (1, 4, 8, 8)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import struct
 import subprocess
 import sys
@@ -175,6 +177,55 @@ def test_tables_out_of_bounds_are_refused_even_under_a_good_checksum(plan, data)
     value = data.draw(st.integers(1 << 20, (1 << 64) - 1), "value")
     patch(bad, field, struct.pack("=Q", value))
     refusal(bad)
+
+
+GOOD = {
+    **{"name": "[/]", "kind": "conv", "algorithm": "direct", "kernel": "", "shape": [1, 4, 8, 8]},
+    **{"eligible": True, "reason": "", "requested": 0.5, "achieved": 0.5, "macs": 1.0},
+    **{"dense_macs": 2.0, "weight_bytes": 3, "index_bytes": 4, "time_ms": None, "candidates": []},
+}
+NO_REPORTS = (None, 5, "x", {"a": 1}, [[]], [None], [{}], [GOOD] * 99)
+
+
+def metadata(reports: object) -> str:
+    return json.dumps({"model": "m.onnx", "weights": "", "reports": reports})
+
+
+DAMAGED = [
+    *("", "null", "5", "[]", "{}", "[" * 100_000, '{"reports": ' + "1" * 5000 + "}", "\0", "é{"),
+    *map(metadata, NO_REPORTS),
+]
+
+
+@pytest.mark.parametrize("text", DAMAGED, ids=range(len(DAMAGED)))
+def test_damaged_metadata_are_refused(sparse, tmp_path, monkeypatch, text):
+    session = Session(sparse)
+    monkeypatch.setattr("activsparse.engine.plan_file.json.dumps", lambda _: text)
+    session.save(tmp_path / "m.plan")
+    assert "metadata" in refusal(tmp_path / "m.plan")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({name: 5} for name in ("name", "kind", "algorithm", "kernel", "reason")),
+        *({name: "x"} for name in ("shape", "macs", "dense_macs", "weight_bytes", "requested")),
+        *({name: math.nan} for name in ("macs", "achieved", "time_ms")),
+        *({"macs": 10**400}, {"macs": None}, {"shape": None}, {"shape": 4}, {"extra": 1}),
+        *({"candidates": value} for value in (None, 5, [5], ["abc"], [[1, 2]], [["a", "b"]])),
+    ],
+    ids=lambda fields: "".join(fields),
+)
+def test_damaged_reports_are_refused(sparse, tmp_path, monkeypatch, fields):
+    session = Session(sparse)
+    rows = len(session.explain())
+    good, bad = (metadata([{**GOOD, **f}] * rows) for f in ({}, fields))
+    monkeypatch.setattr("activsparse.engine.plan_file.json.dumps", lambda _: good)
+    session.save(tmp_path / "m.plan")
+    assert Session(tmp_path / "m.plan").explain()[0].name == "[/]"
+    monkeypatch.setattr("activsparse.engine.plan_file.json.dumps", lambda _: bad)
+    session.save(tmp_path / "m.plan")
+    assert "metadata" in refusal(tmp_path / "m.plan")
 
 
 def test_saving_into_a_missing_folder(plan):

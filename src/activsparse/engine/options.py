@@ -10,7 +10,7 @@ import numpy as np
 
 from activsparse.errors import ActivsparseError, Option
 
-__all__ = ["AUTO", "FALLBACKS", "MOST_THREADS", "check_options", "checked_shapes"]
+__all__ = ["AUTO", "FALLBACKS", "MOST_THREADS", "check_count", "check_options", "checked_shapes"]
 
 AUTO = "auto"
 """`tune` where measurements are taken if their results can be kept."""
@@ -41,9 +41,7 @@ def check_options(
             an instruction set or algorithm is for those who know them.
     """
     if threads is not None:
-        whole = isinstance(threads, Integral) and not isinstance(threads, bool)
-        if not whole or not 1 <= int(threads) <= MOST_THREADS:  # type: ignore[call-overload]
-            _refuse("threads", threads, f"must be a whole number from 1 to {MOST_THREADS}")
+        check_count("threads", threads, MOST_THREADS)
     for name, value, example in (("isa", isa, "avx2"), ("algorithm", algorithm, "direct")):
         if value is not None and not isinstance(value, str):
             _refuse(name, value, f"must be a name, such as '{example}'")
@@ -53,6 +51,18 @@ def check_options(
         _refuse("winograd", winograd, "choose True or False")
     if fallback is not None and not (isinstance(fallback, str) and fallback in FALLBACKS):
         _refuse("fallback", fallback, f"only {', '.join(map(repr, FALLBACKS))} is known")
+
+
+def check_count(option: str, value: object, most: int = _LARGEST_SIZE) -> None:
+    """Check an option that is a whole number of at least 1.
+
+    Raises:
+        ActivsparseError: it is none, or larger than `most`.
+    """
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or not 1 <= int(value) <= most:  # type: ignore[call-overload]
+        at_most = f" and at most {most}" if most < _LARGEST_SIZE else ""
+        _refuse(option, value, f"must be a whole number, at least 1{at_most}")
 
 
 def checked_shapes(input_shapes: object) -> dict[str, tuple[int, ...]]:

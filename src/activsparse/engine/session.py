@@ -16,7 +16,7 @@ from activsparse.engine.foreign import split
 from activsparse.engine.graph import Shape
 from activsparse.engine.load import load
 from activsparse.engine.measure import choosing
-from activsparse.engine.options import AUTO, check_options, checked_shapes
+from activsparse.engine.options import AUTO, check_count, check_options, checked_shapes
 from activsparse.engine.parts import ForeignPart, NativePart, Part
 from activsparse.engine.passes.clean import clean
 from activsparse.engine.passes.infer import infer
@@ -228,7 +228,11 @@ class Session:
 
         Args:
             repeat: runs to take the median over, after one to warm up.
+
+        Raises:
+            ActivsparseError: `repeat` is no whole number from 1 to a million.
         """
+        check_count("repeat", repeat, 1_000_000)
         values, times = self._arguments(self.random_input()), []
         with memory_suffices(self._name):
             for part in self._parts:
@@ -256,16 +260,21 @@ class Session:
         self, x: npt.ArrayLike | Mapping[str, npt.ArrayLike]
     ) -> dict[str, npt.NDArray[Any]]:
         names = [name for name, _ in self._inputs]
-        given = x if isinstance(x, Mapping) else {names[0]: x}
+        given = x if isinstance(x, Mapping) else dict.fromkeys(names[:1], x)
         if set(given) != set(names):
             raise ActivsparseError(
-                f"{self._name}: got inputs {sorted(given)}, the model has {names}; "
+                f"{self._name}: got inputs {sorted(map(str, given))}, the model has {names}; "
                 "give each of them once"
             )
         return {name: self._check(name, shape, given[name]) for name, shape in self._inputs}
 
     def _check(self, name: str, shape: Shape, value: npt.ArrayLike) -> FloatArray:
-        array = np.asarray(value)
+        try:
+            array = np.asarray(value)
+        except (ValueError, TypeError) as error:  # lists of unequal lengths, say
+            raise ActivsparseError(
+                f"{self._name}: input '{name}' is no array ({error}); give one of shape {shape}"
+            ) from error
         if array.dtype != np.float32:
             raise ActivsparseError(
                 f"{self._name}: input '{name}' is {array.dtype}; convert it to float32"

@@ -7,7 +7,7 @@ import os
 import onnx
 
 from activsparse import onnx_file
-from activsparse.errors import ActivsparseError, memory_suffices
+from activsparse.errors import ActivsparseError
 from activsparse.export.graph import tensor_types
 from activsparse.files import atomic_path, require_file
 
@@ -22,9 +22,7 @@ def read_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
     """
     file = require_file(path)
     model = onnx_file.read_model(file)
-    with memory_suffices(str(file)):
-        for tensor in model.graph.initializer:
-            onnx_file.array_of(tensor, str(file))
+    onnx_file.check_constants(model.graph, str(file))
     _check(model, file, "export or copy it again")
     return model
 

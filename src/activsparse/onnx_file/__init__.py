@@ -8,7 +8,14 @@ memory.
 """
 
 from activsparse.onnx_file.accept import check_accepted, quantised
-from activsparse.onnx_file.read import normal_form, read_model
+from activsparse.onnx_file.read import check_constants, normal_form, read_model
 from activsparse.onnx_file.tensor import array_of
 
-__all__ = ["array_of", "check_accepted", "normal_form", "quantised", "read_model"]
+__all__ = [
+    "array_of",
+    "check_accepted",
+    "check_constants",
+    "normal_form",
+    "quantised",
+    "read_model",
+]

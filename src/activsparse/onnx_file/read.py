@@ -18,12 +18,12 @@ from activsparse.onnx_file.check import (
 from activsparse.onnx_file.external import load_external_data
 from activsparse.onnx_file.inline import inline_functions
 from activsparse.onnx_file.order import sort_nodes
-from activsparse.onnx_file.tensor import dense_of
+from activsparse.onnx_file.tensor import array_of, dense_of
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["normal_form", "opset_of", "read_model"]
+__all__ = ["check_constants", "normal_form", "opset_of", "read_model"]
 
 # What protobuf reads and writes in one piece.
 _MOST_BYTES = 2**31 - 1
@@ -59,7 +59,24 @@ def normal_form(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
         ActivsparseError: it is not a valid model.
     """
     check_names(model, name)
-    return _in_order(model, name)
+    model = _in_order(model, name)
+    check_constants(model.graph, name)
+    return model
+
+
+def check_constants(graph: onnx.GraphProto, name: str) -> None:
+    """Check that every constant is of a known type and has the values its shape asks for.
+
+    Raises:
+        ActivsparseError: one is damaged.
+    """
+    with memory_suffices(name):
+        for tensor in graph.initializer:
+            array_of(tensor, name)
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.HasField("t"):
+                    array_of(attribute.t, f"{name}: {title(node)}")
 
 
 def _in_order(model: onnx.ModelProto, name: str) -> onnx.ModelProto:

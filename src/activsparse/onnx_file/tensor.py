@@ -38,6 +38,10 @@ def array_of(tensor: onnx.TensorProto, where: str) -> npt.NDArray[Any]:
             "not know; export or copy the file again"
         )
     shape = tuple(tensor.dims)
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        raise ActivsparseError(
+            f"{where}: the external data of constant '{tensor.name}' is not loaded; load it first"
+        )
     try:
         if min(shape, default=0) < 0:
             raise ValueError(f"a size of its shape {_short(shape)} is negative")
