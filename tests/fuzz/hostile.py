@@ -582,8 +582,10 @@ def _fallback(path: Path, folder: Path) -> None:
 def _given_shapes(path: Path, folder: Path) -> None:
     from activsparse import Session
     from activsparse.engine.input_size import shapes_at
+    from activsparse.input_sizes import InputSizes
 
-    Session(path, tune=False, input_shapes=shapes_at(path, (9, 7)))
+    sizes = InputSizes(input_size=(9, 7), batch=2)
+    Session(path, tune=False, input_shapes=shapes_at(path, sizes))
 
 
 def _mask(path: Path, folder: Path) -> None:
