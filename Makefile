@@ -15,7 +15,7 @@ SEED ?=
 SAMPLE ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help venv native aarch64 aarch64-wheel sanitize fuzz faults mutants demo test test-all lint format bench clean
+.PHONY: help venv native aarch64 aarch64-wheel sanitize fuzz faults mutants coverage lowest audit wheel demo test test-all lint format bench clean
 
 help:
 	@echo "make venv      install everything into $(VENV)"
@@ -30,6 +30,10 @@ help:
 	@echo "make fuzz      random graphs, hostile ONNX files and forged plans for MINUTES (1), from a fresh SEED"
 	@echo "make faults    kill -9, full disks, little memory, threads, forks, load cycles: counts (some minutes)"
 	@echo "make mutants   SAMPLE small faults in the compiler's passes, the masks and the planner: do tests notice? (hours)"
+	@echo "make coverage  the fast tests, and which branches of the Python code they reach (build/coverage)"
+	@echo "make lowest    the engine's tests with the lowest versions pyproject.toml allows"
+	@echo "make audit     known vulnerabilities of the pinned packages; a bill of materials in dist"
+	@echo "make wheel     a wheel in dist whose bytes depend on the sources alone"
 	@echo "make clean     remove what was built; $(VENV) stays"
 
 ifeq ($(if $(wildcard $(BIN)/python),$(wildcard $(MARK)),own),)
@@ -81,6 +85,23 @@ faults: venv
 
 mutants: venv
 	PYTHONPATH=src:tests:tests/engine $(BIN)/python -m mutants --sample $(SAMPLE) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+# The command line's processes count too.
+coverage: venv
+	rm -f build/coverage/data*
+	$(BIN)/python -m coverage run -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m coverage combine -q
+	$(BIN)/python -m coverage html -q
+	$(BIN)/python -m coverage report --skip-covered
+
+lowest: venv
+	sh tests/lowest.sh $(BIN)/python
+
+audit: venv
+	sh tests/audit.sh $(BIN)/python
+
+wheel: venv
+	sh cmake/wheel.sh $(BIN)/python dist
 
 demo: venv
 	$(BIN)/python examples/demo.py --out demo_out $(ARGS)

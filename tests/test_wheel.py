@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -72,3 +73,20 @@ def test_missing_extra_is_named(environment: Path, sparse: Path, tmp_path: Path)
     assert result.returncode == 2
     assert len(result.stderr.splitlines()) == 1, result.stderr
     assert "activsparse[bench]" in result.stderr
+
+
+@pytest.mark.timeout(3000)
+def test_a_wheel_is_the_same_bytes_wherever_it_is_built(tmp_path: Path):
+    """From two folders of different names, with nothing kept between them."""
+    wheels = []
+    for name in ("here", "a longer name"):
+        source = tmp_path / name
+        ignored = shutil.ignore_patterns(".git", ".venv", "build", "dist", "*.so", "__pycache__")
+        shutil.copytree(REPOSITORY, source, ignore=ignored, symlinks=True)
+        command = ["sh", source / "cmake/wheel.sh", sys.executable, source / "dist"]
+        environment = {**os.environ, "SOURCE_DATE_EPOCH": "1577836800"}
+        subprocess.run(command, check=True, env=environment, capture_output=True)
+        wheels += (source / "dist").glob("*.whl")
+    first, second = wheels
+    assert first.name == second.name
+    assert first.read_bytes() == second.read_bytes()
