@@ -12,7 +12,7 @@ from pathlib import Path
 
 from activsparse.errors import ActivsparseError
 
-__all__ = ["atomic_path", "file_path", "installed_library", "require_file"]
+__all__ = ["atomic_path", "file_path", "installed_library", "require_file", "writing"]
 
 # A disk that is full, or failing, or a quota: their errors name no file.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -45,20 +45,32 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        # mkstemp makes private files; give the result the permissions a plain open() would have.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-        temporary.replace(target)
+        with writing(target):
+            yield temporary
+            # mkstemp makes private files; the result gets what a plain open() would give it.
+            mask = os.umask(0)
+            os.umask(mask)
+            temporary.chmod(0o666 & ~mask)
+            temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Name `path` where the block finds no room: needed where several `atomic_path` are open.
+
+    Raises:
+        ActivsparseError: the disk is full, or the like.
+    """
+    try:
+        yield
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
         raise ActivsparseError(
-            f"{target}: cannot be written ({error.strerror}); make room, or choose another disk"
+            f"{path}: cannot be written ({error.strerror}); make room, or choose another disk"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def file_path(path: str | bytes | os.PathLike[str]) -> Path:

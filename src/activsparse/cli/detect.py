@@ -24,7 +24,9 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.usage = "activsparse detect MODEL IMAGE... [options]"
     parser.add_argument("model", type=Path, metavar="MODEL", help="an ONNX model or a plan")
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG, ...")
+    parser.add_argument(
+        "images", type=Path, nargs="+", metavar="IMAGE", help="pictures, PNG or JPEG"
+    )
     parser.add_argument(
         "--out",
         type=Path,

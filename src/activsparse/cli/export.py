@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,14 +69,14 @@ def run(args: argparse.Namespace) -> int:
     from activsparse.export.header import header_text
     from activsparse.export.model_file import save_model
     from activsparse.export.onnx import convert, without_masks
-    from activsparse.files import atomic_path
+    from activsparse.files import atomic_path, writing
     from activsparse.overwrite import refuse_overwrite
     from activsparse.train.run import load_run
 
     if not args.out and (args.dense or args.header or not args.tflite):
         raise ActivsparseError("--out is missing; name the ONNX file to write, or give --tflite")
     targets = [Path(path) for path in (args.out, args.dense, args.header, args.tflite) if path]
-    if len({path.resolve() for path in targets}) < len(targets):
+    if len({os.path.realpath(path) for path in targets}) < len(targets):
         raise ActivsparseError(
             "--out, --dense, --header and --tflite: two name the same file; give each its own"
         )
@@ -95,13 +96,16 @@ def run(args: argparse.Namespace) -> int:
                 dynamic_batch=args.dynamic_batch,
                 verify=not args.no_verify,
             )
-            save_model(exported.model, files[Path(args.out)], args.out)
+            with writing(args.out):
+                save_model(exported.model, files[Path(args.out)], args.out)
             lines.append(_summary(exported))
         if args.dense:
-            save_model(without_masks(exported.model), files[Path(args.dense)], args.dense)
+            with writing(args.dense):
+                save_model(without_masks(exported.model), files[Path(args.dense)], args.dense)
         if args.header:
             text = header_text(exported.masks, Path(args.header).name)
-            files[Path(args.header)].write_text(text, encoding="ascii")
+            with writing(args.header):
+                files[Path(args.header)].write_text(text, encoding="ascii")
         if args.tflite:
             check = _export_tflite(trained, files[Path(args.tflite)], not args.no_verify)
             if check is not None:

@@ -52,6 +52,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--block",
         type=positive,
         default=1,
+        metavar="N",
         help="pattern random: drop aligned squares of this side (default: 1)",
     )
     parser.add_argument(
@@ -104,7 +105,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     add_input_options(parser)
     parser.add_argument(
-        "--seed", type=natural, default=0, help="pattern random: of the score map (default: 0)"
+        "--seed",
+        type=natural,
+        default=0,
+        metavar="N",
+        help="pattern random: of the score map (default: 0)",
     )
     parser.add_argument(
         "--replace", action="store_true", help="replace masks the model holds already"

@@ -33,7 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         type=positive,
         default=8,
         metavar="N",
-        help="numbers of channels become multiples of N (default 8: engines compute several at "
+        help="numbers of channels become multiples of N (default: 8; engines compute several at "
         "a time)",
     )
     parser.add_argument(
@@ -44,7 +44,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default=[],
         help="layers whose outputs keep all channels",
     )
-    parser.add_argument("--checkpoint", choices=("best", "last"), default="best")
+    parser.add_argument(
+        "--checkpoint",
+        choices=("best", "last"),
+        default="best",
+        help="which state of the run (default: best)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,8 +68,10 @@ def run(args: argparse.Namespace) -> int:
         options["input_shapes"] = _shapes_of(x, args.model)
     result = Session(args.model, **options).run(x)
     first = result[0] if isinstance(result, list) else result
-    with atomic_path(args.output) as temporary, temporary.open("wb") as out:
-        np.save(out, first)
+    content = io.BytesIO()
+    np.save(content, first)  # into memory, for into a file numpy does not say why it fails
+    with atomic_path(args.output) as temporary:
+        temporary.write_bytes(content.getvalue())
     return 0
 
 

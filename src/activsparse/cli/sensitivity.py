@@ -40,14 +40,25 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action="extend",
         default=[],
         metavar="S",
+        help="shares of positions to skip (default: 0.2 0.35 0.5 0.65; with --spread those of lattices)",
     )
-    parser.add_argument("--pattern", default="auto", help="of the masks (default auto)")
-    parser.add_argument("--fill", default="zero", help="zero, nearest or auto")
+    parser.add_argument(
+        "--pattern",
+        choices=("random", "lattice", "tiles", "auto"),
+        default="auto",
+        help="how the kept positions are laid out (default: auto)",
+    )
+    parser.add_argument(
+        "--fill",
+        choices=("zero", "nearest", "auto"),
+        default="zero",
+        help="what a skipped position holds (default: zero)",
+    )
     parser.add_argument(
         "--skip", metavar="GLOB", nargs="+", action="extend", default=[], help="layers left out"
     )
     parser.add_argument(
-        "--images", type=positive, default=1024, metavar="N", help="held-out images (default 1024)"
+        "--images", type=positive, default=1024, metavar="N", help="held-out images (default: 1024)"
     )
     target = parser.add_mutually_exclusive_group()
     target.add_argument(
@@ -61,13 +72,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--out", metavar="FILE.csv", help="write the figures")
     parser.add_argument("--plot", metavar="FILE.png", help="draw them (png, svg or pdf)")
-    parser.add_argument("--checkpoint", choices=("best", "last"), default="best")
+    parser.add_argument(
+        "--checkpoint",
+        choices=("best", "last"),
+        default="best",
+        help="which state of the run (default: best)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the sub-command."""
     from activsparse.errors import ActivsparseError
-    from activsparse.files import atomic_path
+    from activsparse.files import atomic_path, writing
     from activsparse.overwrite import refuse_overwrite
     from activsparse.train.layers import find_layers
     from activsparse.train.run import held_out_batches, load_run
@@ -95,9 +111,11 @@ def run(args: argparse.Namespace) -> int:
         batches = held_out_batches(trained.config, args.images)
         found = _measure(trained, batches, args)
         if args.out:
-            write_sensitivity(found, files[args.out])
+            with writing(args.out):
+                write_sensitivity(found, files[args.out])
         if args.plot:
-            draw_sensitivity(found, files[args.plot], kind)
+            with writing(args.plot):
+                draw_sensitivity(found, files[args.plot], kind)
     _show(console, found, sum(len(images) for images, _ in batches))
     layers = find_layers(trained.model, trained.example_input)
     if args.target_speedup is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from activsparse.cli.console import plain_console
+from activsparse.cli.numbers import number
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,7 +39,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument(
         "--target-speedup",
-        type=float,
+        type=number(0, 1e6, "speed-up above 0"),
         metavar="X",
         help="choose the layers' sparsities so that convolutions become an estimated X times as "
         "fast at the least loss (short for --set search.target_speedup=X)",

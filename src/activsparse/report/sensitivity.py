@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,4 +59,6 @@ def draw_sensitivity(found: Sequence[Sensitivity], path: Path, kind: str) -> Non
     axes.invert_yaxis()
     axes.set_xlabel("loss above the dense network's, this layer alone masked")
     axes.legend(frameon=False)
-    figure.savefig(path, format=kind, dpi=150)
+    content = io.BytesIO()  # matplotlib stumbles over its own files where a disk is full
+    figure.savefig(content, format=kind, dpi=150)
+    path.write_bytes(content.getvalue())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -78,7 +79,9 @@ def prune_run(
         "activsparse": {"shape": list(run.example_input.shape[1:]), "num_classes": run.num_classes},
     }
     with atomic_path(folder / "best.ckpt") as path:
-        torch.save(content, path)
+        file = io.BytesIO()
+        torch.save(content, file)  # into memory, for into a file torch does not say why it fails
+        path.write_bytes(file.getvalue())
     with atomic_path(folder / "config.yaml") as path:
         path.write_text(dump_config(config))
     return load_run(folder)
