@@ -11,13 +11,14 @@ import secrets
 import numpy as np
 import onnx
 import pytest
-from fuzz.hostile import EXTERNAL, Server, templates, verdict
+from fuzz.hostile import DOORS, EXTERNAL, Server, templates, verdict
 from onnx import TensorProto, helper, numpy_helper
 
 from activsparse import ActivsparseError, Session
 from activsparse.engine.load import load
 from activsparse.export.mask import mask_model
 from activsparse.export.model_file import read_model
+from activsparse.litert import convert
 
 SEEDS = 100
 
@@ -451,7 +452,55 @@ def test_every_operator_set_of_foreign_domains(model, saved):
     model.opset_import[0].domain = "com.acme"
     refused(saved(model), "com.acme")
     del model.opset_import[:]
-    refused(saved(model), "export")
+    refused(saved(model), "operator set")
+
+
+def test_a_mask_s_constant_stays_where_it_is_a_result_too(model, saved):
+    result = helper.make_tensor_value_info("shape", TensorProto.INT64, (4,))
+    model.graph.output[0].CopyFrom(result)
+    masked, _ = mask_model(read_model(saved(model)), 0.3, replace=True)
+    assert "shape" in {tensor.name for tensor in masked.graph.initializer}
+
+
+def test_a_file_beyond_what_one_file_holds(model, saved):
+    path = saved(model)
+    os.truncate(path, 2**31)
+    refused(path, "2.0 GiB")
+
+
+@pytest.mark.parametrize("door", ["load", "mask", "read_masks", "Session", "convert", "fallback"])
+@pytest.mark.parametrize(
+    "path", ["a" * 5000, "a\0b", "pipe", ".", "/dev/zero", "/dev/full", "none"]
+)
+def test_paths_that_are_no_files(tmp_path, monkeypatch, door, path):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    with pytest.raises(ActivsparseError):
+        DOORS[door](path, tmp_path)
+
+
+def test_a_file_onnx_runtime_cannot_read(model, saved, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("no\nreason")
+
+    monkeypatch.setattr("onnxruntime.InferenceSession", fail)
+    with pytest.raises(ActivsparseError, match=r"no reason.*verify=False"):
+        convert(saved(model), tmp_path / "m.tflite")
+    assert convert(saved(model), tmp_path / "m.tflite", verify=False).bytes
+
+
+@pytest.mark.parametrize("name", ["strides", "dilations", "pads"])
+@pytest.mark.parametrize("value", [2**31, 2**40, 2**62, -(2**31), -(2**63)])
+def test_attributes_beyond_32_bits(model, saved, name, value):
+    node = helper.make_node("Conv", ["x", "a.weight"], ["y"], name="c1", pads=[1, 1, 1, 1])
+    values = {"pads": [1, 1, 1, value]}.get(name, [1, value])
+    node.attribute.extend([helper.make_attribute(name, values)])
+    if name == "pads":
+        del node.attribute[0]
+    del model.graph.node[:]
+    model.graph.node.append(node)
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, None))
+    refused(saved(model), "'c1' (Conv)")
 
 
 def test_graphs_by_load_have_one_name_per_value(model, saved):

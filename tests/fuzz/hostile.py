@@ -566,7 +566,7 @@ def _load(path: Path, folder: Path) -> None:
 def _session(path: Path, folder: Path) -> None:
     from activsparse import Session
 
-    session = Session(path, tune=False, isa="scalar" if path.stat().st_size % 2 else None)
+    session = Session(path, tune=False)
     if sum(int(np.prod(shape)) for _, shape in session.inputs) <= _MOST_RUN:
         session.run(session.random_input())
 

@@ -54,10 +54,14 @@ class OnnxConv:
     source: str | None = None
 
 
-def find_convs(model: onnx.ModelProto) -> list[OnnxConv]:
-    """All Conv nodes of the main graph, in the order of execution."""
+def find_convs(model: onnx.ModelProto, name: str = "model") -> list[OnnxConv]:
+    """All Conv nodes of the main graph of the model called `name`, in the order of execution.
+
+    Raises:
+        ActivsparseError: shapes in the model do not fit each other.
+    """
     index = GraphIndex(model.graph)
-    types = tensor_types(model)
+    types = tensor_types(model, name)
     additions, has_conv = _history(model.graph, index, types)
     nodes = [node for node in model.graph.node if node.op_type == "Conv" and not node.domain]
     residual = any(additions.values())

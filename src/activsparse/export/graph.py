@@ -63,8 +63,8 @@ class GraphIndex:
         return False
 
 
-def tensor_types(model: onnx.ModelProto) -> dict[str, TensorType]:
-    """Element types and sizes of all tensors, by shape inference.
+def tensor_types(model: onnx.ModelProto, name: str = "model") -> dict[str, TensorType]:
+    """Element types and sizes of all tensors of the model called `name`, by shape inference.
 
     Raises:
         ActivsparseError: a node does not fit its inputs.
@@ -74,7 +74,7 @@ def tensor_types(model: onnx.ModelProto) -> dict[str, TensorType]:
     except Exception as error:  # the inference raises several types, with no narrower base
         cause = str(error).strip() or type(error).__name__
         raise ActivsparseError(
-            f"its shapes do not fit each other ({cause}); export the model again"
+            f"{name}: its shapes do not fit each other ({cause}); export the model again"
         ) from error
     types = {}
     for value in (*inferred.input, *inferred.value_info, *inferred.output):

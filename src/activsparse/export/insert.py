@@ -165,7 +165,8 @@ def _join(graph: onnx.GraphProto, before: str, after: str) -> None:
 def _drop_unread(graph: onnx.GraphProto, constants: set[str]) -> None:
     """Remove those of `constants` nobody reads any more, however they are stored."""
     index = GraphIndex(graph)
-    unread = {name for name in constants if name not in index.consumers}
+    kept = index.consumers.keys() | index.outputs
+    unread = constants - kept
     for values in (graph.initializer, graph.input, graph.value_info):
         for value in [value for value in values if value.name in unread]:
             values.remove(value)

@@ -146,7 +146,7 @@ def mask_model(
         )
 
     _refuse_leftovers(masked, name)
-    convs = find_convs(masked)
+    convs = find_convs(masked, str(name))
     dense = _dense_layers(
         convs, skip, only, kernel_sizes, include_stem, include_shortcuts, include_head, name
     )

@@ -55,7 +55,7 @@ def save_model(
 
 
 def _check(model: onnx.ModelProto, path: str | os.PathLike[str], remedy: str) -> None:
-    _describe_outputs(model)
+    _describe_outputs(model, path)
     try:
         onnx.checker.check_model(model)
     except Exception as error:  # the checker raises several types, with no narrower base
@@ -64,10 +64,10 @@ def _check(model: onnx.ModelProto, path: str | os.PathLike[str], remedy: str) ->
         ) from error
 
 
-def _describe_outputs(model: onnx.ModelProto) -> None:
+def _describe_outputs(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
     """Write down shapes of outputs that have none, which the checker asks for and few others do."""
     bare = [v for v in model.graph.output if not v.type.tensor_type.HasField("shape")]
-    types = tensor_types(model) if bare else {}
+    types = tensor_types(model, str(path)) if bare else {}
     for value in bare:
         if value.name in types and value.type.WhichOneof("value") in (None, "tensor_type"):
             elem_type, sizes = types[value.name]

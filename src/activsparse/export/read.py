@@ -26,7 +26,7 @@ def read_masks(model: str | Path) -> dict[str, Mask]:
         ActivsparseError: no such file, not a valid model, or a mask that does not fit its layer.
     """
     proto = read_model(model)
-    types = tensor_types(proto)
+    types = tensor_types(proto, str(model))
     index = GraphIndex(proto.graph)
     masks = {}
     for found in find_masks(proto.graph):

@@ -15,7 +15,7 @@ from activsparse.engine.graph import Graph
 from activsparse.engine.load import load
 from activsparse.engine.passes import optimise
 from activsparse.engine.verify import OutputError
-from activsparse.errors import ActivsparseError
+from activsparse.errors import ActivsparseError, Option
 from activsparse.files import atomic_path
 
 __all__ = ["Converted", "compare", "convert"]
@@ -92,6 +92,9 @@ def compare(
         graph: the optimised graph it was written from.
         names: the outputs' names in the ONNX file.
         seed: of the standard normal input.
+
+    Raises:
+        ActivsparseError: ONNX Runtime cannot run the file.
     """
     import onnxruntime
     from ai_edge_litert.interpreter import Interpreter
@@ -100,10 +103,17 @@ def compare(
     feed = {name: rng.standard_normal(graph.shape(name), np.float32) for name in graph.inputs}
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    oracle = onnxruntime.InferenceSession(
-        os.fspath(path), options, providers=["CPUExecutionProvider"]
-    )
-    expected = oracle.run(list(names), feed)
+    try:
+        oracle = onnxruntime.InferenceSession(
+            os.fspath(path), options, providers=["CPUExecutionProvider"]
+        )
+        expected = oracle.run(list(names), feed)
+    except Exception as error:  # ONNX Runtime's exception types share no narrower base
+        raise ActivsparseError(
+            f"{os.fspath(path)}: ONNX Runtime, which the result is compared with, cannot run it "
+            f"({error}); leave the comparison out: ",
+            Option("verify", False),
+        ) from error
     interpreter = Interpreter(model_content=content)
     interpreter.allocate_tensors()
     for detail, x in zip(interpreter.get_input_details(), feed.values(), strict=True):

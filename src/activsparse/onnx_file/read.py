@@ -81,8 +81,10 @@ def check_constants(graph: onnx.GraphProto, name: str) -> None:
 
 def _in_order(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     """`normal_form` of a model whose strings are text."""
-    if not model.graph.node or not model.opset_import:
+    if not model.graph.node:
         raise ActivsparseError(f"{name}: holds no ONNX graph; export or copy it again")
+    if not model.opset_import:
+        raise ActivsparseError(f"{name}: does not say its operator set; export it again")
     model = inline_functions(model, name)
     _make_dense(model.graph, name)
     model.graph.name = model.graph.name or "graph"

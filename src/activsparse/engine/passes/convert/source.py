@@ -88,7 +88,10 @@ class Source:
         arrays: Mapping[str, Array] | None = None,
         name: str | None = None,
     ) -> Node:
-        """Return an engine node that writes this node's first output."""
+        """Return an engine node that writes this node's first output; its integers have 32 bits."""
+        for key, value in (attributes or {}).items():
+            if isinstance(value, int) and not -(2**31) <= value < 2**31:
+                self.fail(f"its {key} is {value}", "it may not be beyond 32 bits")
         return Node(
             op,
             name or self.node.name,
