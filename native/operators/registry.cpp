@@ -15,6 +15,7 @@ std::vector<OperatorType> conv_winograd_stem_types();
 std::vector<OperatorType> conv_max_pool_types();
 std::vector<OperatorType> gemm_direct_types();
 std::vector<OperatorType> conv_winograd_types();
+std::vector<OperatorType> constant_types();
 std::vector<OperatorType> elementwise_types();
 std::vector<OperatorType> layout_types();
 std::vector<OperatorType> matmul_types();
@@ -30,6 +31,7 @@ const std::vector<OperatorType>& operator_types() {
     std::vector<OperatorType> all;
     for (auto rows : {
              conv_reference_types,
+             constant_types,
              elementwise_types,
              layout_types,
              matmul_types,

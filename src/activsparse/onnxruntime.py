@@ -30,7 +30,8 @@ from activsparse.engine.graph import Graph
 from activsparse.engine.load import load
 from activsparse.engine.measure import choosing
 from activsparse.engine.options import AUTO
-from activsparse.engine.passes.infer import infer, node_proto
+from activsparse.engine.passes.infer import infer
+from activsparse.engine.passes.proto import node_proto
 from activsparse.engine.plan import Plan, compile_graph
 from activsparse.engine.plan_file import write_plan
 from activsparse.errors import ActivsparseError

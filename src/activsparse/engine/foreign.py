@@ -72,7 +72,7 @@ def model_of(graph: Graph) -> onnx.ModelProto:
     import onnx
     from onnx import helper
 
-    from activsparse.engine.passes.infer import node_proto
+    from activsparse.engine.passes.proto import node_proto
 
     def described(name: str) -> onnx.ValueInfoProto:
         dtype = helper.np_dtype_to_tensor_dtype(graph.dtypes.get(name, np.dtype(np.float32)))

@@ -19,7 +19,7 @@ from activsparse.engine.lower_views import STRIDED, VIEWS, ViewLowering
 from activsparse.engine.memory import ALIGNMENT
 from activsparse.engine.program import Program, Step, Tensor
 from activsparse.engine.views import View, dense_strides
-from activsparse.errors import ActivsparseError
+from activsparse.errors import ActivsparseError, Option
 
 __all__ = ["Program", "Step", "Tensor", "lower"]
 
@@ -85,6 +85,16 @@ class _Lowering(ViewLowering):
         node = self.graph.producer(value)
         return self._before_views(node.inputs[0]) if node and node.op == "reshape" else value
 
+    def _placed_before(self, value: str) -> str | None:
+        """The same, no further back than to what lies as an image or vector; None where none does.
+
+        A value in between may lie so because an image operator reads it as well.
+        """
+        if value in self.placed:
+            return value
+        node = self.graph.producer(value)
+        return self._placed_before(node.inputs[0]) if node and node.op == "reshape" else None
+
     def _view(self, node: Node) -> None:
         name = node.inputs[0]
         if node.op == "reshape" and name in self.placed:
@@ -103,9 +113,18 @@ class _Lowering(ViewLowering):
         return all(self.lies_as_image(name) for name in node.inputs)
 
     def _flatten(self, node: Node) -> None:
-        source = self.program.tensors[self.image(node.inputs[0])]
+        """Rows of all channels of all pixels: the same memory, where it has no gaps."""
+        place = self.image(node.inputs[0])
+        source = self.program.tensors[place]
         n, c = self.graph.shape(node.output)
-        assert source.desc.stride == source.desc.c, "flattened values are placed without gaps"
+        d = source.desc
+        if d.stride != d.c or d.nchw:  # a view of channels, or the caller's array
+            name = f"{node.name} without gaps"
+            dense = _native.TensorDesc(d.n, d.h, d.w, d.c, d.c)
+            self.program.block_floats.append(d.n * d.h * d.w * d.c)
+            source = Tensor(dense, len(self.program.block_floats) - 1)
+            copy = Node("to_nhwc" if d.nchw else "copy", name, node.inputs, node.outputs)
+            self._step(copy, (place,), self.add_tensor(source))
         desc = _native.TensorDesc(n, 1, 1, c, c)
         self.placed[node.output] = self.add_tensor(Tensor(desc, source.block, source.offset))
 
@@ -243,8 +262,10 @@ class _Lowering(ViewLowering):
         return _native.TensorDesc(n, h, w, c, -(-c // ALIGNMENT) * ALIGNMENT, padded=True)
 
     def _result(self, name: str) -> int:
-        source = self._before_views(name)
-        if source not in self.placed or name in self.outer:
+        if name in self.graph.constants:
+            return self._constant(name)
+        source = self._placed_before(name)
+        if source is None or name in self.outer:
             return self.copy_result(name)
         tensor = self.placed[source]
         direct = self.program.tensors[tensor].block is None
@@ -254,4 +275,19 @@ class _Lowering(ViewLowering):
         n, h, w, c = self._pixels(source)
         outer = self.add_tensor(Tensor(_native.TensorDesc(n, h, w, c, c, nchw=True), None))
         self._step(Node("to_nchw", name, (source,), (name,)), (tensor,), outer)
+        return outer
+
+    def _constant(self, name: str) -> int:
+        """A result that depends on no input."""
+        value = self.graph.constants[name]
+        if value.dtype != np.float32 or not value.size:
+            raise ActivsparseError(
+                f"{self.graph.name}: output '{name}' is a constant of type {value.dtype} and shape "
+                f"{value.shape}; results are float32: drop it from the outputs, or use ",
+                Option("fallback", "onnxruntime"),
+            )
+        desc = _native.TensorDesc(1, 1, 1, value.size, value.size)
+        outer = self.add_tensor(Tensor(desc, None))
+        arrays = {"value": np.ascontiguousarray(value.reshape(-1))}
+        self._step(Node("constant", name, (), (name,), arrays=arrays), (), outer)
         return outer

@@ -53,8 +53,7 @@ class ViewLowering:
         if desc.nchw or len(shape) not in (2, 4):
             strides = dense_strides(shape)
         else:
-            n, h, w, s = desc.n, desc.h, desc.w, desc.stride
-            assert n == shape[0]
+            h, w, s = desc.h, desc.w, desc.stride
             strides = (h * w * s, 1, w * s, s)[: len(shape)]
         return View(tensor, 0, shape, strides)
 
@@ -94,17 +93,17 @@ class ViewLowering:
         name, shape = node.inputs[0], self.graph.shape(node.output)
         source = self.view(name)
         if node.op == "transpose":
-            view: View | None = source.permute(node.attributes["order"])
+            self.views[node.output] = source.permute(node.attributes["order"])
         elif node.op == "slice":
             a = node.attributes
-            view = source.narrow(a["axis"], a["start"], shape[a["axis"]], a["step"])
+            part = source.narrow(a["axis"], a["start"], shape[a["axis"]], a["step"])
+            self.views[node.output] = part
         else:
             view = source.reshape(shape)
             if view is None:
                 self._moved(node, source)
-                return
-        assert view is not None
-        self.views[node.output] = view
+            else:
+                self.views[node.output] = view
 
     def _moved(self, node: Node, source: View) -> None:
         """Copy the source of a reshape, to where its result is needed if the shapes allow it."""

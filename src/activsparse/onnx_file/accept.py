@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_accepted", "quantised"]
 
-# Opset 9 is the first whose BatchNormalization and Upsample mean what the passes assume.
-_OLDEST_OPSET = 9
+# Opset 7 is the first whose arithmetic repeats operands by the rules of today.
+_OLDEST_OPSET = 7
 
 _QUANTISED = (
     "Quantize",

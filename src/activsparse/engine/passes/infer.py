@@ -14,12 +14,14 @@ import numpy as np
 
 from activsparse.engine.graph import Array, Graph, Node
 from activsparse.engine.limits import check_inputs, check_node
+from activsparse.engine.passes.evaluate import evaluate
+from activsparse.engine.passes.proto import node_proto
 from activsparse.errors import ActivsparseError
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["infer", "node_proto"]
+__all__ = ["infer"]
 
 # Constants above this many elements never hold a shape; they are not handed to the shape functions.
 _LARGEST_SHAPE_DATA = 1024
@@ -44,6 +46,7 @@ def infer(graph: Graph) -> Graph:
     check_inputs(graph)
     nodes, graph.nodes = graph.nodes, []
     aliases: dict[str, str] = {}
+    read = {name for node in nodes for name in node.inputs} | set(graph.outputs)
     for node in nodes:
         node = _renamed(node, aliases)
         constants = _evaluate(graph, node)
@@ -52,6 +55,8 @@ def infer(graph: Graph) -> Graph:
             graph.shapes.update({name: tuple(value.shape) for name, value in constants.items()})
         elif _is_identity(graph, node):
             aliases[node.outputs[0]] = node.inputs[0]
+            if len(node.outputs) > 1 and node.outputs[1] in read:
+                _keep_all(graph, node)
         else:
             _infer_outputs(graph, node)
             check_node(graph, node)
@@ -75,6 +80,14 @@ def _is_identity(graph: Graph, node: Node) -> bool:
     return node.op == "Identity"
 
 
+def _keep_all(graph: Graph, dropout: Node) -> None:
+    """The mask of a Dropout at inference, which drops nothing; of type bool from opset 10 on."""
+    dtype = np.bool_ if graph.opset >= 10 else np.float32
+    mask = np.ones(graph.shape(dropout.inputs[0]), dtype)
+    graph.constants[dropout.outputs[1]] = mask
+    graph.shapes[dropout.outputs[1]] = mask.shape
+
+
 def _evaluate(graph: Graph, node: Node) -> dict[str, Array] | None:
     """Values of the node's outputs, or None where they depend on the graph's inputs."""
     if node.op == "Shape":
@@ -87,20 +100,7 @@ def _evaluate(graph: Graph, node: Node) -> dict[str, Array] | None:
     if node.op in _RANDOM:
         return None
     _check_growth(graph, node, present)
-    from onnx.reference import ReferenceEvaluator
-
-    try:
-        evaluator = ReferenceEvaluator(node_proto(node), opsets={"": graph.opset})
-        values = evaluator.run(None, {name: graph.constants[name] for name in present})
-    except Exception as error:
-        raise ActivsparseError(
-            f"{graph.name}: {node.title} cannot be evaluated on its constant inputs "
-            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); "
-            "simplify the model when exporting it"
-        ) from error
-    return {
-        name: np.asarray(value) for name, value in zip(node.outputs, values, strict=False) if name
-    }
+    return evaluate(graph, node)
 
 
 def _check_growth(graph: Graph, node: Node, present: list[str]) -> None:
@@ -140,17 +140,6 @@ def _constant_value(graph: Graph, node: Node) -> Array:
     )
 
 
-def node_proto(node: Node) -> onnx.NodeProto:
-    """Return a node of an ONNX operator as the onnx package has it."""
-    import onnx
-
-    attributes = {
-        key: onnx.numpy_helper.from_array(value) if isinstance(value, np.ndarray) else value
-        for key, value in node.attributes.items()
-    }
-    return onnx.helper.make_node(node.op, node.inputs, node.outputs, name=node.name, **attributes)
-
-
 def _shapes(graph: Graph, node: Node) -> str:
     """The inputs of a node with their shapes, for error messages."""
     return ", ".join(
@@ -162,7 +151,24 @@ def _shapes(graph: Graph, node: Node) -> str:
 def _infer_outputs(graph: Graph, node: Node) -> None:
     """Note shapes and types of a node's outputs; none where those of its inputs are open."""
     for name, kind in _output_types(graph, node).items():
+        _drop_windows_in_the_padding(graph, node, kind.tensor_type.shape)
         _note_type(graph, node, name, kind)
+
+
+def _drop_windows_in_the_padding(graph: Graph, node: Node, shape: onnx.TensorShapeProto) -> None:
+    """Leave out pooling windows that `ceil_mode` lets start behind the input and its padding.
+
+    Operator set 22 says so; torch and ONNX Runtime have done it for all older ones, for which the
+    onnx package counts these windows.
+    """
+    if node.op not in ("AveragePool", "LpPool", "MaxPool") or not node.attributes.get("ceil_mode"):
+        return
+    sizes = graph.shape(node.inputs[0])[2:]
+    strides = node.attributes.get("strides", [1] * len(sizes))
+    pads = node.attributes.get("pads", [0] * len(sizes))
+    for dim, size, stride, pad in zip(shape.dim[2:], sizes, strides, pads, strict=False):
+        if dim.dim_value > 1 and (dim.dim_value - 1) * stride >= size + pad:
+            dim.dim_value -= 1
 
 
 def _output_types(graph: Graph, node: Node) -> dict[str, onnx.TypeProto]:

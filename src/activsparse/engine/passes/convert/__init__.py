@@ -11,6 +11,7 @@ from activsparse.engine.passes.convert import (
     elementwise,
     layout,
     pooling,
+    resize,
     strided,
 )
 from activsparse.engine.passes.convert.source import Source
@@ -48,7 +49,7 @@ _CONVERTERS: dict[str, Converter] = {
     "ReduceMean": pooling.reduce_mean,
     "Relu": elementwise.relu,
     "Reshape": layout.reshape,
-    "Resize": layout.resize,
+    "Resize": resize.resize,
     "Sigmoid": elementwise.sigmoid,
     "Slice": strided.slice_,
     "Softmax": strided.softmax,
@@ -58,7 +59,7 @@ _CONVERTERS: dict[str, Converter] = {
     "Tanh": elementwise.tanh,
     "Transpose": strided.transpose,
     "Unsqueeze": layout.reshape,
-    "Upsample": layout.resize,
+    "Upsample": resize.resize,
 }
 
 SUPPORTED = tuple(sorted(_CONVERTERS))

@@ -91,8 +91,14 @@ def batch_normalization(source: Source) -> list[Node]:
         source.weights(i, what).astype(np.float64)
         for i, what in enumerate(("scale", "bias", "mean", "variance"), start=1)
     )
+    if not source.attribute("spatial", 1):  # of opset 7 and 8
+        source.fail("it has a norm per position", "export with spatial=1, or a newer opset")
+    if len(source.shape()) < 2:
+        source.fail(f"its input has shape {source.shape()}", "norms need a channel axis")
     scale = gamma / np.sqrt(var + source.attribute("epsilon", 1e-5))
-    return [_scale_shift(source, scale, beta - mean * scale)]
+    channels = (1, -1) + (1,) * (len(source.shape()) - 2)
+    shift = beta - mean * scale
+    return [_scale_shift(source, scale.reshape(channels), shift.reshape(channels))]
 
 
 def mul(source: Source) -> list[Node]:
@@ -202,8 +208,8 @@ def _scale_shift(source: Source, scale: Array, shift: Array, activation: int = 0
     shape = source.shape(activation)
     arrays = {}
     for name, value in (("scale", np.asarray(scale)), ("shift", np.asarray(shift))):
-        per_channel = value.size in (1, *shape[1:2]) and (
-            value.ndim < 2 or value.shape[1] == value.size
+        per_channel = value.size == 1 or (
+            value.ndim == len(shape) >= 2 and value.size == value.shape[1] == shape[1]
         )
         if not per_channel or source.output_shape != shape or len(shape) not in (2, 4):
             return strided.affine(source, scale, shift, activation)[0]

@@ -28,9 +28,8 @@ def average_pool(source: Source) -> list[Node]:
     """AveragePool without dilation."""
     kernel = _kernel(source)
     include = int(source.attribute("count_include_pad", 0))
-    plain, attributes = window(source, kernel), window(source, kernel, True)
-    if bool(source.attribute("ceil_mode", 0)) and include and attributes != plain:
-        source.fail("ceil_mode together with count_include_pad", "use one of them only")
+    # Where padding counts, what ceil_mode adds behind it does not: the engine looks at the pads.
+    attributes = window(source, kernel, not include)
     if attributes.pop("dilation_h") != 1 or attributes.pop("dilation_w") != 1:
         source.fail("it is dilated", "only dense average pooling is supported")
     attributes.update(kernel_h=kernel[0], kernel_w=kernel[1], count_include_pad=include)

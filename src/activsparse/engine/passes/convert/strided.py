@@ -6,6 +6,7 @@ themselves, which the lowering resolves.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -142,12 +143,21 @@ def concat(source: Source) -> list[Node]:
 
 
 def softmax(source: Source) -> list[Node]:
-    """Softmax along any axis; over channels it is the operator `softmax`."""
+    """Softmax along any axis; over channels it is the operator `softmax`.
+
+    Before opset 13 it runs over all axes from `axis` on, flattened.
+    """
     shape = source.shape()
-    axis = int(source.attribute("axis", -1 if source.graph.opset >= 13 else 1)) % len(shape)
-    # Before opset 13 the axes from `axis` on were flattened; the same thing for the last one.
-    if source.graph.opset < 13 and axis != len(shape) - 1:
-        source.fail(f"it runs over axes {axis}... of {shape}", "export with a newer opset")
+    old = source.graph.opset < 13
+    axis = int(source.attribute("axis", 1 if old else -1)) % len(shape)
+    if old and axis != len(shape) - 1:
+        flat = (math.prod(shape[:axis]), math.prod(shape[axis:]))
+        rows, shares = source.intermediate("rows", flat), source.intermediate("shares", flat)
+        return [
+            Node("reshape", source.node.name, (source.activation(),), (rows,)),
+            Node("softmax", source.node.name, (rows,), (shares,)),
+            source.engine_node("reshape", inputs=(shares,)),
+        ]
     if axis == 1 and len(shape) in (2, 4):
         return [source.engine_node("softmax")]
     return [source.engine_node("softmax_axis", {"axis": axis})]

@@ -1,0 +1,112 @@
+"""Resize and Upsample, nearest neighbour: every output position takes the value of one input's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from activsparse.engine.graph import Array, Node
+from activsparse.engine.passes.convert.source import Source
+
+__all__ = ["resize"]
+
+_Float = npt.NDArray[np.float32]
+
+# nearest_mode -> input coordinate, of those ONNX's documentation of Resize names.
+_ROUNDING: dict[str, Callable[[_Float], _Float]] = {
+    "round_prefer_floor": lambda x: np.ceil(x - np.float32(0.5)),
+    "round_prefer_ceil": lambda x: np.floor(x + np.float32(0.5)),
+    "floor": np.floor,
+    "ceil": np.ceil,
+}
+
+
+def resize(source: Source) -> list[Node]:
+    """Resize or Upsample, nearest neighbour, of the image plane."""
+    shape, out = source.image_shape(), source.output_shape
+    mode = source.attribute("mode", "nearest")
+    if mode not in ("nearest", b"nearest"):
+        source.fail(f"mode '{mode}'", "only nearest neighbour is supported")
+    scales = _scales(source)
+    if out[:2] != shape[:2] or scales[0] != 1 or scales[1] != 1:
+        source.fail(f"it resizes {shape} to {out}", "only height and width can be resized")
+    taken = [_taken(source, scales[axis], shape[axis], out[axis]) for axis in (2, 3)]
+    factors = [size // before for size, before in zip(out[2:], shape[2:], strict=True)]
+    whole = all(
+        np.array_equal(rows, np.arange(len(rows)) // factor) if factor else False
+        for rows, factor in zip(taken, factors, strict=True)
+    )
+    if whole:
+        scale = {"scale_h": factors[0], "scale_w": factors[1]}
+        return [source.engine_node("resize_nearest", scale)]
+    positions = (taken[0][:, None] * shape[3] + taken[1]).reshape(-1)
+    arrays = {"source": np.ascontiguousarray(positions, np.int32)}
+    return [source.engine_node("gather_positions", arrays=arrays)]
+
+
+def _scales(source: Source) -> list[float]:
+    """The scale of each axis: as given, which need not be the ratio of the sizes."""
+    shape, out = source.shape(), source.output_shape
+    given = source.attribute("scales")  # of Upsample-7
+    index = 1 if _is_old(source) else 2
+    if given is None and source.has(index):
+        given = source.constant(index, "scales")
+    axes = [int(axis) % 4 for axis in source.attribute("axes", range(4))]
+    scales = [1.0] * 4
+    if given is not None and np.size(given):
+        for axis, scale in zip(axes, np.asarray(given).reshape(-1), strict=True):
+            scales[axis] = float(scale)
+        return scales
+    ratios = [out[axis] / shape[axis] for axis in range(4)]
+    policy = source.attribute("keep_aspect_ratio_policy", "stretch")
+    if policy != "stretch":  # one scale for all axes, of which the sizes are rounded
+        wanted = source.constant(3, "sizes").reshape(-1)
+        by_axis = [int(size) / shape[axis] for axis, size in zip(axes, wanted, strict=True)]
+        one = min(by_axis) if policy == "not_larger" else max(by_axis)
+        ratios = [one if axis in axes else 1.0 for axis in range(4)]
+    return ratios
+
+
+def _is_old(source: Source) -> bool:
+    """Whether the operator is of the time before coordinates and rounding were options."""
+    return source.node.op == "Upsample" or source.graph.opset < 11
+
+
+def _taken(source: Source, scale: float, size: int, out: int) -> Array:
+    """The input coordinate every output coordinate of an axis takes: int64 (out,).
+
+    In float32, as ONNX Runtime computes it; the formulas are those of ONNX's documentation.
+    """
+    y = np.arange(out, dtype=np.float32)
+    one, half, factor = np.float32(1), np.float32(0.5), np.float32(scale)
+    if scale == 1.0 and out == size:
+        return np.arange(size)
+    if _is_old(source):
+        x = y / factor
+        return _inside(np.ceil(x) if scale < 1 else np.floor(x), size)
+    transform = source.attribute("coordinate_transformation_mode", "half_pixel")
+    if transform == "asymmetric":
+        x = y / factor
+    elif transform == "half_pixel" or (transform == "pytorch_half_pixel" and out > 1):
+        x = (y + half) / factor - half
+    elif transform == "pytorch_half_pixel":
+        x = y * 0
+    elif transform == "half_pixel_symmetric":
+        cut = np.float32(out) / (factor * np.float32(size))
+        x = np.float32(size) / 2 * (one - cut) + (y + half) / factor - half
+    elif transform == "tf_half_pixel_for_nn":
+        x = (y + half) / factor
+    elif transform == "align_corners":
+        x = y * np.float32(size - 1) / np.float32(out - 1) if out > 1 else y * 0
+    else:
+        source.fail(f"coordinate_transformation_mode '{transform}'", "use half_pixel or asymmetric")
+    rounding = source.attribute("nearest_mode", "round_prefer_floor")
+    if rounding not in _ROUNDING:
+        source.fail(f"nearest_mode '{rounding}'", f"use one of {', '.join(_ROUNDING)}")
+    return _inside(_ROUNDING[rounding](x), size)
+
+
+def _inside(x: _Float, size: int) -> Array:
+    return np.clip(x, 0, size - 1).astype(np.int64)
