@@ -18,18 +18,17 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from activsparse.engine.choose import Chooser
 from activsparse.engine.compile import NATIVE, target_isa
-from activsparse.engine.foreign import split
+from activsparse.engine.foreign import compile_parts
 from activsparse.engine.graph import Graph
 from activsparse.engine.load import load
 from activsparse.engine.measure import choosing
 from activsparse.engine.options import AUTO
+from activsparse.engine.passes.clean import clean
 from activsparse.engine.passes.infer import infer
 from activsparse.engine.passes.proto import node_proto
 from activsparse.engine.plan import Plan, compile_graph
@@ -171,14 +170,18 @@ def rewrite(
     from onnx import helper
 
     loaded = load(path, input_shapes)
-    graph = infer(loaded)
+    graph = clean(infer(loaded, lenient=True))
     nodes: list[onnx.NodeProto] = []
     plans: list[Plan] = []
     constants: dict[str, Any] = {}
     kept = 0
     isa = target_isa(target)
     with choosing(None, tune, winograd, isa, threads) as choose:
-        for plan, part in _parts(graph, isa, choose, threads):
+        for plan, part in compile_parts(
+            _computed(graph),
+            lambda part: compile_graph(part, isa, choose, threads=threads),
+            lambda part: any(node.op == "Conv" for node in part.nodes),
+        ):
             if plan is not None:
                 plans.append(plan)
                 nodes.append(_plan_node(plan, part, len(plans)))
@@ -203,18 +206,11 @@ def rewrite(
     return Rewritten(model, plans, kept)
 
 
-def _parts(
-    graph: Graph, isa: str, choose: Chooser, threads: int
-) -> Iterator[tuple[Plan | None, Graph]]:
-    """Cut a graph into what this engine runs, with its plan, and what it does not."""
-    try:
-        yield compile_graph(graph, isa, choose, threads=threads), graph
-        return
-    except ActivsparseError as error:
-        _log.info("%s: not one plan (%s)", graph.name, error)
-    for native, part in split(graph):
-        ours = native and any(node.op == "Conv" for node in part.nodes)
-        yield compile_graph(part, isa, choose, threads=threads) if ours else None, part
+def _computed(graph: Graph) -> Graph:
+    """The graph without the outputs no node writes, which are constants or inputs, each once."""
+    written = {name for node in graph.nodes for name in node.outputs}
+    outputs = [name for name in dict.fromkeys(graph.outputs) if name in written]
+    return replace(graph.copy(), outputs=outputs)
 
 
 def _plan_node(plan: Plan, part: Graph, number: int) -> onnx.NodeProto:

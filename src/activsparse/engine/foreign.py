@@ -2,31 +2,87 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from activsparse.engine.graph import Graph, Node
+from activsparse.engine.graph import Graph, Node, NodeError
 from activsparse.engine.passes.convert import can_convert
 from activsparse.engine.passes.match_fill import match_fill
+from activsparse.errors import ActivsparseError
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["model_of", "split"]
+    from activsparse.engine.plan import Plan
+
+__all__ = ["compile_parts", "model_of"]
+
+_log = logging.getLogger(__name__)
 
 
-def split(graph: Graph) -> list[tuple[bool, Graph]]:
+def compile_parts(
+    graph: Graph,
+    compile_part: Callable[[Graph], Plan],
+    ours: Callable[[Graph], bool] = lambda part: True,
+) -> list[tuple[Plan | None, Graph]]:
     """Cut a graph whose shapes are inferred into sub-graphs, to be run in this order.
 
+    What a node is worth to this engine shows with its neighbours only, so each part is compiled,
+    and a node that stops one is handed over until all the rest compiles.
+
+    Args:
+        graph: ONNX nodes.
+        compile_part: makes the plan of a sub-graph.
+        ours: whether a sub-graph is worth a plan; else it is handed over as it is.
+
     Returns:
-        Whether this engine runs the sub-graph, and the sub-graph. Values that pass from one to the
-        next keep their names.
+        The plan of the sub-graph, None where another engine shall run it, and the sub-graph. Values
+        that pass from one to the next keep their names.
     """
-    left = {node.outputs for node in match_fill(graph).nodes if node.op == "Gather"}
+    handed_over: set[str] = set()
+    plans: dict[tuple[str, ...], Plan] = {}  # by the part's outputs
+    while True:
+        parts: list[tuple[Plan | None, Graph]] = []
+        for native, part in _split(graph, handed_over):
+            plan = None
+            if native and ours(part):
+                key = tuple(name for node in part.nodes for name in node.outputs)
+                try:
+                    plan = plans[key] = plans.get(key) or compile_part(part)
+                except ActivsparseError as error:
+                    _log.debug("handed over: %s", error)
+                    handed_over.update(_stopped_by(error, part))
+                    break
+            parts.append((plan, part))
+        else:
+            return parts
+
+
+def _stopped_by(error: ActivsparseError, part: Graph) -> list[str]:
+    """Outputs of the ONNX nodes an error is about; of all of a part's where it names none of it."""
+    nodes = part.nodes
+    if isinstance(error, NodeError):
+        wrong = error.node
+        nodes = [
+            node
+            for node in part.nodes
+            if set(node.outputs) & set(wrong.outputs) or node.name == wrong.name
+        ]
+    return [name for node in nodes or part.nodes for name in node.outputs if name]
+
+
+def _split(graph: Graph, handed_over: Collection[str]) -> list[tuple[bool, Graph]]:
+    try:
+        left = {node.outputs for node in match_fill(graph).nodes if node.op == "Gather"}
+    except ActivsparseError:
+        left = {node.outputs for node in graph.nodes}
     native = [
-        (node.op == "Gather" and node.outputs not in left) or _is_native(graph, node)
+        not any(name in handed_over for name in node.outputs)
+        and ((node.op == "Gather" and node.outputs not in left) or _is_native(graph, node))
         for node in graph.nodes
     ]
     # Even levels are ours, odd ones are not; a node lies on the first level behind its inputs'.

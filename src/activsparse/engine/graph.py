@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from activsparse.errors import ActivsparseError, Option
+from activsparse.errors import ActivsparseError, Option, Words
 
-__all__ = ["Array", "Graph", "Node", "Shape"]
+__all__ = ["Array", "Graph", "Node", "NodeError", "Shape"]
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
@@ -59,6 +59,18 @@ class Node:
     def with_arrays(self, **arrays: Array) -> Node:
         """Return a copy with these arrays added or replaced."""
         return replace(self, arrays={**self.arrays, **arrays})
+
+
+class NodeError(ActivsparseError):
+    """What is wrong with one node.
+
+    Attributes:
+        node: of ONNX or of the engine, as far as the compiler had come.
+    """
+
+    def __init__(self, node: Node, *parts: Words) -> None:
+        super().__init__(*parts)
+        self.node = node
 
 
 @dataclass

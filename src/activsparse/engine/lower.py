@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from activsparse import _native
-from activsparse.engine.graph import Graph, Node, Shape
+from activsparse.engine.graph import Graph, Node, NodeError, Shape
 from activsparse.engine.lower_views import STRIDED, VIEWS, ViewLowering
 from activsparse.engine.memory import ALIGNMENT
 from activsparse.engine.program import Program, Step, Tensor
@@ -64,9 +64,11 @@ class _Lowering(ViewLowering):
             elif node.op in _CONCATENATIONS and self._has_parts(node):
                 self._concat_in_place(node)
             elif node.op == "pad":
-                raise ActivsparseError(
+                raise NodeError(
+                    node,
                     f"{graph.name}: {node.title} is not followed by one convolution only; "
-                    "pad inside the operator that needs it"
+                    "pad inside the operator that needs it, or let ONNX Runtime run it with ",
+                    Option("fallback", "onnxruntime"),
                 )
             elif node.op in STRIDED or (node.op in _EITHER and not self._on_images(node)):
                 self.strided(node)

@@ -13,10 +13,9 @@ from dataclasses import replace
 import numpy as np
 
 from activsparse import _native
-from activsparse.engine.graph import Array, Graph, Node
+from activsparse.engine.graph import Array, Graph, Node, NodeError
 from activsparse.engine.program import Program, Step, Tensor
 from activsparse.engine.views import View, dense_strides
-from activsparse.errors import ActivsparseError
 
 __all__ = ["STRIDED", "VIEWS", "ViewLowering"]
 
@@ -135,8 +134,9 @@ class ViewLowering:
     def emit(self, node: Node, sources: Sequence[View], target: View) -> None:
         """Add a step on views and note where its result lies."""
         if len(target.shape) > _MOST_AXES:
-            raise ActivsparseError(
-                f"{self.graph.name}: {node.title}: {len(target.shape)} axes; at most {_MOST_AXES}"
+            raise NodeError(
+                node,
+                f"{self.graph.name}: {node.title}: {len(target.shape)} axes; at most {_MOST_AXES}",
             )
         names = ("x",) if len(sources) == 1 else ("a", "b")
         arrays: dict[str, Array] = {"shape": np.array(target.shape or (1,), np.int32)}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from activsparse import _native
 from activsparse.engine.choose import Chooser, Request, by_cost
 from activsparse.engine.fingerprint import fingerprint
-from activsparse.engine.graph import Graph, Node, Shape
+from activsparse.engine.graph import Graph, Node, NodeError, Shape
 from activsparse.engine.lay_out import PackedStep, lay_out
 from activsparse.engine.limits import check_memory, check_tensors
 from activsparse.engine.load import load
@@ -205,7 +205,7 @@ def _pack(
         if node.op == "conv" and "mask" in node.arrays:
             achieved = _achieved(request, choice.algorithm, isa)
     except ActivsparseError as error:
-        raise ActivsparseError(f"{graph.name}: {node.title}: ", error) from error
+        raise NodeError(node, f"{graph.name}: {node.title}: ", error) from error
     return packed, report_of(graph, node, packed, achieved, choice.candidates)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ import numpy.typing as npt
 
 from activsparse import _native
 from activsparse.engine.compile import NATIVE, compile_model, target_isa
-from activsparse.engine.foreign import split
+from activsparse.engine.foreign import compile_parts
 from activsparse.engine.graph import Shape
 from activsparse.engine.load import load
 from activsparse.engine.measure import choosing
@@ -85,6 +87,7 @@ class Session:
         input_shapes = checked_shapes(input_shapes) or None
         self._name = str(require_file(path))
         self._parts: list[Part]
+        self._constants: dict[str, npt.NDArray[Any]]
         with memory_suffices(self._name):
             if is_plan(path):
                 plan = read_plan(path)
@@ -120,6 +123,29 @@ class Session:
                 else:
                     self._take_parts(path, input_shapes, isa, threads or 1, **options)
         self._times_ms: list[float] | None = None
+        self._remake: dict[str, Any] | None = None
+        if fallback is not None:
+            self._remake = {
+                "threads": threads,
+                "isa": isa,
+                "input_shapes": input_shapes,
+                "algorithm": algorithm,
+                "tune": tune,
+                "winograd": winograd,
+                "fallback": fallback,
+            }
+
+    def __reduce__(self) -> tuple[Callable[..., Session], tuple[Any, ...]]:
+        """Copies, in other processes too, are made from the plan; with a fallback, from the file.
+
+        They give the same numbers: measured choices of algorithms are part of a plan.
+        """
+        if self._remake is not None:
+            return _remade, (self._name, self._remake)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "plan"
+            self.save(file)
+            return _from_plan, (file.read_bytes(), self._name, self._threads)
 
     def _take(self, plan: Plan, threads: int | None) -> None:
         plan = replace(plan, threads=threads or plan.threads)
@@ -127,6 +153,7 @@ class Session:
         self._isa, self._threads = plan.isa, plan.threads
         self._inputs, self._outputs = plan.inputs, plan.outputs
         self._results = [name for name, _ in plan.outputs]
+        self._constants = {}
 
     def _take_parts(
         self,
@@ -138,19 +165,19 @@ class Session:
     ) -> None:
         """Compile what this engine knows, hand the rest to ONNX Runtime."""
         loaded = load(path, input_shapes)
-        graph = clean(infer(loaded))
+        graph = clean(infer(loaded, lenient=True))
         fuse = options["algorithm"] is None
-        self._parts = []
         with choosing(isa=isa, threads=threads, **options) as choose:
-            for native, part in split(graph):
-                if native:
-                    plan = compile_graph(part, isa, choose, fuse, threads)
-                    self._parts.append(NativePart(plan))
-                else:
-                    self._parts.append(ForeignPart(part, threads))
+            parts = compile_parts(
+                graph, lambda part: compile_graph(part, isa, choose, fuse, threads)
+            )
+        self._parts = [
+            ForeignPart(part, threads) if plan is None else NativePart(plan) for plan, part in parts
+        ]
         self._isa, self._threads = isa, threads
         self._inputs = [(name, graph.shape(name)) for name in graph.inputs]
         self._results = graph.outputs
+        self._constants = {n: graph.constants[n] for n in graph.outputs if n in graph.constants}
         shapes = [graph.shapes.get(name, ()) for name in graph.outputs]
         self._outputs = list(zip(loaded.outputs, shapes, strict=True))
 
@@ -162,8 +189,8 @@ class Session:
         Raises:
             ActivsparseError: the file cannot be written, or parts run in another engine.
         """
-        part = self._parts[0]
-        if len(self._parts) > 1 or not isinstance(part, NativePart):
+        part = self._parts[0] if len(self._parts) == 1 else None
+        if not isinstance(part, NativePart) or self._constants:
             raise ActivsparseError(
                 f"{self._name}: parts of it run in ONNX Runtime, which a plan cannot hold; "
                 "replace these operators in the model (`activsparse explain` lists them)"
@@ -212,7 +239,12 @@ class Session:
         with memory_suffices(self._name):
             for part in self._parts:
                 values.update(zip(part.output_names, part.run(values), strict=True))
-        results = [values[name] for name in self._results]
+        # What no part computes is the caller's array, or the model's.
+        unchanged = self._constants.keys() | {name for name, _ in self._inputs}
+        values.update(self._constants)
+        results = [
+            np.array(values[name]) if name in unchanged else values[name] for name in self._results
+        ]
         return results[0] if len(results) == 1 else results
 
     def explain(self) -> list[NodeReport]:
@@ -285,6 +317,19 @@ class Session:
                 *_shape_remedy(name, array.shape, shape),
             )
         return np.ascontiguousarray(array)
+
+
+def _from_plan(content: bytes, name: str, threads: int) -> Session:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / Path(name).with_suffix(".plan").name
+        file.write_bytes(content)
+        session = Session(file, threads=threads)  # maps the file, which may go then
+    session._name = name
+    return session
+
+
+def _remade(name: str, options: dict[str, Any]) -> Session:
+    return Session(name, **options)
 
 
 def _shape_remedy(name: str, given: tuple[int, ...], wanted: Shape) -> tuple[Words, ...]:

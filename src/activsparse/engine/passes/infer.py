@@ -33,10 +33,15 @@ _MOST_FOLDED = 1 << 26
 _RANDOM = ("Bernoulli", "Multinomial", "RandomNormalLike", "RandomUniformLike")
 
 
-def infer(graph: Graph) -> Graph:
+def infer(graph: Graph, lenient: bool = False) -> Graph:
     """Give every value a static shape and evaluate every node whose inputs are constant.
 
     Identity, Dropout (at inference) and casts of float32 to float32 disappear.
+
+    Args:
+        graph: ONNX nodes.
+        lenient: leave a node that the onnx package cannot evaluate, or knows no shapes for, to
+            whoever runs it.
 
     Raises:
         ActivsparseError: an unknown operator type, a shape that cannot be inferred, or one that is
@@ -49,7 +54,12 @@ def infer(graph: Graph) -> Graph:
     read = {name for node in nodes for name in node.inputs} | set(graph.outputs)
     for node in nodes:
         node = _renamed(node, aliases)
-        constants = _evaluate(graph, node)
+        try:
+            constants = _evaluate(graph, node)
+        except ActivsparseError:
+            if not lenient:
+                raise
+            constants = None
         if constants is not None:
             graph.constants.update(constants)
             graph.shapes.update({name: tuple(value.shape) for name, value in constants.items()})
@@ -58,7 +68,11 @@ def infer(graph: Graph) -> Graph:
             if len(node.outputs) > 1 and node.outputs[1] in read:
                 _keep_all(graph, node)
         else:
-            _infer_outputs(graph, node)
+            try:
+                _infer_outputs(graph, node)
+            except ActivsparseError:
+                if not lenient:
+                    raise
             check_node(graph, node)
             graph.nodes.append(node)
     graph.outputs = [aliases.get(name, name) for name in graph.outputs]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from activsparse.engine.graph import Graph, Node
+from activsparse.engine.graph import Graph, Node, NodeError
 from activsparse.engine.passes.convert import (
     convolution,
     dense,
@@ -118,9 +118,10 @@ def convert(graph: Graph) -> Graph:
         written = {name for new in converted for name in new.outputs}
         for extra in set(filter(None, node.outputs[1:])) - written:
             if any(extra in n.inputs for n in nodes) or extra in graph.outputs:
-                raise ActivsparseError(
+                raise NodeError(
+                    node,
                     f"{graph.name}: {node.title}: its output '{extra}' is used; "
-                    "only the first output is supported"
+                    "only the first output is supported",
                 )
         graph.nodes.extend(converted)
     return graph

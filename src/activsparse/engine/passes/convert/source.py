@@ -8,8 +8,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from activsparse.engine.graph import Array, Graph, Node, Shape
-from activsparse.errors import ActivsparseError
+from activsparse.engine.graph import Array, Graph, Node, NodeError, Shape
 
 __all__ = ["Source"]
 
@@ -108,5 +107,5 @@ class Source:
         return name
 
     def fail(self, cause: str, remedy: str) -> NoReturn:
-        """Raise an ActivsparseError naming file and node."""
-        raise ActivsparseError(f"{self.graph.name}: {self.node.title}: {cause}; {remedy}")
+        """Raise an error naming file and node."""
+        raise NodeError(self.node, f"{self.graph.name}: {self.node.title}: {cause}; {remedy}")
