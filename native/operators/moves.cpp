@@ -1,4 +1,5 @@
-// Operators that move whole pixels: copy, concat, resize_nearest, gather_positions.
+// Operators that move whole pixels: copy, concat, resize_nearest, and by a list of positions
+// gather_positions (what fills holes) and resize_positions (at scales that are not whole).
 #include "operators/simple.h"
 
 namespace activsparse {
@@ -165,6 +166,7 @@ std::vector<OperatorType> move_types() {
   for (const auto& types : {simple_types<MovePixels>("copy", pack_copy),
                             simple_types<MovePixels>("resize_nearest", pack_resize),
                             simple_types<MovePixels>("gather_positions", pack_gather),
+                            simple_types<MovePixels>("resize_positions", pack_gather),
                             simple_types<Concat>("concat", pack_concat)})
     all.insert(all.end(), types.begin(), types.end());
   return all;

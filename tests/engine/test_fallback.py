@@ -93,3 +93,21 @@ def test_what_nobody_reads_is_left_out(tmp_path):
     assert [row.kind for row in session.explain()] == ["conv", "to_nchw"]
     for row in compare_with_onnxruntime(path, session):
         assert row.holds, row
+
+
+def test_what_only_lowering_refuses_falls_back(tmp_path):
+    """Padding that no convolution absorbs, and indices of a pooling, stop a part as a whole."""
+    b = graphs.Builder(7)
+    x = b.conv(b.input(1, 3, 8, 8), 8)
+    padded = b.node("Pad", x, b.constant(np.array([0, 0, 0, 0, 0, 0, 1, 1])), shape=(1, 8, 9, 9))
+    pooled = b.node("MaxPool", padded, kernel_shape=[2, 2], shape=(1, 8, 8, 8))
+    absorbed = b.node("Pad", pooled, b.constant(np.array([0, 0, 1, 1, 0, 0, 1, 1])))
+    b.shapes[absorbed] = (1, 8, 10, 10)
+    y = b.conv(absorbed, 8, pads=(0, 0, 0, 0))
+    path = b.save(tmp_path / "pads.onnx", y)
+    session = Session(path, fallback="onnxruntime")
+    for row in compare_with_onnxruntime(path, session):
+        assert row.holds, row
+    rows = session.explain()
+    assert [row.kind for row in rows if row.algorithm == "onnxruntime"] == ["Pad"]
+    assert [row.kind for row in rows].count("conv") == 2

@@ -157,10 +157,19 @@ def test_moves(channels: int) -> None:
             ("copy", {}, {}, x),
             ("resize_nearest", {"scale_h": 2, "scale_w": 3}, {}, x.repeat(2, 1).repeat(3, 2)),
             ("gather_positions", {}, {"source": source}, gathered),
+            ("resize_positions", {}, {"source": source}, gathered),
         ):
             a, target = Buffer(x.shape, layout_in, x), Buffer(value.shape, layout_out)
             run(pack(kind, isa, [a], target, {**attributes, **more}, arrays), [a], target)
             target.check(activated(value, name), 8 * EPS * (1 + np.abs(value)), (isa, kind, name))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_constant(isa: str) -> None:
+    value = draw(np.random.default_rng(5), 1, 1, 1, 37)
+    target = Buffer(value.shape)
+    run(pack("constant", isa, [], target, {}, {"value": value.reshape(-1)}), [], target)
+    target.check(value, 0, isa)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -390,6 +399,8 @@ def test_bad_specs_are_clear_errors() -> None:
     refused("scale must be", "scale_shift", [a], a)
     refused("mask must be", "mask_multiply", [a], a, {}, {"mask": np.ones((2, 2), np.uint8)})
     refused("outside", "gather_positions", [a], a, {}, {"source": np.full(16, 16, np.int32)})
+    refused("one pixel", "constant", [], a, {}, {"value": np.ones(128, np.float32)})
+    refused("as many elements", "constant", [], Buffer((1, 1, 1, 8)))
     refused("do not add up", "concat", [a, b], a)
     refused("times the scales", "resize_nearest", [a], c, {"scale_h": 2})
     refused("must be positive", "max_pool", [a], a)

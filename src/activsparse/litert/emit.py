@@ -89,8 +89,10 @@ def _gather(e: Emitter, node: Node, x: int) -> int:
     source = e.constant(f"{node.name}.activation_source", node.arrays["source"])
     options = schema.GatherOptionsT()
     options.axis = 1
-    filled = e.add("GATHER", [flat, source], (n, h * w, c), f"{node.output}.filled", options)
-    return _reshaped(e, filled, (n, h, w, c), f"{node.output}.image")
+    size = e.output_shape(node)
+    rows = (n, size[1] * size[2], c)
+    filled = e.add("GATHER", [flat, source], rows, f"{node.output}.filled", options)
+    return _reshaped(e, filled, size, f"{node.output}.image")
 
 
 def _reshaped(e: Emitter, x: int, shape: Shape, name: str) -> int:
@@ -246,6 +248,7 @@ _RULES: dict[str, Callable[[Emitter, Node], None]] = {
     "mul": _binary,
     "reshape": _reshape,
     "resize_nearest": _resize,
+    "resize_positions": _gather_positions,
     "scale_shift": _scale_shift,
     "softmax": _softmax,
 }

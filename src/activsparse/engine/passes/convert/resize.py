@@ -43,7 +43,7 @@ def resize(source: Source) -> list[Node]:
         return [source.engine_node("resize_nearest", scale)]
     positions = (taken[0][:, None] * shape[3] + taken[1]).reshape(-1)
     arrays = {"source": np.ascontiguousarray(positions, np.int32)}
-    return [source.engine_node("gather_positions", arrays=arrays)]
+    return [source.engine_node("resize_positions", arrays=arrays)]
 
 
 def _scales(source: Source) -> list[float]:

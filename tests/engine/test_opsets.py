@@ -1,0 +1,143 @@
+"""Operators whose meaning or form changed between operator sets, at each of them."""
+
+from __future__ import annotations
+
+import graphs
+import numpy as np
+import oracle
+import pytest
+from onnx import defs
+
+OPSETS = range(7, 23)
+
+
+def int64(*values):
+    return np.array(values, np.int64)
+
+
+def as_input(b, name, value, since):
+    """(attributes, inputs) of what is an attribute before opset `since` and an input from it on."""
+    if b.opset < since:
+        return {name: value}, ()
+    return {}, (b.constant(int64(*value)),)
+
+
+def squeeze(b, x):
+    attributes, inputs = as_input(b, "axes", [0, 2], 13)
+    return b.node("Squeeze", x, *inputs, **attributes)
+
+
+def unsqueeze(b, x):
+    attributes, inputs = as_input(b, "axes", [1], 13)
+    return b.node("Unsqueeze", x, *inputs, **attributes)
+
+
+def clip(b, x):
+    if b.opset < 11:
+        return b.node("Clip", x, min=-0.5, max=0.25)
+    bounds = (b.constant(np.float32(-0.5)), b.constant(np.float32(0.25)))
+    return b.node("Clip", x, *bounds)
+
+
+def softmax(axis):
+    return lambda b, x: b.node("Softmax", x, axis=axis)
+
+
+def softmax_by_default(b, x):
+    return b.node("Softmax", x)
+
+
+def split(b, x):
+    attributes, inputs = as_input(b, "split", [1, 2], 13)
+    b.node("Split", x, *inputs, axis=1, **attributes)
+    b.nodes[-1].output.append("second")
+    return "second"
+
+
+def cut(b, x):
+    if b.opset < 10:
+        return b.node("Slice", x, axes=[3], starts=[1], ends=[-1])
+    return b.node("Slice", x, *map(b.constant, (int64(1), int64(-1), int64(3))))
+
+
+def mean(b, x):
+    attributes, inputs = as_input(b, "axes", [2, 3], 18)
+    return b.node("ReduceMean", x, *inputs, keepdims=1, **attributes)
+
+
+def dropout(b, x):
+    return b.node("Dropout", x)
+
+
+def norm(b, x):
+    return b.norm(x)
+
+
+def flatten(b, x):
+    return b.node("Flatten", x, axis=2)
+
+
+def upsample(b, x):
+    scales = np.float32([1, 1, 2, 3])
+    if b.opset < 9:
+        return b.node("Upsample", x, scales=scales.tolist())
+    if b.opset < 11:
+        return b.node("Upsample" if b.opset == 9 else "Resize", x, b.constant(scales))
+    roi = b.constant(np.zeros(0, np.float32))
+    return b.node(
+        "Resize",
+        x,
+        roi,
+        b.constant(scales),
+        coordinate_transformation_mode="asymmetric",
+        nearest_mode="floor",
+    )
+
+
+STEPS = {
+    "clip": clip,
+    "cut": cut,
+    "dropout": dropout,
+    "flatten": flatten,
+    "mean": mean,
+    "norm": norm,
+    "softmax": softmax_by_default,
+    "softmax over 1": softmax(1),
+    "softmax over 2": softmax(2),
+    "softmax over -1": softmax(-1),
+    "split": split,
+    "squeeze": squeeze,
+    "unsqueeze": unsqueeze,
+    "upsample": upsample,
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("opset", OPSETS)
+def test_of_an_input(tmp_path, opset, step):
+    if opset > defs.onnx_opset_version():
+        pytest.skip("this onnx does not know it")
+    b = graphs.Builder(opset, opset=opset)
+    x = b.input(1, 3, 1 if "squeeze" in step else 5, 6)
+    oracle.check(b.save(tmp_path / "m.onnx", STEPS[step](b, x)), context=(opset, step))
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("opset", [7, 9, 10, 11, 12, 13, 18])
+def test_of_a_constant(tmp_path, opset, step):
+    """The compiler evaluates it, by the rules of the file's operator set."""
+    b = graphs.Builder(opset, opset=opset)
+    x = b.node("Relu", b.input(1, 3))
+    k = b.constant(b.normal(1, 3, 1, 6))
+    b.shapes[k] = (1, 3, 1, 6)
+    oracle.check(b.save(tmp_path / "m.onnx", x, STEPS[step](b, k)), context=(opset, step))
+
+
+def test_a_view_with_an_open_batch_as_torch_wrote_it_at_opset_11(tmp_path):
+    b = graphs.Builder(opset=11)
+    pooled = b.node("GlobalAveragePool", b.input("N", 3, 6, 6))
+    batch = b.node("Gather", b.node("Shape", pooled), b.constant(np.int64(0)), axis=0)
+    sizes = (b.node("Unsqueeze", batch, axes=[0]), b.constant(int64(-1)))
+    y = b.node("Reshape", pooled, b.node("Concat", *sizes, axis=0))
+    x = {"x": b.normal(1, 3, 6, 6)}
+    oracle.check(b.save(tmp_path / "m.onnx", y), x)

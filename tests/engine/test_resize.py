@@ -1,0 +1,63 @@
+"""Nearest-neighbour resizing at any scale, by all of ONNX's coordinate and rounding rules."""
+
+from __future__ import annotations
+
+import graphs
+import numpy as np
+import oracle
+import pytest
+
+TRANSFORMS = (
+    "asymmetric",
+    "half_pixel",
+    "half_pixel_symmetric",
+    "pytorch_half_pixel",
+    "align_corners",
+)
+ROUNDINGS = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
+
+
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_resize(tmp_path, transform, rounding):
+    rng = np.random.default_rng(len(transform) * 10 + len(rounding))
+    for trial in range(6):
+        b = graphs.Builder(trial, opset=19)
+        h, w = rng.integers(1, 11, 2).tolist()
+        x = b.input(1, 2, h, w)
+        attributes = {"coordinate_transformation_mode": transform, "nearest_mode": rounding}
+        scales = rng.choice([0.5, 0.37, 0.75, 1.0, 1.5, 2.0, 2.05, 3.0], 2).tolist()
+        scales = [max(scale, 1.01 / size) for scale, size in zip(scales, (h, w), strict=True)]
+        if trial % 2:
+            y = b.node("Resize", x, "", b.constant(np.float32([1, 1, *scales])), **attributes)
+        else:
+            sizes = rng.integers(1, 21, 2)
+            y = b.node("Resize", x, "", "", b.constant(np.array([1, 2, *sizes])), **attributes)
+        path = b.save(tmp_path / f"{trial}.onnx", y)
+        oracle.check(path, context=(transform, rounding, (h, w), scales))
+
+
+@pytest.mark.parametrize("opset", [7, 9, 10])
+@pytest.mark.parametrize("scale", [0.5, 1.0, 1.5, 2.0, 2.05, 2.95, 3.0])
+def test_before_coordinates_were_options(tmp_path, opset, scale):
+    b = graphs.Builder(opset=opset)
+    x = b.input(1, 2, 4, 10)
+    scales = np.float32([1, 1, 1, scale])
+    if opset == 7:
+        scales = np.maximum(scales, 1)
+        y = b.node("Upsample", x, scales=scales.tolist())
+    else:
+        if opset == 9:
+            scales = np.maximum(scales, 1)
+        y = b.node("Upsample" if opset == 9 else "Resize", x, b.constant(scales))
+    oracle.check(b.save(tmp_path / "m.onnx", y), context=(opset, scale))
+
+
+@pytest.mark.parametrize("policy", ["stretch", "not_larger", "not_smaller"])
+def test_some_axes_and_kept_aspect_ratios(tmp_path, policy):
+    b = graphs.Builder(opset=18)
+    x = b.input(1, 2, 5, 9)
+    sizes = b.constant(np.array([8, 11]))
+    attributes = {"axes": [2, 3], "keep_aspect_ratio_policy": policy}
+    y = b.node("Resize", x, "", "", sizes, nearest_mode="floor", **attributes)
+    oracle.check(b.save(tmp_path / "m.onnx", y), context=policy)
