@@ -6,12 +6,9 @@ import os
 from collections.abc import Mapping
 
 from activsparse import _native
-from activsparse.engine.foreign import split
-from activsparse.engine.load import load
+from activsparse.engine.graph import NodeError
 from activsparse.engine.measure import choosing
 from activsparse.engine.options import AUTO, check_options
-from activsparse.engine.passes.clean import clean
-from activsparse.engine.passes.infer import infer
 from activsparse.engine.plan import Plan, compile_plan
 from activsparse.engine.plan_file import is_plan, write_plan
 from activsparse.errors import ActivsparseError, memory_suffices
@@ -107,28 +104,22 @@ def compile_file(
         ActivsparseError: the model cannot be compiled or the file not be written.
     """
     check_options(fallback=fallback)
-    if fallback is not None:
-        _refuse_foreign(path, input_shapes)
-    plan = compile_model(
-        path,
-        isa=target_isa(target),
-        threads=threads,
-        input_shapes=input_shapes,
-        algorithm=algorithm,
-        tune=tune,
-        winograd=winograd,
-    )
+    try:
+        plan = compile_model(
+            path,
+            isa=target_isa(target),
+            threads=threads,
+            input_shapes=input_shapes,
+            algorithm=algorithm,
+            tune=tune,
+            winograd=winograd,
+        )
+    except NodeError as error:
+        if fallback is None:
+            raise
+        raise ActivsparseError(
+            f"{os.fsdecode(path)}: {error.node.title} would run in ONNX Runtime, and a plan holds "
+            "this engine's operators only; replace it in the model, or run the model itself"
+        ) from error
     write_plan(plan, out)
     return plan
-
-
-def _refuse_foreign(
-    path: str | os.PathLike[str], input_shapes: Mapping[str, tuple[int, ...]] | None
-) -> None:
-    graph = clean(infer(load(path, input_shapes)))
-    for native, part in split(graph):
-        if not native:
-            raise ActivsparseError(
-                f"{graph.name}: {part.nodes[0].title} would run in ONNX Runtime, and a plan holds "
-                "this engine's operators only; replace it in the model, or run the model itself"
-            )

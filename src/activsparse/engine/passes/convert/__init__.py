@@ -101,13 +101,15 @@ def convert(graph: Graph) -> Graph:
             continue
         converter = _CONVERTERS.get(node.op)
         if converter is None and quantised(node.op):
-            raise ActivsparseError(
+            raise NodeError(
+                node,
                 f"{graph.name}: {node.title}: quantised models are not supported yet; export the "
                 "model in float32, or let ONNX Runtime run them with ",
                 Option("fallback", "onnxruntime"),
             )
         if converter is None:
-            raise ActivsparseError(
+            raise NodeError(
+                node,
                 f"{graph.name}: {node.title} is not an operator this engine runs; "
                 "replace it in the model, or let ONNX Runtime run it with ",
                 Option("fallback", "onnxruntime"),
