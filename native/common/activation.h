@@ -17,17 +17,11 @@ enum class Activation : int32_t {
 };
 
 // Trivially copyable, so that it can stand in a blob's header. relu is a clip to [0, inf); a leaky
-// one multiplies negative values by `lo`.
+// one multiplies negative values by `lo`. Every activation of NaN is NaN (docs/numerics.md).
 struct Epilogue {
   Activation activation = Activation::kNone;
   float lo = -__builtin_inff();
   float hi = __builtin_inff();
 };
-
-// Whether it clips to positive bounds, as relu and relu6 do: matrix products do that on their way
-// out, and any other activation in a second pass.
-static inline bool clips_positive(const Epilogue& e) {
-  return e.activation == Activation::kClip && e.lo >= 0.0f;
-}
 
 }  // namespace activsparse

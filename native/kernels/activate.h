@@ -8,20 +8,13 @@ namespace activsparse {
 template <class V>
 __attribute__((noinline)) void activate_run(const float* in, float* out, int64_t count,
                                             const Epilogue& epilogue) {
-  const auto each = [&](auto activate) {
+  // A loop for each, so that constants stay in registers.
+  with_activation<V>(epilogue, [&](auto activation) {
     int64_t i = 0;
-    for (; i + V::kWidth <= count; i += V::kWidth) activate(V::load(in + i)).store(out + i);
+    for (; i + V::kWidth <= count; i += V::kWidth) activation(V::load(in + i)).store(out + i);
     const int rest = static_cast<int>(count - i);
-    if (rest > 0) activate(V::load_partial(in + i, rest)).store_partial(out + i, rest);
-  };
-  // The two dearest get loops of their own, so that their constants stay in registers.
-  const Epilogue e = epilogue;
-  if (e.activation == Activation::kSilu)
-    each([](V x) { return x * vec_sigmoid(x); });
-  else if (e.activation == Activation::kSigmoid)
-    each([](V x) { return vec_sigmoid(x); });
-  else
-    each([&](V x) { return vec_activate(x, e); });
+    if (rest > 0) activation(V::load_partial(in + i, rest)).store_partial(out + i, rest);
+  });
 }
 
 template <class V>

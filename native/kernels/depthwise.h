@@ -31,7 +31,7 @@ inline void depthwise_vectors(const DepthwiseArgs& args, int64_t c, int lanes) {
       for (int v = 0; v < N; ++v) sums[r][v] = fma(load(row + v * W), weight[v], sums[r][v]);
     }
   }
-  const bool clip = args.epilogue->activation == Activation::kClip;
+  const bool clips = args.epilogue->activation == Activation::kClip;
   const V lo = V::set1(args.epilogue->lo), hi = V::set1(args.epilogue->hi);
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
@@ -39,7 +39,7 @@ inline void depthwise_vectors(const DepthwiseArgs& args, int64_t c, int lanes) {
     for (int v = 0; v < N; ++v) {
       V sum = sums[r][v];
       if (args.residual != nullptr) sum = sum + load(args.residual[r] + c + v * W);
-      if (clip) sum = min(max(sum, lo), hi);
+      if (clips) sum = clip(sum, lo, hi);
       if (kPartial)
         sum.store_partial(args.out[r] + c, lanes);
       else

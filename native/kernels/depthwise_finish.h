@@ -36,7 +36,7 @@ class DepthwiseFinish {
         sum = sum + (kPartial ? V::load_partial(from, lanes_) : V::load(from));
       }
     }
-    if (clip_) sum = min(max(sum, lo_), hi_);
+    if (clip_) sum = clip(sum, lo_, hi_);
     float* const to =
         out_ + (places_ != nullptr ? places_[y * mask_row_ + x] : y * out_row_ + x * out_column_);
     if (kPartial)

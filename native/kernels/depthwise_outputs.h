@@ -38,7 +38,7 @@ inline void depthwise_outputs(const DepthwiseBlockArgs& args, int64_t c, int lan
   float* out = args.out + c;
   const float* residual = args.residual != nullptr ? args.residual + c : nullptr;
   const int64_t out_row = args.out_row, out_column = args.out_column;
-  const bool clip = args.epilogue->activation == Activation::kClip;
+  const bool clips = args.epilogue->activation == Activation::kClip;
   const V lo = V::set1(args.epilogue->lo), hi = V::set1(args.epilogue->hi);
   V in[K][kLines];
   const auto load = [&](int kx, int column) __attribute__((always_inline)) {
@@ -70,7 +70,7 @@ inline void depthwise_outputs(const DepthwiseBlockArgs& args, int64_t c, int lan
         const float* from = residual + y * args.residual_row + x * args.residual_column;
         sum = sum + (kPartial ? V::load_partial(from, lanes) : V::load(from));
       }
-      if (clip) sum = min(max(sum, lo), hi);
+      if (clips) sum = clip(sum, lo, hi);
       float* const to = out + y * out_row;
       if (kPartial)
         sum.store_partial(to, lanes);

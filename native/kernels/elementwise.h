@@ -17,6 +17,11 @@ struct Multiply {
   static V combine(V a, V b) { return a * b; }
 };
 
+template <class V>
+struct Keep {
+  static V combine(V a, V b) { return a & b; }
+};
+
 template <class V, class Combine>
 void elementwise_vector(const RowsArgs& args) {
   with_finish<V>(*args.epilogue, [&](auto finish) {
@@ -72,9 +77,9 @@ void elementwise_scale_shift(const RowsArgs& args) {
 
 template <class V>
 constexpr ElementwiseKernels elementwise_kernels() {
-  return {elementwise_vector<V, Add<V>>, elementwise_scalar<V, Add<V>>,
+  return {elementwise_vector<V, Add<V>>,      elementwise_scalar<V, Add<V>>,
           elementwise_vector<V, Multiply<V>>, elementwise_scalar<V, Multiply<V>>,
-          elementwise_scale_shift<V>};
+          elementwise_scale_shift<V>,         elementwise_scalar<V, Keep<V>>};
 }
 
 }  // namespace activsparse

@@ -12,7 +12,7 @@ struct FinishNone {
 template <class V>
 struct FinishClip {
   V lo, hi;
-  V operator()(V x) const { return min(max(x, lo), hi); }
+  V operator()(V x) const { return clip(x, lo, hi); }
 };
 
 // The others cost so much more than a predicted branch that one type serves them all.

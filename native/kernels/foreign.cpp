@@ -10,6 +10,7 @@ namespace {
 // addresses that `sizes_only` drops again, so no code of them is left.
 template <class Sizes>
 struct VecForeign : Sizes {
+  static constexpr bool kMaxKeepsNan = true;
   static VecForeign load(const float*);
   static VecForeign load_partial(const float*, int);
   static VecForeign broadcast(const float*);
@@ -25,11 +26,11 @@ struct VecForeign : Sizes {
   friend VecForeign operator-(VecForeign a, VecForeign) { return a; }
   friend VecForeign operator*(VecForeign a, VecForeign) { return a; }
   friend VecForeign operator/(VecForeign a, VecForeign) { return a; }
+  friend VecForeign operator&(VecForeign a, VecForeign) { return a; }
   friend VecForeign fma(VecForeign, VecForeign, VecForeign c) { return c; }
   friend VecForeign max(VecForeign a, VecForeign) { return a; }
   friend VecForeign min(VecForeign a, VecForeign) { return a; }
-  friend VecForeign clip_positive(VecForeign x, VecForeign, VecForeign) { return x; }
-  friend VecForeign limit_magnitude(VecForeign x, VecForeign) { return x; }
+  friend VecForeign limit_number(VecForeign x, VecForeign, VecForeign) { return x; }
   friend VecForeign round_nearest(VecForeign a) { return a; }
   friend VecForeign scale_by_power(VecForeign a, VecForeign) { return a; }
   friend VecForeign reciprocal(VecForeign a) { return a; }

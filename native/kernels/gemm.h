@@ -65,6 +65,21 @@ __attribute__((always_inline)) inline void add_products(const GemmArgs& args, co
   }
 }
 
+// relu, the most frequent one, has no upper bound to pay for.
+template <class V, int R, int N>
+__attribute__((always_inline)) inline void clip_sums(V (&sums)[R][N], const Epilogue& epilogue) {
+  const V lo = V::set1(epilogue.lo), hi = V::set1(epilogue.hi);
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < N; ++v) sums[r][v] = max(lo, sums[r][v]);
+  if (epilogue.hi == __builtin_inff()) return;
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < N; ++v) sums[r][v] = min(hi, sums[r][v]);
+}
+
 template <class V, int R, int N, bool kGather>
 void gemm_tile(const GemmArgs& args) {
   constexpr int W = V::kWidth;
@@ -111,13 +126,7 @@ void gemm_tile(const GemmArgs& args) {
         }
         residuals += R;
       }
-      if (clips_positive(*epilogue)) {
-        const V lo = V::set1(epilogue->lo), hi = V::set1(epilogue->hi);
-#pragma GCC unroll 16
-        for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-          for (int v = 0; v < N; ++v) sums[r][v] = clip_positive(sums[r][v], lo, hi);
-      }
+      if (epilogue->activation == Activation::kClip) clip_sums(sums, *epilogue);
     }
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
@@ -131,8 +140,7 @@ void gemm_tile(const GemmArgs& args) {
     }
     // Other activations take a second pass over rows still in the first-level cache: their code
     // in every tile shape would be most of the library.
-    if (epilogue != nullptr && epilogue->activation != Activation::kNone &&
-        !clips_positive(*epilogue))
+    if (epilogue != nullptr && epilogue->activation > Activation::kClip)
       for (int r = 0; r < R; ++r)
         activate_run<V>(outs[r] + column, outs[r] + column, (N - 1) * W + lanes, *epilogue);
   }

@@ -11,8 +11,8 @@ namespace activsparse {
 template <class V, bool kFetch, int R, int N>
 __attribute__((always_inline)) inline void add_half_products(const GemmArgs& args, const float* w,
                                                              const float* const* rows,
-                                                             V (&sums)[R][N + 1],
-                                                             V (&shared)[(R + 1) / 2]) {
+                                                             V (&sums)[R][N > 0 ? N : 1],
+                                                             V (&shared)[(R + 1) / 2][1]) {
   constexpr int W = V::kWidth;
   const int channels = args.channels;
   const int64_t fetch = args.fetch[0], also_fetch = args.fetch[1];
@@ -39,7 +39,7 @@ __attribute__((always_inline)) inline void add_half_products(const GemmArgs& arg
         for (int v = 0; v < N; ++v) sums[r + 1][v] = fma(second, weight[v], sums[r + 1][v]);
         both = join_halves(first, second);
       }
-      shared[r / 2] = fma(both, weight[N], shared[r / 2]);
+      shared[r / 2][0] = fma(both, weight[N], shared[r / 2][0]);
     }
   }
 }
@@ -61,7 +61,7 @@ void half_gemm_tile(const GemmArgs& args) {
     return join_halves(lower, swap_halves(upper));
   };
   for (int tile = 0; tile <= args.more; ++tile, outs += R) {
-    V sums[R][N + 1], shared[kPairs];  // not sums[r][N]
+    V sums[R][N > 0 ? N : 1], shared[kPairs][1];
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
@@ -69,7 +69,7 @@ void half_gemm_tile(const GemmArgs& args) {
         sums[r][v] = V::load((args.start != nullptr ? args.start : outs[r] + column) + v * W);
 #pragma GCC unroll 16
     for (int p = 0; p < kPairs; ++p)
-      shared[p] =
+      shared[p][0] =
           args.start != nullptr ? V::load(args.start + N * W) : load_shared(outs, p, store_lanes);
 
     for (int t = 0; t < args.taps; ++t, rows += R) {
@@ -88,31 +88,26 @@ void half_gemm_tile(const GemmArgs& args) {
         for (int v = 0; v < N; ++v)
           sums[r][v] = sums[r][v] + V::load(residuals[r] + column + v * W);
 #pragma GCC unroll 16
-      for (int p = 0; p < kPairs; ++p) shared[p] = shared[p] + load_shared(residuals, p, lanes);
+      for (int p = 0; p < kPairs; ++p)
+        shared[p][0] = shared[p][0] + load_shared(residuals, p, lanes);
       residuals += R;
     }
-    if (epilogue != nullptr && clips_positive(*epilogue)) {
-      const V lo = V::set1(epilogue->lo), hi = V::set1(epilogue->hi);
-#pragma GCC unroll 16
-      for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-        for (int v = 0; v < N; ++v) sums[r][v] = clip_positive(sums[r][v], lo, hi);
-#pragma GCC unroll 16
-      for (int p = 0; p < kPairs; ++p) shared[p] = clip_positive(shared[p], lo, hi);
+    if (epilogue != nullptr && epilogue->activation == Activation::kClip) {
+      if constexpr (N > 0) clip_sums(sums, *epilogue);
+      clip_sums(shared, *epilogue);
     }
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       float* out = outs[r] + column;
 #pragma GCC unroll 4
       for (int v = 0; v < N; ++v) sums[r][v].store(out + v * W);
-      const V last = r % 2 == 0 ? shared[r / 2] : swap_halves(shared[r / 2]);
+      const V last = r % 2 == 0 ? shared[r / 2][0] : swap_halves(shared[r / 2][0]);
       if (store_lanes == W / 2)
         last.store_half(out + N * W);
       else
         last.store_partial(out + N * W, store_lanes);
     }
-    if (epilogue != nullptr && epilogue->activation != Activation::kNone &&
-        !clips_positive(*epilogue))
+    if (epilogue != nullptr && epilogue->activation > Activation::kClip)
       for (int r = 0; r < R; ++r)
         activate_run<V>(outs[r] + column, outs[r] + column, N * W + lanes, *epilogue);
   }

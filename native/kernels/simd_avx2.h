@@ -10,6 +10,7 @@ struct VecAvx2 {
   static constexpr int kWidth = Avx2Sizes::kWidth;
   static constexpr int kRegisters = Avx2Sizes::kRegisters;
   static constexpr bool kHalves = Avx2Sizes::kHalves;
+  static constexpr bool kMaxKeepsNan = false;
   __m256 v;
   static __m256i lanes(int n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
@@ -41,13 +42,18 @@ struct VecAvx2 {
   friend VecAvx2 operator-(VecAvx2 a, VecAvx2 b) { return {_mm256_sub_ps(a.v, b.v)}; }
   friend VecAvx2 operator*(VecAvx2 a, VecAvx2 b) { return {_mm256_mul_ps(a.v, b.v)}; }
   friend VecAvx2 operator/(VecAvx2 a, VecAvx2 b) { return {_mm256_div_ps(a.v, b.v)}; }
+  friend VecAvx2 operator&(VecAvx2 a, VecAvx2 b) { return {_mm256_and_ps(a.v, b.v)}; }
   friend VecAvx2 fma(VecAvx2 a, VecAvx2 b, VecAvx2 c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
   friend VecAvx2 max(VecAvx2 a, VecAvx2 b) { return {_mm256_max_ps(a.v, b.v)}; }
   friend VecAvx2 min(VecAvx2 a, VecAvx2 b) { return {_mm256_min_ps(a.v, b.v)}; }
-  friend VecAvx2 clip_positive(VecAvx2 x, VecAvx2 lo, VecAvx2 hi) { return min(max(x, lo), hi); }
-  friend VecAvx2 limit_magnitude(VecAvx2 x, VecAvx2 bound) {
-    return min(max(x, zero() - bound), bound);
+  friend VecAvx2 in_register(VecAvx2 a) {
+    asm("" : "+x"(a.v));
+    return a;
   }
+  friend bool any_nan(VecAvx2 a) {
+    return _mm256_movemask_ps(_mm256_cmp_ps(a.v, a.v, _CMP_UNORD_Q)) != 0;
+  }
+  friend VecAvx2 limit_number(VecAvx2 x, VecAvx2 lo, VecAvx2 hi) { return min(hi, max(lo, x)); }
   friend VecAvx2 round_nearest(VecAvx2 a) {
     return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
   }

@@ -10,6 +10,7 @@ struct VecAvx512 {
   static constexpr int kWidth = Avx512Sizes::kWidth;
   static constexpr int kRegisters = Avx512Sizes::kRegisters;
   static constexpr bool kHalves = Avx512Sizes::kHalves;
+  static constexpr bool kMaxKeepsNan = false;
   __m512 v;
   static __mmask16 lanes(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
   static VecAvx512 load(const float* p) { return {_mm512_loadu_ps(p)}; }
@@ -54,26 +55,27 @@ struct VecAvx512 {
   friend VecAvx512 operator-(VecAvx512 a, VecAvx512 b) { return {_mm512_sub_ps(a.v, b.v)}; }
   friend VecAvx512 operator*(VecAvx512 a, VecAvx512 b) { return {_mm512_mul_ps(a.v, b.v)}; }
   friend VecAvx512 operator/(VecAvx512 a, VecAvx512 b) { return {_mm512_div_ps(a.v, b.v)}; }
+  friend VecAvx512 operator&(VecAvx512 a, VecAvx512 b) { return {_mm512_and_ps(a.v, b.v)}; }
   friend VecAvx512 fma(VecAvx512 a, VecAvx512 b, VecAvx512 c) {
     return {_mm512_fmadd_ps(a.v, b.v, c.v)};
   }
   friend VecAvx512 max(VecAvx512 a, VecAvx512 b) { return {_mm512_max_ps(a.v, b.v)}; }
   friend VecAvx512 min(VecAvx512 a, VecAvx512 b) { return {_mm512_min_ps(a.v, b.v)}; }
-  friend VecAvx512 clip_positive(VecAvx512 x, VecAvx512 lo, VecAvx512 hi) {
-    // Floats of one sign order as integers do, and integers leave the units of the stores and
-    // multiply-adds alone.
-    const __m512i raised = _mm512_max_epi32(_mm512_castps_si512(x.v), _mm512_castps_si512(lo.v));
-    return {_mm512_castsi512_ps(_mm512_min_epi32(raised, _mm512_castps_si512(hi.v)))};
+  friend VecAvx512 in_register(VecAvx512 a) {
+    asm("" : "+v"(a.v));
+    return a;
   }
-  friend VecAvx512 limit_magnitude(VecAvx512 x, VecAvx512 bound) {
-    return {_mm512_range_ps(x.v, bound.v, 0b0010)};  // the lesser magnitude, the sign of x
+  friend bool any_nan(VecAvx512 a) { return _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q) != 0; }
+  friend VecAvx512 limit_number(VecAvx512 x, VecAvx512 lo, VecAvx512) {
+    return {_mm512_range_ps(x.v, lo.v, 0b0010)};  // the lesser magnitude, the sign of x
   }
   friend VecAvx512 round_nearest(VecAvx512 a) {
     return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
   }
   friend VecAvx512 scale_by_power(VecAvx512 a, VecAvx512 n) { return {_mm512_scalef_ps(a.v, n.v)}; }
   friend VecAvx512 reciprocal(VecAvx512 a) {  // 14 bits, doubled by one step of Newton's method
-    const __m512 r = _mm512_rcp14_ps(a.v);
+    const __mmask16 small = _mm512_cmp_ps_mask(a.v, _mm512_set1_ps(0x1p127f), _CMP_NGE_UQ);
+    const __m512 r = _mm512_maskz_rcp14_ps(small, a.v);
     return {_mm512_mul_ps(r, _mm512_fnmadd_ps(a.v, r, _mm512_set1_ps(2.0f)))};
   }
 };

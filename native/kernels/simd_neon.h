@@ -10,6 +10,7 @@ struct VecNeon {
   static constexpr int kWidth = NeonSizes::kWidth;
   static constexpr int kRegisters = NeonSizes::kRegisters;
   static constexpr bool kHalves = NeonSizes::kHalves;
+  static constexpr bool kMaxKeepsNan = true;
   float32x4_t v;
   static VecNeon load(const float* p) { return {vld1q_f32(p)}; }
   static VecNeon load_partial(const float* p, int n) {
@@ -37,13 +38,14 @@ struct VecNeon {
   friend VecNeon operator-(VecNeon a, VecNeon b) { return {vsubq_f32(a.v, b.v)}; }
   friend VecNeon operator*(VecNeon a, VecNeon b) { return {vmulq_f32(a.v, b.v)}; }
   friend VecNeon operator/(VecNeon a, VecNeon b) { return {vdivq_f32(a.v, b.v)}; }
+  friend VecNeon operator&(VecNeon a, VecNeon b) {
+    return {
+        vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(a.v), vreinterpretq_u32_f32(b.v)))};
+  }
   friend VecNeon fma(VecNeon a, VecNeon b, VecNeon c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
   friend VecNeon max(VecNeon a, VecNeon b) { return {vmaxq_f32(a.v, b.v)}; }
   friend VecNeon min(VecNeon a, VecNeon b) { return {vminq_f32(a.v, b.v)}; }
-  friend VecNeon clip_positive(VecNeon x, VecNeon lo, VecNeon hi) { return min(max(x, lo), hi); }
-  friend VecNeon limit_magnitude(VecNeon x, VecNeon bound) {
-    return min(max(x, zero() - bound), bound);
-  }
+  friend VecNeon limit_number(VecNeon x, VecNeon lo, VecNeon hi) { return min(hi, max(lo, x)); }
   friend VecNeon round_nearest(VecNeon a) { return {vrndnq_f32(a.v)}; }
   friend VecNeon scale_by_power(VecNeon a, VecNeon n) {
     const int32x4_t biased = vaddq_s32(vcvtq_s32_f32(n.v), vdupq_n_s32(127));

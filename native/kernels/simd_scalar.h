@@ -9,13 +9,18 @@
 //   V::load_partial / store_partial  the first n lanes, 0 <= n <= kWidth; other lanes read as 0 /
 //   are not touched
 //   V::broadcast(p), V::set1(x), V::zero()
-//   + - * /, fma(a, b, c) = a*b + c
+//   + - * /, fma(a, b, c) = a*b + c, a & b of the bits
 //   max(a, b), min(a, b)           a NaN in b gives NaN, one in a may give b
-//   clip_positive(x, lo, hi)       min(max(x, lo), hi) where x is a number and +0 <= lo <= hi
-//   limit_magnitude(x, bound)      min(max(x, -bound), bound) where x is a number and bound > 0
-//   round_nearest(a)               to the nearest integer, |a| < 2^22
-//   scale_by_power(a, n)           a * 2^n for integral n, -126 <= n <= 127
-//   reciprocal(a)                  1 / a to 2 units in the last place, 2^-126 <= |a|, |1/a|
+//   V::kMaxKeepsNan                whether one in a gives NaN as well; where not there is
+//   any_nan(a)                     whether any lane is NaN
+//   in_register(a)                 a, of memory that is not read again for a second use
+//   limit_number(x, lo, hi)        min(max(x, lo), hi), 0 < hi <= -lo; may stop at -lo in place of
+//   hi, and at either of them where x is NaN
+//   round_nearest(a)               to the nearest integer, |a| < 2^22, or NaN
+//   scale_by_power(a, n)           a * 2^n for integral n, -126 <= n <= 127; a * 0 where n = -127,
+//   more than 2^127 a where n = 128; NaN where a and n are
+//   reciprocal(a)                  1 / a to 2 units in the last place, 1 <= a < 2^126, or NaN; at
+//   most 2^-126 above, and 0 where a is 1 + scale_by_power(., 128)
 //
 //   V::transpose(block)            block[i] lane j <-> block[j] lane i, block of kWidth vectors
 //
@@ -28,6 +33,7 @@ struct VecScalar {
   static constexpr int kWidth = 1;
   static constexpr int kRegisters = 16;
   static constexpr bool kHalves = false;
+  static constexpr bool kMaxKeepsNan = false;
   float v;
   static VecScalar load(const float* p) { return {*p}; }
   static VecScalar load_partial(const float* p, int n) { return {n > 0 ? *p : 0.0f}; }
@@ -43,20 +49,28 @@ struct VecScalar {
   friend VecScalar operator-(VecScalar a, VecScalar b) { return {a.v - b.v}; }
   friend VecScalar operator*(VecScalar a, VecScalar b) { return {a.v * b.v}; }
   friend VecScalar operator/(VecScalar a, VecScalar b) { return {a.v / b.v}; }
+  friend VecScalar operator&(VecScalar a, VecScalar b) {
+    unsigned x, y;
+    __builtin_memcpy(&x, &a.v, sizeof x);
+    __builtin_memcpy(&y, &b.v, sizeof y);
+    x &= y;
+    __builtin_memcpy(&a.v, &x, sizeof x);
+    return a;
+  }
   friend VecScalar fma(VecScalar a, VecScalar b, VecScalar c) { return {a.v * b.v + c.v}; }
   friend VecScalar max(VecScalar a, VecScalar b) { return {a.v > b.v ? a.v : b.v}; }
   friend VecScalar min(VecScalar a, VecScalar b) { return {a.v < b.v ? a.v : b.v}; }
-  friend VecScalar clip_positive(VecScalar x, VecScalar lo, VecScalar hi) {
-    return min(max(x, lo), hi);
-  }
-  friend VecScalar limit_magnitude(VecScalar x, VecScalar bound) {
-    return min(max(x, zero() - bound), bound);
+  friend VecScalar in_register(VecScalar a) { return a; }
+  friend bool any_nan(VecScalar a) { return a.v != a.v; }
+  friend VecScalar limit_number(VecScalar x, VecScalar lo, VecScalar hi) {
+    return min(hi, max(lo, x));
   }
   friend VecScalar round_nearest(VecScalar a) {
-    return {static_cast<float>(static_cast<int>(a.v + (a.v < 0 ? -0.5f : 0.5f)))};
+    constexpr float kUnits = 0x1.8p23f;  // its units in the last place are ones
+    return {a.v + kUnits - kUnits};
   }
   friend VecScalar scale_by_power(VecScalar a, VecScalar n) {
-    const int bits = (static_cast<int>(n.v) + 127) << 23;
+    const unsigned bits = n.v == n.v ? static_cast<unsigned>(static_cast<int>(n.v) + 127) << 23 : 0;
     float power;
     __builtin_memcpy(&power, &bits, sizeof bits);
     return {a.v * power};

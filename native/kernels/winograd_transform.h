@@ -200,10 +200,10 @@ void winograd_transform_output(const float* m, int vecs, const WinogradTarget& t
     if (t.residual)
       winograd_positions<Y, X>(t.residual, t.residual_row, t.residual_stride, t.keep, t.bias,
                                residual);
-    // No activation is a clip to all numbers. With these orders of arguments it keeps a NaN.
-    const bool clip = epilogue.activation == Activation::kClip;
-    const V lo = V::set1(clip ? epilogue.lo : -__builtin_inff());
-    const V hi = V::set1(clip ? epilogue.hi : __builtin_inff());
+    // No activation is a clip to all numbers.
+    const bool clips = epilogue.activation == Activation::kClip;
+    const V lo = V::set1(clips ? epilogue.lo : -__builtin_inff());
+    const V hi = V::set1(clips ? epilogue.hi : __builtin_inff());
     for (; c + V::kWidth <= t.channels; c += V::kWidth) {
       const V bias = V::load(t.bias + c);
       winograd_fetch_outputs<V, Tile>(t, c);
@@ -212,17 +212,17 @@ void winograd_transform_output(const float* m, int vecs, const WinogradTarget& t
                                         [&](int i, int j, V value) __attribute__((always_inline)) {
                                           if (t.residual)
                                             value = value + V::load(residual[i][j] + c);
-                                          min(hi, max(lo, value)).store(y[i][j] + c);
+                                          clip(value, lo, hi).store(y[i][j] + c);
                                         });
       else if (t.residual)
         winograd_output_vector<V, Tile>(
             m + c, m_stride, bias, [&](int i, int j, V value) __attribute__((always_inline)) {
-              min(hi, max(lo, value + V::load(residual[i][j] + c))).store(y[i][j] + c);
+              clip(value + V::load(residual[i][j] + c), lo, hi).store(y[i][j] + c);
             });
       else
         winograd_output_vector<V, Tile>(m + c, m_stride, bias,
                                         [&](int i, int j, V value) __attribute__((always_inline)) {
-                                          min(hi, max(lo, value)).store(y[i][j] + c);
+                                          clip(value, lo, hi).store(y[i][j] + c);
                                         });
     }
   }

@@ -1,11 +1,11 @@
 // add, mul, scale_shift, mask_multiply, activate: y[p][c] = activation(f(a[p][c], b[p][c])), where
-// b may be broadcast.
+// b may be broadcast. Positions that a mask leaves out are activation(0), even where they held NaN.
 #include "operators/simple.h"
 
 namespace activsparse {
 namespace {
 
-enum class Function : int32_t { kAdd, kMultiply, kScaleShift, kMask, kActivate };
+enum class Function : int32_t { kAdd, kMultiply, kScaleShift, kMask, kPlane, kActivate };
 
 // Where an operand's value for image n, position p (channel c) lies: n * image + p * pixel (+ c
 // unless one_channel).
@@ -20,7 +20,7 @@ struct Header {
   TensorDesc output;
   int64_t positions, lanes;
   int32_t flat, swapped;  // flat: pixels follow each other without gaps, an image is one row
-  Operand a, b;           // b of kMask: `table`; of kScaleShift: `table` is scale, then shift
+  Operand a, b;  // b of kMask and kPlane: `table`; of kScaleShift: `table` is scale, then shift
   uint64_t table;
 };
 
@@ -30,14 +30,14 @@ class Elementwise : public Operator {
       : h_(blob.header<Header>()), kernels_(kernels) {
     const int64_t c = h_.output.c;
     if (h_.function == Function::kScaleShift) table_ = blob.array<float>(h_.table, 2 * h_.lanes);
-    if (h_.function == Function::kMask) table_ = blob.array<float>(h_.table, h_.positions);
+    if (per_position()) table_ = blob.array<float>(h_.table, h_.positions);
     per_task_ = pixels_per_task(c);
     tasks_per_image_ = divide_up(h_.positions, per_task_);
   }
   int tasks(int) const override { return static_cast<int>(h_.output.n * tasks_per_image_); }
   std::string kernel() const override { return kernels_.isa; }
   std::size_t index_bytes() const override {
-    return h_.function == Function::kMask ? sizeof(float) * h_.positions : 0;
+    return per_position() ? sizeof(float) * h_.positions : 0;
   }
 
   void run(const RunArgs& args, int, int begin, int end) const override {
@@ -49,6 +49,10 @@ class Elementwise : public Operator {
   }
 
  private:
+  bool per_position() const {
+    return h_.function == Function::kMask || h_.function == Function::kPlane;
+  }
+
   void run_pixels(const RunArgs& args, int64_t image, int64_t first, int64_t pixels) const {
     const auto at = [&](const float* base, const Operand& o) {
       return base + image * o.image + first * o.pixel;
@@ -78,8 +82,9 @@ class Elementwise : public Operator {
         k.scale_shift(rows);
         break;
       case Function::kMask:
+      case Function::kPlane:
         rows.b = table_ + first;
-        k.multiply_scalar(rows);
+        (h_.function == Function::kMask ? k.keep_scalar : k.multiply_scalar)(rows);
         break;
       case Function::kActivate:
         for (int64_t r = 0; r < rows.rows; ++r)
@@ -179,15 +184,17 @@ Blob pack_mask(const OpSpec& spec, Isa) {
   const ArrayView* mask = spec.array("mask");
   require(spec, mask && (mask->dtype == 'b' || mask->dtype == 'f') && mask->size() == h.positions,
           "mask must be a uint8 or float32 array (H, W)");
+  h.function = mask->dtype == 'b' ? Function::kMask : Function::kPlane;
   h.b = {0, 1, 1};
   BlobWriter writer;
   writer.append<Header>(1);
   h.table = writer.append<float>(h.positions);
   float* table = writer.at<float>(h.table);
-  for (int64_t p = 0; p < h.positions; ++p)
-    table[p] = mask->dtype == 'f'
-                   ? static_cast<const float*>(mask->data)[p]
-                   : static_cast<float>(static_cast<const uint8_t*>(mask->data)[p] != 0);
+  if (h.function == Function::kPlane)
+    std::copy_n(static_cast<const float*>(mask->data), h.positions, table);
+  else  // every bit of a kept position
+    for (int64_t p = 0; p < h.positions; ++p)
+      if (static_cast<const uint8_t*>(mask->data)[p]) std::memset(table + p, 0xff, sizeof(float));
   *writer.at<Header>(0) = h;
   return writer.take();
 }

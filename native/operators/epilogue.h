@@ -38,6 +38,9 @@ inline Epilogue epilogue_of(const OpSpec& spec) {
   return e;
 }
 
+// Comparisons with NaN are false, so that it stays one.
+inline float clip(float x, float lo, float hi) { return x < lo ? lo : x > hi ? hi : x; }
+
 // The definition of each activation; vectorised versions are tested against it. hardswish and
 // hardsigmoid as in ONNX HardSwish and HardSigmoid with alpha = 1/6, beta = 1/2.
 inline float activate(float x, const Epilogue& e) {
@@ -45,15 +48,15 @@ inline float activate(float x, const Epilogue& e) {
     case Activation::kNone:
       return x;
     case Activation::kClip:
-      return std::fmin(std::fmax(x, e.lo), e.hi);
+      return clip(x, e.lo, e.hi);
     case Activation::kHardSwish:
-      return x * std::fmin(std::fmax(x / 6.0f + 0.5f, 0.0f), 1.0f);
+      return x * clip(x / 6.0f + 0.5f, 0.0f, 1.0f);
     case Activation::kSilu:
       return x / (1.0f + std::exp(-x));
     case Activation::kSigmoid:
       return 1.0f / (1.0f + std::exp(-x));
     case Activation::kHardSigmoid:
-      return std::fmin(std::fmax(x / 6.0f + 0.5f, 0.0f), 1.0f);
+      return clip(x / 6.0f + 0.5f, 0.0f, 1.0f);
     case Activation::kLeakyRelu:
       return x < 0.0f ? x * e.lo : x;
     case Activation::kTanh:

@@ -3,7 +3,8 @@
 // read, and parts of concatenations written, where they lie.
 //
 //   map:          y[i] = activation(x[i] * scale[i] + shift[i])
-//   combine:      y[i] = activation(a[i] op b[i])
+//   combine:      y[i] = activation(a[i] op b[i]); the minimum and the maximum of NaN and a number
+//                 are NaN
 //   softmax_axis: softmax along one axis
 #include <array>
 
@@ -159,10 +160,10 @@ class Strided : public Operator {
         each([](float x, float y) { return x / y; });
         break;
       case Function::kMinimum:
-        each([](float x, float y) { return y < x ? y : x; });
+        each([](float x, float y) { return x < y || x != x ? x : y; });
         break;
       default:
-        each([](float x, float y) { return y > x ? y : x; });
+        each([](float x, float y) { return x > y || x != x ? x : y; });
     }
   }
 

@@ -285,31 +285,6 @@ def test_pool_with_a_rounded_up_size_equals_torch(include_pad: bool) -> None:
             target.check(expected, 12 * EPS * np.abs(x).max(), (kind, isa))
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_a_maximum_forgets_at_most_what_came_before_a_nan(seed: int) -> None:
-    """As in ONNX Runtime, a NaN may be lost; nothing is made up, and windows of NaN stay NaN."""
-    rng = np.random.default_rng(seed)
-    x = draw(rng, 1, 9, 10, 21)
-    x[rng.random(x.shape) < 0.2] = np.nan
-    x[:, :4, :4] = np.nan
-    pads = dict.fromkeys(("pad_top", "pad_left", "pad_bottom", "pad_right"), 1)
-    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
-    for isa in ISAS:
-        source, target = Buffer(x.shape, "tight", x), Buffer(x.shape)
-        packed = pack("max_pool", isa, [source], target, {"kernel_h": 3, "kernel_w": 3, **pads})
-        run(packed, [source], target)
-        for i, j, c in np.ndindex(x.shape[1:]):
-            window = padded[0, i : i + 3, j : j + 3, c].reshape(-1)
-            window = window[np.isfinite(window) | np.isnan(window)]
-            unknown = np.flatnonzero(np.isnan(window))
-            after = window[unknown[-1] + 1 :] if len(unknown) else window
-            found = target.values[0, i, j, c]
-            if np.isnan(found):
-                assert len(unknown), (isa, seed, i, j, c)
-            else:
-                assert found == after.max(), (isa, seed, i, j, c)
-
-
 @pytest.mark.parametrize("channels", [*CHANNELS, 512, 1280])
 def test_global_average_pool(channels: int) -> None:
     rng = np.random.default_rng(channels)
