@@ -100,3 +100,106 @@ def test_files_are_checked_and_whole(tmp_path):
     write_model(masked(conv_norm()), tmp_path / "m.onnx")
     assert read_model(tmp_path / "m.onnx") == masked(conv_norm())
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+
+
+CAUSAL = np.tril(np.ones((1, 1, 12, 12), np.float32))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "s = MatMul(q, k)  t = Div(s, four)  y = Mul(t, causal)",
+        "s = MatMul(q, k)  t = Softmax<axis = -1>(s)  y = Mul(t, causal)",
+        "c = Conv(q, w)  f = Transpose<perm = [0, 1, 3, 2]>(c)  s = MatMul(f, c)"
+        "  y = Mul(causal, s)",
+        "y = Mul(q, map)",
+        "c = Conv(q, w)  y = Mul(c, column)",
+        "c = Conv(q, w)  f = Reshape(c, flat)  g = Gather<axis = 2>(f, back)"
+        "  y = Reshape(g, whole)",
+        "c = Conv(q, w)  f = Reshape(c, flat)  g = Gather<axis = 2>(f, some)  y = Reshape(g, five)",
+        "s = MatMul(q, k)  f = Reshape(s, any)  g = Gather<axis = 2>(f, fill)"
+        "  y = Reshape(g, square)",
+        "p = MaxPool<kernel_shape = [1, 1]>(q)  f = Reshape(p, flat)  g = Gather<axis = 2>(f, fill)"
+        "  y = Reshape(g, whole)",
+    ],
+)
+def test_what_looks_like_a_mask_elsewhere_is_none(text):
+    fill = np.arange(120)
+    fill[7] = 6
+    constants = {
+        "k": np.ones((10, 12), np.float32),
+        "w": np.ones((2, 2, 1, 1), np.float32),
+        "four": np.float32(4),
+        "causal": CAUSAL
+        if "broadcast" not in text and "c, causal" not in text
+        else CAUSAL[..., :1],
+        "flat": np.array([0, 0, 120]),
+        "any": np.array([0, 0, -1]),
+        "whole": np.array([0, 0, 12, 10]),
+        "square": np.array([0, 0, 12, 12]),
+        "five": np.array([0, 0, 5, 12]),
+        "back": np.arange(120)[::-1].copy(),  # an order, no fill
+        "some": np.arange(60),
+        "fill": np.concatenate([fill, np.arange(120, 144)]) if "MatMul" in text else fill,
+    }
+    parsed = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[1, 2, 12, 10] q) => (float y) {'
+        + text.replace("  ", "\n")
+        + "}"
+    )
+    for name, value in constants.items():
+        if any(name in node.input for node in parsed.graph.node):
+            parsed.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    inferred = onnx.shape_inference.infer_shapes(parsed)
+    assert find_masks(inferred.graph) == []
+    before = inferred.SerializeToString()
+    assert remove_masks(inferred) == 0
+    assert inferred.SerializeToString() == before
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        "",
+        "BatchNormalization(@, s, t, m, v)",
+        "Relu(@)",
+        "Relu(@)  Add(@, x2)",
+        "Add(x2, @)",
+        "Mul(@, channels)  Add(@, channels)",
+        "Mul(@, map)",
+        "Reshape(@, flat)  Gather<axis = 2>(@, fill)  Reshape(@, whole)",
+        "Cast<to = 1>(@)  HardSwish(@)",
+    ],
+)
+@pytest.mark.parametrize("fill", ["zero", "nearest"])
+def test_masks_behind_a_convolution_are_found(between, fill):
+    last = "Mul(@, map)"
+    if fill == "nearest":
+        last = "Reshape(@, flat)  Gather<axis = 2>(@, fill)  Reshape(@, whole)"
+    lines, value = ["v0 = Conv(x, w)", "x2 = Conv(x, w)"], "v0"
+    for i, line in enumerate(filter(None, f"{between}  {last}".split("  ")), 1):
+        lines.append(f"v{i} = " + line.replace("@", value))
+        value = f"v{i}"
+    parsed = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[1, 2, 12, 10] x) => (float '
+        + value
+        + ") {"
+        + "\n".join(lines)
+        + "}"
+    )
+    source = nearest_source(MASK).astype(np.int64)
+    constants = {
+        "w": np.ones((2, 2, 1, 1), np.float32),
+        "channels": np.ones((1, 2, 1, 1), np.float32),
+        "map": MASK[None, None].astype(np.float32),
+        "fill": source,
+        "flat": np.array([0, 0, -1]),
+        "whole": np.array([0, 0, 12, 10]),
+        **dict.fromkeys("stmv", np.ones(2, np.float32)),
+    }
+    for name, array in constants.items():
+        parsed.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    assert find_masks(parsed.graph)[-1].after == value
+    count = 1 + ("map" in between or "fill" in between)
+    assert remove_masks(parsed) == count
+    onnx.checker.check_model(parsed)

@@ -85,27 +85,32 @@ def insert_mask(
 def find_masks(graph: onnx.GraphProto) -> list[FoundMask]:
     """All masks in a graph, whoever put them there.
 
-    A mask is a Mul by a constant (1, 1, H, W) of zeros and ones with more than one position, or a
-    Reshape, Gather along axis 2 and Reshape with a constant index.
+    A mask follows a convolution, with nothing but work on single positions between them (norms,
+    activations, additions, other masks). It is a Mul by a constant (1, 1, H, W) of zeros and ones
+    with more than one position, or Reshape, Gather along axis 2 and Reshape with a constant index
+    that lets some positions hold the values of others, which keep their own. The same nodes
+    elsewhere, as in attention, are none of ours.
     """
     index = GraphIndex(graph)
+    sizes = _sizes(graph)
     masks = []
     for node in graph.node:
         if node.op_type == "Mul":
             for data, factor in (node.input, reversed(node.input)):
-                if _is_mask(factor, index):
+                if (
+                    _is_mask(factor, sizes.get(data), index)
+                    and not _is_mask(data, None, index)
+                    and _follows_conv(data, index)
+                ):
                     masks.append(FoundMask((node,), data, node.output[0], factor, "zero"))
                     break
-        elif node.op_type == "Gather" and _axis(node) == 2:
-            before = index.producers.get(node.input[0])
-            after = index.only_consumer(node.output[0])
-            if before is None or after is None or index.constant(node.input[1]) is None:
-                continue
-            if before.op_type == after.op_type == "Reshape":
-                nodes = (before, node, after)
-                masks.append(
-                    FoundMask(nodes, before.input[0], after.output[0], node.input[1], "nearest")
-                )
+        elif node.op_type == "Reshape":
+            nodes = _fill_before(node, index)
+            if nodes is not None and _follows_conv(nodes[0].input[0], index):
+                source, before = nodes[1].input[1], nodes[0].input[0]
+                if index.only_consumer(nodes[0].output[0]) is None:
+                    nodes = nodes[1:]  # others read the flat tensor, too
+                masks.append(FoundMask(nodes, before, node.output[0], source, "nearest"))
     return masks
 
 
@@ -132,12 +137,78 @@ def _constant(model: onnx.ModelProto, name: str, value: npt.NDArray[np.generic])
     return name
 
 
-def _is_mask(tensor: str, index: GraphIndex) -> bool:
+def _sizes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
+    """The sizes (H, W) of tensors (N, C, H, W), where the file notes them."""
+    sizes = {}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        dims = value.type.tensor_type.shape.dim
+        if len(dims) == 4 and all(dim.dim_value > 0 for dim in dims[2:]):
+            sizes[value.name] = tuple(dim.dim_value for dim in dims[2:])
+    return sizes
+
+
+def _is_mask(tensor: str, size: tuple[int, ...] | None, index: GraphIndex) -> bool:
+    """Whether a constant holds zeros and ones for all channels, of (H, W) `size` where known."""
     constant = index.constant(tensor)
     if constant is None or len(constant.dims) != 4 or tuple(constant.dims[:2]) != (1, 1):
         return False
+    if size is not None and tuple(constant.dims[2:]) != size:
+        return False
     value = onnx.numpy_helper.to_array(constant)
     return value.size > 1 and bool(np.isin(value, (0, 1)).all())
+
+
+def _fill_before(last: onnx.NodeProto, index: GraphIndex) -> tuple[onnx.NodeProto, ...] | None:
+    """The Reshape, Gather and Reshape of a nearest fill that ends with `last`."""
+    gather = index.producers.get(last.input[0])
+    if gather is None or gather.op_type != "Gather" or _axis(gather) != 2:
+        return None
+    first = index.producers.get(gather.input[0])
+    constant = index.constant(gather.input[1])
+    if first is None or first.op_type != "Reshape" or constant is None or len(constant.dims) != 1:
+        return None
+    if index.only_consumer(gather.output[0]) is None:
+        return None
+    source = onnx.numpy_helper.to_array(constant)
+    inside = bool(((source >= 0) & (source < source.size)).all())
+    if not inside or not np.array_equal(source[source], source):
+        return None
+    for reshape, rank, positions in ((first, 3, 1), (last, 4, 2)):
+        shape = index.constant(reshape.input[1]) if len(reshape.input) > 1 else None
+        if shape is None:  # computed from the batch
+            continue
+        sizes = onnx.numpy_helper.to_array(shape)[2:]
+        if len(sizes) != rank - 2 or (
+            (sizes > 0).all() and np.prod(sizes[-positions:]) != source.size
+        ):
+            return None
+    return first, gather, last
+
+
+# What works on every position by itself.
+_POINTWISE = frozenset(
+    "Add BatchNormalization Cast Celu Clip Div Dropout Elu Gelu HardSigmoid HardSwish Identity "
+    "InstanceNormalization LeakyRelu Mish Mul PRelu Relu Selu Sigmoid Softplus Sub Sum Swish "
+    "Tanh".split()
+)
+
+
+def _follows_conv(tensor: str, index: GraphIndex) -> bool:
+    """Whether a convolution made `tensor`, with nothing but `_POINTWISE` and fills after it."""
+    waiting, seen = [tensor], set()
+    while waiting:
+        name = waiting.pop()
+        node = index.producers.get(name)
+        if node is None or name in seen:
+            continue
+        seen.add(name)
+        if node.op_type == "Conv":
+            return True
+        if node.op_type in _POINTWISE:
+            waiting.extend(filter(None, node.input))
+        elif node.op_type == "Reshape" and (nodes := _fill_before(node, index)) is not None:
+            waiting.append(nodes[0].input[0])
+    return False
 
 
 def _axis(node: onnx.NodeProto) -> int:
