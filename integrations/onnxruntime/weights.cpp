@@ -1,6 +1,5 @@
 #include "integrations/onnxruntime/weights.h"
 
-#include <algorithm>
 #include <charconv>
 
 #include "plan/crc32.h"
@@ -9,15 +8,13 @@ namespace activsparse {
 namespace {
 
 // The engine writes the metadata itself; inside of a text it would write \" for a quote.
-constexpr std::string_view kBefore = "\"weights\": \"";
+constexpr std::string_view kBefore = "\"constants\": \"";
 constexpr size_t kDigits = 8;
-// Of a weight's bytes: training changes all of them, and more would take time at every start.
-constexpr size_t kMost = 65536;
 
 uint32_t digest(std::string_view text) { return crc32(text.data(), text.size()); }
 
 uint32_t digest(const void* data, uint64_t bytes) {
-  const uint32_t crc = crc32(data, std::min<size_t>(bytes, kMost));
+  const uint32_t crc = crc32(data, bytes);
   unsigned char size[8];  // little-endian
   for (int i = 0; i < 8; ++i) size[i] = static_cast<unsigned char>(bytes >> 8 * i);
   return crc32(size, sizeof size, crc);

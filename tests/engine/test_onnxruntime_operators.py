@@ -423,6 +423,24 @@ def test_folded_norms_do_not_hide_that_a_plan_fits(tmp_path: Path) -> None:
 
 
 @needs_providers
+def test_weights_that_differ_at_their_end_are_refused(tmp_path: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    model (float[1, 64, 9, 8] x) => (float[1, 64, 9, 8] y) {
+        y = Conv <pads: ints = [1, 1, 1, 1]> (x, w)
+    }"""
+    model = onnx.parser.parse_model(text)
+    weights = np.random.default_rng(0).standard_normal((64, 64, 3, 3)).astype(np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w"))
+    path, plan = tmp_path / "model.onnx", tmp_path / "model.plan"
+    onnx.save(model, path)
+    compile_file(path, plan, tune=False)
+    assert takes_all(path, plan)
+    changed(path, path, "w", lambda w: np.where(np.arange(w.size).reshape(w.shape) == 36863, 0, w))
+    with pytest.raises(Exception, match="another model, whose constant 'w'"):
+        with_provider(path, plan)
+
+
+@needs_providers
 def test_weights_in_a_file_beside_the_model_are_compared(tmp_path: Path) -> None:
     model = onnx.load(branches(tmp_path / "model.onnx", ["y"]))
     path, plan = tmp_path / "external.onnx", tmp_path / "model.plan"

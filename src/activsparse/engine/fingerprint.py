@@ -11,9 +11,6 @@ from activsparse.engine.graph import Array
 
 __all__ = ["fingerprint"]
 
-_MOST = 65536
-"""Bytes of a weight that count: training changes all of them, and more would take time."""
-
 
 def fingerprint(constants: Mapping[str, Array]) -> str:
     """Digest the constants of a model, those of float32 and int64; docs/plan-format.md, "Metadata".
@@ -29,5 +26,5 @@ def fingerprint(constants: Mapping[str, Array]) -> str:
 
 
 def _digest(array: Array) -> int:
-    start = array.reshape(-1)[: _MOST // array.itemsize].tobytes()
-    return crc32(array.nbytes.to_bytes(8, "little"), crc32(start))
+    content = crc32(np.ascontiguousarray(array).reshape(-1).data)
+    return crc32(array.nbytes.to_bytes(8, "little"), content)

@@ -37,7 +37,7 @@ def write_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
     """
     metadata = {
         "model": Path(plan.name).name,
-        "weights": plan.weights,
+        "constants": plan.weights,
         "reports": [asdict(report) for report in plan.reports],
     }
     with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -67,7 +67,7 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
     try:
         metadata = json.loads(plan.metadata)
         reports = [_report(row) for row in metadata["reports"]]
-        weights = str(metadata.get("weights", ""))
+        weights = str(metadata.get("constants", ""))
         if len(reports) != len(steps):
             raise ValueError("as many reports as steps are needed")
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
