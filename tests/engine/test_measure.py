@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import subprocess
 import sys
 import weakref
@@ -391,3 +392,40 @@ def test_impossible_options(model):
         choosing(None, "always", True, ISA, 1),
     ):
         pass
+
+
+@pytest.mark.parametrize("tune", [1, 0, 1.0, None, "Auto", "", np.True_])
+def test_numbers_and_other_words_are_no_answers(model, tune):
+    with pytest.raises(ActivsparseError, match="choose True, False or 'auto'"):
+        Session(model, tune=tune)
+
+
+def test_an_error_does_not_cost_what_was_measured(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACTIVSPARSE_CACHE", str(tmp_path / "cache"))
+
+    def interrupted(choose):
+        choose(request(), ISA)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), choosing(None, True, True, ISA, 1) as choose:
+        interrupted(choose)
+    (file,) = (tmp_path / "cache").iterdir()
+    assert json.loads(file.read_text())["choices"]
+
+
+def test_files_of_builds_that_are_gone_are_removed(tmp_path):
+    old, recent, other = (
+        tmp_path / name for name in ("choices-a.json", "choices-b.json", "x.json")
+    )
+    for file in (old, recent, other):
+        file.write_text("{}")
+    for file in (old, other):
+        os.utime(file, (0, 0))
+    cache = ChoiceCache(tmp_path / "choices-now.json")
+    cache.put("k", Choice("direct", (("direct", 1.0),)))
+    cache.save()
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "choices-b.json",
+        "choices-now.json",
+        "x.json",
+    }

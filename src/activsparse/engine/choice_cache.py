@@ -5,6 +5,7 @@ A lost, damaged or unwritable file costs only the time to measure again; it is n
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -12,6 +13,7 @@ import logging
 import math
 import os
 import re
+import time
 from pathlib import Path
 
 from activsparse import __version__, _native
@@ -23,6 +25,9 @@ __all__ = ["CACHE_VARIABLE", "ChoiceCache", "cache_folder"]
 
 CACHE_VARIABLE = "ACTIVSPARSE_CACHE"
 OFF = "off"
+
+_PREFIX = "choices-"
+_STALE_SECONDS = 90 * 24 * 3600.0
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +72,7 @@ class ChoiceCache:
         if folder is None:
             return cls(None)
         cpu = re.sub(r"[^a-z0-9]+", "-", str(_native.cpu_info()["name"]).lower()).strip("-")
-        return cls(folder / f"choices-{cpu}-{isa}-{threads}-{_engine_version()}.json")
+        return cls(folder / f"{_PREFIX}{cpu}-{isa}-{threads}-{_engine_version()}.json")
 
     def get(self, key: str) -> Choice | None:
         """Return the choice stored under `key`."""
@@ -90,6 +95,7 @@ class ChoiceCache:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(self._path) as temporary:
                 temporary.write_text(json.dumps({"choices": content}, indent=0) + "\n")
+            _remove_stale(self._path)
         except (OSError, ActivsparseError) as error:
             _log.warning(
                 "measured choices are not kept: %s; set %s to a writable folder, or to '%s'",
@@ -99,6 +105,17 @@ class ChoiceCache:
             )
             return
         self._new = {}
+
+
+def _remove_stale(kept: Path) -> None:
+    """Remove files that nobody has written for months: of builds that are gone.
+
+    Not all of other builds: two may be in use on one machine, and share the folder.
+    """
+    for path in kept.parent.glob(f"{_PREFIX}*.json"):
+        with contextlib.suppress(OSError):  # another process may remove it meanwhile
+            if path != kept and time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                path.unlink()
 
 
 def _read(path: Path) -> dict[str, Choice]:

@@ -105,8 +105,10 @@ def choosing(
     elif tune is True or (tune == AUTO and isa != _SLOW_ISA and cache_folder() is not None):
         cache = ChoiceCache.of_machine(isa, threads)
         seconds = _AUTO_SECONDS if tune == AUTO else math.inf
-        yield Measured(_native.OperatorTimer(threads), cache, winograd, seconds)
-        cache.save()
+        try:
+            yield Measured(_native.OperatorTimer(threads), cache, winograd, seconds)
+        finally:  # what was measured before an error, or Ctrl-C, is not measured again
+            cache.save()
     else:
         yield partial(by_cost, winograd=winograd)
 
