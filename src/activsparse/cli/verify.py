@@ -18,9 +18,10 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "verify",
         help="compare this engine with ONNX Runtime on random inputs",
-        description="Run the model in this engine and in ONNX Runtime on the same random input. "
-        "Exit status 1 where an output differs by more than rounding explains. The relative error "
-        "is the largest error as a share of the largest magnitude in ONNX Runtime's output.",
+        description="Run the model in this engine and in ONNX Runtime on the same random inputs: "
+        "normal numbers, denormal and huge ones, and some with NaN or infinity among them. Exit "
+        "status 1 where an output differs by more than rounding explains. The relative error is "
+        "the largest error as a share of the largest magnitude in ONNX Runtime's output.",
     )
     parser.add_argument("model", type=Path, metavar="ONNX", help="the model")
     parser.add_argument(
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
 
     from activsparse import Session
     from activsparse.engine.plan_file import is_plan
-    from activsparse.engine.verify import compare_with_onnxruntime
+    from activsparse.engine.verify import NORMAL, TRIALS, compare_with_onnxruntime
     from activsparse.errors import ActivsparseError
 
     if is_plan(args.model):
@@ -53,13 +54,15 @@ def run(args: argparse.Namespace) -> int:
     if args.plan:
         options["input_shapes"] = None  # settled in the plan
     session = Session(args.plan or args.model, **options)
-    rows = compare_with_onnxruntime(args.model, session, args.seed)
+    rows = compare_with_onnxruntime(args.model, session, args.seed, TRIALS)
     console = plain_console(soft_wrap=True)
     for row in rows:
         verdict = Text("holds", "green") if row.holds else Text("does not hold", "bold red")
+        inputs = "" if row.trial == NORMAL else f", {row.trial} inputs"
+        notes = "; ".join(["", *filter(None, (row.problem, row.note))])
         console.print(
-            f"output '{row.name}': largest error {row.max_abs_err:.3g}, bound {row.bound:.3g}, "
-            f"relative {row.max_rel_err:.3g}: ",
+            f"output '{row.name}'{inputs}: largest error {row.max_abs_err:.3g}, bound "
+            f"{row.bound:.3g}, relative {row.max_rel_err:.3g}{notes}: ",
             verdict,
             f" ({session.isa}, {session.threads} thread(s), seed {args.seed})",
             sep="",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterable
@@ -156,5 +157,32 @@ def network_bound(sums: Iterable[float], reference: npt.NDArray[Any]) -> float:
 
 
 def sums_of(reports: Iterable[NodeReport]) -> list[float]:
-    """K of every operator that has one."""
-    return [r.dense_macs / math.prod(r.shape) for r in reports if r.dense_macs]
+    """K of every operator that has one, as of a direct sum that errs as its algorithm does."""
+    return [
+        amplification(r.algorithm) * r.dense_macs / math.prod(r.shape)
+        for r in reports
+        if r.dense_macs
+    ]
+
+
+@functools.cache
+def amplification(algorithm: str) -> float:
+    """How many times the variance of a direct sum's error an algorithm's error has, at least 1.
+
+    Weights and inputs are independent with unit variance, and each element of U . V errs by the
+    rounding of its own sum over C channels, whose square grows with C^2 and the variances of U and
+    V; a direct sum has T^2 C products for kernels of T x T. Per axis the mean over a tile's m
+    outputs of
+
+        sum_i A^T_ki^2 (sum_j G_ij^2) (sum_l B^T_il^2)
+
+    and for both the square of that, over T^4. (The expectation of the bound of Barabasz et al., ACM
+    TOMS 46(4), 2020, theorem 4, with roundings that are independent, as in Higham and Mary, SIAM J.
+    Sci. Comput. 41(5), 2019.)
+    """
+    if not algorithm.startswith("winograd"):
+        return 1.0
+    tile = 6 if algorithm == "winograd_stem" else int(algorithm[len("winograd")])
+    a, g, b = winograd_matrices(tile, stride=2 if algorithm.endswith("_s2") else 1)
+    axis = np.mean(a**2 @ ((g**2).sum(1) * (b**2).sum(1)))
+    return max(1.0, float(axis**2 / g.shape[1] ** 4))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,22 @@ from activsparse.engine.session import Session
 from activsparse.engine.tolerance import network_bound, sums_of
 from activsparse.errors import ActivsparseError
 
-__all__ = ["OutputError", "compare_with_onnxruntime"]
+__all__ = ["NORMAL", "TRIALS", "OutputError", "compare_with_onnxruntime"]
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+NORMAL = "normal"
+TRIALS = (NORMAL, "denormal", "huge", "NaN", "infinite")
+"""What inputs hold: standard normal numbers, those times 1e-39 or 1e12, or a few odd ones among
+them."""
+
+_SCALES = {"denormal": np.float32(1e-39), "huge": np.float32(1e12)}
+_LEAST = 2.0**-100
+"""Where inputs are denormal: what products below the least normal number may come to."""
+
+# Relative noise on huge inputs, far above what roundings do to a layer's input: where an activation
+# saturates there, a sum near zero falls to one side or the other in any engine.
+_NOISE = 2.0**-16
 
 
 @dataclass(frozen=True)
@@ -24,30 +39,39 @@ class OutputError:
 
     Attributes:
         name: of the output.
-        max_abs_err: largest absolute difference from the reference.
+        max_abs_err: largest absolute difference from the reference, of what is finite in both.
         bound: what rounding explains of it.
-        reference_max: largest magnitude in the reference.
+        reference_max: largest finite magnitude in the reference.
+        problem: what no bound allows: another shape, NaN or infinity on one side only; or ''.
+        trial: what the inputs held, one of TRIALS.
+        note: whose error a failed comparison turned out to be; or ''.
     """
 
     name: str
     max_abs_err: float
     bound: float
     reference_max: float
+    problem: str = ""
+    trial: str = NORMAL
+    note: str = ""
 
     @classmethod
     def of(
-        cls,
-        name: str,
-        actual: npt.NDArray[np.float32],
-        reference: npt.NDArray[np.float32],
-        sums: Iterable[float],
+        cls, name: str, actual: FloatArray, reference: FloatArray, sums: Iterable[float]
     ) -> OutputError:
-        """Compare an output with its reference, of the same shape; `sums` as of `network_bound`."""
+        """Compare an output with its reference; `sums` as of `network_bound`."""
+        if actual.shape != reference.shape:
+            problem = f"its shape is {actual.shape}, the reference's {reference.shape}"
+            return cls(name, math.nan, 0.0, math.nan, problem)
+        finite = np.isfinite(actual) & np.isfinite(reference)
+        equal = finite | (actual == reference) | (np.isnan(actual) & np.isnan(reference))
+        scale = np.where(np.isfinite(reference), reference, 0)
         return cls(
             name,
-            float(np.max(np.abs(actual - reference), initial=0.0)),
-            network_bound(sums, reference),
-            float(np.max(np.abs(reference), initial=0.0)),
+            _finite_error(actual, reference) if equal.all() else math.nan,
+            network_bound(sums, scale),
+            float(np.max(np.abs(scale), initial=0.0)),
+            _odd_values(int((~equal).sum()), actual.size),
         )
 
     @property
@@ -64,39 +88,195 @@ class OutputError:
     @property
     def holds(self) -> bool:
         """Whether the error is within the bound; NaN is not."""
-        return self.max_abs_err <= self.bound
+        return not self.problem and self.max_abs_err <= self.bound
 
 
 def compare_with_onnxruntime(
-    path: str | os.PathLike[str], session: Session, seed: int = 0
+    path: str | os.PathLike[str],
+    session: Session,
+    seed: int = 0,
+    trials: Sequence[str] = (NORMAL,),
 ) -> list[OutputError]:
-    """Run both engines on the same standard normal input.
+    """Run both engines on the same random inputs.
+
+    Where they differ by more than the bound, double precision decides which of them is right, if
+    onnx has a reference for the model's operators.
+
+    Args:
+        path: the ONNX file.
+        session: the engine's, of that file or of a plan compiled from it.
+        seed: of the inputs.
+        trials: what the inputs hold, of TRIALS.
+
+    Returns:
+        One comparison per trial and output.
 
     Raises:
         ActivsparseError: onnxruntime is not installed or cannot run the file.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ActivsparseError(
-            "verifying needs onnxruntime, which is not installed; pip install 'activsparse[bench]'"
-        ) from error
+    reference = _Reference(path, session)
+    return [row for trial in trials for row in _compare(reference, session, seed, trial)]
+
+
+def _compare(reference: _Reference, session: Session, seed: int, trial: str) -> list[OutputError]:
     x = session.random_input(seed)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = session.threads
-    options.log_severity_level = 4
-    try:
-        oracle = onnxruntime.InferenceSession(
-            os.fspath(path), options, providers=["CPUExecutionProvider"]
-        )
-        expected: list[Any] = oracle.run([name for name, _ in session.outputs], x)
-    except Exception as error:  # ONNX Runtime's exception types share no narrower base
-        cause = str(error).splitlines()[0]
-        raise ActivsparseError(f"{os.fspath(path)}: ONNX Runtime cannot run it: {cause}") from error
+    rng = np.random.default_rng(seed)
+    if trial != NORMAL:
+        x = {name: _odd(values, trial, rng) for name, values in x.items()}
     result = session.run(x)
     actual = result if isinstance(result, list) else [result]
+    expected = reference.run(x, trial)
     sums = sums_of(session.explain())
-    return [
-        OutputError.of(name, y, z, sums)
-        for (name, _), y, z in zip(session.outputs, actual, expected, strict=True)
+    names = [name for name, _ in session.outputs]
+    rows = [
+        OutputError.of(name, y, z, sums) for name, y, z in zip(names, actual, expected, strict=True)
     ]
+    if trial == "huge" and not all(row.holds for row in rows):
+        noisy = {
+            k: v * (1 + _NOISE * rng.standard_normal(v.shape, np.float32)) for k, v in x.items()
+        }
+        moved = reference.run(noisy, trial)
+        rows = [
+            replace(row, bound=row.bound + OutputError.of("", a, b, []).max_abs_err)
+            for row, a, b in zip(rows, moved, expected, strict=True)
+        ]
+    if trial == "denormal":
+        rows = [replace(row, bound=row.bound + _LEAST) for row in rows]
+    if trial in ("NaN", "infinite"):
+        rows = [
+            _judge_odd(row, y, z, trial, reference)
+            for row, y, z in zip(rows, actual, expected, strict=True)
+        ]
+    if any(not (row.holds or row.problem) for row in rows):
+        rows = reference.decide(x, rows, actual, expected, sums)
+    return [replace(row, trial=trial) for row in rows]
+
+
+def _odd(values: FloatArray, trial: str, rng: np.random.Generator) -> FloatArray:
+    """Scale random values, or put NaN or an infinity at a few places."""
+    odd: FloatArray = values * _SCALES.get(trial, np.float32(1))
+    if trial in _SCALES:
+        return odd
+    places = rng.choice(values.size, min(values.size, 3 if trial == "NaN" else 1), replace=False)
+    odd.reshape(-1)[places] = np.nan if trial == "NaN" else np.inf
+    return odd
+
+
+def _judge_odd(
+    row: OutputError, actual: FloatArray, expected: FloatArray, trial: str, reference: _Reference
+) -> OutputError:
+    """Judge NaN and infinities by what docs/numerics.md allows ("NaN and infinity")."""
+    if actual.shape != expected.shape:
+        return row
+    finite = np.isfinite(actual) & np.isfinite(expected)
+    wrong = ~finite & (actual != expected) & ~(np.isnan(actual) & np.isnan(expected))
+    if reference.spreads:
+        # NaN may be where the reference has none, and in place of infinities.
+        wrong &= np.isnan(expected) if trial == "NaN" else np.zeros_like(finite)
+    if reference.masked and not np.isfinite(actual).all():
+        # Later layers may have left out positions that a NaN reached.
+        wrong &= np.isfinite(expected)
+    return replace(
+        row,
+        max_abs_err=_finite_error(actual, expected),
+        problem=_odd_values(int(wrong.sum()), wrong.size),
+    )
+
+
+def _finite_error(actual: FloatArray, expected: FloatArray) -> float:
+    """Largest difference of what is finite in both."""
+    finite = np.isfinite(actual) & np.isfinite(expected)
+    error = np.abs(np.where(finite, actual, 0) - np.where(finite, expected, 0))
+    return float(np.max(error, initial=0.0))
+
+
+def _odd_values(count: int, of: int) -> str:
+    if not count:
+        return ""
+    return f"{count} of {of} values are NaN or infinite here or in the reference alone"
+
+
+class _Reference:
+    """ONNX Runtime, on the file as it is for normal inputs, unoptimised for the others."""
+
+    def __init__(self, path: str | os.PathLike[str], session: Session) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise ActivsparseError(
+                "verifying needs onnxruntime, which is not installed; "
+                "pip install 'activsparse[bench]'"
+            ) from error
+        self._runtime = onnxruntime
+        self._path = os.fspath(path)
+        self._threads = session.threads
+        self._names = [name for name, _ in session.outputs]
+        self._sessions: dict[bool, Any] = {}
+        reports = session.explain()
+        # Winograd's tiles share NaN, and ONNX Runtime's maximum forgets them.
+        self.spreads = any(
+            "winograd" in r.algorithm or "max_pool" in r.kind or r.algorithm == "onnxruntime"
+            for r in reports
+        )
+        self.masked = False
+
+    def run(self, x: Mapping[str, FloatArray], trial: str) -> list[FloatArray]:
+        """The outputs.
+
+        Raises:
+            ActivsparseError: ONNX Runtime cannot run the file.
+        """
+        try:
+            outputs: list[FloatArray] = self._session(trial == NORMAL).run(self._names, dict(x))
+        except Exception as error:  # ONNX Runtime's exception types share no narrower base
+            cause = str(error).splitlines()[0]
+            raise ActivsparseError(f"{self._path}: ONNX Runtime cannot run it: {cause}") from error
+        return outputs
+
+    def _session(self, optimised: bool) -> Any:
+        if optimised not in self._sessions:
+            from activsparse.engine.oracle import with_masks_as_choices
+
+            options = self._runtime.SessionOptions()
+            options.intra_op_num_threads = self._threads
+            options.log_severity_level = 4
+            model: str | bytes = self._path
+            if not optimised:
+                # The definition, operator by operator.
+                levels = self._runtime.GraphOptimizationLevel
+                options.graph_optimization_level = levels.ORT_DISABLE_ALL
+                model, self.masked = with_masks_as_choices(self._path)
+            self._sessions[optimised] = self._runtime.InferenceSession(
+                model, options, providers=["CPUExecutionProvider"]
+            )
+        return self._sessions[optimised]
+
+    def decide(
+        self,
+        x: Mapping[str, FloatArray],
+        rows: list[OutputError],
+        actual: Sequence[FloatArray],
+        expected: Sequence[FloatArray],
+        sums: Sequence[float],
+    ) -> list[OutputError]:
+        """Compare outputs whose error exceeds the bound with double precision."""
+        from activsparse.engine.oracle import in_double
+
+        exact = in_double(self._path, self._names, x)
+        if exact is None or any(a.shape != b.shape for a, b in zip(actual, exact, strict=True)):
+            return rows
+        decided = []
+        for row, ours, theirs, truth in zip(rows, actual, expected, exact, strict=True):
+            if not (row.holds or row.problem):
+                errors = _finite_error(ours, truth), _finite_error(theirs, truth)
+                finite = np.where(np.isfinite(truth), truth, 0)
+                judged = replace(
+                    row,
+                    max_abs_err=errors[0],
+                    reference_max=float(np.max(np.abs(finite), initial=0.0)),
+                    bound=max(row.bound, network_bound(sums, finite)),
+                )
+                note = "against float64 {:.3g}, ONNX Runtime's {:.3g}".format(*errors)
+                row = replace(judged if judged.holds else row, note=note)
+            decided.append(row)
+        return decided

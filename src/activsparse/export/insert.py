@@ -186,11 +186,33 @@ def _fill_before(last: onnx.NodeProto, index: GraphIndex) -> tuple[onnx.NodeProt
 
 
 # What works on every position by itself.
-_POINTWISE = frozenset(
-    "Add BatchNormalization Cast Celu Clip Div Dropout Elu Gelu HardSigmoid HardSwish Identity "
-    "InstanceNormalization LeakyRelu Mish Mul PRelu Relu Selu Sigmoid Softplus Sub Sum Swish "
-    "Tanh".split()
-)
+_POINTWISE = {
+    "Add",
+    "BatchNormalization",
+    "Cast",
+    "Celu",
+    "Clip",
+    "Div",
+    "Dropout",
+    "Elu",
+    "Gelu",
+    "HardSigmoid",
+    "HardSwish",
+    "Identity",
+    "InstanceNormalization",
+    "LeakyRelu",
+    "Mish",
+    "Mul",
+    "PRelu",
+    "Relu",
+    "Selu",
+    "Sigmoid",
+    "Softplus",
+    "Sub",
+    "Sum",
+    "Swish",
+    "Tanh",
+}
 
 
 def _follows_conv(tensor: str, index: GraphIndex) -> bool:

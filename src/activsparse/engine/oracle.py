@@ -1,0 +1,122 @@
+"""What a model computes by its definition: ONNX Runtime on odd inputs, and float64."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from google.protobuf.message import EncodeError
+from onnx import TensorProto, helper, numpy_helper
+
+__all__ = ["in_double", "with_masks_as_choices"]
+
+FloatArray = npt.NDArray[np.floating[Any]]
+_FLOATS = {TensorProto.FLOAT: TensorProto.DOUBLE}
+_WHERE = 9  # the opset that has it
+
+
+def with_masks_as_choices(path: str | os.PathLike[str]) -> tuple[str | bytes, bool]:
+    """Return a model whose masked positions are zero even where they would hold NaN.
+
+    A mask is a Mul by zeros and ones of shape (1, 1, H, W), and zero times NaN is NaN. As a Where
+    it gives what the engine gives: docs/numerics.md, "NaN and infinity".
+
+    Returns:
+        The serialised model (the path itself where there are no masks, or where it is too large to
+        serialise), and whether it has masks, of either fill, or may have.
+    """
+    model = onnx.load(path)
+    graph = model.graph
+    if any(o.version < _WHERE for o in model.opset_import if o.domain in ("", "ai.onnx")):
+        return os.fspath(path), True
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            constants[node.output[0]] = node.attribute[0].t
+    changed, fills = False, False
+    for index, node in enumerate(graph.node):
+        fills |= node.op_type == "Gather" and node.input[1] in constants
+        if node.op_type != "Mul":
+            continue
+        for data, factor in (node.input, reversed(node.input)):
+            mask = _mask(constants.get(factor))
+            if mask is None:
+                continue
+            name = f"{node.output[0]}.chosen_{index}"
+            graph.initializer.append(numpy_helper.from_array(mask.astype(bool), name))
+            graph.initializer.append(numpy_helper.from_array(mask.dtype.type(0), f"{name}_zero"))
+            node.CopyFrom(
+                helper.make_node("Where", [name, data, f"{name}_zero"], node.output, node.name)
+            )
+            changed = True
+            break
+    if not changed:
+        return os.fspath(path), fills
+    model.ir_version = max(model.ir_version, 4)  # from there on constants need not be inputs
+    try:
+        return model.SerializeToString(), True
+    except (ValueError, EncodeError):  # beyond 2 GB
+        return os.fspath(path), True
+
+
+def _mask(constant: onnx.TensorProto | None) -> npt.NDArray[Any] | None:
+    if constant is None or len(constant.dims) != 4 or tuple(constant.dims[:2]) != (1, 1):
+        return None
+    value = numpy_helper.to_array(constant)
+    return value if value.size > 1 and np.isin(value, (0, 1)).all() else None
+
+
+def in_double(
+    path: str | os.PathLike[str], names: Sequence[str], feed: Mapping[str, FloatArray]
+) -> list[FloatArray] | None:
+    """Evaluate a float32 model in double precision, slowly.
+
+    Args:
+        path: the model.
+        names: of the outputs wanted.
+        feed: the inputs by name.
+
+    Returns:
+        The outputs as float64; None where onnx has no reference for one of the operators.
+    """
+    from onnx.reference import ReferenceEvaluator
+
+    model = onnx.load(path)
+    _widen(model.graph)
+    try:
+        wide = {name: x.astype(np.float64) for name, x in feed.items()}
+        found: Any = ReferenceEvaluator(model).run(list(names), wide)
+    except Exception:  # each reference operator raises what it likes
+        return None
+    return list(found) if all(y.dtype == np.float64 for y in found) else None
+
+
+def _widen(graph: onnx.GraphProto) -> None:
+    """Make every float32 of a graph and its sub-graphs a float64."""
+    _widen_tensors(graph.initializer)
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        tensor = value.type.tensor_type
+        tensor.elem_type = _FLOATS.get(tensor.elem_type, tensor.elem_type)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                _widen_tensors([attribute.t])
+            elif node.op_type == "Cast" and attribute.name == "to":
+                attribute.i = _FLOATS.get(attribute.i, attribute.i)
+            elif node.op_type == "Constant" and attribute.name in ("value_float", "value_floats"):
+                values = attribute.f if attribute.name == "value_float" else attribute.floats
+                wide = numpy_helper.from_array(np.asarray(values, np.float64))
+                attribute.CopyFrom(helper.make_attribute("value", wide))
+            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else ())):
+                _widen(inner)
+
+
+def _widen_tensors(tensors: Iterable[onnx.TensorProto]) -> None:
+    for tensor in tensors:
+        if tensor.data_type == TensorProto.FLOAT:
+            wide = numpy_helper.to_array(tensor).astype(np.float64)
+            tensor.CopyFrom(numpy_helper.from_array(wide, tensor.name))

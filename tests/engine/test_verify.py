@@ -1,0 +1,143 @@
+"""What `verify` compares, and whom it believes."""
+
+from __future__ import annotations
+
+import graphs
+import numpy as np
+import pytest
+import torch
+import torchvision
+
+from activsparse import Session, cli
+from activsparse.engine.tolerance import amplification, network_bound, sums_of
+from activsparse.engine.verify import TRIALS, compare_with_onnxruntime
+
+
+@pytest.fixture
+def b():
+    return graphs.Builder()
+
+
+def network(b: graphs.Builder, mask=None, fill=False, activation="relu", size=14) -> str:
+    """Convolutions, a gate and a residual."""
+    x = b.conv(b.input(1, 3, size, size), 16)
+    x = b.norm(x)
+    x = b.node("Relu", x) if activation == "relu" else graphs.activation(b, x, activation)
+    y = b.conv(x, 16, group=16)
+    if mask is not None:
+        y = b.mask(y, mask)
+    if fill:
+        y = b.fill(y)
+    pooled = b.node("GlobalAveragePool", y, shape=(1, 16, 1, 1))
+    gate = b.node("Sigmoid", b.conv(pooled, 16, (1, 1), pads=(0, 0, 0, 0)))
+    y = b.node("Mul", y, gate)
+    return b.node("Add", x, b.conv(y, 16))
+
+
+@pytest.mark.parametrize("activation", ["relu", "silu", "relu6"])
+@pytest.mark.parametrize("mask", [None, 0.4])
+@pytest.mark.parametrize("winograd", [True, False])
+def test_all_trials_hold(tmp_path, b, activation, mask, winograd):
+    y = network(b, mask, fill=mask is not None, activation=activation)
+    pooled = b.node("MaxPool", y, shape=(1, 16, 7, 7), kernel_shape=(2, 2), strides=(2, 2))
+    path = b.save(tmp_path / "m.onnx", y, b.node("Softmax", y, axis=1), pooled)
+    session = Session(path, winograd=winograd)
+    rows = compare_with_onnxruntime(path, session, seed=3, trials=TRIALS)
+    assert [row.trial for row in rows] == [trial for trial in TRIALS for _ in range(3)]
+    for row in rows:
+        assert row.holds, row
+
+
+class Changed:
+    """A session whose output somebody has changed."""
+
+    def __init__(self, session, change):
+        self._session, self._change = session, change
+
+    def __getattr__(self, name):
+        return getattr(self._session, name)
+
+    def run(self, x):
+        return self._change(self._session.run(x))
+
+
+@pytest.mark.parametrize("trial", ["NaN", "infinite"])
+def test_a_nan_that_is_lost_or_made_up_is_a_problem(tmp_path, b, trial):
+    x = b.conv(b.input(1, 3, 10, 9), 8, (1, 1), pads=(0, 0, 0, 0))
+    path = b.save(tmp_path / "m.onnx", b.node("Relu", x))
+
+    def trial_of(change):
+        session = Changed(Session(path), change)
+        (row,) = compare_with_onnxruntime(path, session, trials=[trial])
+        return row
+
+    assert trial_of(lambda y: y).holds
+    lost = trial_of(np.nan_to_num)
+    assert not lost.holds
+    assert "NaN or infinite" in lost.problem
+    made = trial_of(lambda y: np.where(np.arange(9) == 4, np.float32(np.nan), y))
+    assert not made.holds
+
+
+def test_another_shape_is_one_line(tmp_path, b, monkeypatch, capsys):
+    path = b.save(tmp_path / "m.onnx", b.node("Relu", b.conv(b.input(1, 3, 10, 9), 8)))
+    run = Session.run
+    monkeypatch.setattr(Session, "run", lambda self, x: run(self, x)[:, :, :9])
+    assert cli.main(["verify", str(path)]) == 1
+    printed = capsys.readouterr()
+    assert "its shape is (1, 8, 9, 9), the reference's (1, 8, 10, 9)" in printed.out
+    assert printed.err == ""
+
+
+def test_double_precision_decides_who_is_off(tmp_path, b):
+    """ONNX Runtime's sigmoid errs by 1e-7 near 0, much where an output is small throughout."""
+    x = b.node("Sub", b.conv(b.input(1, 3, 6, 6), 8), b.constant(np.float32(17)))
+    path = b.save(tmp_path / "m.onnx", b.node("Sigmoid", x))
+    (row,) = compare_with_onnxruntime(path, Session(path))
+    assert row.holds, row
+    assert row.max_abs_err < 1e-10
+    assert "against float64" in row.note
+    (row,) = compare_with_onnxruntime(path, Changed(Session(path), lambda y: y * np.float32(1.01)))
+    assert not row.holds
+    assert "float64" in row.note
+
+
+def test_amplification_is_that_of_the_transforms():
+    """The variance of errors of F(6x6) and F(4x4), simulated by rounding each product's sum."""
+    assert amplification("direct") == amplification("winograd2") == 1.0
+    assert amplification("winograd6") == amplification("winograd6_chequered")
+    assert 40 < amplification("winograd6") < 50
+    assert 2 < amplification("winograd4") < 3
+
+
+@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1"])
+def test_random_networks_stay_within_the_bound(tmp_path, name):
+    """Random weights as torchvision draws them; Winograd's dearest tile wherever it runs."""
+    check_random(tmp_path, torchvision.models.get_model(name, weights=None), 64)
+
+
+@pytest.mark.slow
+def test_a_random_segmentation_network_stays_within_the_bound(tmp_path):
+    model = torchvision.models.get_model("fcn_resnet50", weights=None, weights_backbone=None)
+    check_random(tmp_path, model, 128)
+
+
+def check_random(tmp_path, model: torch.nn.Module, size: int) -> None:
+    torch.manual_seed(0)
+    for module in model.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    model.eval()
+    x = torch.randn(1, 3, size, size)
+    path = tmp_path / "m.onnx"
+    torch.onnx.export(model, (x,), path, dynamo=False, input_names=["x"])
+    import onnxruntime
+
+    expected = onnxruntime.InferenceSession(path).run(None, {"x": x.numpy()})
+    for winograd, tune in ((True, True), (True, False), (False, False)):
+        session = Session(path, winograd=winograd, tune=tune)
+        found = session.run(x.numpy())
+        for y, z in zip(found if isinstance(found, list) else [found], expected, strict=True):
+            error, bound = np.abs(y - z).max(), network_bound(sums_of(session.explain()), z)
+            assert error <= bound, (winograd, tune, error, bound)
+            assert bound <= 0.01 * np.abs(z).max()  # a wrong tap is off by more
