@@ -252,7 +252,10 @@ def test_errors_of_the_system_without_a_file_are_one_line(monkeypatch, capsys):
 
     monkeypatch.setattr("activsparse.cli.explain.run", fail)
     assert cli.main(["explain", "model.onnx"]) == 2
-    assert capsys.readouterr().err == "activsparse: error: No space left on device\n"
+    assert (
+        capsys.readouterr().err
+        == "activsparse: error: standard output, or a temporary file: No space left on device\n"
+    )
 
 
 def with_mask(path, mask):

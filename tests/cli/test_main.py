@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 import types
+from pathlib import Path
 
 import pytest
 
@@ -128,6 +132,55 @@ def test_a_closed_pipe_is_quiet():
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 141
+
+
+def test_a_full_standard_output_is_named(dense):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "activsparse", "explain", dense, "--repeat", "1"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 2
+    line = "activsparse: error: standard output, or a temporary file: No space left on device"
+    assert done.stderr.splitlines() == [line]
+
+
+def test_closed_streams_are_no_error(dense):
+    command = f"{sys.executable} -m activsparse explain '{dense}' --repeat 1"
+    assert subprocess.run(f"{command} >&- 2>&-", shell=True).returncode == 0
+
+
+def test_names_that_are_no_text(dense, tmp_path):
+    def run(*words: bytes) -> subprocess.CompletedProcess[bytes]:
+        command = [sys.executable.encode(), b"-m", b"activsparse", *words]
+        return subprocess.run(command, capture_output=True)
+
+    done = run(b"compile", os.fsencode(dense), b"--out", os.fsencode(tmp_path) + b"/\xff.plan")
+    assert done.returncode == 0, done.stderr
+    assert b"\\udcff.plan" in done.stdout
+    done = run(b"explain", b"\xfe.onnx")
+    assert done.returncode == 2
+    assert done.stderr == b"activsparse: error: \\udcfe.onnx: no such file; check the path\n"
+
+
+def test_an_interrupt_leaves_nothing(dense, tmp_path):
+    out = tmp_path / "out" / "bench.json"
+    out.parent.mkdir()
+    words = ["bench", "--dense", dense, "--repeat", "1000000", "--json", out]
+    with subprocess.Popen(
+        [sys.executable, "-m", "activsparse", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while not list(out.parent.iterdir()) and process.poll() is None:
+            time.sleep(0.05)  # the output is opened before anything is timed
+        process.send_signal(signal.SIGINT)
+        printed = process.communicate()
+    assert (process.returncode, printed) == (130, ("", ""))
+    assert list(out.parent.iterdir()) == []
 
 
 def test_every_extra_exists():

@@ -11,12 +11,14 @@ Exit status: 0 done, 1 a check failed, 2 bad input or usage, 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import io
 import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from rich_argparse import RichHelpFormatter
@@ -165,17 +167,10 @@ def _open_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _can_print() -> bool:
-    try:
-        sys.stdout.flush()
-    except OSError:
-        return False
-    return True
-
-
 def _discard_output() -> None:
     """Spare the interpreter its own attempt to print, at exit, what could not be printed."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(io.UnsupportedOperation):  # one that a program has put in its place
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _log_to_stderr() -> None:
@@ -210,9 +205,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         cause = error.strerror or str(error) or type(error).__name__
         file = error.filename
-        if file is None and not _can_print():
+        if file is None and error.errno == errno.ENOSPC:  # what is written by name has a name
             _discard_output()
-            file = "standard output"
+            file = "standard output, or a temporary file"
         return _fail(cause if file is None else f"{file}: {cause}")
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):

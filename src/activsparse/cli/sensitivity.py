@@ -40,7 +40,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action="extend",
         default=[],
         metavar="S",
-        help="shares of positions to skip (default: 0.2 0.35 0.5 0.65; with --spread those of lattices)",
+        help="shares of positions to skip (default: 0.2 0.35 0.5 0.65; with --spread those of "
+        "regular lattices)",
     )
     parser.add_argument(
         "--pattern",

@@ -154,9 +154,9 @@ class Config(_Section):
     """
 
     recipe: str = "custom"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    threads: PositiveInt | None = None
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     tensorboard: bool = False
     init_from: str | None = None
     model: ModelSection = ModelSection()
