@@ -54,6 +54,12 @@ def test_two_ranks_agree_at_every_step_and_match_one_of_twice_the_batch(tmp_path
     for key, value in first["state"].items():
         assert torch.equal(value, second["state"][key]), key
     assert_near(first["state"], alone["state"])
+    pruning = [0 < step < 8 for step in range(12)]
+    assert first["calls"] == [int(at == 0 or prunes) for at, prunes in enumerate(pruning)]
+    assert alone["calls"] == [0] * 12
+    assert not torch.equal(first["drawn"], second["drawn"]), "dropout differs"
+    for one in (first, second, alone):
+        assert torch.equal(one["drawn"], one["again"]), "each continues its own stream"
     assert alone["error"] == ""
     assert "the processes differ in seed or step" in first["error"]
     assert second["error"] == first["error"]

@@ -152,7 +152,7 @@ def test_a_file_may_extend_a_recipe(tmp_path):
         (["distillation.techer=dense"], "unknown key distillation.techer; did you mean teacher"),
         (["distillation.model.nmae=x"], "unknown key distillation.model.nmae; did you mean name"),
         (["training.epochs"], "write KEY=VALUE"),
-        (["training.lr={"], "not a YAML value"),
+        (["training.lr={"], "is not YAML"),
         (["training.lr=-1"], "training.lr: should be greater than 0"),
     ],
 )
@@ -188,6 +188,65 @@ def test_unknown_recipes_and_broken_files(tmp_path):
     (tmp_path / "list.yaml").write_text("- 1\n")
     with pytest.raises(ActivsparseError, match="holds no keys"):
         load_config(str(tmp_path / "list.yaml"))
+
+
+def _references(merge: str = "") -> str:
+    """Nine levels, each nine times the one before."""
+    lines = ["a0: &a0 {x: 1}"]
+    for level in range(1, 10):
+        inner = ", ".join([f"*a{level - 1}"] * 9)
+        lines.append(f"a{level}: &a{level} " + (f"{{<<: [{inner}]}}" if merge else f"[{inner}]"))
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"extends: digits_demo\nseed: \xff\xfe\n", "is not UTF-8"),
+        (("seed: " + "[" * 5000).encode(), "nested deeper"),
+        (("seed: " + "[" * 100 + "]" * 100).encode(), "nested deeper"),
+        (("seed: " + "{a: " * 5000 + "1" + "}" * 5000).encode(), "nested deeper"),
+        (_references().encode(), "more than"),
+        (_references("merge").encode(), "more than"),
+        (b"seed: &a [*a]", "nested deeper"),
+        (b"seed: " + b"1" * 5000, "a number of 5000 digits"),
+        (b"seed: 0x" + b"f" * 5000, "a number of 5002 digits"),
+        (b"seed: " + b"9" * 30, "seed: should be less than"),
+        (b"seed: 2026-99-99", "is not YAML"),
+        (b"seed: !!int ''", "is not YAML"),
+        (b"seed: !!python/object/apply:os.system [id]", "is not YAML"),
+        (b"\x00\x01", "is not YAML"),
+        (b"? [1, 2]\n: 3", "holds no keys|unknown key|is not YAML"),
+    ],
+)
+def test_strange_files_are_one_line(tmp_path, content, words):
+    for name in ("recipe.yaml", "config.yaml"):
+        (tmp_path / name).write_bytes(content)
+    recipe, config = str(tmp_path / "recipe.yaml"), tmp_path / "config.yaml"
+    for read in (lambda: load_config(recipe), lambda: read_config(config)):
+        with pytest.raises(ActivsparseError, match=words) as caught:
+            read()
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 1500
+
+
+def test_strange_overrides_are_one_line():
+    for value in ("[" * 5000, "1" * 5000, "!!int ''", "2026-99-99"):
+        with pytest.raises(ActivsparseError) as caught:
+            load_config("digits_demo", [f"seed={value}"])
+        assert "\n" not in str(caught.value)
+
+
+def test_another_start_is_a_difference(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plain, one, two, same = (
+        load_config("digits_demo", [f"init_from={start}"])
+        for start in ("null", "runs/a", "runs/b", tmp_path / "runs" / "a")
+    )
+    assert differences(one, same) == []
+    assert differences(plain, plain) == []
+    assert differences(one, two) == ["init_from is runs/a there, runs/b here"]
+    assert differences(plain, two) == ["init_from is None there, runs/b here"]
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "one_cycle", "constant"])

@@ -85,6 +85,11 @@ def test_a_run_is_read_back_without_its_data(finished, monkeypatch):
     assert load_run(folder, "last").config == run.config
 
 
+def metrics(folder):
+    with (folder / "metrics.csv").open() as file:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+
+
 @pytest.mark.parametrize(
     "stop",
     [36, 126, pytest.param(9, marks=pytest.mark.slow), pytest.param(101, marks=pytest.mark.slow)],
@@ -104,6 +109,8 @@ def test_a_stopped_and_resumed_run_is_bit_equal(finished, recipe, tmp_path, monk
         assert found["state_dict"].keys() == expected["state_dict"].keys()
         for key, value in expected["state_dict"].items():
             assert torch.equal(found["state_dict"][key], value), f"{part} {key}"
+        rows, expected_rows = (metrics(run / part) for run in (tmp_path / "run", whole))
+        assert rows == expected_rows, "means over whole epochs"
     assert resumed["top1"] == summary["top1"]
     assert trainer.resume(tmp_path / "run") == resumed, "a finished run stays as it is"
 

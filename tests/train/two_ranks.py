@@ -7,6 +7,7 @@ its state to OUTPUT.RANK.
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 
 import torch
 from small_networks import example, make_net
@@ -15,10 +16,30 @@ from torch.nn.parallel import DistributedDataParallel
 
 from activsparse import ActivsparseError
 from activsparse.train import Sparsifier
-from activsparse.train.distributed import any_rank, mean_loss, rank, world_size
+from activsparse.train.distributed import any_rank, from_all, mean_loss, rank, world_size
 from activsparse.train.norms import recalibrate_norms
+from activsparse.train.streams import restore, start_stream, stream
 
 STEPS = 12
+
+
+@contextmanager
+def counted():
+    """Counts collective operations."""
+    count, originals = [0], {}
+    for name in ("all_gather", "all_reduce", "broadcast"):
+        originals[name] = original = getattr(torch.distributed, name)
+
+        def call(*args, original=original, **kwargs):
+            count[0] += 1
+            return original(*args, **kwargs)
+
+        setattr(torch.distributed, name, call)
+    try:
+        yield count
+    finally:
+        for name, original in originals.items():
+            setattr(torch.distributed, name, original)
 
 
 def main(output: str, batch: int) -> None:
@@ -39,7 +60,7 @@ def main(output: str, batch: int) -> None:
     )
     wrapped = DistributedDataParallel(model) if processes > 1 else model
     optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
-    masks = []
+    masks, calls = [], []
     for step in range(STEPS):
         wrapped.train()
         for module in model.modules():
@@ -52,7 +73,9 @@ def main(output: str, batch: int) -> None:
         loss.backward()
         optimizer.step()
         masks.append(sparsifier.masks())
-        sparsifier.step(loss)
+        with counted() as count:
+            sparsifier.step(loss)
+        calls.append(count[0])
         assert any_rank(own == processes - 1)
         assert not any_rank(False)
     # The last images again, in two batches, of which each of two processes sees one.
@@ -62,7 +85,15 @@ def main(output: str, batch: int) -> None:
         mean_loss(1.0, own)
     except ActivsparseError as caught:
         error = str(caught)
+    start_stream(0, own, 0)
+    before = from_all(stream(None))
+    drawn = torch.rand(4)
+    restore(before[own], wrapped)
+    again = torch.rand(4)
     result = {
+        "calls": calls,
+        "drawn": drawn,
+        "again": again,
         "masks": [{k: torch.from_numpy(v) for k, v in m.items()} for m in masks],
         "state": model.state_dict(),
         "error": error,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from activsparse.cli.console import plain_console
 from activsparse.cli.numbers import positive
+from activsparse.cli.trust import add_trust
 
 if TYPE_CHECKING:
     from activsparse.export.check import Check
@@ -61,6 +62,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action="store_true",
         help="do not compare the files with torch, through ONNX Runtime or LiteRT",
     )
+    add_trust(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -85,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         # Opened first, so that a path that cannot be written is noticed before the work.
         files = {path: stack.enter_context(atomic_path(path)) for path in targets}
-        trained = load_run(args.run_dir, checkpoint=args.checkpoint)
+        trained = load_run(args.run_dir, checkpoint=args.checkpoint, trust=args.trust)
         if args.out:
             layers = [] if trained.sparsifier is None else trained.sparsifier.layers
             exported = convert(

@@ -6,6 +6,7 @@ import argparse
 
 from activsparse.cli.console import plain_console
 from activsparse.cli.numbers import number, positive
+from activsparse.cli.trust import add_trust
 
 __all__ = ["add_parser", "run"]
 
@@ -50,6 +51,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default="best",
         help="which state of the run (default: best)",
     )
+    add_trust(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -58,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     from activsparse.train.prune import prune_run
     from activsparse.train.run import load_run
 
-    before = load_run(args.run_dir, args.checkpoint)
+    before = load_run(args.run_dir, args.checkpoint, trust=args.trust)
     after = prune_run(
         args.run_dir,
         args.out,
@@ -66,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
         round_to=args.round_to,
         skip=args.skip,
         checkpoint=args.checkpoint,
+        trust=args.trust,
     )
     console = plain_console()
     for what, count in (

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from activsparse.cli.console import plain_console
 from activsparse.cli.numbers import number, positive
+from activsparse.cli.trust import add_trust
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -79,6 +80,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default="best",
         help="which state of the run (default: best)",
     )
+    add_trust(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -102,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
         from activsparse.report.sensitivity import draw_sensitivity, picture_kind
 
         kind = picture_kind(Path(args.plot))
-    trained = load_run(args.run_dir, args.checkpoint)
+    trained = load_run(args.run_dir, args.checkpoint, trust=args.trust)
     if trained.sparsifier is not None:
         trained.sparsifier.detach()
     console = plain_console()

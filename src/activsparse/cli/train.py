@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from activsparse.cli.console import plain_console
 from activsparse.cli.numbers import number
+from activsparse.cli.trust import add_trust
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,6 +54,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--print-config", action="store_true", help="print the resolved recipe and stop"
     )
+    add_trust(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -86,9 +88,9 @@ def run(args: argparse.Namespace) -> int:
     folder = Path(args.resume or args.out or Path("runs") / Path(args.recipe).stem)
     try:
         if args.resume or config is None:
-            summary = resume(folder, config, console=progress)
+            summary = resume(folder, config, console=progress, trust=args.trust)
         else:
-            summary = train(config, folder, console=progress)
+            summary = train(config, folder, console=progress, trust=args.trust)
     except Interrupted:
         if first:
             _log.info("stopped; continue with: activsparse train --resume %s", folder)
@@ -102,16 +104,26 @@ def _print_summary(console: Console, folder: Path, summary: dict[str, object]) -
     from rich.table import Table
 
     figure = "top1" if "top1" in summary else "map50"
-    table = Table("", figure, "sparsity", "multiply-adds", "time", title=f"{summary['recipe']}")
-    dense = summary["dense"]
-    for name, row in [("dense", dense), ("sparse" if summary["layers"] else "dense", summary)]:
+    columns = ("", figure, "epochs", "sparsity", "multiply-adds", "time")
+    table = Table(*columns, title=f"{summary['recipe']}")
+    dense, epochs = summary["dense"], 0
+    name = "sparse" if summary["layers"] else "dense"
+    for label, row in (("dense, its start", dense), (name, summary)):
         if isinstance(row, dict):
+            epochs += row["epochs"]
             table.add_row(
-                name,
+                label,
                 f"{100 * row[figure]:.2f} %",
+                f"{epochs}",
                 f"{row['achieved']:.3f}",
                 f"{100 * row['kept_macs']:.1f} %",
                 f"{row['seconds']:.0f} s",
             )
     console.print(table)
+    if isinstance(dense, dict) and summary["layers"]:
+        console.print(
+            "What masks cost is the difference from a dense network trained as long: "
+            "--set sparsity=null",
+            soft_wrap=True,
+        )
     console.print(f"run folder: {folder}", soft_wrap=True)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
-from torch.utils.data import DataLoader, Dataset
+import torch
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from activsparse.data.sampler import EpochSampler, FixedBatches
 from activsparse.errors import ActivsparseError
@@ -37,6 +38,7 @@ class BatchData(pl.LightningDataModule):
         batch_size: images per step, of all processes together.
         seed: of the order.
         workers: processes that load images.
+        unvaried: the training images without variation; takes indices.
         collate: makes a batch of a list of samples; None as torch does.
 
     Raises:
@@ -55,6 +57,7 @@ class BatchData(pl.LightningDataModule):
         test: Dataset[Any] | None,
         batch_size: int,
         *,
+        unvaried: Dataset[Any],
         seed: int,
         workers: int,
         collate: Callable[[Any], Any] | None = None,
@@ -66,7 +69,17 @@ class BatchData(pl.LightningDataModule):
                 "lower data.batch_size"
             )
         self._train, self._validation, self._test = train, validation, test
-        self._options: dict[str, Any] = {"num_workers": workers, "collate_fn": collate}
+        self._unvaried = unvaried
+        self._options: dict[str, Any] = {
+            "num_workers": workers,
+            "collate_fn": collate,
+            # Starting workers takes seconds, and copies from pinned memory overlap with work.
+            "persistent_workers": workers > 0,
+            "pin_memory": torch.cuda.is_available(),
+            # Loading must not draw from the stream of dropout and mixtures, least of all once per
+            # start of workers: a resumed run starts them anew.
+            "generator": torch.Generator(),
+        }
         self._sampler = EpochSampler(size_of(train), seed)
         self.batch_size = batch_size
         self.steps_per_epoch = size_of(train) // batch_size
@@ -105,6 +118,18 @@ class BatchData(pl.LightningDataModule):
     def test_dataloader(self) -> DataLoader[Any]:
         """Test images in a fixed order; the held-out ones where there are none."""
         return self._plain_loader(self._test or self._validation)
+
+    def unvaried_dataloader(self, batches: int) -> DataLoader[Any]:
+        """Training images as they are, at most so many batches: the same ones each time.
+
+        For what looks at the network besides training it: held-out images choose the best state,
+        and would not be held out from what they have shaped.
+        """
+        generator = torch.Generator().manual_seed(0)
+        size = size_of(self._unvaried)
+        count = min(size, batches * max(self.batch_size, 128) * world_size())
+        order = torch.randperm(size, generator=generator)[:count].tolist()
+        return self._plain_loader(Subset(self._unvaried, order))
 
     def _plain_loader(self, dataset: Dataset[Any]) -> DataLoader[Any]:
         batches = FixedBatches(size_of(dataset), max(self.batch_size, 128), rank(), world_size())

@@ -43,6 +43,7 @@ class ImageData(BatchData):
             _Plain(held_out, unchanged),
             None if images.test is None else _Plain(images.test, unchanged),
             batch_size,
+            unvaried=_Plain(train, unchanged),
             seed=seed,
             workers=workers,
         )

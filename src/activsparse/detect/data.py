@@ -129,6 +129,7 @@ class DetectionData(BatchData):
             _Fitted(validation, size),
             None if test is None else _Fitted(test, size),
             batch_size,
+            unvaried=_Fitted(train, size),
             seed=seed,
             workers=workers,
             collate=collate,

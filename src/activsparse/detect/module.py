@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torchmetrics.detection import MeanAveragePrecision
@@ -14,7 +16,7 @@ from activsparse.models.yolov5 import STRIDES, YoloV5
 from activsparse.train.config import TrainingSection
 from activsparse.train.distill import Teacher
 from activsparse.train.distributed import world_size
-from activsparse.train.learner import Learner
+from activsparse.train.learner import Learner, epoch_mean
 
 __all__ = ["Detector"]
 
@@ -42,6 +44,9 @@ class Detector(Learner):
         teacher: Teacher | None = None,
     ) -> None:
         super().__init__(model, training, shape, num_classes, total_steps, teacher)
+        for name in self.logged:
+            if name.startswith("train_"):
+                self.add_module(name, epoch_mean())
         self.loss = DetectionLoss(model.head.anchors, STRIDES, num_classes)
         try:
             # Keeps the boxes and scores of all pictures; COCO's rules decide.
@@ -66,7 +71,9 @@ class Detector(Learner):
         size = len(images)
         for name, value in {**losses, "loss": loss}.items():
             name = f"train_{name}"
-            self.log(name, value, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
+            mean: Any = self.get_submodule(name)
+            mean.update(value.detach(), size)
+            self.log(name, mean, on_step=False, on_epoch=True, batch_size=size)
         # The loss grows with the batch, and gradients are averaged over processes and accumulated
         # batches, so what an optimiser's step sees is the loss of all its pictures.
         return loss * world_size() * self.training_options.accumulate

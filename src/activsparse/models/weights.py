@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from activsparse.files import require_file
 from activsparse.models.stem import fit_stem_weight, stem_name
 from activsparse.train.hooks import MASK, SOURCE, STATE
 
-__all__ = ["fill_in", "load_weights", "trained_weights"]
+__all__ = ["fill_in", "load_weights", "read_tensors", "trained_weights"]
 
 _log = logging.getLogger(__name__)
 _PREFIXES = ("model.", "module.", "_orig_mod.")
@@ -36,7 +37,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     """
     file = require_file(path)
     try:
-        content: Any = torch.load(file, map_location="cpu", weights_only=True)
+        content = read_tensors(file)
     except Exception as error:  # whatever a strange file makes the unpickler raise
         raise ActivsparseError(
             f"{file}: is not a file of weights ({type(error).__name__}); "
@@ -51,6 +52,13 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     if not isinstance(content, Mapping) or not any(isinstance(v, Tensor) for v in content.values()):
         raise ActivsparseError(f"{file}: holds no weights; pass a state dict saved by torch.save")
     fill_in(model, content, str(file))
+
+
+def read_tensors(file: Path) -> Any:
+    """What `torch.save` wrote, if it is tensors, numbers, text and containers, else any error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about odd pickles; whether they can be read is enough
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def trained_weights(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ hold weights only; so torch's `AveragedModel` is used directly.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from activsparse.train.sparsifier import Sparsifier
+from activsparse.train.steps import Step, StepCallback
 
 __all__ = ["Averaging", "make_average"]
 
@@ -30,7 +30,7 @@ def make_average(model: nn.Module, decay: float) -> AveragedModel:
     return average.requires_grad_(False)
 
 
-class Averaging(pl.Callback):
+class Averaging(StepCallback):
     """Updates an average after each optimiser step, and gives it the network's present masks.
 
     It must come after the `SparsifierCallback`. The state is all in the average.
@@ -48,12 +48,10 @@ class Averaging(pl.Callback):
         self.average = average
         self.sparsifier = sparsifier
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
+    def on_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, step: Step
     ) -> None:
-        """Follow the network, once the optimiser has stepped."""
-        if int(self.average.n_averaged) == trainer.global_step:
-            return
+        """Follow the network."""
         self.average.update_parameters(self.network)
         if self.sparsifier is not None:
             self.sparsifier.copy_masks_to(self.average)

@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 from activsparse.files import atomic_path
 from activsparse.train.learner import Learner
 from activsparse.train.sparsifier import Sparsifier
+from activsparse.train.steps import Step, StepCallback
 
 __all__ = ["Metrics", "TensorBoard"]
 
@@ -89,7 +90,7 @@ class Metrics(pl.Callback):
         self.rows = list(state_dict["rows"])
 
 
-class TensorBoard(pl.Callback):
+class TensorBoard(StepCallback):
     """Writes loss, learning rate and sparsity of every tenth step, and the metrics of each epoch.
 
     Args:
@@ -104,29 +105,27 @@ class TensorBoard(pl.Callback):
         self.folder = folder
         self.metrics = metrics
         self.sparsifier = sparsifier
-        self._step = 0
         self._writer: Any = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open; what an interrupted run wrote after its last checkpoint is replaced."""
+        super().on_train_start(trainer, pl_module)
         if trainer.is_global_zero:
             from torch.utils.tensorboard import SummaryWriter
 
             self._writer = SummaryWriter(str(self.folder), purge_step=trainer.global_step)
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *args: Any
+    def on_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, step: Step
     ) -> None:
         """Write a step."""
-        step = trainer.global_step
-        if self._writer is None or step == self._step or step % self._EVERY:
+        number = trainer.global_step
+        if self._writer is None or number % self._EVERY:
             return
-        self._step = step
-        loss = float(outputs["loss"]) * trainer.accumulate_grad_batches
-        self._writer.add_scalar("step/loss", loss, step)
-        self._writer.add_scalar("step/lr", trainer.optimizers[0].param_groups[0]["lr"], step)
         sparsity = 0.0 if self.sparsifier is None else self.sparsifier.achieved_sparsity
-        self._writer.add_scalar("step/sparsity", sparsity, step)
+        self._writer.add_scalar("step/loss", step.loss, number)
+        self._writer.add_scalar("step/lr", trainer.optimizers[0].param_groups[0]["lr"], number)
+        self._writer.add_scalar("step/sparsity", sparsity, number)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write an epoch."""

@@ -10,17 +10,21 @@ from torch import Tensor
 
 from activsparse.errors import ActivsparseError
 from activsparse.train.sparsifier import Sparsifier
+from activsparse.train.state import SparsifierState
+from activsparse.train.steps import Step, StepCallback
 
 __all__ = ["SparsifierCallback"]
 
 
-class SparsifierCallback(pl.Callback):
+class SparsifierCallback(StepCallback):
     """Steps a Sparsifier once per optimiser step.
 
-    Either pass a Sparsifier, or its options: then it is made when the trainer sets up, on
-    `module.model` if there is such a network, else on the module itself, for the module's
-    `example_input_array` and the trainer's number of steps. Its state is in the module's
-    `state_dict`, so checkpoints hold it.
+    Either pass a Sparsifier, or its options: then one is made whenever the trainer sets up to fit
+    a network that has none yet, on `module.model` if there is such a network, else on the module
+    itself, for the module's `example_input_array` and the trainer's number of steps. Its state is
+    in the module's `state_dict`, so checkpoints hold it. Validation, tests and predictions leave
+    the module as it is, with masks or without; only where they load a checkpoint
+    (`ckpt_path=...`), a network without masks is given the checkpoint's.
 
     Args:
         sparsifier: an existing Sparsifier of (a part of) the trained module.
@@ -38,10 +42,9 @@ class SparsifierCallback(pl.Callback):
         if sparsifier is not None and (options or example_input is not None):
             raise ActivsparseError("pass a Sparsifier or the options of one, not both")
         self._sparsifier = sparsifier
+        self._given = sparsifier is not None
         self._example_input = example_input
         self._options = options
-        self._losses: list[Tensor] = []
-        self._steps = 0
 
     @property
     def sparsifier(self) -> Sparsifier:
@@ -55,9 +58,28 @@ class SparsifierCallback(pl.Callback):
         return self._sparsifier
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Make the Sparsifier before a checkpoint is loaded."""
-        if self._sparsifier is not None:
+        """Make the Sparsifier before a checkpoint is loaded.
+
+        Raises:
+            ActivsparseError: the module has no example input, or holds another network than that
+                of the Sparsifier that was passed.
+        """
+        present = self._sparsifier
+        if present is not None and any(m is present.model for m in pl_module.modules()):
             return
+        if stage == "fit":
+            if self._given:
+                raise ActivsparseError(
+                    f"{type(pl_module).__name__} does not hold the network of this "
+                    "SparsifierCallback's Sparsifier; pass one made on its network, or options"
+                )
+            steps = self._options.get("total_steps", ...)
+            self._make(pl_module, total_steps=_steps(trainer) if steps is ... else steps)
+        elif trainer.ckpt_path and not self._given and not _has_masks(pl_module):
+            # Dense, for the checkpoint says what the masks are.
+            self._make(pl_module, total_steps=1, begin=1.0, end=1.0)
+
+    def _make(self, pl_module: pl.LightningModule, **options: Any) -> None:
         example = self._example_input
         if example is None:
             given = getattr(pl_module, "example_input_array", None)
@@ -69,9 +91,9 @@ class SparsifierCallback(pl.Callback):
             example = given
         network = getattr(pl_module, "model", None)
         network = network if isinstance(network, torch.nn.Module) else pl_module
-        options = dict(self._options)
-        options.setdefault("total_steps", _steps(trainer))
-        self._sparsifier = Sparsifier(network, example.to(pl_module.device), **options)
+        self._sparsifier = Sparsifier(
+            network, example.to(pl_module.device), **{**self._options, **options}
+        )
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count steps from where training starts or resumes.
@@ -79,22 +101,26 @@ class SparsifierCallback(pl.Callback):
         Raises:
             ActivsparseError: the masked layers were replaced after the Sparsifier was made.
         """
-        self._steps = trainer.global_step
+        super().on_train_start(trainer, pl_module)
         self.sparsifier.check_attached()
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *args: Any
+    def looks(self) -> bool:
+        """Whether the loss of this step decides about masks."""
+        return self.sparsifier.needs_loss
+
+    def alike(self) -> tuple[int, ...]:
+        """Seed and step, from which masks follow."""
+        return self.sparsifier.state.seed, self.sparsifier.current_step
+
+    def on_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, step: Step
     ) -> None:
-        """Step with the mean loss of the accumulated batches, once the optimiser has stepped."""
-        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
-        if isinstance(loss, Tensor):
-            # Lightning divides it by the number of accumulated batches.
-            self._losses.append(loss.detach() * trainer.accumulate_grad_batches)
-        if trainer.global_step == self._steps:
-            return
-        self._steps = trainer.global_step
-        self.sparsifier.step(torch.stack(self._losses).mean() if self._losses else None)
-        self._losses.clear()
+        """Step with the mean loss of the accumulated batches."""
+        self.sparsifier.step(step.loss, agreed=True)
+
+
+def _has_masks(module: torch.nn.Module) -> bool:
+    return any(isinstance(part, SparsifierState) for part in module.modules())
 
 
 def _steps(trainer: pl.Trainer) -> int:

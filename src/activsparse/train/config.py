@@ -127,14 +127,15 @@ class SparsitySection(_Section):
 
 
 class SearchSection(_Section):
-    """Choices made by measuring on held-out images, beyond the published search.
+    """Choices made by measuring, beyond the published search.
 
     `target_speedup` chooses `sparsity.per_layer` before the phase with masks begins, so that the
     convolutions' estimated time falls to its inverse at the least loss; `spread` chooses them so
     that as many multiply-adds are skipped as with `sparsity.sparsity` in every layer. `importance`
     fills in what `sparsity.importance_weight` weighs. Once masks are frozen, `candidates` of them
     are compared by successive halving (0 or 1: no search), and `recalibrate` renews the norms'
-    statistics. `batches` is how many held-out batches are looked at.
+    statistics. `batches` is how many batches are looked at: of training images
+    without variation, since the held-out ones choose the best checkpoint.
     """
 
     candidates: Annotated[int, Field(ge=0)] = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,8 +11,10 @@ from torch import Tensor
 from activsparse.errors import ActivsparseError
 
 __all__ = [
+    "agree",
     "any_rank",
     "barrier",
+    "from_all",
     "is_distributed",
     "launched_processes",
     "mean_loss",
@@ -64,34 +67,58 @@ def barrier() -> None:
         torch.distributed.barrier()
 
 
-def mean_loss(loss: Tensor | float, *same: int, device: torch.device | None = None) -> float:
-    """Mean of `loss` over all processes, the same number in each, bit for bit.
+def agree(
+    loss: Tensor | float | None, stop: bool, *same: int, device: torch.device | None = None
+) -> tuple[float | None, bool]:
+    """Mean of `loss` over all processes, and whether any sets `stop`, in one collective operation.
 
     Args:
-        loss: scalar, of any shape with one element.
+        loss: scalar, of any shape with one element; None in a process that has none.
+        stop: of this process.
         same: whole numbers that must be equal everywhere, such as seed and step.
         device: one that the process group's backend can send from.
+
+    Returns:
+        The same in each process, bit for bit: the mean, not a number if some have no loss and None
+        if this one process has none; whether to stop.
 
     Raises:
         ActivsparseError: the loss has several elements; the numbers differ, so the masks would.
     """
-    value = torch.as_tensor(loss).detach().double()
+    value = torch.as_tensor(float("nan") if loss is None else loss).detach().double()
     if value.numel() != 1:
         raise ActivsparseError(f"a loss of shape {tuple(value.shape)} is no scalar; pass its mean")
     value = value.reshape(())
     if world_size() == 1:
-        return float(value)
+        return None if loss is None else float(value), stop
     # Whole numbers above 2^53 would be rounded alike on every rank.
-    own = torch.stack([value.cpu(), *(torch.tensor(float(n)).double() for n in same)]).to(device)
+    numbers = torch.tensor([float(stop), *map(float, same)], dtype=torch.double, device=device)
+    own = torch.cat([value.to(numbers.device)[None], numbers])
     gathered = [torch.empty_like(own) for _ in range(world_size())]
     torch.distributed.all_gather(gathered, own)
     table = torch.stack(gathered).cpu()
-    if not (table[:, 1:] == table[0, 1:]).all():
+    if not (table[:, 2:] == table[0, 2:]).all():
         raise ActivsparseError(
-            f"the processes differ in seed or step ({table[:, 1:].long().tolist()}); give each "
-            "Sparsifier the same seed and step it equally often"
+            f"the processes differ in seed or step ({table[:, 2:].long().tolist()}); give each "
+            "Sparsifier the same seed, load the same state, and step it equally often"
         )
-    return float(table[:, 0].sum()) / world_size()
+    return float(table[:, 0].sum()) / world_size(), bool(table[:, 1].any())
+
+
+def mean_loss(loss: Tensor | float, *same: int, device: torch.device | None = None) -> float:
+    """Mean of `loss` over all processes; see `agree`."""
+    mean, _ = agree(loss, False, *same, device=device)
+    assert mean is not None
+    return mean
+
+
+def from_all(value: Any) -> list[Any]:
+    """The `value` of each process, in their order, in all of them; anything that can be pickled."""
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    torch.distributed.all_gather_object(values, value)
+    return values
 
 
 def mean_over_ranks(values: Tensor) -> Tensor:

@@ -7,13 +7,14 @@ from typing import Any, ClassVar, TypeVar
 import pytorch_lightning as pl
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torchmetrics import MeanMetric
 
 from activsparse.train.average import make_average
 from activsparse.train.config import TrainingSection
 from activsparse.train.distill import Teacher
 from activsparse.train.optim import make_optimizer, make_scheduler
 
-__all__ = ["Learner"]
+__all__ = ["Learner", "epoch_mean"]
 
 _Self = TypeVar("_Self", bound="Learner")
 
@@ -90,3 +91,11 @@ class Learner(pl.LightningModule):
             "shape": list(self.image_shape),
             "num_classes": self.num_classes,
         }
+
+
+def epoch_mean() -> MeanMetric:
+    """A mean over an epoch's batches and all processes; named `train_...`, checkpoints hold it.
+
+    A value that is not finite shows.
+    """
+    return MeanMetric(nan_strategy="disable")

@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 from activsparse.errors import ActivsparseError
 from activsparse.train.config import TrainingSection
 from activsparse.train.distill import Teacher
-from activsparse.train.learner import Learner
+from activsparse.train.learner import Learner, epoch_mean
 
 __all__ = ["Classifier"]
 
@@ -38,6 +38,7 @@ class Classifier(Learner):
         super().__init__(model, training, shape, num_classes, total_steps, teacher)
         self.loss = nn.CrossEntropyLoss(label_smoothing=training.label_smoothing)
         self.mixing = _mixing(training, num_classes)
+        self.train_loss = epoch_mean()
         self.train_top1 = MulticlassAccuracy(num_classes, average="micro")
         self.val_top1 = MulticlassAccuracy(num_classes, average="micro")
         self.test_top1 = MulticlassAccuracy(num_classes, average="micro")
@@ -59,9 +60,10 @@ class Classifier(Learner):
         loss: Tensor = self.loss(logits, targets)
         if self.teacher is not None:
             loss = self.teacher.loss(images, logits, loss)
-        self.train_top1(logits, labels)
         size = len(labels)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
+        self.train_top1.update(logits, labels)
+        self.train_loss.update(loss.detach(), size)
+        self.log("train_loss", self.train_loss, on_step=False, on_epoch=True, batch_size=size)
         self.log("train_top1", self.train_top1, on_step=False, on_epoch=True, batch_size=size)
         return loss
 

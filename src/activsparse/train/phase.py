@@ -17,7 +17,7 @@ from activsparse.models import build_model, load_weights
 from activsparse.train.average import Averaging
 from activsparse.train.bookkeeping import Metrics, TensorBoard
 from activsparse.train.callback import SparsifierCallback
-from activsparse.train.checkpoints import Checkpoints
+from activsparse.train.checkpoints import Checkpoints, check_checkpoint
 from activsparse.train.config import Config
 from activsparse.train.distill import Teacher
 from activsparse.train.distributed import launched_processes
@@ -38,6 +38,7 @@ def run_phase(
     interruption: Interruption,
     console: Console | None,
     title: str,
+    trust: bool = False,
 ) -> dict[str, Any]:
     """Train from the folder's last.ckpt if there is one, and test the best checkpoint.
 
@@ -48,6 +49,7 @@ def run_phase(
         interruption: asked after each step.
         console: for a progress bar.
         title: of the bar.
+        trust: whether run folders that the recipe names may call code of their own.
 
     Returns:
         The content of summary.json, without the dense phase's.
@@ -59,7 +61,7 @@ def run_phase(
     sparsifier = make_sparsifier(model, example_input(data.shape), config, total_steps=steps)
     # A quarter faster on CPUs than the default layout, and more on GPUs.
     model.to(memory_format=torch.channels_last)
-    teacher = make_teacher(config, data)
+    teacher = make_teacher(config, data, trust or config)
     module = make_learner(model, options, data, steps, teacher)
     best_by = f"val_{module.figures[0]}"
     metrics = Metrics(folder, sparsifier, announce=console is None)
@@ -95,9 +97,14 @@ def run_phase(
         use_distributed_sampler=False,
     )
     last = folder / "last.ckpt"
-    trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.is_file() else None)
+    resumed = last.is_file()
+    if resumed:
+        check_checkpoint(last, module, Checkpoints.__name__)
+    trainer.fit(
+        module, datamodule=data, ckpt_path=str(last) if resumed else None, weights_only=True
+    )
 
-    best = load_run(folder, "best")
+    best = load_run(folder, "best", trust=trust or config)
     module.model, module.average = best.model, None
     (score,) = trainer.test(module, datamodule=data, verbose=False)
     summary: dict[str, Any] = {
@@ -144,8 +151,13 @@ def make_network(config: Config, data: BatchData) -> nn.Module:
     return model
 
 
-def make_teacher(config: Config, data: BatchData) -> Teacher | None:
+def make_teacher(config: Config, data: BatchData, trust: bool | Config = False) -> Teacher | None:
     """The teacher a recipe asks for; None if it asks for none.
+
+    Args:
+        config: the recipe.
+        data: what it is to know.
+        trust: see `load_run`.
 
     Raises:
         ActivsparseError: there is no such teacher, or it knows other classes.
@@ -175,7 +187,7 @@ def make_teacher(config: Config, data: BatchData) -> Teacher | None:
                 "distillation.teacher to a run folder or distillation.model"
             )
         # Pruning alone leaves a network that knows little.
-        run = load_run(trained_run(folder))
+        run = load_run(trained_run(folder), trust=trust)
         if run.num_classes != data.num_classes:
             raise ActivsparseError(
                 f"{folder}: the teacher knows {run.num_classes} classes, the data have "

@@ -15,6 +15,7 @@ from activsparse.train.config import Config
 from activsparse.train.hooks import MASK, SOURCE, STATE
 from activsparse.train.recipe import dump_config, read_config
 from activsparse.train.run import Run, load_run, make_sparsifier
+from activsparse.train.trust import check_trust
 
 __all__ = ["follow_pruned", "prune_run", "trained_run"]
 
@@ -27,6 +28,7 @@ def prune_run(
     round_to: int = 8,
     skip: Iterable[str] = (),
     checkpoint: str = "best",
+    trust: bool = False,
 ) -> Run:
     """Prune the channels of a run's network and write a run folder to go on from (`init_from`).
 
@@ -39,6 +41,7 @@ def prune_run(
         round_to: see `prune_channels`.
         skip: see `prune_channels`.
         checkpoint: `best` or `last`.
+        trust: see `load_run`.
 
     Raises:
         ActivsparseError: no run, a folder in use, or see `prune_channels`.
@@ -46,7 +49,7 @@ def prune_run(
     folder = Path(out)
     if (folder / "config.yaml").exists():
         raise ActivsparseError(f"{folder}: holds a run already; name another one")
-    run = load_run(run_dir, checkpoint)
+    run = load_run(run_dir, checkpoint, trust=trust)
     masks = {
         key: value
         for key, value in run.model.state_dict().items()
@@ -83,17 +86,24 @@ def prune_run(
         torch.save(content, file)  # into memory, for into a file torch does not say why it fails
         path.write_bytes(file.getvalue())
     with atomic_path(folder / "config.yaml") as path:
-        path.write_text(dump_config(config))
-    return load_run(folder)
+        path.write_text(dump_config(config), encoding="utf-8")
+    return load_run(folder, trust=trust or config)
 
 
-def follow_pruned(config: Config) -> Config:
-    """The recipe with the network of the run it starts from, where that one was pruned."""
+def follow_pruned(config: Config, trust: bool = False) -> Config:
+    """The recipe with the network of the run it starts from, where that one was pruned.
+
+    Raises:
+        ActivsparseError: that network calls code which is neither trusted nor the recipe's own.
+    """
     start = None if config.init_from is None else Path(config.init_from) / "config.yaml"
     if start is None or not start.is_file() or config.model.name == PRUNED:
         return config
-    model = read_config(start).model
-    return config.model_copy(update={"model": model}) if model.name == PRUNED else config
+    found = read_config(start)
+    if found.model.name != PRUNED:
+        return config
+    check_trust(found, str(start), trust or config)
+    return config.model_copy(update={"model": found.model})
 
 
 def trained_run(run_dir: str | Path) -> Path:

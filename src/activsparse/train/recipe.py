@@ -13,6 +13,7 @@ from activsparse.errors import ActivsparseError, Option
 from activsparse.files import require_file
 from activsparse.train.config import Config, parse_config
 from activsparse.train.names import suggest
+from activsparse.train.yaml_text import parse_yaml
 
 __all__ = ["differences", "dump_config", "load_config", "read_config", "recipe_names"]
 
@@ -42,7 +43,7 @@ def load_config(recipe: str, overrides: Iterable[str] = ()) -> Config:
 
 def read_config(path: Path) -> Config:
     """Read the resolved configuration of a run (`config.yaml`)."""
-    return parse_config(_parse(require_file(path).read_text(), str(path)), str(path))
+    return parse_config(_parse(require_file(path).read_bytes(), str(path)), str(path))
 
 
 def dump_config(config: Config) -> str:
@@ -51,7 +52,7 @@ def dump_config(config: Config) -> str:
     return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
-_MACHINE = ("recipe", "device", "threads", "tensorboard", "init_from", "data.root", "data.workers")
+_MACHINE = ("recipe", "device", "threads", "tensorboard", "data.root", "data.workers")
 """Keys that do not change how a run goes on."""
 
 
@@ -66,7 +67,12 @@ def differences(recorded: Config, config: Config) -> list[str]:
         f"{key} is {there.get(key)} there, {here.get(key)} here"
         for key in dict.fromkeys([*there, *here])
         if there.get(key) != here.get(key) and key not in _MACHINE
+        if key != "init_from" or not _same_place(there[key], here[key])
     ]
+
+
+def _same_place(one: str | None, other: str | None) -> bool:
+    return None not in (one, other) and Path(str(one)).resolve() == Path(str(other)).resolve()
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -81,9 +87,9 @@ def _read(recipe: str, seen: tuple[str, ...]) -> dict[str, Any]:
     if recipe in seen:
         raise ActivsparseError(f"{recipe}: extends itself ({' -> '.join((*seen, recipe))})")
     if recipe.endswith((".yaml", ".yml")) or "/" in recipe:
-        text = require_file(recipe).read_text()
+        text = require_file(recipe).read_bytes()
     elif recipe in recipe_names():
-        text = (resources.files("activsparse.train") / "recipes" / f"{recipe}.yaml").read_text()
+        text = (resources.files("activsparse.train") / "recipes" / f"{recipe}.yaml").read_bytes()
     else:
         raise ActivsparseError(
             f"recipe {recipe!r} is unknown; {suggest(recipe, recipe_names())} "
@@ -98,11 +104,13 @@ def _read(recipe: str, seen: tuple[str, ...]) -> dict[str, Any]:
     return _merge(_read(str(base), (*seen, recipe)), values)
 
 
-def _parse(text: str, where: str) -> dict[str, Any]:
+def _parse(content: bytes, where: str) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ActivsparseError(f"{where}: is not YAML ({' '.join(str(error).split())})") from error
+        values = parse_yaml(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ActivsparseError(f"{where}: is not UTF-8 ({error.reason}); save it as such") from None
+    except ValueError as error:
+        raise ActivsparseError(f"{where}: {error}") from error
     if not isinstance(values, dict):
         raise ActivsparseError(f"{where}: holds no keys; a recipe is a mapping of sections")
     return values
@@ -129,8 +137,6 @@ def _override(values: dict[str, Any], text: str) -> None:
             target[section] = {}
         target = target[section]
     try:
-        target[key] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ActivsparseError(
-            Option("overrides", text), f": {value!r} is not a YAML value"
-        ) from error
+        target[key] = parse_yaml(value)
+    except ValueError as error:
+        raise ActivsparseError(Option("overrides", text), f": {error}") from error

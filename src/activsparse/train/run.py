@@ -13,12 +13,21 @@ from activsparse.data import build_data
 from activsparse.errors import ActivsparseError, Call
 from activsparse.files import require_file
 from activsparse.models import build_model
-from activsparse.models.weights import trained_weights
+from activsparse.models.weights import read_tensors, trained_weights
 from activsparse.train.config import Config
 from activsparse.train.recipe import read_config
 from activsparse.train.sparsifier import Sparsifier
+from activsparse.train.trust import check_trust
 
-__all__ = ["Run", "example_input", "held_out_batches", "load_run", "make_sparsifier"]
+__all__ = [
+    "Run",
+    "example_input",
+    "held_out_batches",
+    "load_run",
+    "make_sparsifier",
+    "read_checkpoint",
+    "read_run_config",
+]
 
 
 @dataclass(frozen=True)
@@ -41,40 +50,30 @@ class Run:
     num_classes: int
 
 
-def load_run(run_dir: str | Path, checkpoint: str = "best") -> Run:
+def load_run(run_dir: str | Path, checkpoint: str = "best", *, trust: bool | Config = False) -> Run:
     """Read a run folder; the data it was trained on is not needed.
 
     Args:
         run_dir: folder written by `activsparse train --out`.
         checkpoint: `best` (highest validation score with final masks) or `last`.
+        trust: whether its config.yaml may name code of its own (an import path as `model.name`)
+            that is then called; or a trusted recipe, which allows what that one names itself. See
+            docs/security.md.
 
     Raises:
-        ActivsparseError: no run folder, no such checkpoint yet, or a checkpoint of another recipe.
+        ActivsparseError: no run folder, no such checkpoint yet, a checkpoint of another recipe, or
+            code that is not trusted.
     """
     folder = Path(run_dir)
-    if not (folder / "config.yaml").is_file():
-        raise ActivsparseError(
-            f"{folder}: is no run folder (it has no config.yaml); "
-            "name one that activsparse train wrote"
-        )
-    config = read_config(folder / "config.yaml")
+    config = read_run_config(folder, trust)
     file = folder / f"{checkpoint}.ckpt"
     if not file.is_file():
         raise ActivsparseError(
             f"{file}: no such checkpoint; finish the run with ",
             Call("activsparse.train.trainer.resume", (str(folder),)),
         )
-    try:
-        content: dict[str, Any] = torch.load(
-            require_file(file), map_location="cpu", weights_only=True
-        )
-        shape, num_classes = content["activsparse"]["shape"], content["activsparse"]["num_classes"]
-        state = content["state_dict"]
-    except Exception as error:  # whatever a damaged file makes the unpickler raise
-        raise ActivsparseError(
-            f"{file}: is not a checkpoint of activsparse train ({type(error).__name__}); "
-            "train again or use another checkpoint"
-        ) from error
+    content = read_checkpoint(file)
+    shape, num_classes = content["activsparse"]["shape"], content["activsparse"]["num_classes"]
     model = build_model(
         config.model.name,
         num_classes,
@@ -85,14 +84,54 @@ def load_run(run_dir: str | Path, checkpoint: str = "best") -> Run:
     example = example_input(shape)
     sparsifier = make_sparsifier(model, example, config, total_steps=1)
     try:
-        model.load_state_dict(trained_weights(state))
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip()
+        model.load_state_dict(trained_weights(content["state_dict"]))
+    except (RuntimeError, TypeError, ActivsparseError) as error:
+        lines = str(error).splitlines()
+        reason = lines[min(1, len(lines) - 1)].strip()
         raise ActivsparseError(
             f"{file}: does not fit {folder / 'config.yaml'} ({reason}); restore the configuration "
             "it was trained with"
         ) from error
     return Run(model.eval(), sparsifier, config, example, num_classes)
+
+
+def read_run_config(folder: Path, trust: bool | Config = False) -> Config:
+    """The recipe of a run folder.
+
+    Raises:
+        ActivsparseError: no run folder, a damaged config.yaml, or one that names code which is not
+            trusted.
+    """
+    file = folder / "config.yaml"
+    if not file.is_file():
+        raise ActivsparseError(
+            f"{folder}: is no run folder (it has no config.yaml); "
+            "name one that activsparse train wrote"
+        )
+    config = read_config(file)
+    check_trust(config, str(file), trust)
+    return config
+
+
+def read_checkpoint(file: Path) -> dict[str, Any]:
+    """The content of a checkpoint of `activsparse train`: weights, numbers and text, never code.
+
+    Raises:
+        ActivsparseError: it is cut, empty, of another program, or holds other objects.
+    """
+    try:
+        content = read_tensors(require_file(file))
+        told = content["activsparse"]
+        numbers = [*told["shape"], told["num_classes"]]
+        whole = len(numbers) == 4 and all(type(n) is int and n > 0 for n in numbers)
+        if not whole or not all(isinstance(key, str) for key in content["state_dict"]):
+            raise ValueError
+    except Exception as error:  # whatever a damaged file makes the unpickler raise
+        raise ActivsparseError(
+            f"{file}: is not a checkpoint of activsparse train, or damaged "
+            f"({type(error).__name__}); restore it, or delete it to train again"
+        ) from error
+    return dict(content)
 
 
 def example_input(shape: tuple[int, int, int] | list[int]) -> Tensor:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
 from torch import Tensor
 
+from activsparse.data import BatchData
 from activsparse.train.candidates import choose_masks
 from activsparse.train.config import SearchSection
 from activsparse.train.importance import measure_importance
 from activsparse.train.learner import Learner
 from activsparse.train.norms import recalibrate_norms
 from activsparse.train.sparsifier import Sparsifier
+from activsparse.train.steps import Step, StepCallback
 from activsparse.train.task import held_out_loss
 
 __all__ = ["SearchCallback"]
@@ -22,11 +24,12 @@ __all__ = ["SearchCallback"]
 _log = logging.getLogger(__name__)
 
 
-class SearchCallback(pl.Callback):
+class SearchCallback(StepCallback):
     """Measures importance before the first step; once masks are frozen, searches and recalibrates.
 
     It must come after the `SparsifierCallback`. Checkpoints note what it has done, so a resumed run
-    does not do it again. It looks at held-out images only.
+    does not do it again. It looks at training images as they are, not at the held-out ones, which
+    choose the best checkpoint.
 
     Args:
         sparsifier: of the network.
@@ -41,6 +44,7 @@ class SearchCallback(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure importance, and search at once where masks are frozen from the start."""
+        super().on_train_start(trainer, pl_module)
         if self.search.importance is not None and not self.measured:
             batches = self._batches(trainer, pl_module)
             kind = self.search.importance
@@ -50,8 +54,8 @@ class SearchCallback(pl.Callback):
             self.measured = True
         self._after_freezing(trainer, pl_module)
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
+    def on_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, step: Step
     ) -> None:
         """Search as soon as the masks are frozen."""
         self._after_freezing(trainer, pl_module)
@@ -81,7 +85,7 @@ class SearchCallback(pl.Callback):
                 if seen == max(choice.batches)
             ]
             _log.info(
-                "masks: candidate %d of %d, held-out loss %.4f (finalists up to %.4f)",
+                "masks: candidate %d of %d, loss %.4f (finalists up to %.4f)",
                 choice.winner,
                 self.search.candidates,
                 choice.losses[choice.winner],
@@ -102,10 +106,7 @@ class SearchCallback(pl.Callback):
     def _batches(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> list[tuple[Tensor, Tensor]]:
-        loader: Iterable[Any] = trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]
-        batches: list[tuple[Tensor, Tensor]] = []
-        for images, labels in loader:
-            batches.append((images.to(pl_module.device), labels.to(pl_module.device)))
-            if len(batches) == self.search.batches:
-                break
-        return batches
+        data: BatchData = trainer.datamodule  # type: ignore[attr-defined]
+        device = pl_module.device
+        loader = data.unvaried_dataloader(self.search.batches)
+        return [(images.to(device), labels.to(device)) for images, labels in loader]

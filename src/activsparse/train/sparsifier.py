@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from activsparse.errors import ActivsparseError
 from activsparse.masks import FloatMap, Mask, nearest_source
 from activsparse.train.choose import choose_sparsities
-from activsparse.train.distributed import mean_loss
+from activsparse.train.distributed import agree, world_size
 from activsparse.train.hooks import MASK, SOURCE, STATE, attach_mask, copy_masks, remove_masks
 from activsparse.train.layers import find_layers
 from activsparse.train.placement import LayerReport, Placement
@@ -170,20 +170,28 @@ class Sparsifier:
         model.add_module(STATE, self.state)
         for layer, host in zip(self._layers, self._hosts, strict=True):
             attach_mask(host, layer.shape.output, self._placement.fill_of(layer), self.state)
+        self._compared = False
         self._enter(0)
 
-    def step(self, loss: Tensor | float | None = None) -> None:
+    def step(self, loss: Tensor | float | None = None, *, agreed: bool = False) -> None:
         """Finish an optimiser step and set the masks of the next one.
 
         Args:
             loss: the training loss of the finished step, a scalar; the masks of the lowest one are
                 kept at the end. Under torch.distributed the mean over all ranks counts. Without
                 losses the latest masks are kept.
+            agreed: whether `loss` is that mean already, and seeds and steps were compared.
+
+        Raises:
+            ActivsparseError: the loss is no scalar; seed or step differ between processes.
         """
-        step = self.state.step
+        state, step = self.state, self.state.step
+        if self.needs_loss and not agreed:
+            loss, _ = agree(loss, False, state.seed, step, device=state.device)
+        self._compared = True
         if loss is not None and not self.frozen and self.schedule.is_pruning_step(step):
-            self.state.remember(step, self._mean_over_ranks(loss))
-        self.state.step += 1
+            state.remember(step, float(loss))
+        state.step += 1
         self._enter(step + 1)
 
     def freeze(self) -> None:
@@ -266,6 +274,17 @@ class Sparsifier:
         return self.state.step
 
     @property
+    def needs_loss(self) -> bool:
+        """Whether processes must agree on the loss of the present step: it decides about masks.
+
+        In a first step they compare seed and step in any case, for one may have loaded a state
+        that another has not.
+        """
+        if not self._compared and world_size() > 1:
+            return True
+        return not self.frozen and self.schedule.is_pruning_step(self.state.step)
+
+    @property
     def source_step(self) -> int:
         """The step whose score map gives the best masks so far, else the latest ones."""
         best = self.state.best_step
@@ -326,10 +345,6 @@ class Sparsifier:
             layer.name: (host.get_buffer(MASK)[0, 0] > 0.5).cpu().numpy()
             for layer, host in zip(self._layers, self._hosts, strict=True)
         }
-
-    def _mean_over_ranks(self, loss: Tensor | float) -> float:
-        state = self.state
-        return mean_loss(loss, state.seed, state.step, device=state.device)
 
     @property
     def _final(self) -> list[float]:

@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 
+from activsparse.data import build_data
 from activsparse.errors import ActivsparseError
 from activsparse.files import atomic_path
 from activsparse.train.config import Config, SparsitySection
 from activsparse.train.distributed import launched_processes
 from activsparse.train.layers import find_layers
-from activsparse.train.run import held_out_batches, load_run, make_sparsifier
+from activsparse.train.run import load_run, make_sparsifier
 from activsparse.train.sensitivity import SPARSITIES, measure_sensitivity, write_sensitivity
 from activsparse.train.speedup import estimated_speedup, sparsities_for_speedup
 from activsparse.train.spread import SPREAD_SPARSITIES, spread_sparsity
@@ -71,7 +72,7 @@ def chooses_per_layer(config: Config) -> bool:
     return config.sparsity is not None and (search.spread or search.target_speedup is not None)
 
 
-def choose_per_layer(config: Config, folder: Path, start: Path) -> Config:
+def choose_per_layer(config: Config, folder: Path, start: Path, trust: bool = False) -> Config:
     """The recipe with `sparsity.per_layer` in place of its overall target.
 
     Writes sensitivity.csv into `folder`.
@@ -80,6 +81,7 @@ def choose_per_layer(config: Config, folder: Path, start: Path) -> Config:
         config: any recipe; one without a target is returned as it is.
         folder: of the run.
         start: run folder of the network the phase with masks starts from.
+        trust: whether that one may call code that the recipe does not call.
 
     Raises:
         ActivsparseError: a target that cannot be reached; see also `measure_sensitivity`.
@@ -87,16 +89,17 @@ def choose_per_layer(config: Config, folder: Path, start: Path) -> Config:
     search, sparsity = config.search, config.sparsity
     if sparsity is None or not chooses_per_layer(config):
         return config
-    run = load_run(start)
+    run = load_run(start, trust=trust or config)
     if run.sparsifier is not None:
         run.sparsifier.detach()
     layers = find_layers(run.model, run.example_input)
     options = {key: value for key, value in sparsity.model_dump().items() if key in _OPTIONS}
-    images = search.batches * max(config.data.batch_size, 128)
+    # Held-out images choose the best checkpoint later on.
+    data = build_data(**config.data.model_dump(), seed=config.seed)
     found = measure_sensitivity(
         run.model.to(memory_format=torch.channels_last),  # twice as fast on CPUs
         run.example_input,
-        held_out_batches(config, images),
+        list(data.unvaried_dataloader(search.batches)),
         held_out_loss(run.model, run.example_input),
         SPREAD_SPARSITIES if search.spread else SPARSITIES,
         **options,

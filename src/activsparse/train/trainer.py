@@ -12,15 +12,15 @@ from rich.console import Console
 
 from activsparse.data import BatchData, build_data
 from activsparse.errors import ActivsparseError, Call
-from activsparse.files import atomic_path
+from activsparse.files import atomic_path, require_file
 from activsparse.train.config import Config, SearchSection
 from activsparse.train.distributed import barrier, rank
 from activsparse.train.interrupt import Interruption
 from activsparse.train.phase import make_network, make_teacher, run_phase
 from activsparse.train.prune import follow_pruned
 from activsparse.train.quiet import quiet_lightning
-from activsparse.train.recipe import differences, dump_config, read_config
-from activsparse.train.run import example_input, make_sparsifier
+from activsparse.train.recipe import differences, dump_config
+from activsparse.train.run import example_input, make_sparsifier, read_run_config
 from activsparse.train.target import (
     as_chosen,
     check_search,
@@ -33,7 +33,9 @@ __all__ = ["resume", "train"]
 _log = logging.getLogger(__name__)
 
 
-def train(config: Config, out: str | Path, *, console: Console | None = None) -> dict[str, Any]:
+def train(
+    config: Config, out: str | Path, *, console: Console | None = None, trust: bool = False
+) -> dict[str, Any]:
     """Train as `config` says and fill the new run folder `out`.
 
     Under torchrun every process calls this, and the first one writes; all machines need to see the
@@ -43,6 +45,8 @@ def train(config: Config, out: str | Path, *, console: Console | None = None) ->
         config: the recipe.
         out: run folder, created; must not hold a run.
         console: shows a progress bar there; without one each epoch is logged.
+        trust: whether run folders that the recipe names may call code of their own, see `load_run`;
+            what the recipe itself names is called in any case.
 
     Returns:
         The content of summary.json.
@@ -52,7 +56,7 @@ def train(config: Config, out: str | Path, *, console: Console | None = None) ->
             finite.
         Interrupted: by SIGINT or SIGTERM; `resume` continues.
     """
-    config = follow_pruned(config)
+    config = follow_pruned(config, trust)
     _check_device(config.device)
     check_search(config)
     folder = Path(out)
@@ -66,7 +70,7 @@ def train(config: Config, out: str | Path, *, console: Console | None = None) ->
     data = _data(config)
     make_sparsifier(make_network(config, data), example_input(data.shape), config, total_steps=1)
     if not _will_be_own_teacher(config):
-        make_teacher(config, data)
+        make_teacher(config, data, trust or config)
     if first:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -75,11 +79,15 @@ def train(config: Config, out: str | Path, *, console: Console | None = None) ->
                 f"{folder}: cannot be created ({error.strerror}); choose a writable place"
             ) from error
         _write(folder / "config.yaml", dump_config(config))
-    return _carry_out(config, folder, data, console)
+    return _carry_out(config, folder, data, console, trust)
 
 
 def resume(
-    out: str | Path, config: Config | None = None, *, console: Console | None = None
+    out: str | Path,
+    config: Config | None = None,
+    *,
+    console: Console | None = None,
+    trust: bool = False,
 ) -> dict[str, Any]:
     """Continue a stopped run where it stopped; of a finished one, return the summary.
 
@@ -87,21 +95,18 @@ def resume(
         out: run folder.
         config: the recipe the run is expected to be of, if any.
         console: as for `train`.
+        trust: whether the run's config.yaml may call code of its own that `config` does not call,
+            see `load_run`.
 
     Raises:
         ActivsparseError: no run folder, or one of another recipe. Otherwise as `train`.
     """
     folder = Path(out)
-    if not (folder / "config.yaml").is_file():
-        raise ActivsparseError(
-            f"{folder}: is no run folder (it has no config.yaml); "
-            "start one there with activsparse train"
-        )
-    recorded = read_config(folder / "config.yaml")
+    recorded = read_run_config(folder, trust or config or False)
     _check_device(recorded.device)
     if config is not None:
         # What the run itself has filled in is no difference.
-        config = as_chosen(follow_pruned(config), recorded)
+        config = as_chosen(follow_pruned(config, trust), recorded)
     odd = [] if config is None else differences(recorded, config)
     if config is not None and odd:
         raise ActivsparseError(
@@ -109,13 +114,14 @@ def resume(
             f"{config.recipe} in another folder, or resume without a recipe"
         )
     if (folder / "summary.json").is_file():
+        summary = _read_summary(folder)
         _log.info("%s: is finished already", folder)
-        return _read_summary(folder)
-    return _carry_out(recorded, folder, _data(recorded), console)
+        return summary
+    return _carry_out(recorded, folder, _data(recorded), console, trust)
 
 
 def _carry_out(
-    config: Config, folder: Path, data: BatchData, console: Console | None
+    config: Config, folder: Path, data: BatchData, console: Console | None, trust: bool
 ) -> dict[str, Any]:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -140,19 +146,21 @@ def _carry_out(
                 if rank() == 0:
                     dense_folder.mkdir(exist_ok=True)
                     _write(dense_folder / "config.yaml", dump_config(plain))
-                summary = run_phase(plain, dense_folder, data, interruption, console, "dense")
+                summary = run_phase(
+                    plain, dense_folder, data, interruption, console, "dense", trust
+                )
                 dense = _finish(dense_folder, {**summary, "dense": None})
                 # The second phase draws its batches from the start again.
                 data.resume(0, 0)
         elif main.init_from is not None and (Path(main.init_from) / "summary.json").is_file():
             dense = _read_summary(Path(main.init_from))
         if chooses_per_layer(main) and main.init_from is not None:
-            chosen = choose_per_layer(config, folder, Path(main.init_from))
+            chosen = choose_per_layer(config, folder, Path(main.init_from), trust)
             # A resumed run finds the choice made.
             _write(folder / "config.yaml", dump_config(chosen))
             main = chosen.model_copy(update={"init_from": main.init_from})
         title = "dense" if config.sparsity is None else config.sparsity.pattern
-        summary = run_phase(main, folder, data, interruption, console, title)
+        summary = run_phase(main, folder, data, interruption, console, title, trust)
         return _finish(folder, {**summary, "dense": dense})
 
 
@@ -185,15 +193,19 @@ def _finish(folder: Path, summary: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_summary(folder: Path) -> dict[str, Any]:
+    file = folder / "summary.json"
     try:
-        content: dict[str, Any] = json.loads((folder / "summary.json").read_text())
-    except ValueError as error:
+        content: Any = json.loads(require_file(file).read_bytes())
+        whole = {"recipe", "seconds", "achieved", "kept_macs", "layers", "dense"} <= {*content}
+    except (ValueError, TypeError, RecursionError) as error:
         raise ActivsparseError(
-            f"{folder / 'summary.json'}: is not JSON ({error}); delete it and resume the run"
+            f"{file}: is damaged ({error}); delete it and resume the run"
         ) from error
+    if not isinstance(content, dict) or not whole:
+        raise ActivsparseError(f"{file}: is not the summary of a run; delete it and resume the run")
     return content
 
 
 def _write(path: Path, text: str) -> None:
     with atomic_path(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
