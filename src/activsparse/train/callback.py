@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
 from activsparse.errors import ActivsparseError
+from activsparse.train.hooks import STATE
 from activsparse.train.sparsifier import Sparsifier
 from activsparse.train.state import SparsifierState
 from activsparse.train.steps import Step, StepCallback
@@ -45,6 +48,7 @@ class SparsifierCallback(StepCallback):
         self._given = sparsifier is not None
         self._example_input = example_input
         self._options = options
+        self._loading: RemovableHandle | None = None
 
     @property
     def sparsifier(self) -> Sparsifier:
@@ -75,9 +79,23 @@ class SparsifierCallback(StepCallback):
                 )
             steps = self._options.get("total_steps", ...)
             self._make(pl_module, total_steps=_steps(trainer) if steps is ... else steps)
-        elif trainer.ckpt_path and not self._given and not _has_masks(pl_module):
-            # Dense, for the checkpoint says what the masks are.
+        elif not self._given and not _has_masks(pl_module):
+            before = partial(self._before_loading, pl_module)
+            self._loading = pl_module._register_load_state_dict_pre_hook(before)  # type: ignore[no-untyped-call]
+
+    def _before_loading(
+        self, pl_module: pl.LightningModule, state: dict[str, Any], prefix: str, *args: Any
+    ) -> None:
+        """Give a module without masks room for those of the checkpoint that is loaded."""
+        if any(STATE in key.split(".") for key in state) and not _has_masks(pl_module):
+            # A schedule that has not begun: the checkpoint says what the masks are.
             self._make(pl_module, total_steps=1, begin=1.0, end=1.0)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Wait for no checkpoint any more."""
+        if self._loading is not None:
+            self._loading.remove()
+            self._loading = None
 
     def _make(self, pl_module: pl.LightningModule, **options: Any) -> None:
         example = self._example_input

@@ -99,10 +99,9 @@ def run_phase(
     last = folder / "last.ckpt"
     resumed = last.is_file()
     if resumed:
+        # Lightning unpickles whatever a checkpoint holds; this one is refused if that is objects.
         check_checkpoint(last, module, Checkpoints.__name__)
-    trainer.fit(
-        module, datamodule=data, ckpt_path=str(last) if resumed else None, weights_only=True
-    )
+    trainer.fit(module, datamodule=data, ckpt_path=str(last) if resumed else None)
 
     best = load_run(folder, "best", trust=trust or config)
     module.model, module.average = best.model, None
