@@ -22,17 +22,18 @@ from fuzz.judge import kind_of
 from fuzz.pool import Worker
 from fuzz.shrink import shrink
 
-_SHRUNK_PER_KIND = 2
 _PYTHON = "PYTHONPATH=src:tests:tests/engine .venv/bin/python -m fuzz"
 
 
 class Run:
     """What all workers have found so far."""
 
-    def __init__(self, first: int, cases: int | None, seconds: float, out: Path) -> None:
+    def __init__(
+        self, first: int, cases: int | None, seconds: float, out: Path, shrunk: int
+    ) -> None:
         self.seeds: queue.Queue[int] = queue.Queue()
         self.next, self.last = first, None if cases is None else first + cases
-        self.end, self.out = time.monotonic() + seconds, out
+        self.end, self.out, self.shrunk = time.monotonic() + seconds, out, shrunk
         self.lock = threading.Lock()
         self.counts: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
@@ -62,7 +63,7 @@ class Run:
             for door, text in verdict["failures"].items():
                 self.counts[f"{door}: FAILED"] += 1
                 seeds = self.kinds.setdefault(kind_of(text), {})
-                if seed not in seeds and len(seeds) < _SHRUNK_PER_KIND:
+                if seed not in seeds and len(seeds) < self.shrunk:
                     new.append((door, text))
                 seeds.setdefault(seed, []).append(door)
             return new
@@ -139,6 +140,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="the first case (default: a fresh one, printed)")
     parser.add_argument("--jobs", type=int, default=1, help="workers side by side")
     parser.add_argument("--out", type=Path, default=Path("build/fuzz"), help="for failing cases")
+    parser.add_argument("--shrink", type=int, default=2, help="how many cases of each failure")
     parser.add_argument("--file", type=Path, help="judge this case alone, its .npz beside it")
     parser.add_argument("--doors", nargs="+", default=list(DOORS), choices=DOORS)
     parser.add_argument("--options", type=json.loads, default={}, help="of --file, as JSON")
@@ -148,7 +150,7 @@ def main() -> int:
     first = secrets.randbelow(10**9) if args.seed is None else args.seed
     minutes = args.minutes or (1 if args.cases is None else 24 * 60)
     print(f"fuzz: seed {first}", flush=True)
-    run = Run(first, args.cases, minutes * 60, args.out)
+    run = Run(first, args.cases, minutes * 60, args.out, args.shrink)
     begin = time.monotonic()
     threads = [threading.Thread(target=serve, args=(run, i % 2 == 1)) for i in range(args.jobs)]
     for thread in threads:
