@@ -58,8 +58,10 @@ $(STAMP): $(MARK) pyproject.toml constraints.txt CMakeLists.txt $(NATIVE_SOURCES
 native:
 	$(CMAKE) -S . -B build/native -DCMAKE_BUILD_TYPE=Release -DPython_EXECUTABLE=$(abspath $(BIN)/python) > build-native.log 2>&1 || (cat build-native.log; false)
 	$(CMAKE) --build build/native -j 2
-	cp build/native/libactivsparse_onnxruntime.so build/native/libactivsparse_litert.so src/activsparse/
-	cp build/native/_native*.so src/activsparse/.native.tmp && mv src/activsparse/.native.tmp src/activsparse/$$(cd build/native && ls _native*.so)
+	# By renaming: a process that has the old library mapped would crash if its bytes changed.
+	for library in build/native/libactivsparse_onnxruntime.so build/native/libactivsparse_litert.so build/native/_native*.so; do \
+	  cp $$library src/activsparse/.native.tmp && mv src/activsparse/.native.tmp src/activsparse/$$(basename $$library) || exit 1; \
+	done
 	rm -f build-native.log
 
 aarch64:
