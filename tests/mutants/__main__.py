@@ -100,7 +100,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="files whose path holds this")
     parser.add_argument("--out", type=Path, default=Path("build/mutants.csv"))
-    parser.add_argument("--again", action="store_true", help="survivors in the file once more")
+    parser.add_argument(
+        "--again", action="store_true", help="survivors and timeouts in the file once more"
+    )
     parser.add_argument("--seconds", type=float, default=300, help="per test file")
     args = parser.parse_args()
     os.environ.update(OMP_NUM_THREADS="1", ACTIVSPARSE_CACHE="off")
@@ -119,7 +121,7 @@ def main() -> int:
         for number, fault in enumerate(sample, 1):
             key = fault.key
             old = known.get(key)
-            if key in excused or (old and not (args.again and old == "survived")):
+            if key in excused or (old and not (args.again and old != "killed")):
                 continue
             begin = time.monotonic()
             outcome, by = verdict(fault, source, targets[fault.file], args.seconds)

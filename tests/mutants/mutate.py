@@ -30,6 +30,8 @@ _COMPUTED: dict[type[ast.operator], type[ast.operator]] = {
 }
 _CALLED = {"min": "max", "max": "min", "any": "all", "all": "any", "argmin": "argmax"}
 
+_TYPES = ("int", "float", "str", "bool", "list", "dict", "tuple")
+
 
 @dataclass(frozen=True)
 class Mutant:
@@ -113,6 +115,8 @@ def _changes(node: ast.AST) -> list:
             for i, op in enumerate(node.ops)
             if type(op) in _COMPARED
         ]
+    if isinstance(node, ast.BinOp) and _is_type(node):
+        return []
     if isinstance(node, ast.BinOp | ast.AugAssign) and type(node.op) in _COMPUTED:
         return [put("op", _COMPUTED[type(node.op)]())]
     if isinstance(node, ast.BoolOp):
@@ -135,6 +139,12 @@ def _changes(node: ast.AST) -> list:
     if isinstance(node, ast.Return) and node.value and not isinstance(node.value, simple):
         return [put("value", ast.Constant(None))]
     return []
+
+
+def _is_type(node: ast.BinOp) -> bool:
+    """Whether it says what type something is, as in `int | None`."""
+    none = isinstance(node.right, ast.Constant) and node.right.value is None
+    return isinstance(node.op, ast.BitOr) and (none or ast.unparse(node.right) in _TYPES)
 
 
 def _line(node: ast.AST) -> str:
