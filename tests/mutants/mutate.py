@@ -84,18 +84,15 @@ def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
             continue
         if isinstance(child, ast.Expr) and "_log." in ast.unparse(child):
             continue
-        if isinstance(child, ast.arguments):
-            for default in (*child.defaults, *filter(None, child.kw_defaults)):
-                yield from (default, *_nodes(default))
-            continue
         if isinstance(child, ast.AnnAssign):
             if child.value is not None:
                 yield from (child.value, *_nodes(child.value))
             continue
         if isinstance(child, ast.FunctionDef):
-            for statement in (child.args, *child.body):
-                yield statement
-                yield from _nodes(statement)
+            defaults = filter(None, (*child.args.defaults, *child.args.kw_defaults))
+            for part in (*defaults, *child.body):
+                yield part
+                yield from _nodes(part)
             continue
         yield child
         yield from _nodes(child)
