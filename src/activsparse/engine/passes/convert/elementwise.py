@@ -92,7 +92,9 @@ def batch_normalization(source: Source) -> list[Node]:
         for i, what in enumerate(("scale", "bias", "mean", "variance"), start=1)
     )
     if not source.attribute("spatial", 1):  # of opset 7 and 8
-        source.fail("it has a norm per position", "export with spatial=1, or a newer opset")
+        source.fail(
+            "it has a norm per position", "export with its attribute spatial as 1, or a newer opset"
+        )
     if len(source.shape()) < 2:
         source.fail(f"its input has shape {source.shape()}", "norms need a channel axis")
     scale = gamma / np.sqrt(var + source.attribute("epsilon", 1e-5))
