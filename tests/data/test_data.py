@@ -383,3 +383,26 @@ def test_image_folder(tmp_path):
 def test_bad_requests_are_named(arguments, message):
     with pytest.raises(ActivsparseError, match=message):
         build_data(**arguments)
+
+
+def test_unvaried_images_are_training_images():
+    """What choices are made by must not be what the best checkpoint is chosen by."""
+    data = build_data("digits", image_size=16, batch_size=64)
+    held_out = torch.cat([images for images, _ in data.val_dataloader()]).flatten(1)
+    passes = [torch.cat([x for x, _ in data.unvaried_dataloader(5)]) for _ in range(2)]
+    assert torch.equal(*passes), "the same ones each time"
+    assert len(passes[0]) == 5 * 128
+    everything = torch.cat([images for images, _ in data.unvaried_dataloader(1000)])
+    labels = torch.cat([labels for _, labels in data.unvaried_dataloader(1)])
+    assert len(labels.unique()) == 10, "in no order of classes"
+    seen = {tuple(image.tolist()) for image in everything.flatten(1)}
+    assert not any(tuple(image.tolist()) in seen for image in held_out)
+
+
+def test_loading_draws_nothing_from_the_stream_of_dropout():
+    data = build_data("digits", image_size=16, batch_size=64)
+    for loader in (data.train_dataloader(), data.val_dataloader(), data.unvaried_dataloader(1)):
+        before = torch.get_rng_state()
+        next(iter(loader))
+        assert torch.equal(torch.get_rng_state(), before)
+    assert build_data("digits", image_size=16, workers=2).train_dataloader().persistent_workers
