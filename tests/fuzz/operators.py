@@ -163,7 +163,7 @@ def softmax(g: Growth, x: str) -> str:
     axis = g.between(0, g.rank(x) - 1)
     if g.opset < 13 and g.chance(0.8):
         axis = g.rank(x) - 1
-    if g.chance(0.15):
+    if g.chance(0.15) and (g.opset >= 13 or g.rank(x) > 1):
         return g.node("Softmax", x)
     return g.node("Softmax", x, axis=g.axis(axis, g.rank(x)))
 
