@@ -173,7 +173,7 @@ def test_resnet18_on_flowers_runs_to_its_end(tree: Path):
     done = subprocess.run(
         command, env=environment(tree, OUT="runs/flowers"), capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     run = tree / "runs" / "flowers"
     made = {"sparse.onnx", "dense.onnx", "masks.h", "summary.json"}
     assert made <= {file.name for file in run.iterdir()}
