@@ -85,7 +85,7 @@ class Kernel {
       if (graph_->shapes.count(id)) graph_->inputs.push_back(id);
     graph_->outputs = copy(*params.outputs);
     for (const auto* ids : {&graph_->inputs, &graph_->outputs})
-      for (int id : *ids) bytes_.push_back(context.tensors[id].bytes);
+      for (int id : *ids) sizes_.push_back(copy(*context.tensors[id].dims));
     inputs_ = graph_->inputs;
     outputs_ = graph_->outputs;
   }
@@ -94,7 +94,7 @@ class Kernel {
     size_t i = 0;
     for (const auto* ids : {&inputs_, &outputs_})
       for (int id : *ids)
-        if (context.tensors[id].bytes != bytes_[i++])
+        if (copy(*context.tensors[id].dims) != sizes_[i++])
           throw Error(std::string("tensor '") + context.tensors[id].name +
                       "' has been resized; convert the model for that size, or run it without "
                       "this delegate");
@@ -119,7 +119,7 @@ class Kernel {
   State& state_;
   std::unique_ptr<Graph> graph_;  // until it is compiled
   std::vector<int> inputs_, outputs_;
-  std::vector<size_t> bytes_;
+  std::vector<std::vector<int>> sizes_;
   std::unique_ptr<Partition> partition_;
 };
 

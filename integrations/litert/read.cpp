@@ -147,9 +147,18 @@ class Reader {
     ints["dilation_h"] = dilation_h, ints["dilation_w"] = dilation_w;
   }
 
+  // Whether strides and dilations are some.
+  template <class Params>
+  static bool steps(const Params& p) {
+    return p.stride_height >= 1 && p.stride_width >= 1 && p.dilation_height >= 1 &&
+           p.dilation_width >= 1;
+  }
+
   bool weights(int rank) const {
     if (node_.inputs->size < 2 || node_.inputs->data[1] < 0) return false;
     if (!is_float(input(1)) || input(1).dims->size != rank) return false;
+    for (int i = 0; i < rank; ++i)
+      if (input(1).dims->data[i] < 1) return false;
     return !has_bias() || is_float(input(2));
   }
   bool has_bias() const { return node_.inputs->size > 2 && node_.inputs->data[2] >= 0; }
@@ -158,11 +167,11 @@ class Reader {
   }
 
   bool conv(const abi::ConvParams& p) {
-    if (!weights(4) || !known(p.activation)) return false;
+    if (!weights(4) || !known(p.activation) || !steps(p)) return false;
     const int* d = input(1).dims->data;  // (O, KH, KW, I / group)
     const int64_t out = d[0], taps = int64_t{d[1]} * d[2], in = d[3];
     const int64_t group = shape_of(input(0)).c / in;
-    if (group * in != shape_of(input(0)).c || out % group != 0) return false;
+    if (group < 1 || group * in != shape_of(input(0)).c || out % group != 0) return false;
     if (!graph_) return true;
     add("conv");
     set_window(input(0), p.padding, d[1], d[2], p.stride_height, p.stride_width, p.dilation_height,
@@ -180,7 +189,7 @@ class Reader {
   }
 
   bool depthwise(const abi::DepthwiseConvParams& p) {
-    if (!weights(4) || !known(p.activation)) return false;
+    if (!weights(4) || !known(p.activation) || !steps(p)) return false;
     const int* d = input(1).dims->data;  // (1, KH, KW, O)
     const int64_t out = d[3], taps = int64_t{d[1]} * d[2], channels = shape_of(input(0)).c;
     if (out % channels != 0) return false;
@@ -287,6 +296,8 @@ class Reader {
 
   bool pool(bool average, const abi::PoolParams& p) {
     if (!known(p.activation) || input(0).dims->size != 4) return false;
+    for (const int size : {p.filter_height, p.filter_width, p.stride_height, p.stride_width})
+      if (size < 1) return false;
     if (!graph_) return true;
     add(average ? "average_pool" : "max_pool");
     set_window(input(0), p.padding, p.filter_height, p.filter_width, p.stride_height,

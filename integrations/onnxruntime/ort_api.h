@@ -51,6 +51,9 @@ class Api {
     return call<28, Status*>(options, domain);
   }
   Status* data(Value* value, void** out) const { return call<51, Status*>(value, out); }
+  Status* element_type(const TensorInfo* info, int* out) const {
+    return call<60, Status*>(info, out);
+  }
   Status* rank(const TensorInfo* info, size_t* out) const { return call<61, Status*>(info, out); }
   Status* shape(const TensorInfo* info, int64_t* out, size_t rank) const {
     return call<62, Status*>(info, out, rank);

@@ -111,6 +111,11 @@ class PlanKernel {
     ort::TensorInfo* info = nullptr;
     check(api_, api_.tensor_info(value, &info));
     const std::unique_ptr<ort::TensorInfo, Release> owner(info, Release{api_});
+    int type = 0;
+    check(api_, api_.element_type(info, &type));
+    if (type != ort::kFloat)
+      throw Error("input '" + expected.name +
+                  "' is not float32, as its plan is; cast it, or leave it to another provider");
     size_t rank = 0;
     check(api_, api_.rank(info, &rank));
     std::vector<int64_t> shape(rank);

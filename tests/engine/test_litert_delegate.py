@@ -269,10 +269,12 @@ def test_dynamic_shapes_are_left_to_others(tmp_path: Path) -> None:
     np.testing.assert_array_equal(*results)
 
 
-def test_resizing_a_fixed_model_is_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shape", [(2, 10, 10, 8), (1, 5, 20, 8)])
+def test_resizing_a_fixed_model_is_an_error(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """To as many bytes of another shape as well."""
     interpreter = litert.interpreter(masked_pair(tmp_path))
     index = interpreter.get_input_details()[0]["index"]
-    interpreter.resize_tensor_input(index, (2, 10, 10, 8))
+    interpreter.resize_tensor_input(index, shape)
     with pytest.raises(RuntimeError, match="has been resized"):
         interpreter.allocate_tensors()
     with pytest.raises(ActivsparseError, match="no such file"):
