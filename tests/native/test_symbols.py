@@ -1,0 +1,58 @@
+"""No function compiled for one instruction set can be linked for another.
+
+A linker keeps one of several weak definitions of a function: were it the one compiled for AVX-512,
+it would run on machines without. So what a kernel object defines, nobody else may.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from c_programs import LIBRARY, needs_c
+
+needs_nm = pytest.mark.skipif(shutil.which("nm") is None, reason="needs nm")
+
+
+def functions(objects: Path) -> dict[str, set[str]]:
+    """The global and weak functions of a folder's object files, and which of these define them."""
+    defined = defaultdict(set)
+    for file in objects.rglob("*.o"):
+        listed = subprocess.run(
+            ["nm", "--defined-only", file], capture_output=True, text=True, check=True
+        )
+        for line in listed.stdout.splitlines():
+            _, kind, name = line.split(maxsplit=2)
+            if kind in "TW":
+                defined[name].add(file.name)
+    return defined
+
+
+@needs_c
+@needs_nm
+@pytest.mark.parametrize(
+    "folders",
+    [["activsparse_objects"], ["activsparse_compact_kernels", "activsparse_litert"]],
+    ids=["library", "delegate"],
+)
+def test_kernels_of_one_instruction_set_stay_theirs(folders: list[str]) -> None:
+    owners = defaultdict(set)
+    for folder in folders:
+        objects = LIBRARY.parent / "CMakeFiles" / f"{folder}.dir"
+        assert any(objects.rglob("target_*.o")) or folder == "activsparse_litert"
+        for name, files in functions(objects).items():
+            owners[name] |= files
+    shared = {
+        name: files
+        for name, files in owners.items()
+        if len(files) > 1 and any(file.startswith("target_") for file in files)
+    }
+    assert not shared, subprocess.run(
+        ["c++filt"],
+        input="\n".join(f"{n} {f}" for n, f in shared.items()),
+        text=True,
+        capture_output=True,
+    ).stdout
