@@ -4,6 +4,7 @@
 
 #include "bindings/bindings.h"
 #include "executor/executor.h"
+#include "operators/checks.h"
 #include "operators/tile_cover.h"
 
 namespace activsparse {
@@ -93,6 +94,7 @@ std::unique_ptr<PackedOperator> unpack(const std::string& kind, const std::strin
   }
   packed->blob = BlobView(bytes, data.size());
   packed->op = type.create(packed->blob, packed->isa);
+  require_tensors(*packed->op, packed->inputs, packed->outputs);
   return packed;
 }
 

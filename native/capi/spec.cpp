@@ -2,6 +2,7 @@
 #include "capi/spec.h"
 
 #include "capi/status.h"
+#include "operators/checks.h"
 
 using namespace activsparse;
 
@@ -21,13 +22,11 @@ as_status build(as_spec* spec, const char* name, const Body& body) {
 
 TensorDesc desc_of(const as_tensor* t) {
   require_argument(t != nullptr, "tensor");
-  if (t->n < 0 || t->h < 1 || t->w < 1 || t->c < 1)
-    throw Error("a tensor's sizes must be positive");
-  const int32_t owned = t->padded ? (t->c + 15) / 16 * 16 : t->c;
-  if (!t->nchw && t->stride < owned)
-    throw Error("a tensor's stride must be at least its channels, rounded up to 16 when padded");
-  return {t->n,         t->h,           t->w,           t->c, t->nchw ? t->c : t->stride,
-          t->nchw != 0, t->padded != 0, DType::kFloat32};
+  const TensorDesc desc{
+      t->n,         t->h,           t->w,           t->c, t->nchw ? t->c : t->stride,
+      t->nchw != 0, t->padded != 0, DType::kFloat32};
+  if (const char* fault = fault_of(desc)) throw Error(fault);
+  return desc;
 }
 
 ArrayView view_of(as_dtype dtype, const void* data, int rank, const int64_t* shape) {

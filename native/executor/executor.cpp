@@ -3,12 +3,17 @@
 #include <algorithm>
 #include <string>
 
+#include "operators/checks.h"
+
 namespace activsparse {
 namespace {
 
 // Scratch areas of different threads must not share cache lines; a page apart also keeps
 // prefetchers out.
 constexpr size_t kScratchAlignment = 4096;
+
+// More than any machine has; all threads' together do not overflow.
+constexpr size_t kMostScratch = size_t{1} << 48;
 
 // Of how many later steps one fetches constants.
 constexpr size_t kMaxAhead = 4;
@@ -25,12 +30,14 @@ size_t round_up(size_t value, size_t multiple) {
 size_t thread_scratch_of(const std::vector<PlanStep>& steps) {
   size_t bytes = 0;
   for (const PlanStep& step : steps) bytes = std::max(bytes, step.op->scratch_bytes());
+  if (bytes > kMostScratch) throw std::bad_alloc();
   return round_up(bytes, kScratchAlignment);
 }
 
 size_t shared_scratch_of(const std::vector<PlanStep>& steps) {
   size_t bytes = 0;
   for (const PlanStep& step : steps) bytes = std::max(bytes, step.op->shared_scratch_bytes());
+  if (bytes > kMostScratch) throw std::bad_alloc();
   return bytes;
 }
 
@@ -45,13 +52,6 @@ void check_ids(const std::vector<int>& ids, size_t count, const std::string& whe
 }
 
 }  // namespace
-
-int64_t tensor_extent(const TensorDesc& desc) {
-  if (desc.nchw) return desc.pixels() * desc.c;
-  const int64_t owned =
-      desc.padded ? std::min<int64_t>(desc.stride, (desc.c + 15) / 16 * 16) : desc.c;
-  return desc.pixels() == 0 ? 0 : (desc.pixels() - 1) * desc.stride + owned;
-}
 
 Executor::Executor(std::vector<PlanTensor> tensors, std::vector<PlanStep> steps,
                    std::vector<int> inputs, std::vector<int> outputs, int64_t arena_floats,
@@ -131,8 +131,7 @@ void Executor::check() const {
     const PlanTensor& tensor = tensors_[id];
     const std::string name = "tensor " + std::to_string(id);
     const TensorDesc& d = tensor.desc;
-    require(d.n >= 0 && d.h >= 0 && d.w >= 0 && d.c >= 0 && (d.nchw || d.stride >= d.c),
-            name + " has an impossible shape");
+    if (const char* fault = fault_of(d)) require(false, name + ": " + fault);
     if (tensor.offset < 0) {
       require(external[id] == 1,
               name + " has no arena offset and is not exactly one graph input or output");
@@ -142,12 +141,18 @@ void Executor::check() const {
               name + " does not fit into the arena");
     }
   }
+  const auto descs = [&](const std::vector<int>& ids) {
+    std::vector<TensorDesc> list;
+    for (int id : ids) list.push_back(tensors_[id].desc);
+    return list;
+  };
   for (size_t s = 0; s < steps_.size(); ++s) {
     check_ids(steps_[s].inputs, tensors_.size(), "step " + std::to_string(s));
     check_ids(steps_[s].outputs, tensors_.size(), "step " + std::to_string(s));
     for (int id : steps_[s].outputs)
       require(std::find(inputs_.begin(), inputs_.end(), id) == inputs_.end(),
               "step " + std::to_string(s) + " writes a graph input");
+    require_tensors(*steps_[s].op, descs(steps_[s].inputs), descs(steps_[s].outputs));
   }
 }
 

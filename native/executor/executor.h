@@ -11,9 +11,6 @@
 
 namespace activsparse {
 
-// Floats from a tensor's first element to the end of its last pixel.
-int64_t tensor_extent(const TensorDesc& desc);
-
 struct PlanTensor {
   TensorDesc desc;
   int64_t offset;  // floats into the arena; -1: the caller's array (a graph input or output)
@@ -29,7 +26,7 @@ struct PlanStep {
 // threads.
 class Executor {
  public:
-  // Throws Error when ids, offsets or sizes do not fit together.
+  // Throws Error when ids, offsets, sizes and what operators were packed for do not fit together.
   Executor(std::vector<PlanTensor> tensors, std::vector<PlanStep> steps, std::vector<int> inputs,
            std::vector<int> outputs, int64_t arena_floats, std::shared_ptr<ThreadPool> pool);
 

@@ -14,7 +14,12 @@ struct Header {
 class Constant : public Operator {
  public:
   Constant(const BlobView& blob, const Kernels&)
-      : h_(blob.header<Header>()), value_(blob.array<float>(h_.value, h_.output.c)) {}
+      : h_(blob.header<Header>()), value_(blob.array<float>(h_.value, h_.output.c)) {
+    require_packed(h_.output);
+    require_packed(h_.output.pixels() == 1);
+  }
+  std::vector<TensorDesc> inputs() const override { return {}; }
+  std::vector<TensorDesc> outputs() const override { return {h_.output}; }
   int tasks(int) const override { return 1; }
 
   void run(const RunArgs& args, int, int, int) const override {

@@ -50,21 +50,17 @@ int chunk_begin(int kept, int chunks, int chunk) {
   return static_cast<int>(int64_t{kept} * chunk / chunks);
 }
 
-void require(bool condition) {
-  if (!condition) throw Error("the packed convolution is damaged; compile the model again");
-}
-
-class ConvActiveTaps : public Operator {
+class ConvActiveTaps : public ConvOperator {
  public:
   ConvActiveTaps(const BlobView& blob, Isa isa)
-      : h_(blob.header<Header>()),
+      : h_(conv_header<Header>(blob)),
         kernels_(kernels_for(isa)),
         panels_(panels_of(h_.params, kernels_, h_.max_vectors)),
         skipped_(blob, h_.skipped, h_.params, kernels_),
         source_(blob, h_.source, h_.params.output) {
     const ConvParams& p = h_.params;
-    require(h_.kept >= 0 && h_.kept <= p.output.h * p.output.w && h_.pair_count >= 0);
-    require(h_.chunks >= (h_.kept > 0) && h_.chunks <= h_.kept);
+    require_packed(h_.kept >= 0 && h_.kept <= p.output.h * p.output.w && h_.pair_count >= 0);
+    require_packed(h_.chunks >= (h_.kept > 0) && h_.chunks <= h_.kept);
     weights_ = blob.array<float>(h_.weights, panels_.weight_floats());
     bias_ = blob.array<float>(h_.bias, panels_.channel_floats());
     positions_ = blob.array<uint32_t>(h_.positions, h_.kept);
@@ -73,6 +69,7 @@ class ConvActiveTaps : public Operator {
     check();
   }
 
+  const ConvParams& params() const override { return h_.params; }
   int phases() const override { return source_.empty() ? 1 : 2; }
   int tasks(int phase) const override {
     if (phase == 1) return SourceFill::kTasks;
@@ -80,7 +77,7 @@ class ConvActiveTaps : public Operator {
   }
   std::size_t index_bytes() const override {
     return h_.kept * sizeof(uint32_t) + h_.pair_count +
-           (h_.chunks * h_.params.taps() + 1) * sizeof(int32_t) + skipped_.bytes() +
+           (int64_t{h_.chunks} * h_.params.taps() + 1) * sizeof(int32_t) + skipped_.bytes() +
            source_.bytes();
   }
   double macs() const override {
@@ -129,21 +126,22 @@ class ConvActiveTaps : public Operator {
   void check() const {
     const ConvParams& p = h_.params;
     for (int i = 0; i < h_.kept; ++i)
-      require(static_cast<int>(positions_[i] >> 16) < p.output.h &&
-              static_cast<int>(positions_[i] & 0xffff) < p.output.w);
-    require(first_pair_[0] == 0 && first_pair_[h_.chunks * p.taps()] == h_.pair_count);
+      require_packed(static_cast<int>(positions_[i] >> 16) < p.output.h &&
+                     static_cast<int>(positions_[i] & 0xffff) < p.output.w);
+    require_packed(first_pair_[0] == 0 &&
+                   first_pair_[int64_t{h_.chunks} * p.taps()] == h_.pair_count);
     for (int chunk = 0; chunk < h_.chunks; ++chunk) {
       const int begin = chunk_begin(h_.kept, h_.chunks, chunk);
       const int count = chunk_begin(h_.kept, h_.chunks, chunk + 1) - begin;
-      require(count <= kMaxChunkRows);
+      require_packed(count <= kMaxChunkRows);
       for (int tap = 0; tap < p.taps(); ++tap) {
-        const int32_t* range = first_pair_ + chunk * p.taps() + tap;
-        require(range[0] <= range[1] && range[1] <= h_.pair_count);
+        const int32_t* range = first_pair_ + int64_t{chunk} * p.taps() + tap;
+        require_packed(range[0] <= range[1] && range[1] <= h_.pair_count);
         for (int i = range[0]; i < range[1]; ++i) {
-          require(pairs_[i] < count);
+          require_packed(pairs_[i] < count);
           const uint32_t at = positions_[begin + pairs_[i]];
-          require(p.input_pixel(static_cast<int>(at >> 16), static_cast<int>(at & 0xffff),
-                                tap / p.kernel_w, tap % p.kernel_w) >= 0);
+          require_packed(p.input_pixel(static_cast<int>(at >> 16), static_cast<int>(at & 0xffff),
+                                       tap / p.kernel_w, tap % p.kernel_w) >= 0);
         }
       }
     }
@@ -280,7 +278,7 @@ class ConvActiveTaps : public Operator {
 std::string unsupported(const OpSpec& spec, Isa) {
   const TensorDesc& out = spec.outputs[0];
   if (spec.array("input_mask") == nullptr &&
-      (spec.array("mask") == nullptr || out.h * out.w > kSmallMap))
+      (spec.array("mask") == nullptr || int64_t{out.h} * out.w > kSmallMap))
     return "no input is known to be zero";
   const ArrayView* weight = spec.array("weight");
   if (weight != nullptr && weight->shape.size() == 4 && weight->shape[2] * weight->shape[3] == 1)
@@ -303,7 +301,7 @@ Blob pack(const OpSpec& spec, Isa isa) {
   std::vector<uint32_t> positions;
   for (int y = 0; y < p.output.h; ++y)
     for (int x = 0; x < p.output.w; ++x)
-      if (mask == nullptr || mask[y * p.output.w + x])
+      if (mask == nullptr || mask[int64_t{y} * p.output.w + x])
         positions.push_back(static_cast<uint32_t>(y) << 16 | static_cast<uint32_t>(x));
   h.kept = static_cast<int32_t>(positions.size());
   h.chunks = (h.kept + kMaxChunkRows - 1) / kMaxChunkRows;

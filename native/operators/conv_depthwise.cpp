@@ -21,23 +21,24 @@ struct Header {
   uint64_t weights, bias, skipped_value, zeros;
 };
 
-class ConvDepthwise : public Operator {
+class ConvDepthwise : public ConvOperator {
  public:
   ConvDepthwise(const BlobView& blob, Isa isa)
-      : h_(blob.header<Header>()),
+      : h_(conv_header<Header>(blob)),
         kernels_(kernels_for(isa)),
         rows_(blob, h_.rows, h_.params),
         fill_(blob, h_.fill, h_.params.output),
         tiling_(rows_, h_.params.output.n, kDepthwiseRows, 1, 1) {
     const ConvParams& p = h_.params;
-    if (h_.padded_channels < p.output.c)
-      throw Error("the packed convolution is damaged; compile the model again");
+    require_packed(is_depthwise(p) && h_.padded_channels >= p.output.c &&
+                   h_.padded_channels % kernels_.width == 0);
     weights_ = blob.array<float>(h_.weights, int64_t{p.taps()} * h_.padded_channels);
     bias_ = blob.array<float>(h_.bias, h_.padded_channels);
     skipped_value_ = blob.array<float>(h_.skipped_value, h_.padded_channels);
     zeros_ = blob.array<float>(h_.zeros, h_.padded_channels);
   }
 
+  const ConvParams& params() const override { return h_.params; }
   int phases() const override { return fill_.empty() ? 1 : 2; }
   int tasks(int phase) const override { return phase == 0 ? kMinTasks : SourceFill::kTasks; }
   std::size_t scratch_bytes() const override {

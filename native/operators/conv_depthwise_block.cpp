@@ -22,15 +22,17 @@ struct Header {
   uint64_t weights, bias, skipped_value, zeros, mask;
 };
 
-class ConvDepthwiseBlock : public Operator {
+class ConvDepthwiseBlock : public ConvOperator {
  public:
   ConvDepthwiseBlock(const BlobView& blob, Isa isa)
-      : h_(blob.header<Header>()),
+      : h_(conv_header<Header>(blob)),
         kernels_(kernels_for(isa)),
         fill_(blob, h_.fill, h_.params.output) {
     const ConvParams& p = h_.params;
-    require(h_.padded_channels >= p.output.c && p.stride_h >= 1 && p.stride_h <= 2 &&
-            (p.kernel_h == 3 || p.kernel_h == 5));
+    require_packed(is_depthwise(p) && h_.padded_channels >= p.output.c &&
+                   h_.padded_channels % kernels_.width == 0 && p.stride_h <= 2 &&
+                   p.stride_h == p.stride_w && p.dilation_h == 1 && p.dilation_w == 1 &&
+                   p.kernel_h == p.kernel_w && (p.kernel_h == 3 || p.kernel_h == 5));
     weights_ = blob.array<float>(h_.weights, int64_t{p.taps()} * h_.padded_channels);
     bias_ = blob.array<float>(h_.bias, h_.padded_channels);
     skipped_value_ = blob.array<float>(h_.skipped_value, h_.padded_channels);
@@ -40,16 +42,17 @@ class ConvDepthwiseBlock : public Operator {
     const int rows = blocks.rows[p.kernel_h == 5];
     blocks_y_ = (p.output.h + rows - 1) / rows;
     blocks_x_ = (p.output.w + blocks.columns - 1) / blocks.columns;
-    if (blocks_y_ * blocks_x_ < kMinBlocks)
+    if (int64_t{blocks_y_} * blocks_x_ < kMinBlocks)
       blocks_x_ = std::min(p.output.w, kMinBlocks / blocks_y_);
     whole_vectors_ = p.input.padded && p.output.padded && (!p.has_residual || p.residual.padded);
   }
 
+  const ConvParams& params() const override { return h_.params; }
   int phases() const override { return fill_.empty() ? 1 : 2; }
   int tasks(int phase) const override { return phase == 0 ? kMinTasks : SourceFill::kTasks; }
   std::size_t scratch_bytes() const override { return kMaxBlockPixels * sizeof(float*); }
   std::size_t index_bytes() const override {
-    return fill_.bytes() + (h_.has_mask ? h_.params.output.h * h_.params.output.w : 0);
+    return fill_.bytes() + (h_.has_mask ? int64_t{h_.params.output.h} * h_.params.output.w : 0);
   }
   Constants constants() const override {
     return {weights_, int64_t{h_.params.taps()} * h_.padded_channels};
@@ -76,8 +79,9 @@ class ConvDepthwiseBlock : public Operator {
   }
 
  private:
-  static void require(bool condition) {
-    if (!condition) throw Error("the packed convolution is damaged; compile the model again");
+  // Where part `i` of `size` begins that is cut into `parts`.
+  static int part_begin(int size, int64_t i, int parts) {
+    return static_cast<int>(size * i / parts);
   }
 
   void run_blocks(const RunArgs& run, int begin, int end) const {
@@ -90,9 +94,9 @@ class ConvDepthwiseBlock : public Operator {
     args.weight_stride = h_.padded_channels;
     args.channels = p.output.c;
     args.start = bias_;
-    args.out_row = p.output.w * p.output.stride;
+    args.out_row = int64_t{p.output.w} * p.output.stride;
     args.out_column = p.output.stride;
-    args.residual_row = p.output.w * p.residual.stride;
+    args.residual_row = int64_t{p.output.w} * p.residual.stride;
     args.residual_column = p.residual.stride;
     args.mask_row = p.output.w;
     args.skipped = skipped_value_;
@@ -102,9 +106,11 @@ class ConvDepthwiseBlock : public Operator {
     const int64_t rows = int64_t{p.output.n} * blocks_y_, blocks = rows * blocks_x_;
     for (int64_t i = blocks * begin / kMinTasks; i < blocks * end / kMinTasks; ++i) {
       const int64_t row = i / blocks_x_, image = row / blocks_y_;
-      const int by = static_cast<int>(row % blocks_y_), bx = static_cast<int>(i % blocks_x_);
-      const int y = p.output.h * by / blocks_y_, height = p.output.h * (by + 1) / blocks_y_ - y;
-      const int x = p.output.w * bx / blocks_x_, width = p.output.w * (bx + 1) / blocks_x_ - x;
+      const int64_t by = row % blocks_y_, bx = i % blocks_x_;
+      const int y = part_begin(p.output.h, by, blocks_y_);
+      const int x = part_begin(p.output.w, bx, blocks_x_);
+      const int height = part_begin(p.output.h, by + 1, blocks_y_) - y;
+      const int width = part_begin(p.output.w, bx + 1, blocks_x_) - x;
       point_inputs(run.inputs[0] + image * p.input.h * p.input.w * p.input.stride, y, x, height,
                    width, pixels, lines);
       const int64_t first = (image * p.output.h + y) * p.output.w + x;

@@ -28,10 +28,10 @@ struct Header {
   uint64_t weights, bias, skipped_value, zeros;
 };
 
-class ConvDirect : public Operator {
+class ConvDirect : public ConvOperator {
  public:
   ConvDirect(const BlobView& blob, Isa isa)
-      : h_(blob.header<Header>()),
+      : h_(conv_header<Header>(blob)),
         kernels_(kernels_for(isa)),
         panels_(panels_of(h_.params, kernels_, h_.max_vectors)),
         rows_(blob, h_.rows, h_.params),
@@ -47,6 +47,7 @@ class ConvDirect : public Operator {
     chunks_ = std::max(1, (kMinTasks + blocks - 1) / blocks);
   }
 
+  const ConvParams& params() const override { return h_.params; }
   int phases() const override { return fill_.empty() ? 1 : 2; }
   int tasks(int phase) const override {
     if (phase == 1) return SourceFill::kTasks;

@@ -7,7 +7,9 @@
 // earlier bands, which are computed again where a thread's share begins.
 #include <algorithm>
 #include <cstring>
+#include <functional>
 
+#include "operators/pool_rows.h"
 #include "operators/winograd_stem.h"
 
 namespace activsparse {
@@ -28,12 +30,25 @@ class ConvMaxPool : public Operator {
         pool_(find_operator_type("max_pool", "vector")
                   .create({blob.array<uint8_t>(h_.pool, h_.pool_bytes), h_.pool_bytes}, isa)),
         rows_(conv_.params().output) {
-    const bool whole = conv_.band_rows() * (conv_.bands() - 1) < rows_.h &&
-                       conv_.band_rows() * conv_.bands() >= rows_.h;
-    if (!whole || conv_.masked() || h_.kernel_h < 1 || h_.stride_h < 1 || h_.pad_top < 0 ||
-        pool_->tasks(0) != rows_.n * h_.output_h)
-      throw Error("the packed convolution is damaged; compile the model again");
+    require_packed(int64_t{conv_.band_rows()} * (conv_.bands() - 1) < rows_.h &&
+                   int64_t{conv_.band_rows()} * conv_.bands() >= rows_.h);
+    for (int band = 0; band < conv_.bands(); ++band)
+      require_packed(conv_.first_row(band) == band * conv_.band_rows());
+    const TensorDesc input = pool_->inputs()[0], output = pool_->outputs()[0];
+    require_packed(!conv_.masked() && !conv_.params().has_residual && fits(input, rows_) &&
+                   output.h == h_.output_h);
+    require_packed(h_.kernel_h >= 1 && h_.kernel_h <= kMostKernel && h_.stride_h >= 1 &&
+                   h_.stride_h <= kMostKernel && h_.pad_top >= 0 && h_.pad_top <= kMostKernel &&
+                   int64_t{h_.output_h} * h_.stride_h <= kMostReach);
+    for (int row = 0; row < h_.output_h; ++row) {
+      const InputRows seen = static_cast<const PoolOperator&>(*pool_).rows_of(row);
+      const int64_t begin = int64_t{row} * h_.stride_h - h_.pad_top;
+      require_packed(seen.begin >= begin && seen.end <= begin + h_.kernel_h);
+    }
   }
+
+  std::vector<TensorDesc> inputs() const override { return {conv_.params().input}; }
+  std::vector<TensorDesc> outputs() const override { return pool_->outputs(); }
 
   int tasks(int) const override { return conv_.tasks(0); }
   std::size_t scratch_bytes() const override {
@@ -54,7 +69,9 @@ class ConvMaxPool : public Operator {
 
  private:
   int64_t row_floats() const { return int64_t{rows_.w} * rows_.stride; }
-  int64_t buffer_floats() const { return (conv_.band_rows() + h_.kernel_h - 1) * row_floats(); }
+  int64_t buffer_floats() const {
+    return (int64_t{conv_.band_rows()} + h_.kernel_h - 1) * row_floats();
+  }
 
   // Pooled rows whose windows end before a band.
   int pooled_before(int band) const {
@@ -75,15 +92,19 @@ class ConvMaxPool : public Operator {
 
     float* const buffer = reinterpret_cast<float*>(args.scratch);
     int base = first * conv_.band_rows();  // the row of the image at the start of the buffer
-    float* rows;                           // where row 0 of image 0 would be
-    const auto place = [&] { rows = buffer - (int64_t{image} * rows_.h + base) * row_floats(); };
+    float* rows;                           // where row 0 of image 0 would be, outside of the buffer
+    const auto place = [&] {
+      const int64_t floats = (int64_t{image} * rows_.h + base) * row_floats();
+      rows = reinterpret_cast<float*>(reinterpret_cast<std::uintptr_t>(buffer) -
+                                      static_cast<std::uintptr_t>(floats) * sizeof(float));
+    };
     place();
     RunArgs conv = args, pool = args;
     conv.scratch = args.scratch + buffer_floats() * sizeof(float);
     conv.outputs = &rows;
     pool.inputs = &rows;
     const int before = image * conv_.bands();
-    conv_.run_bands(conv, before + first, before + last, [&](int band) {
+    const auto pool_band = [&](int band) {
       const int ready = std::clamp(pooled_before(band + 1), row, stop);
       pool_->run(pool, 0, image * h_.output_h + row, image * h_.output_h + ready);
       row = ready;
@@ -93,7 +114,9 @@ class ConvMaxPool : public Operator {
                    (end - next) * row_floats() * sizeof(float));
       base = next;
       place();
-    });
+    };
+    // By reference: a copy of what it captures would be allocated.
+    conv_.run_bands(conv, before + first, before + last, std::ref(pool_band));
   }
 
   const Header& h_;
@@ -123,16 +146,15 @@ Stages stages_of(const OpSpec& spec) {
   stages.conv.kind = "conv";
   TensorDesc& between = stages.conv.outputs[0];
   const auto size = [&](int size, const char* pads[2], const char* stride, int64_t kernel) {
-    const int64_t padded = size + spec.int_or(pads[0], 0) + spec.int_or(pads[1], 0);
-    return static_cast<int32_t>((padded - kernel) / std::max<int64_t>(1, spec.int_or(stride, 1)) +
-                                1);
+    const int64_t padding = spec.int_or(pads[0], 0) + spec.int_or(pads[1], 0);
+    return static_cast<int32_t>(window_outputs(size, padding, kernel, spec.int_or(stride, 1), 1));
   };
   const char* vertical[] = {"pad_top", "pad_bottom"};
   const char* horizontal[] = {"pad_left", "pad_right"};
   between.h = size(spec.inputs[0].h, vertical, "stride_h", weight->shape[2]);
   between.w = size(spec.inputs[0].w, horizontal, "stride_w", weight->shape[3]);
-  between.stride = (between.c + 15) / 16 * 16;
   between.padded = 1;
+  between.stride = static_cast<int32_t>(least_stride(between));
   between.nchw = 0;
   stages.pool.kind = "max_pool";
   take(spec.ints, stages.pool.ints);
@@ -149,6 +171,8 @@ std::string unsupported(const OpSpec& spec, Isa isa) {
   if (spec.array("mask") != nullptr) return "the convolution is masked";
   if (spec.outputs[0].nchw) return "the output is NCHW";
   if (spec.int_or("pool.dilation_h", 1) != 1) return "the windows have gaps";
+  for (const char* name : {"pool.stride_h", "pool.pad_top"})
+    if (spec.int_or(name, 1) > kMostKernel) return "the windows are too far apart";
   return stem().unsupported(stages_of(spec).conv, isa);
 }
 

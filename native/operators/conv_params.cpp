@@ -7,11 +7,60 @@ void require(bool condition, const char* cause) {
   if (!condition) throw Error(std::string("convolution: ") + cause);
 }
 
-int32_t out_size(int64_t in, int64_t pads, int64_t kernel, int64_t stride, int64_t dilation) {
-  return static_cast<int32_t>((in + pads - dilation * (kernel - 1) - 1) / stride + 1);
+// Of the output along an axis.
+bool follows(int64_t output, int64_t size, int64_t pad, int64_t pad_behind, int64_t kernel,
+             int64_t stride, int64_t dilation) {
+  return output == window_outputs(size, pad + pad_behind, kernel, stride, dilation);
 }
 
 }  // namespace
+
+int64_t window_outputs(int64_t size, int64_t pads, int64_t kernel, int64_t stride,
+                       int64_t dilation) {
+  const int64_t padded = size + pads, reach = dilation * (kernel - 1) + 1;
+  return reach > padded || stride < 1 ? 0 : (padded - reach) / stride + 1;
+}
+
+const char* fault_of(const ConvParams& p) {
+  for (const TensorDesc* tensor : {&p.input, &p.output, p.has_residual ? &p.residual : &p.output})
+    if (const char* fault = fault_of(*tensor)) return fault;
+  if (p.output.nchw || (p.has_residual && p.residual.nchw)) return "output or residual is NCHW";
+  if (p.group < 1 || p.in_per_group < 1 || p.out_per_group < 1)
+    return "the group count must divide the channels";
+  if (p.input.c != int64_t{p.group} * p.in_per_group)
+    return "the input's channels do not match the weight";
+  if (p.output.c != int64_t{p.group} * p.out_per_group)
+    return "the output's channels do not match the weight";
+  if (p.kernel_h < 1 || p.kernel_w < 1 || p.kernel_h > kMostKernel || p.kernel_w > kMostKernel)
+    return "a kernel's sides must be 1 to 32767";
+  if (p.stride_h < 1 || p.stride_w < 1 || p.dilation_h < 1 || p.dilation_w < 1)
+    return "strides and dilations must be positive";
+  if (p.pad_top < 0 || p.pad_left < 0 || p.pad_bottom < 0 || p.pad_right < 0)
+    return "padding must not be negative";
+  if (int64_t{p.input.h} + p.pad_top + p.pad_bottom > kMostReach ||
+      int64_t{p.input.w} + p.pad_left + p.pad_right > kMostReach)
+    return "the padded input is too large";
+  if (int64_t{p.in_per_group} * p.taps() > kMostFloats / p.output.c)
+    return "the weight is too large";
+  if (p.output.n != p.input.n ||
+      !follows(p.output.h, p.input.h, p.pad_top, p.pad_bottom, p.kernel_h, p.stride_h,
+               p.dilation_h) ||
+      !follows(p.output.w, p.input.w, p.pad_left, p.pad_right, p.kernel_w, p.stride_w,
+               p.dilation_w))
+    return "the output's size does not follow from input, kernel, stride, dilation and padding";
+  if (p.has_residual && (p.residual.n != p.output.n || p.residual.h != p.output.h ||
+                         p.residual.w != p.output.w || p.residual.c != p.output.c))
+    return "the residual's shape is not the output's";
+  return nullptr;
+}
+
+void require_packed(const BlobView& blob, const ConvParams& p, bool nchw) {
+  require_packed(fault_of(p) == nullptr && (nchw || !p.input.nchw));
+  require_packed(p.has_residual == 0 || p.has_residual == 1);
+  require_packed(p.epilogue);
+  const int64_t weights = int64_t{p.in_per_group} * p.taps() * p.output.c;
+  require_packed(static_cast<uint64_t>(weights) <= blob.size() / sizeof(float));
+}
 
 ConvParams conv_params_of(const OpSpec& spec) {
   const ArrayView* weight = spec.array("weight");
@@ -22,37 +71,23 @@ ConvParams conv_params_of(const OpSpec& spec) {
   ConvParams p{};
   p.input = spec.inputs[0];
   p.output = spec.outputs[0];
-  p.group = static_cast<int32_t>(spec.int_or("group", 1));
+  const auto value = [&](const char* name, int64_t fallback) {
+    return static_cast<int32_t>(spec.int_or(name, fallback));  // checks.h has seen that it fits
+  };
+  p.group = value("group", 1);
   p.in_per_group = static_cast<int32_t>(weight->shape[1]);
   require(p.group >= 1 && weight->shape[0] % p.group == 0,
           "the group count must divide the output channels");
   p.out_per_group = static_cast<int32_t>(weight->shape[0] / p.group);
   p.kernel_h = static_cast<int32_t>(weight->shape[2]);
   p.kernel_w = static_cast<int32_t>(weight->shape[3]);
-  p.stride_h = static_cast<int32_t>(spec.int_or("stride_h", 1));
-  p.stride_w = static_cast<int32_t>(spec.int_or("stride_w", 1));
-  p.dilation_h = static_cast<int32_t>(spec.int_or("dilation_h", 1));
-  p.dilation_w = static_cast<int32_t>(spec.int_or("dilation_w", 1));
-  p.pad_top = static_cast<int32_t>(spec.int_or("pad_top", 0));
-  p.pad_left = static_cast<int32_t>(spec.int_or("pad_left", 0));
-  const int64_t pad_bottom = spec.int_or("pad_bottom", 0), pad_right = spec.int_or("pad_right", 0);
-  require(p.stride_h >= 1 && p.stride_w >= 1 && p.dilation_h >= 1 && p.dilation_w >= 1,
-          "strides and dilations must be positive");
-  require(p.input.c == p.group * p.in_per_group, "the input's channels do not match the weight");
-  require(p.output.c == p.group * p.out_per_group, "the output's channels do not match the weight");
-  require(p.output.n == p.input.n &&
-              p.output.h == out_size(p.input.h, p.pad_top + pad_bottom, p.kernel_h, p.stride_h,
-                                     p.dilation_h) &&
-              p.output.w ==
-                  out_size(p.input.w, p.pad_left + pad_right, p.kernel_w, p.stride_w, p.dilation_w),
-          "the output's size does not follow from input, kernel, stride, dilation and padding");
+  p.stride_h = value("stride_h", 1), p.stride_w = value("stride_w", 1);
+  p.dilation_h = value("dilation_h", 1), p.dilation_w = value("dilation_w", 1);
+  p.pad_top = value("pad_top", 0), p.pad_left = value("pad_left", 0);
+  p.pad_bottom = value("pad_bottom", 0), p.pad_right = value("pad_right", 0);
   p.has_residual = spec.inputs.size() == 2;
-  if (p.has_residual) {
-    p.residual = spec.inputs[1];
-    require(p.residual.n == p.output.n && p.residual.h == p.output.h &&
-                p.residual.w == p.output.w && p.residual.c == p.output.c,
-            "the residual's shape is not the output's");
-  }
+  if (p.has_residual) p.residual = spec.inputs[1];
+  if (const char* fault = fault_of(p)) throw Error(std::string("convolution: ") + fault);
   const int64_t positions = int64_t{p.output.h} * p.output.w;
   if (const ArrayView* bias = spec.array("bias"))
     require(bias->size() == p.output.c, "the bias must be (O)");

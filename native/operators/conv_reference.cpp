@@ -14,9 +14,9 @@ struct Header {
   uint64_t weight, bias, mask, skipped_value, source;
 };
 
-class ConvReference : public Operator {
+class ConvReference : public ConvOperator {
  public:
-  explicit ConvReference(const BlobView& blob) : h_(blob.header<Header>()) {
+  explicit ConvReference(const BlobView& blob) : h_(conv_header<Header>(blob, true)) {
     const ConvParams& p = h_.params;
     const int64_t positions = int64_t{p.output.h} * p.output.w;
     weight_ = blob.array<float>(h_.weight, int64_t{p.output.c} * p.in_per_group * p.taps());
@@ -24,7 +24,10 @@ class ConvReference : public Operator {
     skipped_value_ = blob.array<float>(h_.skipped_value, p.output.c);
     mask_ = h_.has_mask ? blob.array<uint8_t>(h_.mask, positions) : nullptr;
     source_ = h_.has_source ? blob.array<int32_t>(h_.source, positions) : nullptr;
+    for (int64_t i = 0; source_ && i < positions; ++i)
+      require_packed(source_[i] >= 0 && source_[i] < positions);
   }
+  const ConvParams& params() const override { return h_.params; }
   int tasks(int) const override { return static_cast<int>(h_.params.output.pixels()); }
   std::string kernel() const override { return "scalar naive"; }
 

@@ -17,22 +17,28 @@ struct Header {
   uint64_t columns, kept;
 };
 
-class ConvStem : public Operator {
+class ConvStem : public ConvOperator {
  public:
   ConvStem(const BlobView& blob, Isa isa)
-      : h_(blob.header<Header>()),
+      : h_(conv_header<Header>(blob, true)),
         product_(blob, h_.product, h_.params, kernels_for(isa)),
         fill_(blob, h_.fill, h_.params.output) {
     const ConvParams& p = h_.params;
     if (h_.has_mask) {
       columns_ = blob.array<int32_t>(h_.columns, int64_t{p.output.h} * p.output.w);
       kept_ = blob.array<int32_t>(h_.kept, p.output.h);
-      for (int i = 0; i < p.output.h * p.output.w; ++i)
-        require(columns_[i] >= 0 && columns_[i] < p.output.w);
-      for (int y = 0; y < p.output.h; ++y) require(kept_[y] >= 0 && kept_[y] <= p.output.w);
+      // Rising, for the product looks for the first one of a kind.
+      for (int y = 0; y < p.output.h; ++y) {
+        require_packed(kept_[y] >= 0 && kept_[y] <= p.output.w);
+        const int32_t* row = columns_ + int64_t{y} * p.output.w;
+        for (int i = 0; i < p.output.w; ++i)
+          require_packed(row[i] >= 0 && row[i] < p.output.w &&
+                         (i == 0 || i == kept_[y] || row[i - 1] < row[i]));
+      }
     }
   }
 
+  const ConvParams& params() const override { return h_.params; }
   int phases() const override { return fill_.empty() ? 1 : 2; }
   int tasks(int phase) const override {
     return phase == 0 ? h_.params.output.n * h_.params.output.h : SourceFill::kTasks;
@@ -40,7 +46,7 @@ class ConvStem : public Operator {
   std::size_t scratch_bytes() const override { return product_.scratch_bytes(); }
   std::size_t index_bytes() const override {
     const TensorDesc& out = h_.params.output;
-    return fill_.bytes() + (h_.has_mask ? sizeof(int32_t) * out.h * (out.w + 1) : 0);
+    return fill_.bytes() + (h_.has_mask ? sizeof(int32_t) * out.h * (out.w + std::size_t{1}) : 0);
   }
   double macs() const override {
     const TensorDesc& out = h_.params.output;
@@ -70,10 +76,6 @@ class ConvStem : public Operator {
   }
 
  private:
-  static void require(bool condition) {
-    if (!condition) throw Error("the packed convolution is damaged; compile the model again");
-  }
-
   const Header& h_;
   StemProduct product_;
   SourceFill fill_;

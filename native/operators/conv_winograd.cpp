@@ -78,31 +78,32 @@ int height_of(const CoverTile& tile, int size) {
 }
 
 template <int kOut, int kStride, bool kChequered>
-class ConvWinograd : public Operator {
+class ConvWinograd : public ConvOperator {
   static constexpr int kFull = winograd_points(kOut, kStride);
   static constexpr int kShort = winograd_points(winograd_short(kOut), kStride);
   static constexpr int kElements = WinogradForm{kOut, kStride, kChequered}.elements();
 
  public:
   ConvWinograd(const BlobView& blob, Isa isa)
-      : h_(blob.header<Header>()),
+      : h_(conv_header<Header>(blob)),
         table_(kernels_for(isa)),
         kernels_(winograd_of<kOut, kStride, kChequered>(table_)),
         skipped_(blob, h_.skipped, h_.params, table_),
         source_(blob, h_.source, h_.params.output) {
     const ConvParams& p = h_.params;
-    weights_ = blob.array<float>(
-        h_.weights, kElements * p.input.c * ceil_div(p.output.c, table_.width) * table_.width);
+    weights_ = blob.array<float>(h_.weights, int64_t{kElements} * p.input.c *
+                                                 ceil_div(p.output.c, table_.width) * table_.width);
     bias_ = blob.array<float>(h_.bias, p.output.c);
+    require_packed(h_.image_tiles >= 0);
     tiles_ = blob.array<CoverTile>(h_.tiles, h_.image_tiles);
-    check();
     total_ = int64_t{p.output.n} * h_.image_tiles;
+    check();
     for (int i = 0; i < h_.image_tiles; ++i)
       for (int shape = shape_of(tiles_[i]); shape < kWinogradShapes; ++shape)
         first_[shape + 1] += p.output.n;
     row_stride_ = v_row_stride(p.input.c);
-    max_vecs_ =
-        static_cast<int>(ceil_div(ceil_div(p.output.c, table_.width), std::max(h_.blocks, 1)));
+    max_vecs_ = static_cast<int>(ceil_div(ceil_div(p.output.c, table_.width), h_.blocks));
+    require_packed(max_vecs_ <= kernels_.max_vecs);
   }
 
   std::size_t scratch_bytes() const override {
@@ -112,6 +113,7 @@ class ConvWinograd : public Operator {
   std::size_t shared_scratch_bytes() const override {
     return h_.shared ? v_floats(total_) * sizeof(float) : 0;
   }
+  const ConvParams& params() const override { return h_.params; }
   int phases() const override { return 1 + h_.shared + !source_.empty(); }
   int tasks(int phase) const override {
     if (phase == 1 + h_.shared) return SourceFill::kTasks;
@@ -179,8 +181,11 @@ class ConvWinograd : public Operator {
   // A damaged plan must be refused, never executed.
   void check() const {
     const ConvParams& p = h_.params;
-    bool good = h_.block_tiles >= 1 && h_.blocks >= 1 && p.kernel_h == 3 && p.kernel_w == 3 &&
-                p.stride_h == kStride && p.stride_w == kStride;
+    bool good = h_.block_tiles >= 1 && h_.block_tiles <= std::max<int64_t>(total_, 1) &&
+                h_.blocks >= 1 && h_.blocks <= ceil_div(p.output.c, table_.width) &&
+                (h_.shared == 0 || h_.shared == 1) && p.group == 1 && p.kernel_h == 3 &&
+                p.kernel_w == 3 && p.stride_h == kStride && p.stride_w == kStride &&
+                p.dilation_h == 1 && p.dilation_w == 1;
     for (int i = 0; i < h_.image_tiles && good; ++i) {
       const CoverTile& t = tiles_[i];
       good = t.y >= 0 && t.x >= 0 && (i == 0 || shape_of(tiles_[i - 1]) <= shape_of(t));
@@ -191,7 +196,7 @@ class ConvWinograd : public Operator {
           good = good && y >= 0 && y < p.output.h && t.x + bit % kOut < p.output.w;
         }
     }
-    if (!good) throw Error("the packed convolution is damaged; compile the model again");
+    require_packed(good);
   }
 
   // The image's row that is row 0 of a tile.
@@ -270,9 +275,11 @@ std::string unsupported(const OpSpec& spec, Isa) {
   return "";
 }
 
-const uint8_t* mask_of(const OpSpec& spec, const char* name) {
+// nullptr without a mask, or with one that is not of the tensor's size, which packing refuses.
+const uint8_t* mask_of(const OpSpec& spec, const char* name, const TensorDesc& plane) {
   const ArrayView* view = spec.array(name);
-  return view ? static_cast<const uint8_t*>(view->data) : nullptr;
+  const bool there = view && view->dtype == 'b' && view->size() == int64_t{plane.h} * plane.w;
+  return there ? static_cast<const uint8_t*>(view->data) : nullptr;
 }
 
 // Whether nothing but positions with (y + x + offset) even is set.
@@ -286,8 +293,9 @@ bool on_colour(const uint8_t* mask, int h, int w, int offset) {
 // Whether live inputs and kept outputs all have y + x + `colour` even, counted from the padding.
 bool chequered(const OpSpec& spec, int colour) {
   const TensorDesc &in = spec.inputs[0], &out = spec.outputs[0];
-  const uint8_t *mask = mask_of(spec, "mask"), *input_mask = mask_of(spec, "input_mask");
-  const int pads = static_cast<int>(spec.int_or("pad_top", 0) + spec.int_or("pad_left", 0));
+  const uint8_t* mask = mask_of(spec, "mask", out);
+  const uint8_t* input_mask = mask_of(spec, "input_mask", in);
+  const int pads = static_cast<int>((spec.int_or("pad_top", 0) + spec.int_or("pad_left", 0)) % 2);
   return mask && input_mask && on_colour(mask, out.h, out.w, colour) &&
          on_colour(input_mask, in.h, in.w, colour + pads);
 }
@@ -328,7 +336,7 @@ Blob pack(const OpSpec& spec, Isa isa) {
   h.flipped = kChequered && !chequered(spec, 0);
   const ConvParams& p = h.params;
   const WinogradForm form{kOut, kStride, kChequered, h.flipped != 0};
-  const uint8_t* mask = mask_of(spec, "mask");
+  const uint8_t* mask = mask_of(spec, "mask", p.output);
   std::vector<CoverTile> tiles =
       kChequered ? chequered_cover(mask, p.output.h, p.output.w, kOut, h.flipped)
                  : cover_with_tiles(mask, p.output.h, p.output.w, kOut, kStride);
@@ -338,7 +346,7 @@ Blob pack(const OpSpec& spec, Isa isa) {
     for (int bit = 0; bit < kOut * kOut; ++bit)
       if (tile.fill >> bit & 1) {
         const int i = h.flipped ? height_of(tile, kOut) - 1 - bit / kOut : bit / kOut;
-        filled[(tile.y + i) * p.output.w + tile.x + bit % kOut] = 1;
+        filled[int64_t{tile.y + i} * p.output.w + tile.x + bit % kOut] = 1;
       }
   }
   h.image_tiles = static_cast<int32_t>(tiles.size());

@@ -83,8 +83,10 @@ DepthwiseStrip::DepthwiseStrip(const BlobView& blob, const ConvParams& params,
                                const std::vector<uint8_t>& live, const std::vector<uint8_t>& kept,
                                const Arrays& arrays)
     : params_(params), kernels_(kernels), layout_(layout), kept_(kept) {
-  if (params.taps() > kMaxTaps || params.stride_h < 1 || params.stride_h > 2)
-    throw Error("the packed operator is damaged; compile the model again");
+  require_packed(params.kernel_h == params.kernel_w &&
+                 (params.kernel_h == 3 || params.kernel_h == 5) && params.stride_h <= 2 &&
+                 params.stride_h == params.stride_w && params.dilation_h == 1 &&
+                 params.dilation_w == 1 && params.output.w <= 0xffff);
   weights_ = blob.array<float>(arrays.weights, int64_t{params.taps()} * layout.channels);
   bias_ = blob.array<float>(arrays.bias, layout.channels);
   skipped_value_ = blob.array<float>(arrays.skipped_value, layout.channels);
@@ -99,6 +101,8 @@ DepthwiseStrip::DepthwiseStrip(const BlobView& blob, const ConvParams& params,
 // limits them is what passes between the caches.
 void DepthwiseStrip::make_places() {
   const int width = params_.output.w, channels = layout_.channels;
+  // A strip stays in the second-level cache, however wide: 32 bits are enough.
+  require_packed(int64_t{layout_.strips.tallest()} * width * channels <= INT32_MAX);
   const int nowhere = layout_.strips.tallest() * width * channels;
   places_.assign(kept_.size(), nowhere);
   for (int strip = 0; strip < layout_.strips.count; ++strip) {
@@ -232,7 +236,7 @@ void DepthwiseStrip::run_blocks(int y0, int height, const float* const** lines, 
   args.weight_stride = layout_.channels;
   args.channels = p.output.c;
   args.start = bias_;
-  args.out_row = p.output.w * stride;
+  args.out_row = int64_t{p.output.w} * stride;
   args.out_column = stride;
   args.mask_row = p.output.w;
   args.skipped = layout_.fill_skipped ? skipped_value_ : nullptr;

@@ -14,37 +14,113 @@ struct Operand {
   int32_t one_channel;
 };
 
+// What everything else follows from.
 struct Header {
   Function function;
   Epilogue epilogue;
-  TensorDesc output;
-  int64_t positions, lanes;
-  int32_t flat, swapped;  // flat: pixels follow each other without gaps, an image is one row
-  Operand a, b;  // b of kMask and kPlane: `table`; of kScaleShift: `table` is scale, then shift
-  uint64_t table;
+  TensorDesc output, input[2];
+  uint64_t table;  // of kMask and kPlane; of kScaleShift: scale, then shift
 };
+
+int inputs_of(Function function) {
+  return function == Function::kAdd || function == Function::kMultiply ? 2 : 1;
+}
+
+bool broadcasts(const TensorDesc& t, const TensorDesc& out) {
+  return (t.n == out.n || t.n == 1) && ((t.h == out.h && t.w == out.w) || (t.h == 1 && t.w == 1)) &&
+         (t.c == out.c || t.c == 1);
+}
+
+Operand operand_of(const TensorDesc& t, const TensorDesc& out) {
+  Operand o{};
+  o.image = t.n == 1 ? 0 : int64_t{t.h} * t.w * t.stride;
+  o.pixel = t.h == 1 && t.w == 1 ? 0 : t.stride;
+  o.one_channel = t.c == 1 && out.c != 1;
+  return o;
+}
+
+// One row per image when all tensors have the same pixels, back to back, and own everything between
+// them.
+bool is_flat(const TensorDesc& out, std::initializer_list<const TensorDesc*> tensors) {
+  for (const TensorDesc* t : tensors) {
+    const bool owned = t->stride == t->c || (t->padded && t->stride == least_stride(*t));
+    if (!same_shape(*t, out) || t->stride != out.stride || !owned) return false;
+  }
+  return true;
+}
+
+// How an element-wise operator goes through its tensors.
+struct Walk {
+  int64_t positions, lanes;
+  bool flat = false;     // pixels follow each other without gaps, an image is one row
+  bool swapped = false;  // the functions commute, and the kernels take the wide operand first
+  Operand a, b{0, 1, 1};
+
+  explicit Walk(const Header& h) : positions(int64_t{h.output.h} * h.output.w) {
+    const TensorDesc &out = h.output, &first = h.input[0], &second = h.input[1];
+    a = operand_of(first, out);
+    if (inputs_of(h.function) == 1) {
+      lanes = lanes_of({&out, &first});
+      flat = h.function == Function::kActivate && is_flat(out, {&out, &first});
+      return;
+    }
+    b = operand_of(second, out);
+    flat = is_flat(out, {&out, &first, &second});
+    swapped = a.one_channel;
+    if (swapped) std::swap(a, b);
+    lanes = b.one_channel ? lanes_of({&out, swapped ? &second : &first})
+                          : lanes_of({&out, &first, &second});
+  }
+};
+
+// Why a function cannot have these tensors; nullptr when it can.
+const char* fault_of(const Header& h) {
+  if (inputs_of(h.function) == 1 && !same_shape(h.input[0], h.output))
+    return "input and output differ in shape";
+  bool wide = false;
+  for (int i = 0; i < inputs_of(h.function); ++i) {
+    if (!broadcasts(h.input[i], h.output))
+      return "an input is neither of the output's shape nor broadcast over height and width or "
+             "over channels";
+    wide = wide || h.input[i].c == h.output.c;
+  }
+  if (!wide) return "no input has the output's channels";
+  return nullptr;
+}
 
 class Elementwise : public Operator {
  public:
   Elementwise(const BlobView& blob, const Kernels& kernels)
-      : h_(blob.header<Header>()), kernels_(kernels) {
-    const int64_t c = h_.output.c;
-    if (h_.function == Function::kScaleShift) table_ = blob.array<float>(h_.table, 2 * h_.lanes);
-    if (per_position()) table_ = blob.array<float>(h_.table, h_.positions);
-    per_task_ = pixels_per_task(c);
-    tasks_per_image_ = divide_up(h_.positions, per_task_);
+      : h_(blob.header<Header>()), kernels_(kernels), walk_(h_) {
+    require_packed(h_.function >= Function::kAdd && h_.function <= Function::kActivate);
+    require_packed(h_.epilogue);
+    require_packed(h_.output);
+    require_packed(!h_.output.nchw);
+    for (const TensorDesc& input : this->inputs()) {
+      require_packed(input);
+      require_packed(!input.nchw);
+    }
+    require_packed(fault_of(h_) == nullptr);
+    if (h_.function == Function::kScaleShift) table_ = blob.array<float>(h_.table, 2 * walk_.lanes);
+    if (per_position()) table_ = blob.array<float>(h_.table, walk_.positions);
+    per_task_ = pixels_per_task(h_.output.c);
+    tasks_per_image_ = divide_up(walk_.positions, per_task_);
   }
+  std::vector<TensorDesc> inputs() const override {
+    return {h_.input, h_.input + inputs_of(h_.function)};
+  }
+  std::vector<TensorDesc> outputs() const override { return {h_.output}; }
   int tasks(int) const override { return static_cast<int>(h_.output.n * tasks_per_image_); }
   std::string kernel() const override { return kernels_.isa; }
   std::size_t index_bytes() const override {
-    return per_position() ? sizeof(float) * h_.positions : 0;
+    return per_position() ? sizeof(float) * walk_.positions : 0;
   }
 
   void run(const RunArgs& args, int, int begin, int end) const override {
     for (int task = begin; task < end; ++task) {
       const int64_t image = task / tasks_per_image_;
       const int64_t first = task % tasks_per_image_ * per_task_;
-      run_pixels(args, image, first, std::min(per_task_, h_.positions - first));
+      run_pixels(args, image, first, std::min(per_task_, walk_.positions - first));
     }
   }
 
@@ -58,27 +134,27 @@ class Elementwise : public Operator {
       return base + image * o.image + first * o.pixel;
     };
     RowsArgs rows{};
-    rows.a = at(args.inputs[h_.swapped ? 1 : 0], h_.a);
-    rows.out = args.outputs[0] + (image * h_.positions + first) * h_.output.stride;
-    rows.rows = h_.flat ? 1 : pixels;
-    rows.count = h_.flat ? pixels * h_.output.stride : h_.lanes;
-    rows.a_stride = h_.a.pixel;
-    rows.b_stride = h_.b.pixel;
+    rows.a = at(args.inputs[walk_.swapped ? 1 : 0], walk_.a);
+    rows.out = args.outputs[0] + (image * walk_.positions + first) * h_.output.stride;
+    rows.rows = walk_.flat ? 1 : pixels;
+    rows.count = walk_.flat ? pixels * h_.output.stride : walk_.lanes;
+    rows.a_stride = walk_.a.pixel;
+    rows.b_stride = walk_.b.pixel;
     rows.out_stride = h_.output.stride;
     rows.epilogue = &h_.epilogue;
     const ElementwiseKernels& k = kernels_.elementwise_f32;
     switch (h_.function) {
       case Function::kAdd:
       case Function::kMultiply: {
-        rows.b = at(args.inputs[h_.swapped ? 0 : 1], h_.b);
+        rows.b = at(args.inputs[walk_.swapped ? 0 : 1], walk_.b);
         const bool add = h_.function == Function::kAdd;
-        (h_.b.one_channel ? (add ? k.add_scalar : k.multiply_scalar)
-                          : (add ? k.add : k.multiply))(rows);
+        (walk_.b.one_channel ? (add ? k.add_scalar : k.multiply_scalar)
+                             : (add ? k.add : k.multiply))(rows);
         break;
       }
       case Function::kScaleShift:
         rows.b = table_;
-        rows.c = table_ + h_.lanes;
+        rows.c = table_ + walk_.lanes;
         k.scale_shift(rows);
         break;
       case Function::kMask:
@@ -96,124 +172,74 @@ class Elementwise : public Operator {
 
   const Header& h_;
   const Kernels& kernels_;
+  const Walk walk_;
   const float* table_ = nullptr;
   int64_t per_task_, tasks_per_image_;
 };
 
-Operand operand_of(const OpSpec& spec, const TensorDesc& t) {
-  const TensorDesc& out = spec.outputs[0];
-  const bool one_position = t.h == 1 && t.w == 1;
-  require(spec,
-          (t.n == out.n || t.n == 1) && ((t.h == out.h && t.w == out.w) || one_position) &&
-              (t.c == out.c || t.c == 1),
-          "an input is neither of the output's shape nor broadcast over height and width or over "
-          "channels");
-  Operand o{};
-  o.image = t.n == 1 ? 0 : int64_t{t.h} * t.w * t.stride;
-  o.pixel = one_position ? 0 : t.stride;
-  o.one_channel = t.c == 1 && out.c != 1;
-  return o;
-}
-
-Header header_of(const OpSpec& spec, Function function, size_t inputs) {
-  require_counts(spec, inputs);
+Header header_of(const OpSpec& spec, Function function) {
+  require_counts(spec, inputs_of(function));
   Header h{};
   h.function = function;
   h.epilogue = epilogue_of(spec);
   h.output = spec.outputs[0];
-  h.positions = int64_t{h.output.h} * h.output.w;
-  h.a = operand_of(spec, spec.inputs[0]);
+  std::copy(spec.inputs.begin(), spec.inputs.end(), h.input);
+  if (const char* fault = fault_of(h)) require(spec, false, fault);
   return h;
 }
 
-// One row per image when all tensors have the same pixels, back to back, and own everything between
-// them.
-bool is_flat(const TensorDesc& out, std::initializer_list<const TensorDesc*> tensors) {
-  for (const TensorDesc* t : tensors) {
-    const bool owned = t->stride == t->c || (t->padded && t->stride == (t->c + 15) / 16 * 16);
-    if (!same_shape(*t, out) || t->stride != out.stride || !owned) return false;
-  }
-  return true;
-}
-
 template <Function function>
-Blob pack_binary(const OpSpec& spec, Isa) {
-  Header h = header_of(spec, function, 2);
-  h.b = operand_of(spec, spec.inputs[1]);
-  const TensorDesc &a = spec.inputs[0], &b = spec.inputs[1];
-  h.flat = is_flat(h.output, {&h.output, &a, &b});
-  if (h.a.one_channel) {  // both functions commute, and the kernels take the wide operand first
-    std::swap(h.a, h.b);
-    h.swapped = 1;
-  }
-  require(spec, !h.a.one_channel, "no input has the output's channels");
-  h.lanes =
-      h.b.one_channel ? lanes_of({&h.output, h.swapped ? &b : &a}) : lanes_of({&h.output, &a, &b});
-  return pack_header(h);
-}
-
-// One input of the output's shape.
-template <Function function>
-Header unary_header(const OpSpec& spec) {
-  require_counts(spec, 1);
-  require(spec, same_shape(spec.inputs[0], spec.outputs[0]), "input and output differ in shape");
-  Header h = header_of(spec, function, 1);
-  h.lanes = lanes_of({&h.output, &spec.inputs[0]});
-  return h;
+Blob pack(const OpSpec& spec, Isa) {
+  return pack_header(header_of(spec, function));
 }
 
 Blob pack_scale_shift(const OpSpec& spec, Isa) {
-  Header h = unary_header<Function::kScaleShift>(spec);
+  Header h = header_of(spec, Function::kScaleShift);
+  const int64_t lanes = Walk(h).lanes;
   BlobWriter writer;
   writer.append<Header>(1);
-  h.table = writer.append<float>(2 * h.lanes);
+  h.table = writer.append<float>(2 * lanes);
   int64_t row = 0;
   for (const char* name : {"scale", "shift"}) {
     const ArrayView* values = spec.array(name);
     require(spec, values && values->dtype == 'f' && values->size() == h.output.c,
             std::string(name) + " must be a float32 array (C)");
     std::copy_n(static_cast<const float*>(values->data), h.output.c,
-                writer.at<float>(h.table) + row++ * h.lanes);
+                writer.at<float>(h.table) + row++ * lanes);
   }
   *writer.at<Header>(0) = h;
   return writer.take();
 }
 
 Blob pack_mask(const OpSpec& spec, Isa) {
-  Header h = unary_header<Function::kMask>(spec);
+  Header h = header_of(spec, Function::kMask);
+  const int64_t positions = Walk(h).positions;
   const ArrayView* mask = spec.array("mask");
-  require(spec, mask && (mask->dtype == 'b' || mask->dtype == 'f') && mask->size() == h.positions,
+  require(spec, mask && (mask->dtype == 'b' || mask->dtype == 'f') && mask->size() == positions,
           "mask must be a uint8 or float32 array (H, W)");
   h.function = mask->dtype == 'b' ? Function::kMask : Function::kPlane;
-  h.b = {0, 1, 1};
   BlobWriter writer;
   writer.append<Header>(1);
-  h.table = writer.append<float>(h.positions);
+  h.table = writer.append<float>(positions);
   float* table = writer.at<float>(h.table);
   if (h.function == Function::kPlane)
-    std::copy_n(static_cast<const float*>(mask->data), h.positions, table);
+    std::copy_n(static_cast<const float*>(mask->data), positions, table);
   else  // every bit of a kept position
-    for (int64_t p = 0; p < h.positions; ++p)
+    for (int64_t p = 0; p < positions; ++p)
       if (static_cast<const uint8_t*>(mask->data)[p]) std::memset(table + p, 0xff, sizeof(float));
   *writer.at<Header>(0) = h;
   return writer.take();
-}
-
-Blob pack_activate(const OpSpec& spec, Isa) {
-  Header h = unary_header<Function::kActivate>(spec);
-  h.flat = is_flat(h.output, {&h.output, &spec.inputs[0]});
-  return pack_header(h);
 }
 
 }  // namespace
 
 std::vector<OperatorType> elementwise_types() {
   std::vector<OperatorType> all;
-  for (const auto& types : {simple_types<Elementwise>("add", pack_binary<Function::kAdd>),
-                            simple_types<Elementwise>("mul", pack_binary<Function::kMultiply>),
+  for (const auto& types : {simple_types<Elementwise>("add", pack<Function::kAdd>),
+                            simple_types<Elementwise>("mul", pack<Function::kMultiply>),
                             simple_types<Elementwise>("scale_shift", pack_scale_shift),
                             simple_types<Elementwise>("mask_multiply", pack_mask),
-                            simple_types<Elementwise>("activate", pack_activate)})
+                            simple_types<Elementwise>("activate", pack<Function::kActivate>)})
     all.insert(all.end(), types.begin(), types.end());
   return all;
 }

@@ -61,7 +61,7 @@ class Fetch {
     for (int i = 0; i < 2; ++i, ++done_) {
       if (current_ == count_ || done_ * tiles_ >= tile_ * passes_) return;
       Constants& region = regions_[current_];
-      args.fetch[i] = region.data - weights + line_;
+      args.fetch[i] = distance(weights, region.data) + line_;
       line_ += kLine;
       if (line_ < lanes) continue;
       line_ = 0;
@@ -73,6 +73,12 @@ class Fetch {
   }
 
  private:
+  // In floats, between arrays that need not be parts of one.
+  static int64_t distance(const float* from, const float* to) {
+    return (reinterpret_cast<std::intptr_t>(to) - reinterpret_cast<std::intptr_t>(from)) /
+           int64_t{sizeof(float)};
+  }
+
   static constexpr int64_t kLine = 64 / sizeof(float);
   static constexpr int kMost = 8;
   Constants regions_[kMost];

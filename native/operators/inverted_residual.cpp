@@ -43,8 +43,8 @@ struct PositionRows {
   PositionRows() = default;
   PositionRows(const std::vector<uint8_t>& mask, int h, int w, bool kept) : first(1, 0) {
     for (int y = 0; y < h; ++y) {
-      for (int i = y * w; i < (y + 1) * w; ++i)
-        if ((mask[i] != 0) == kept) pixel.push_back(i);
+      for (int64_t i = int64_t{y} * w; i < (y + int64_t{1}) * w; ++i)
+        if ((mask[i] != 0) == kept) pixel.push_back(static_cast<int32_t>(i));
       first.push_back(static_cast<int32_t>(pixel.size()));
     }
   }
@@ -61,9 +61,8 @@ class InvertedResidual : public Operator {
  public:
   InvertedResidual(const BlobView& blob, Isa isa)
       : h_(blob.header<Header>()), kernels_(kernels_for(isa)) {
+    check(blob);
     const ConvParams& d = depthwise();
-    if (h_.padded_channels < d.output.c || h_.padded_channels % kernels_.width != 0)
-      throw Error("the packed operator is damaged; compile the model again");
     channels_ = h_.padded_channels;
     if (h_.present[kExpand] && h_.params[kExpand].input.nchw)
       stem_.emplace(blob, h_.stem, h_.params[kExpand], kernels_);
@@ -102,6 +101,15 @@ class InvertedResidual : public Operator {
     first_missing_.push_back(static_cast<int32_t>(missing_.size()));
   }
 
+  std::vector<TensorDesc> inputs() const override {
+    const ConvParams& last = h_.params[h_.present[kProject] ? kProject : kDepthwise];
+    std::vector<TensorDesc> all = {h_.params[h_.present[kExpand] ? kExpand : kDepthwise].input};
+    if (last.has_residual) all.push_back(last.residual);
+    return all;
+  }
+  std::vector<TensorDesc> outputs() const override {
+    return {h_.params[h_.present[kProject] ? kProject : kDepthwise].output};
+  }
   int tasks(int) const override { return depthwise().output.n * strips_.count; }
   std::size_t scratch_bytes() const override {
     return floats() * sizeof(float) + pointers() * sizeof(float*) +
@@ -186,6 +194,22 @@ class InvertedResidual : public Operator {
         locate_all(op.table_row(*this, y), op.ring_row(*this, y), op.table_columns(), op.channels_);
     }
   };
+
+  void check(const BlobView& blob) const {
+    for (int stage = 0; stage < kStages; ++stage)
+      if (h_.present[stage]) require_packed(blob, h_.params[stage], stage == kExpand);
+    const ConvParams &expand = h_.params[kExpand], &d = depthwise(), &project = h_.params[kProject];
+    const auto follows = [](const TensorDesc& from, const TensorDesc& to) {
+      return fits(from, to) && fits(to, from) && to.padded && to.stride == least_stride(to);
+    };
+    require_packed(h_.present[kDepthwise] && is_depthwise(d) && !d.has_residual);
+    require_packed(h_.padded_channels == (d.output.c + 15) / 16 * 16);
+    if (h_.present[kExpand])
+      require_packed(follows(expand.output, d.input) && !expand.has_residual &&
+                     (expand.input.nchw || is_pixelwise(expand)));
+    if (h_.present[kProject])
+      require_packed(follows(d.output, project.input) && is_pixelwise(project));
+  }
 
   // Of this operator's weights what a run reads after the first panel's.
   Fetch first_fetch() const {

@@ -1,5 +1,6 @@
 // The definition of an inverted residual: its stages one after the other, each by the reference
 // convolution.
+#include "operators/checks.h"
 #include "operators/residual_stages.h"
 
 namespace activsparse {
@@ -18,17 +19,31 @@ class InvertedResidualReference : public Operator {
  public:
   InvertedResidualReference(const BlobView& blob, Isa isa) : h_(blob.header<Header>()) {
     const OperatorType& conv = find_operator_type("conv", "reference");
-    if (h_.stages < 1 || h_.stages > 3)
-      throw Error("the packed operator is damaged; compile the model again");
-    for (int i = 0; i < h_.stages; ++i)
-      stages_.push_back(conv.create(
-          {blob.array<uint8_t>(h_.stage[i].blob, h_.stage[i].bytes), h_.stage[i].bytes}, isa));
+    require_packed(h_.stages >= 1 && h_.stages <= 3);
+    for (int i = 0; i < h_.stages; ++i) {
+      const Header::Stage& stage = h_.stage[i];
+      stages_.push_back(
+          conv.create({blob.array<uint8_t>(stage.blob, stage.bytes), stage.bytes}, isa));
+      const Operator& made = *stages_.back();
+      const bool last = i + 1 == h_.stages;
+      require_packed(made.inputs().size() == 1 || last);
+      if (i > 0) require_packed(fits(made.inputs()[0], stages_[i - 1]->outputs()[0]));
+      const TensorDesc out = made.outputs()[0];
+      require_packed(stage.output_floats == (last ? 0 : out.pixels() * out.stride));
+    }
+    require_packed((h_.has_residual != 0) == (stages_.back()->inputs().size() == 2));
   }
+  std::vector<TensorDesc> inputs() const override {
+    std::vector<TensorDesc> all = stages_.back()->inputs();
+    all[0] = stages_.front()->inputs()[0];
+    return all;
+  }
+  std::vector<TensorDesc> outputs() const override { return stages_.back()->outputs(); }
   int phases() const override { return h_.stages; }
   int tasks(int phase) const override { return stages_[phase]->tasks(0); }
   std::size_t shared_scratch_bytes() const override {
     int64_t floats = 0;
-    for (const Header::Stage& stage : h_.stage) floats += stage.output_floats;
+    for (int i = 0; i < h_.stages; ++i) floats += h_.stage[i].output_floats;
     return floats * sizeof(float);
   }
   std::string kernel() const override { return "scalar naive"; }

@@ -17,11 +17,15 @@ template <bool to_nhwc>
 class Layout : public Operator {
  public:
   Layout(const BlobView& blob, const Kernels& kernels)
-      : h_(blob.header<Header>()), kernels_(kernels) {
+      : h_(unary_header<Header>(blob)), kernels_(kernels) {
+    require_packed(same_shape(h_.input, h_.output) && h_.input.nchw == to_nhwc &&
+                   h_.output.nchw != to_nhwc);
     positions_ = int64_t{h_.input.h} * h_.input.w;
     tiles_per_task_ = std::max<int64_t>(1, pixels_per_task(h_.input.c) / kPositions);
     tasks_per_image_ = divide_up(positions_, kPositions * tiles_per_task_);
   }
+  std::vector<TensorDesc> inputs() const override { return {h_.input}; }
+  std::vector<TensorDesc> outputs() const override { return {h_.output}; }
   int tasks(int) const override { return static_cast<int>(h_.input.n * tasks_per_image_); }
   std::string kernel() const override { return kernels_.isa; }
 

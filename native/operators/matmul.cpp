@@ -16,12 +16,38 @@ constexpr int64_t kTransposed = 16;  // rows that are transposed at once
 struct Header {
   Epilogue epilogue;
   ViewAxes axes;
+  TensorDesc output, input[2];
+
+  // Why the views are no matrices to multiply; nullptr when they are.
+  const char* fault() const {
+    if (axes.rank < 3) return "shape must end with M, N and K";
+    const auto* inner = axes.stride + axes.rank - 3;
+    if (inner[2][0] != 0 || inner[1][1] != 0 || inner[0][2] != 0)
+      return "a view has a stride along an axis that is not its own";
+    const int64_t depth = axes.size[axes.rank - 1];
+    if ((depth - 1) * std::max(inner[2][1], inner[2][2]) > INT32_MAX)
+      return "a matrix is too large";
+    return nullptr;
+  }
 };
+
+const Header& checked_header(const BlobView& blob) {
+  const Header& h = blob.header<Header>();
+  require_packed(h.epilogue);
+  require_packed(h.output);
+  require_packed(h.axes.sound() && h.axes.stays_inside(0, tensor_extent(h.output)));
+  for (int i = 0; i < 2; ++i) {
+    require_packed(h.input[i]);
+    require_packed(h.axes.stays_inside(1 + i, tensor_extent(h.input[i])));
+  }
+  require_packed(h.fault() == nullptr);
+  return h;
+}
 
 class MatMul : public Operator {
  public:
   MatMul(const BlobView& blob, const Kernels& kernels)
-      : h_(blob.header<Header>()), kernels_(kernels), depth_(axis(2)) {
+      : h_(checked_header(blob)), kernels_(kernels), depth_(axis(2)) {
     // Whichever of y and its transpose has contiguous rows.
     if (stride(1, 0) != 1 && stride(0, 0) == 1) {
       std::swap(row_axis_, column_axis_);
@@ -32,6 +58,8 @@ class MatMul : public Operator {
     panels_ = divide_up(axis(column_axis_), width_);
   }
 
+  std::vector<TensorDesc> inputs() const override { return {h_.input, h_.input + 2}; }
+  std::vector<TensorDesc> outputs() const override { return {h_.output}; }
   int tasks(int) const override { return static_cast<int>(batches_ * panels_); }
   std::string kernel() const override {
     return std::string(kernels_.isa) + " " +
@@ -140,14 +168,9 @@ Blob pack(const OpSpec& spec, Isa) {
   Header h{};
   h.epilogue = epilogue_of(spec);
   h.axes = ViewAxes::read(spec, {"a", "b"}, {});
-  require(spec, h.axes.rank >= 3, "shape must end with M, N and K");
-  const auto* inner = h.axes.stride + h.axes.rank - 3;
-  require(spec, inner[2][0] == 0 && inner[1][1] == 0 && inner[0][2] == 0,
-          "a view has a stride along an axis that is not its own");
-  require(spec,
-          (h.axes.size[h.axes.rank - 1] - 1) * inner[2][1] <= INT32_MAX &&
-              (h.axes.size[h.axes.rank - 1] - 1) * inner[2][2] <= INT32_MAX,
-          "a matrix is too large");
+  h.output = spec.outputs[0];
+  std::copy(spec.inputs.begin(), spec.inputs.end(), h.input);
+  if (const char* fault = h.fault()) require(spec, false, fault);
   return pack_header(h);
 }
 

@@ -15,13 +15,30 @@ struct Header {
   uint64_t source;
 };
 
+bool positions_lie_inside(const int32_t* index, int64_t count, const TensorDesc& tensor) {
+  return std::all_of(index, index + count,
+                     [&](int32_t i) { return i >= 0 && i < int64_t{tensor.h} * tensor.w; });
+}
+
 class MovePixels : public Operator {
  public:
   MovePixels(const BlobView& blob, const Kernels& kernels)
-      : h_(blob.header<Header>()), kernels_(kernels), per_task_(pixels_per_task(h_.output.c)) {
-    if (h_.move == Move::kGather)
-      source_ = blob.array<int32_t>(h_.source, int64_t{h_.output.h} * h_.output.w);
+      : h_(unary_header<Header>(blob)), kernels_(kernels), per_task_(pixels_per_task(h_.output.c)) {
+    const TensorDesc &in = h_.input, &out = h_.output;
+    require_packed(h_.epilogue);
+    require_packed(!in.nchw && !out.nchw && in.n == out.n && in.c == out.c);
+    if (h_.move == Move::kGather) {
+      const int64_t positions = int64_t{out.h} * out.w;
+      source_ = blob.array<int32_t>(h_.source, positions);
+      require_packed(positions_lie_inside(source_, positions, in));
+    } else {
+      require_packed((h_.move == Move::kResize || h_.move == Move::kCopy) && h_.scale_h >= 1 &&
+                     h_.scale_w >= 1 && out.h == int64_t{in.h} * h_.scale_h &&
+                     out.w == int64_t{in.w} * h_.scale_w);
+    }
   }
+  std::vector<TensorDesc> inputs() const override { return {h_.input}; }
+  std::vector<TensorDesc> outputs() const override { return {h_.output}; }
   int tasks(int) const override {
     return static_cast<int>(divide_up(h_.output.pixels(), per_task_));
   }
@@ -81,8 +98,8 @@ Blob pack_resize(const OpSpec& spec, Isa) {
   h.scale_h = static_cast<int32_t>(spec.int_or("scale_h", 1));
   h.scale_w = static_cast<int32_t>(spec.int_or("scale_w", 1));
   require(spec,
-          h.scale_h >= 1 && h.scale_w >= 1 && h.output.h == h.input.h * h.scale_h &&
-              h.output.w == h.input.w * h.scale_w && h.input.n == h.output.n &&
+          h.scale_h >= 1 && h.scale_w >= 1 && h.output.h == int64_t{h.input.h} * h.scale_h &&
+              h.output.w == int64_t{h.input.w} * h.scale_w && h.input.n == h.output.n &&
               h.input.c == h.output.c,
           "the output's size is not the input's times the scales");
   return pack_header(h);
@@ -97,9 +114,7 @@ Blob pack_gather(const OpSpec& spec, Isa) {
   require(spec, source && source->dtype == 'i' && source->size() == positions,
           "source must be an int32 array (OH*OW)");
   const auto* index = static_cast<const int32_t*>(source->data);
-  require(spec,
-          std::all_of(index, index + positions,
-                      [&](int32_t i) { return i >= 0 && i < int64_t{h.input.h} * h.input.w; }),
+  require(spec, positions_lie_inside(index, positions, h.input),
           "source names a position outside of the input");
   BlobWriter writer;
   writer.append<Header>(1);
@@ -118,8 +133,22 @@ class Concat : public Operator {
  public:
   Concat(const BlobView& blob, const Kernels&)
       : h_(blob.header<ConcatHeader>()),
-        parts_(blob.array<TensorDesc>(h_.parts, h_.inputs)),
-        per_task_(pixels_per_task(h_.output.c)) {}
+        parts_(blob.array<TensorDesc>(h_.parts, std::max(h_.inputs, 0))),
+        per_task_(pixels_per_task(h_.output.c)) {
+    require_packed(h_.output);
+    require_packed(h_.inputs >= 1 && !h_.output.nchw);
+    int64_t channels = 0;
+    for (int i = 0; i < h_.inputs; ++i) {
+      const TensorDesc& part = parts_[i];
+      require_packed(part);
+      require_packed(!part.nchw && part.n == h_.output.n && part.h == h_.output.h &&
+                     part.w == h_.output.w);
+      channels += part.c;
+    }
+    require_packed(channels == h_.output.c);
+  }
+  std::vector<TensorDesc> inputs() const override { return {parts_, parts_ + h_.inputs}; }
+  std::vector<TensorDesc> outputs() const override { return {h_.output}; }
   int tasks(int) const override {
     return static_cast<int>(divide_up(h_.output.pixels(), per_task_));
   }

@@ -1,6 +1,32 @@
 #include "operators/operator.h"
 
+#include <algorithm>
+
+#include "operators/checks.h"
+
 namespace activsparse {
+
+int64_t tensor_extent(const TensorDesc& desc) {
+  if (desc.nchw) return desc.pixels() * desc.c;
+  const int64_t owned = std::min<int64_t>(desc.stride, least_stride(desc));
+  return desc.pixels() == 0 ? 0 : (desc.pixels() - 1) * desc.stride + owned;
+}
+
+bool fits(const TensorDesc& packed, const TensorDesc& tensor) {
+  return packed.n == tensor.n && packed.h == tensor.h && packed.w == tensor.w &&
+         packed.c == tensor.c && packed.nchw == tensor.nchw && packed.dtype == tensor.dtype &&
+         (packed.nchw || (packed.stride == tensor.stride && packed.padded <= tensor.padded));
+}
+
+std::string OperatorType::unsupported(const OpSpec& spec, Isa isa) const {
+  check_spec(spec);
+  return reason(spec, isa);
+}
+
+Blob OperatorType::pack(const OpSpec& spec, Isa isa) const {
+  check_spec(spec);
+  return packer(spec, isa);
+}
 
 const OperatorType& find_operator_type(const std::string& kind, const std::string& algorithm) {
   for (const OperatorType& type : operator_types())

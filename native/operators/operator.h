@@ -42,15 +42,23 @@ struct TensorDesc {
   int64_t pixels() const { return int64_t{n} * h * w; }
 };
 
+// Floats from a tensor's first element to the end of its last pixel.
+int64_t tensor_extent(const TensorDesc& desc);
+
+// Whether an operator packed for `packed` may be given `tensor`.
+bool fits(const TensorDesc& packed, const TensorDesc& tensor);
+
 // A constant array of a spec, dense and C-contiguous. dtype: 'f' float32, 'i' int32, 'b' uint8
 // (masks).
 struct ArrayView {
   const void* data = nullptr;
   char dtype = 'f';
   std::vector<int64_t> shape;
+  // The greatest number there is where the product of the sizes is larger.
   int64_t size() const {
     int64_t n = 1;
-    for (int64_t d : shape) n *= d;
+    for (int64_t d : shape)
+      if (__builtin_mul_overflow(n, d, &n)) return INT64_MAX;
     return n;
   }
 };
@@ -92,10 +100,13 @@ struct RunArgs {
 };
 
 // Immutable after create(); run() may be called from several threads at once for disjoint task
-// ranges.
+// ranges. It neither allocates nor throws: a thread that it runs on has nobody to tell.
 class Operator {
  public:
   virtual ~Operator() = default;
+  // The tensors it was packed for: run() trusts their sizes.
+  virtual std::vector<TensorDesc> inputs() const = 0;
+  virtual std::vector<TensorDesc> outputs() const = 0;
   virtual std::size_t scratch_bytes() const { return 0; }
   virtual std::size_t shared_scratch_bytes() const { return 0; }
   // Work is cut into phases with a barrier between them; inside a phase, tasks are independent and
@@ -125,11 +136,22 @@ class Operator {
 struct OperatorType {
   const char* kind;
   const char* algorithm;  // "direct", "winograd4", "reference", ...; unique within a kind
+  // What this algorithm adds to the functions below, which check every spec (operators/checks.h)
+  // before it sees one.
+  std::string (*reason)(const OpSpec& spec, Isa isa);
+  Blob (*packer)(const OpSpec& spec, Isa isa);
+  // Refuses data that would make run() leave its tensors: they may come from anybody's file.
+  std::unique_ptr<Operator> (*creator)(const BlobView& blob, Isa isa);
+
   // Empty when this algorithm can run the spec on `isa`; else the reason, one short clause, for
-  // explain.
-  std::string (*unsupported)(const OpSpec& spec, Isa isa);
-  Blob (*pack)(const OpSpec& spec, Isa isa);
-  std::unique_ptr<Operator> (*create)(const BlobView& blob, Isa isa);
+  // explain. Throws Error when nothing can run it.
+  std::string unsupported(const OpSpec& spec, Isa isa) const;
+  // Throws Error when the spec is impossible.
+  Blob pack(const OpSpec& spec, Isa isa) const;
+  // Throws Error when the data are damaged.
+  std::unique_ptr<Operator> create(const BlobView& blob, Isa isa) const {
+    return creator(blob, isa);
+  }
 };
 
 const std::vector<OperatorType>& operator_types();

@@ -97,8 +97,7 @@ class Panels {
 // Panels of a convolution's weights, one block of input channels per tap. Refuses the number of
 // vectors of a damaged plan.
 inline Panels panels_of(const ConvParams& p, const Kernels& kernels, int max_vectors) {
-  if (max_vectors < 1 || max_vectors > kernels.gemm_f32.max_vectors)
-    throw Error("the packed convolution is damaged; compile the model again");
+  require_packed(max_vectors >= 1 && max_vectors <= kernels.gemm_f32.max_vectors);
   return Panels(kernels, p.group, p.out_per_group, int64_t{p.taps()} * p.in_per_group, max_vectors);
 }
 

@@ -34,14 +34,15 @@ struct Header {
   uint64_t weights, bias, skipped_value, kept, skipped;
 };
 
-class Pointwise : public Operator {
+class Pointwise : public ConvOperator {
  public:
   Pointwise(const BlobView& blob, Isa isa)
-      : h_(blob.header<Header>()),
+      : h_(conv_header<Header>(blob)),
         kernels_(kernels_for(isa)),
         panels_(kernels_, 1, h_.params.output.c, h_.params.input.c, kernels_.gemm_f32.max_vectors,
                 true),
         fill_(blob, h_.fill, h_.params.output) {
+    require_packed(is_pixelwise(h_.params));
     weights_ = blob.array<float>(h_.weights, panels_.weight_floats());
     bias_ = blob.array<float>(h_.bias, panels_.channel_floats());
     skipped_value_ = blob.array<float>(h_.skipped_value, panels_.channel_floats());
@@ -76,6 +77,7 @@ class Pointwise : public Operator {
     align_ = rows_ >= int64_t{chunks_} * kChunkRows * 2 ? kChunkRows : 6;
   }
 
+  const ConvParams& params() const override { return h_.params; }
   int phases() const override { return h_.skipped_count > 0 || !fill_.empty() ? 2 : 1; }
   int tasks(int phase) const override {
     if (phase == 1) return SourceFill::kTasks;
@@ -83,7 +85,7 @@ class Pointwise : public Operator {
   }
   std::size_t scratch_bytes() const override { return 3 * kMaxChunkRows * sizeof(float*); }
   std::size_t index_bytes() const override {
-    return sizeof(int32_t) * (h_.kept_count + h_.skipped_count) + fill_.bytes();
+    return sizeof(int32_t) * (int64_t{h_.kept_count} + h_.skipped_count) + fill_.bytes();
   }
   Constants constants() const override {
     return {weights_, static_cast<int64_t>(panels_.weight_floats())};
@@ -158,8 +160,7 @@ class Pointwise : public Operator {
   const int32_t* positions(const BlobView& blob, uint64_t offset, int32_t count) const {
     const int32_t* list = blob.array<int32_t>(offset, count < 0 ? ~uint64_t{0} : count);
     for (int i = 0; i < count; ++i)
-      if (list[i] < 0 || list[i] >= h_.params.output.h * h_.params.output.w)
-        throw Error("the packed convolution is damaged; compile the model again");
+      require_packed(list[i] >= 0 && list[i] < h_.params.output.h * h_.params.output.w);
     return list;
   }
 
@@ -317,6 +318,7 @@ ConvParams gemm_params_of(const OpSpec& spec) {
   p.in_per_group = in.c;
   p.out_per_group = out.c;
   p.epilogue = epilogue_of(spec);
+  if (const char* fault = fault_of(p)) throw Error(std::string("gemm: ") + fault);
   return p;
 }
 

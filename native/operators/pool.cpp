@@ -1,6 +1,7 @@
 // max_pool, average_pool, global_average_pool.
 #include <cmath>
 
+#include "operators/pool_rows.h"
 #include "operators/simple.h"
 
 namespace activsparse {
@@ -32,15 +33,55 @@ Span span_of(int out, int kernel, int stride, int dilation, int pad, int pad_end
   return {start + skipped * dilation, taps_before(size) - skipped, taps_before(size + pad_end)};
 }
 
-class Pool : public Operator {
+// Why the windows cannot be pooled; nullptr when they can.
+const char* fault_of_windows(const Header& h) {
+  for (const int32_t positive :
+       {h.kernel_h, h.kernel_w, h.stride_h, h.stride_w, h.dilation_h, h.dilation_w})
+    if (positive < 1) return "kernel, strides and dilations must be positive";
+  for (const int32_t pad : {h.pad_top, h.pad_left, h.pad_bottom, h.pad_right})
+    if (pad < 0) return "padding must not be negative";
+  // Rounding the output's size up (ONNX ceil_mode) is fine as long as no window misses the input.
+  const auto misses = [](int out, int kernel, int stride, int dilation, int pad, int pad_end,
+                         int size) {
+    if (int64_t{out} * stride > kMostReach || int64_t{kernel} * dilation > kMostReach ||
+        int64_t{size} + pad + pad_end > kMostReach)
+      return true;
+    for (int i = 0; i < out; ++i)
+      if (span_of(i, kernel, stride, dilation, pad, pad_end, size).taps < 1) return true;
+    return false;
+  };
+  if (misses(h.output.h, h.kernel_h, h.stride_h, h.dilation_h, h.pad_top, h.pad_bottom,
+             h.input.h) ||
+      misses(h.output.w, h.kernel_w, h.stride_w, h.dilation_w, h.pad_left, h.pad_right, h.input.w))
+    return "a window lies outside of the input; check the output's size and the padding";
+  return nullptr;
+}
+
+// Checked but for the windows.
+const Header& checked_header(const BlobView& blob) {
+  const Header& h = unary_header<Header>(blob);
+  require_packed(h.epilogue);
+  require_packed(!h.input.nchw && !h.output.nchw && h.input.n == h.output.n &&
+                 h.input.c == h.output.c && h.lanes == lanes_of({&h.output, &h.input}));
+  return h;
+}
+
+class Pool : public PoolOperator {
  public:
-  Pool(const BlobView& blob, const Kernels& kernels)
-      : h_(blob.header<Header>()), kernels_(kernels) {
+  Pool(const BlobView& blob, const Kernels& kernels) : h_(checked_header(blob)), kernels_(kernels) {
+    require_packed(fault_of_windows(h_) == nullptr);
     // Outputs whose window lies inside the input form one run per row.
     const auto full = [&](int ox) { return column(ox).taps == h_.kernel_w; };
     while (inner_begin_ < h_.output.w && !full(inner_begin_)) ++inner_begin_;
     inner_end_ = inner_begin_;
     while (inner_end_ < h_.output.w && full(inner_end_)) ++inner_end_;
+  }
+  std::vector<TensorDesc> inputs() const override { return {h_.input}; }
+  std::vector<TensorDesc> outputs() const override { return {h_.output}; }
+  InputRows rows_of(int oy) const override {
+    const Span rows =
+        span_of(oy, h_.kernel_h, h_.stride_h, h_.dilation_h, h_.pad_top, h_.pad_bottom, h_.input.h);
+    return {rows.first, rows.first + (rows.taps - 1) * h_.dilation_h + 1};
   }
   int tasks(int) const override { return h_.output.n * h_.output.h; }
   std::string kernel() const override { return kernels_.isa; }
@@ -116,24 +157,7 @@ Blob pack(const OpSpec& spec, Isa) {
   h.dilation_h = value("dilation_h", 1), h.dilation_w = value("dilation_w", 1);
   h.pad_top = value("pad_top", 0), h.pad_left = value("pad_left", 0);
   h.pad_bottom = value("pad_bottom", 0), h.pad_right = value("pad_right", 0);
-  require(spec,
-          h.kernel_h >= 1 && h.kernel_w >= 1 && h.stride_h >= 1 && h.stride_w >= 1 &&
-              h.dilation_h >= 1 && h.dilation_w >= 1 && h.pad_top >= 0 && h.pad_left >= 0 &&
-              h.pad_bottom >= 0 && h.pad_right >= 0,
-          "kernel, strides and dilations must be positive, padding not negative");
-  // Rounding the output's size up (ONNX ceil_mode) is fine as long as no window misses the input.
-  const auto last_taps = [](int out, int kernel, int stride, int dilation, int pad, int pad_end,
-                            int size) {
-    return std::min(span_of(0, kernel, stride, dilation, pad, pad_end, size).taps,
-                    span_of(out - 1, kernel, stride, dilation, pad, pad_end, size).taps);
-  };
-  require(spec,
-          h.output.h >= 1 && h.output.w >= 1 &&
-              last_taps(h.output.h, h.kernel_h, h.stride_h, h.dilation_h, h.pad_top, h.pad_bottom,
-                        h.input.h) >= 1 &&
-              last_taps(h.output.w, h.kernel_w, h.stride_w, h.dilation_w, h.pad_left, h.pad_right,
-                        h.input.w) >= 1,
-          "a window lies outside of the input; check the output's size and the padding");
+  if (const char* fault = fault_of_windows(h)) require(spec, false, fault);
   return pack_header(h);
 }
 
@@ -143,7 +167,11 @@ class GlobalPool : public Operator {
   static constexpr int kChannels = 64;
 
   GlobalPool(const BlobView& blob, const Kernels& kernels)
-      : h_(blob.header<Header>()), kernels_(kernels) {}
+      : h_(checked_header(blob)), kernels_(kernels) {
+    require_packed(h_.output.h == 1 && h_.output.w == 1);
+  }
+  std::vector<TensorDesc> inputs() const override { return {h_.input}; }
+  std::vector<TensorDesc> outputs() const override { return {h_.output}; }
   int tasks(int) const override { return h_.output.n * runs(); }
   std::string kernel() const override { return kernels_.isa; }
 
@@ -159,7 +187,7 @@ class GlobalPool : public Operator {
       p.row_stride = int64_t{h_.input.w} * h_.input.stride;
       p.col_stride = h_.input.stride;
       p.count = std::min<int64_t>(kChannels, h_.lanes - channel);
-      p.scale = 1.0f / static_cast<float>(h_.input.h * h_.input.w);
+      p.scale = 1.0f / static_cast<float>(int64_t{h_.input.h} * h_.input.w);
       p.epilogue = &h_.epilogue;
       kernels_.pool_f32.average(p);
     }
@@ -174,8 +202,7 @@ class GlobalPool : public Operator {
 
 Blob pack_global(const OpSpec& spec, Isa) {
   const Header h = header_of(spec);
-  require(spec, h.output.h == 1 && h.output.w == 1 && h.input.h * h.input.w >= 1,
-          "the output must be one pixel");
+  require(spec, h.output.h == 1 && h.output.w == 1, "the output must be one pixel");
   return pack_header(h);
 }
 

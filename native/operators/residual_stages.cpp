@@ -31,9 +31,9 @@ int32_t expanded(const OpSpec& expand, int32_t size, const char* axis, const cha
   const auto of = [&](const char* name, int64_t fallback) {
     return expand.int_or((std::string(name) + axis).c_str(), fallback);
   };
-  const int64_t reach = of("dilation_", 1) * (shape[kernel_axis] - 1) + 1;
-  const int64_t padded = size + expand.int_or(before, 0) + expand.int_or(after, 0);
-  return static_cast<int32_t>((padded - reach) / std::max<int64_t>(of("stride_", 1), 1) + 1);
+  return static_cast<int32_t>(
+      window_outputs(size, expand.int_or(before, 0) + expand.int_or(after, 0), shape[kernel_axis],
+                     of("stride_", 1), of("dilation_", 1)));
 }
 
 // What lies between two stages.
@@ -41,8 +41,8 @@ TensorDesc between(const TensorDesc& shape, int32_t channels) {
   TensorDesc desc = shape;
   desc.nchw = 0;
   desc.c = channels;
-  desc.stride = (channels + 15) / 16 * 16;
   desc.padded = 1;
+  desc.stride = static_cast<int32_t>(least_stride(desc));
   return desc;
 }
 

@@ -65,7 +65,7 @@ std::vector<Group> group_positions(const ConvParams& p, const uint8_t* mask,
   std::map<std::vector<int32_t>, std::vector<uint32_t>> by_taps;
   for (int oy = 0; oy < p.output.h; ++oy)
     for (int ox = 0; ox < p.output.w; ++ox)
-      if (mask == nullptr || mask[oy * p.output.w + ox])
+      if (mask == nullptr || mask[int64_t{oy} * p.output.w + ox])
         by_taps[taps_in_use(p, input_mask, oy, ox)].push_back(static_cast<uint32_t>(oy) << 16 | ox);
   if (static_cast<int>(by_taps.size()) > kMaxClasses) {
     if (input_mask != nullptr) return group_positions(p, mask, nullptr);
@@ -81,10 +81,6 @@ std::vector<Group> group_positions(const ConvParams& p, const uint8_t* mask,
   for (auto& [taps, positions] : by_taps) groups.push_back({taps, positions});
   merge(groups);
   return groups;
-}
-
-void require(bool condition) {
-  if (!condition) throw Error("the packed convolution is damaged; compile the model again");
 }
 
 }  // namespace
@@ -126,7 +122,8 @@ RowPlanHeader RowPlan::pack(BlobWriter& writer, const OpSpec& spec, const ConvPa
     c.begin = static_cast<int32_t>(positions.size());
     for (int oy = 0; oy < p.output.h; ++oy)
       for (int ox = 0; ox < p.output.w; ++ox)
-        if (!mask[oy * p.output.w + ox]) positions.push_back(static_cast<uint32_t>(oy) << 16 | ox);
+        if (!mask[int64_t{oy} * p.output.w + ox])
+          positions.push_back(static_cast<uint32_t>(oy) << 16 | ox);
     c.end = static_cast<int32_t>(positions.size());
     c.inside = c.skipped = 1;
     if (c.end > c.begin) classes.push_back(c);
@@ -150,18 +147,20 @@ RowPlan::RowPlan(const BlobView& blob, const RowPlanHeader& h, const ConvParams&
       pad_top_(p.pad_top),
       pad_left_(p.pad_left),
       pixel_stride_(p.input.stride) {
-  require(h.position_count >= 0 && h.class_count >= 0 && h.tap_count >= 0);
+  require_packed(h.position_count >= 0 && h.class_count >= 0 && h.tap_count >= 0);
   positions_ = blob.array<uint32_t>(h.positions, h.position_count);
   taps_ = blob.array<int32_t>(h.taps, h.tap_count);
   const RowClass* classes = blob.array<RowClass>(h.classes, h.class_count);
   classes_.assign(classes, classes + h.class_count);
   for (int i = 0; i < h.position_count; ++i)
-    require(static_cast<int>(positions_[i] >> 16) < p.output.h &&
-            static_cast<int>(positions_[i] & 0xffff) < p.output.w);
-  for (int i = 0; i < h.tap_count; ++i) require(taps_[i] >= 0 && taps_[i] < p.taps());
+    require_packed(static_cast<int>(positions_[i] >> 16) < p.output.h &&
+                   static_cast<int>(positions_[i] & 0xffff) < p.output.w);
+  for (int i = 0; i < h.tap_count; ++i) require_packed(taps_[i] >= 0 && taps_[i] < p.taps());
   for (const RowClass& c : classes_) {
-    require(c.begin >= 0 && c.begin <= c.end && c.end <= h.position_count && c.first_tap >= 0 &&
-            c.taps >= 0 && c.first_tap <= h.tap_count - c.taps);
+    require_packed(c.begin >= 0 && c.begin <= c.end && c.end <= h.position_count &&
+                   c.first_tap >= 0 && c.taps >= 0 && c.first_tap <= h.tap_count - c.taps);
+    for (int t = 1; t < c.taps; ++t) require_packed(taps_of(c)[t - 1] < taps_of(c)[t]);
+    require_packed(!c.inside || lies_inside(c, p));
     max_taps_ = std::max(max_taps_, c.taps);
   }
   for (int t = 0; t < p.taps(); ++t) {
@@ -170,6 +169,26 @@ RowPlan::RowPlan(const BlobView& blob, const RowPlanHeader& h, const ConvParams&
   }
   bytes_ = h.position_count * sizeof(uint32_t) + h.class_count * sizeof(RowClass) +
            h.tap_count * sizeof(int32_t);
+}
+
+// The extremes of positions and taps tell for all: a coordinate is the sum of one of each.
+bool RowPlan::lies_inside(const RowClass& c, const ConvParams& p) const {
+  if (c.begin == c.end || c.taps == 0) return true;
+  int first_y = INT32_MAX, first_x = INT32_MAX, last_y = 0, last_x = 0;
+  for (int i = c.begin; i < c.end; ++i) {
+    const int y = static_cast<int>(positions_[i] >> 16);
+    const int x = static_cast<int>(positions_[i] & 0xffff);
+    first_y = std::min(first_y, y), last_y = std::max(last_y, y);
+    first_x = std::min(first_x, x), last_x = std::max(last_x, x);
+  }
+  int first_kx = INT32_MAX, last_kx = 0;
+  for (int t = 0; t < c.taps; ++t) {
+    const int kx = taps_of(c)[t] % p.kernel_w;
+    first_kx = std::min(first_kx, kx), last_kx = std::max(last_kx, kx);
+  }
+  const int first_ky = taps_of(c)[0] / p.kernel_w, last_ky = taps_of(c)[c.taps - 1] / p.kernel_w;
+  return p.input_pixel(first_y, first_x, first_ky, first_kx) >= 0 &&
+         p.input_pixel(last_y, last_x, last_ky, last_kx) >= 0;
 }
 
 double RowPlan::computed_taps() const {

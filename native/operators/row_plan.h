@@ -61,6 +61,9 @@ class RowPlan {
   const uint32_t* positions() const { return positions_; }
 
  private:
+  // Whether every tap of every position of a class is in the input.
+  bool lies_inside(const RowClass& c, const ConvParams& p) const;
+
   int output_w_, input_h_, input_w_;
   int stride_h_, stride_w_, pad_top_, pad_left_;
   int64_t pixel_stride_;

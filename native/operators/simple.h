@@ -8,6 +8,7 @@
 
 #include "common/isa.h"
 #include "kernels/kernels.h"
+#include "operators/checks.h"
 #include "operators/epilogue.h"
 #include "operators/operator.h"
 
@@ -49,6 +50,15 @@ inline std::string nhwc_only(const OpSpec& spec, Isa) {
     for (const TensorDesc& t : *list)
       if (t.nchw) return "a tensor is NCHW";
   return "";
+}
+
+// The header of an operator with one input and one output, checked: `input`, `output`.
+template <class Header>
+const Header& unary_header(const BlobView& blob) {
+  const Header& header = blob.header<Header>();
+  require_packed(header.input);
+  require_packed(header.output);
+  return header;
 }
 
 // The two rows of a kind. `Op` is constructed from (BlobView, const Kernels&).

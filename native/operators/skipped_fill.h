@@ -43,13 +43,11 @@ class SkippedFill {
               const Kernels& kernels)
       : count_(h.count), params_(params), kernels_(kernels) {
     const int positions = params.output.h * params.output.w;
-    if (count_ < 0 || count_ > positions)
-      throw Error("the packed convolution is damaged; compile the model again");
+    require_packed(count_ >= 0 && count_ <= positions);
     positions_ = blob.array<int32_t>(h.positions, count_);
     value_ = blob.array<float>(h.value, params.output.c);
     for (int i = 0; i < count_; ++i)
-      if (positions_[i] < 0 || positions_[i] >= positions)
-        throw Error("the packed convolution is damaged; compile the model again");
+      require_packed(positions_[i] >= 0 && positions_[i] < positions);
   }
 
   // (channels): what a skipped position holds, before the activation if there is a residual.

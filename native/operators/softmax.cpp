@@ -11,7 +11,11 @@ struct Header {
 class Softmax : public Operator {
  public:
   Softmax(const BlobView& blob, const Kernels& kernels)
-      : h_(blob.header<Header>()), kernels_(kernels), per_task_(pixels_per_task(h_.input.c)) {}
+      : h_(unary_header<Header>(blob)), kernels_(kernels), per_task_(pixels_per_task(h_.input.c)) {
+    require_packed(same_shape(h_.input, h_.output) && !h_.input.nchw && !h_.output.nchw);
+  }
+  std::vector<TensorDesc> inputs() const override { return {h_.input}; }
+  std::vector<TensorDesc> outputs() const override { return {h_.output}; }
   int tasks(int) const override {
     return static_cast<int>(divide_up(h_.input.pixels(), per_task_));
   }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "operators/checks.h"
 #include "operators/operator.h"
 
 namespace activsparse {
@@ -35,13 +36,12 @@ class SourceFill {
   SourceFill(const BlobView& blob, const SourceFillHeader& h, const TensorDesc& output)
       : count_(h.count), output_(output) {
     const int positions = output.h * output.w;
-    if (count_ < 0 || count_ > positions)
-      throw Error("the packed fill is damaged; compile the model again");
+    require_packed(count_ >= 0 && count_ <= positions);
     skipped_ = blob.array<int32_t>(h.skipped, count_);
     source_ = blob.array<int32_t>(h.source, count_);
     for (int i = 0; i < count_; ++i)
-      if (skipped_[i] < 0 || skipped_[i] >= positions || source_[i] < 0 || source_[i] >= positions)
-        throw Error("the packed fill is damaged; compile the model again");
+      require_packed(skipped_[i] >= 0 && skipped_[i] < positions && source_[i] >= 0 &&
+                     source_[i] < positions);
   }
 
   bool empty() const { return count_ == 0; }

@@ -24,6 +24,8 @@ std::string StemProduct::unsupported(const OpSpec& spec) {
   if (spec.outputs[0].nchw) return "the output is NCHW";
   if (spec.inputs[0].c > kMaxChannels) return "the input has more than 4 channels";
   if (spec.int_or("group", 1) != 1) return "it has groups";
+  const TensorDesc& in = spec.inputs[0];
+  if (int64_t{in.c} * in.h * in.w > INT32_MAX) return "an image has more than 2147483647 values";
   return "";
 }
 
@@ -43,10 +45,14 @@ StemProduct::StemProduct(const BlobView& blob, const StemProductHeader& header,
                          const ConvParams& params, const Kernels& kernels)
     : params_(params), kernels_(kernels), panels_(panels_of(params, kernels)) {
   const ConvParams& p = params_;
+  require_packed(p.group == 1 && p.input.nchw);
   weights_ = blob.array<float>(header.weights, panels_.weight_floats());
   bias_ = blob.array<float>(header.bias, panels_.channel_floats());
   skipped_value_ = blob.array<float>(header.skipped_value, panels_.channel_floats());
   row_floats_ = (p.output.w - 1) * p.stride_w + (p.kernel_w - 1) * p.dilation_w + 1;
+  // Distances have 32 bits.
+  require_packed(int64_t{p.input.c} * p.input.h * p.input.w <= INT32_MAX &&
+                 int64_t{p.input.c} * p.kernel_h * row_floats_ <= INT32_MAX);
   for (int c = 0; c < p.input.c; ++c)
     for (int ky = 0; ky < p.kernel_h; ++ky)
       for (int kx = 0; kx < p.kernel_w; ++kx) {

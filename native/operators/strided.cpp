@@ -30,10 +30,20 @@ struct Header {
   Function function;
   Epilogue epilogue;
   ViewAxes axes;
+  TensorDesc output, input[2];
   int32_t transposed;  // the last two axes are a matrix, transposed block by block
   uint64_t tables[2];  // kAffine: scale and shift
   uint64_t table_sizes[2];
 };
+
+int inputs_of(Function function) {
+  return function >= Function::kAdd && function <= Function::kMaximum ? 2 : 1;
+}
+
+void set_tensors(Header& header, const OpSpec& spec) {
+  header.output = spec.outputs[0];
+  std::copy(spec.inputs.begin(), spec.inputs.end(), header.input);
+}
 
 constexpr int64_t kChunk = 512;  // elements gathered at once, where a row is not contiguous
 constexpr int64_t kTile = 16;    // rows of a transposed block
@@ -42,8 +52,12 @@ class Strided : public Operator {
  public:
   Strided(const BlobView& blob, const Kernels& kernels)
       : h_(blob.header<Header>()), kernels_(kernels) {
+    check();
     if (h_.function == Function::kAffine)
-      for (int i = 0; i < 2; ++i) tables_[i] = blob.array<float>(h_.tables[i], h_.table_sizes[i]);
+      for (int i = 0; i < 2; ++i) {
+        tables_[i] = blob.array<float>(h_.tables[i], h_.table_sizes[i]);
+        require_packed(h_.axes.stays_inside(2 + i, static_cast<int64_t>(h_.table_sizes[i])));
+      }
     const int inner = h_.transposed ? 2 : 1;
     int64_t work = 1;
     for (int i = 0; i < h_.axes.rank; ++i) {
@@ -52,6 +66,10 @@ class Strided : public Operator {
     }
     per_task_ = pixels_per_task(work);
   }
+  std::vector<TensorDesc> inputs() const override {
+    return {h_.input, h_.input + inputs_of(h_.function)};
+  }
+  std::vector<TensorDesc> outputs() const override { return {h_.output}; }
   int tasks(int) const override { return static_cast<int>(divide_up(rows_, per_task_)); }
   std::string kernel() const override { return kernels_.isa; }
   std::size_t scratch_bytes() const override {
@@ -62,7 +80,7 @@ class Strided : public Operator {
   void run(const RunArgs& args, int, int begin, int end) const override {
     std::array<const float*, kViewOperands> base{};
     base[1] = args.inputs[0];
-    const bool binary = h_.function >= Function::kAdd && h_.function <= Function::kMaximum;
+    const bool binary = inputs_of(h_.function) == 2;
     base[2] = binary ? args.inputs[1] : tables_[0];
     base[3] = tables_[1];
     const int64_t last = std::min(end * per_task_, rows_);
@@ -93,6 +111,20 @@ class Strided : public Operator {
     const float* in[kViewOperands];
     float* scratch;
   };
+  void check() const {
+    const ViewAxes& axes = h_.axes;
+    require_packed(h_.function >= Function::kCopy && h_.function <= Function::kSoftmax);
+    require_packed(h_.epilogue);
+    require_packed(h_.output);
+    require_packed(axes.sound() && axes.stays_inside(0, tensor_extent(h_.output)));
+    for (int i = 0; i < inputs_of(h_.function); ++i) {
+      require_packed(h_.input[i]);
+      require_packed(axes.stays_inside(1 + i, tensor_extent(h_.input[i])));
+    }
+    if (!h_.transposed) return;
+    require_packed(h_.function == Function::kCopy && axes.rank >= 2 &&
+                   axes.stride[axes.rank - 1][1] == 1 && axes.stride[axes.rank - 2][0] == 1);
+  }
   int64_t last_size() const { return h_.axes.size[h_.axes.rank - 1]; }
   const int64_t* last_stride() const { return h_.axes.stride[h_.axes.rank - 1]; }
 
@@ -206,6 +238,7 @@ Blob pack_map(const OpSpec& spec, Isa) {
   require_counts(spec, 1);
   Header h{};
   h.epilogue = epilogue_of(spec);
+  set_tensors(h, spec);
   const ArrayView *scale = spec.array("scale"), *shift = spec.array("shift");
   require(spec, !scale == !shift, "scale and shift come together");
   h.function = scale ? Function::kAffine : Function::kCopy;
@@ -233,6 +266,7 @@ Blob pack_combine(const OpSpec& spec, Isa) {
       {"minimum", Function::kMinimum},   {"maximum", Function::kMaximum}};
   Header h{};
   h.epilogue = epilogue_of(spec);
+  set_tensors(h, spec);
   const auto found = kFunctions.find(spec.string_or("function", ""));
   require(spec, found != kFunctions.end(), "unknown function");
   h.function = found->second;
@@ -245,6 +279,7 @@ Blob pack_softmax(const OpSpec& spec, Isa) {
   require_counts(spec, 1);
   Header h{};
   h.function = Function::kSoftmax;
+  set_tensors(h, spec);
   h.axes = ViewAxes::of(spec, {"x"}, {}, static_cast<int>(spec.int_or("axis", -1)));
   return pack_header(h);
 }

@@ -2,13 +2,13 @@
 
 #include <algorithm>
 
-#include "executor/executor.h"
 #include "operators/simple.h"
 
 namespace activsparse {
 namespace {
 
 constexpr int64_t kShort = 8;
+constexpr int64_t kMostElements = int64_t{1} << 50;  // all axes together
 
 const int32_t* strides_of(const OpSpec& spec, const std::string& name, int64_t rank) {
   const ArrayView* strides = spec.array((name + "_strides").c_str());
@@ -22,13 +22,12 @@ void add_view(ViewAxes& axes, const OpSpec& spec, const std::string& name, int o
   const int32_t* strides = strides_of(spec, name, axes.rank);
   const int64_t offset = spec.int_or((name + "_offset").c_str(), 0);
   axes.offset[operand] = offset;
-  int64_t last = offset;
   for (int i = 0; i < axes.rank; ++i) {
     require(spec, strides[i] >= 0, name + "_strides must not be negative");
     axes.stride[i][operand] = axes.size[i] == 1 ? 0 : strides[i];
-    last += (axes.size[i] - 1) * strides[i];
   }
-  require(spec, offset >= 0 && last < tensor_extent(tensor), "view " + name + " leaves its tensor");
+  require(spec, axes.stays_inside(operand, tensor_extent(tensor)),
+          "view " + name + " leaves its tensor");
 }
 
 void add_table(ViewAxes& axes, const OpSpec& spec, const ArrayView& table, int operand) {
@@ -45,6 +44,27 @@ void add_table(ViewAxes& axes, const OpSpec& spec, const ArrayView& table, int o
 
 }  // namespace
 
+bool ViewAxes::sound() const {
+  if (rank < 1 || rank > kViewAxes) return false;
+  int64_t elements = 1;
+  for (int i = 0; i < rank; ++i) {
+    if (size[i] < 1 || size[i] > kMostElements / elements) return false;
+    elements *= size[i];
+  }
+  return true;
+}
+
+bool ViewAxes::stays_inside(int operand, int64_t floats) const {
+  int64_t last = offset[operand];
+  if (last < 0 || last >= floats) return false;
+  for (int i = 0; i < rank; ++i) {
+    const int64_t step = stride[i][operand];
+    if (step < 0 || (step > 0 && size[i] - 1 > (floats - 1 - last) / step)) return false;
+    last += (size[i] - 1) * step;
+  }
+  return true;
+}
+
 ViewAxes ViewAxes::read(const OpSpec& spec, std::initializer_list<const char*> inputs,
                         std::initializer_list<const ArrayView*> tables) {
   const ArrayView* shape = spec.array("shape");
@@ -56,6 +76,7 @@ ViewAxes ViewAxes::read(const OpSpec& spec, std::initializer_list<const char*> i
     axes.size[i] = static_cast<const int32_t*>(shape->data)[i];
     require(spec, axes.size[i] >= 1, "an axis is empty");
   }
+  require(spec, axes.sound(), "the views have too many elements");
   add_view(axes, spec, "y", 0, spec.outputs[0]);
   int operand = 1;
   for (const char* name : inputs) {

@@ -18,6 +18,10 @@ struct ViewAxes {
   int64_t stride[kViewAxes][kViewOperands] = {};
   int64_t offset[kViewOperands] = {};
 
+  // Of packed data: whether they make sense, and whether operand `i` stays below `floats`.
+  bool sound() const;
+  bool stays_inside(int operand, int64_t floats) const;
+
   // From the arrays `shape`, `y_strides` and `<input>_strides` (int32) and the integers `y_offset`
   // and `<input>_offset`. Tables have the views' rank, with size 1 where they repeat. An axis that
   // is `kept` stays by itself and becomes the last one. Throws Error where a view leaves its

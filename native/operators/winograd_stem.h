@@ -26,15 +26,16 @@ struct WinogradStemHeader {
   SourceFillHeader source;
 };
 
-class WinogradStem : public Operator {
+class WinogradStem : public ConvOperator {
  public:
   WinogradStem(const BlobView& blob, Isa isa);
 
-  const ConvParams& params() const { return h_.params; }
+  const ConvParams& params() const override { return h_.params; }
   bool masked() const { return skipped_.bytes() + source_.bytes() > 0; }
   // Of one image, and rows of each; without a mask they follow each other, the last one lower.
   int bands() const { return h_.bands; }
   int band_rows() const { return out_; }
+  int first_row(int band) const { return tiles_[band_starts_[band]].y; }
   // Bands [begin, end) of all images, without what a mask leaves out between them; `after` is told
   // of each that is finished.
   void run_bands(const RunArgs& args, int begin, int end,

@@ -7,6 +7,9 @@
 
 namespace activsparse {
 
+// They are mapped into memory and read as they are.
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "plan files are little-endian");
+
 inline constexpr char kPlanMagic[8] = {'\x8f', 'A', 'S', 'P', 'L', 'A', 'N', '\n'};
 inline constexpr std::uint32_t kPlanByteOrder = 0x01020304;
 // Rises with every change of the structs below. Changes of operators' packed data are found by

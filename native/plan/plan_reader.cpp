@@ -9,15 +9,13 @@
 #include <cstddef>
 #include <cstring>
 
+#include "operators/checks.h"
 #include "plan/crc32.h"
 #include "plan/layout.h"
 #include "plan/plan_file.h"
 
 namespace activsparse {
 namespace {
-
-// More than any machine has; products of sizes stay far from overflow below it.
-constexpr int64_t kMostFloats = int64_t{1} << 40;
 
 [[noreturn]] void damaged(const std::string& cause) {
   throw Error(cause + "; compile the model again", Cause::kDamaged);
@@ -95,12 +93,9 @@ const Row* rows_of(const PlanTable& table, const uint8_t* data, std::size_t byte
 }
 
 PlanTensor tensor_of(const PlanTensorRow& row) {
-  const TensorDesc desc{row.n,      row.h,         row.w,           row.c,
-                        row.stride, row.nchw != 0, row.padded != 0, static_cast<DType>(row.dtype)};
-  require(row.n >= 0 && row.h >= 1 && row.w >= 1 && row.c >= 1 && row.stride >= row.c,
-          "a tensor has an impossible shape");
-  require(row.dtype == static_cast<int32_t>(DType::kFloat32), "a tensor is not float32");
-  require(int64_t{row.n} * row.h <= kMostFloats / row.w / row.stride, "a tensor is too large");
+  const TensorDesc desc{row.n,      row.h,    row.w,      row.c,
+                        row.stride, row.nchw, row.padded, static_cast<DType>(row.dtype)};
+  if (const char* fault = fault_of(desc)) require(false, fault);
   require(row.offset >= -1 && row.offset < kMostFloats, "a tensor's place is impossible");
   return {desc, row.offset};
 }
@@ -231,8 +226,15 @@ void PlanFile::read(const uint8_t* data, std::size_t bytes) try {
 
 std::unique_ptr<Operator> PlanFile::create(std::size_t i) const {
   const PlanFileStep& step = content_.steps[i];
+  const auto descs = [&](const std::vector<int>& ids) {
+    std::vector<TensorDesc> list;
+    for (int id : ids) list.push_back(content_.tensors[id].desc);
+    return list;
+  };
   try {
-    return find_operator_type(step.kind, step.algorithm).create(step.data, content_.isa);
+    auto op = find_operator_type(step.kind, step.algorithm).create(step.data, content_.isa);
+    require_tensors(*op, descs(step.inputs), descs(step.outputs));
+    return op;
   } catch (const Error& error) {
     throw Error(where_ + ": step " + std::to_string(i) + " (" + step.kind + "/" + step.algorithm +
                     "): " + error.what(),

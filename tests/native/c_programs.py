@@ -37,6 +37,21 @@ def build(program: Path, *sources: str) -> Path:
     return program
 
 
+def build_cpp(program: Path, source: str) -> Path:
+    """Compile a C++ program that uses the library's own headers."""
+    compiled = subprocess.run(
+        [
+            *("g++", "-std=c++17", "-Wall", "-Wextra", "-Werror", "-O0"),
+            *("-I", ROOT / "native", "-I", ROOT / "native" / "include", ROOT / source),
+            *("-o", program, LIBRARY, "-lpthread"),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert compiled.returncode == 0, compiled.stderr
+    return program
+
+
 def run(*words: object) -> subprocess.CompletedProcess[str]:
     """Run a program and return what it printed."""
     return subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=120)

@@ -2,13 +2,19 @@
 // emulator has (emulated.py). Reads requests from standard input until it ends, writes answers to
 // standard output. All numbers are little-endian.
 //
+// All that an operator may touch lies before guard pages. Built with sanitizers
+// (ACTIVSPARSE_SANITIZE=operators) it is how the tests of operators run under them.
+//
 // Request: u32 length and text of kind, algorithm, instruction set; u32 length and bytes of the
 // packed data; u32 number of arrays it reads, each as u32 floats and data; the same for those it
 // writes, whose content it may leave in place. Answer: u32 length and text of an error, then, where
 // that is empty, the arrays written.
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
 
+#include "guarded.h"
 #include "operators/operator.h"
 
 using namespace activsparse;
@@ -43,15 +49,26 @@ std::vector<Floats> read_arrays() {
 
 void run(const std::string& kind, const std::string& algorithm, const std::string& isa,
          const Blob& data, const std::vector<Floats>& inputs, std::vector<Floats>& outputs) {
+  const Guarded blob(data.size(), kAlignment);
+  std::copy(data.begin(), data.end(), blob.data());
   const auto op = find_operator_type(kind, algorithm)
-                      .create(BlobView(data.data(), data.size()), isa_from_name(isa));
+                      .create(BlobView(blob.data(), blob.size()), isa_from_name(isa));
   std::vector<const float*> in;
   std::vector<float*> out;
-  for (const Floats& array : inputs) in.push_back(array.data());
-  for (Floats& array : outputs) out.push_back(array.data());
-  Blob scratch(op->scratch_bytes()), shared(op->shared_scratch_bytes());
+  std::deque<Guarded> arrays;
+  const auto guarded = [&](const Floats& array) {
+    arrays.emplace_back(array.size() * sizeof(float));
+    std::copy(array.begin(), array.end(), arrays.back().floats());
+    return arrays.back().floats();
+  };
+  for (const Floats& array : inputs) in.push_back(guarded(array));
+  for (const Floats& array : outputs) out.push_back(guarded(array));
+  const Guarded scratch(op->scratch_bytes(), kAlignment);
+  const Guarded shared(op->shared_scratch_bytes(), kAlignment);
   const RunArgs args{in.data(), out.data(), scratch.data(), shared.data()};
   for (int phase = 0; phase < op->phases(); ++phase) op->run(args, phase, 0, op->tasks(phase));
+  for (std::size_t i = 0; i < outputs.size(); ++i)
+    std::copy_n(out[i], outputs[i].size(), outputs[i].data());
 }
 
 }  // namespace

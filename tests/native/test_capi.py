@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from c_programs import build, needs_c, run
+import pytest
+from c_programs import build, build_cpp, needs_c, run
 
 import activsparse
 from activsparse import _native
@@ -28,3 +29,11 @@ def test_loading_describing_and_refusing_plans(sparse, tmp_path: Path) -> None:
     ran = run(program, tmp_path / "model.plan", ISAS[-1])
     assert ran.stdout == "ok\n", ran.stdout + ran.stderr
     assert ran.returncode == 0
+
+
+@pytest.mark.parametrize("program", ["no_allocation", "plan_forger", "spec_thrower"])
+def test_hostile_plans_and_specs(program: str, tmp_path: Path) -> None:
+    """The C++ programs of that name; `make sanitize` runs them with more trials, sanitized."""
+    built = build_cpp(tmp_path / program, f"tests/native/{program}.cpp")
+    ran = run(built, *(["200"] if program != "no_allocation" else []))
+    assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-2000:]

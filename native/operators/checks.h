@@ -1,0 +1,41 @@
+// What must hold of a spec before anybody packs it, and of packed data before anybody runs them, so
+// that no operator has to remember: ranges of attributes, sizes of arrays, and limits below which
+// the products of sizes that operators form do not overflow.
+#pragma once
+#include "common/activation.h"
+#include "operators/operator.h"
+
+namespace activsparse {
+
+inline constexpr int64_t kMostPixels = INT32_MAX;         // of a tensor: n h w
+inline constexpr int64_t kMostRowFloats = (1 << 30) - 1;  // of its rows: w stride
+inline constexpr int64_t kMostFloats = int64_t{1} << 40;  // of a tensor or an array
+inline constexpr int64_t kMostReach = int64_t{1} << 30;   // of an axis with its padding
+inline constexpr int64_t kMostKernel = (1 << 15) - 1;     // of an axis
+
+// The least stride of a tensor in NHWC: with the lanes that it owns.
+inline int64_t least_stride(const TensorDesc& desc) {
+  return desc.padded ? (int64_t{desc.c} + 15) / 16 * 16 : desc.c;
+}
+
+// Why there is no such tensor; nullptr when there is.
+const char* fault_of(const TensorDesc& desc);
+
+// Throws Error unless `op` may run on these tensors.
+void require_tensors(const Operator& op, const std::vector<TensorDesc>& inputs,
+                     const std::vector<TensorDesc>& outputs);
+
+// Throws Error naming the attribute, array or tensor that is impossible.
+void check_spec(const OpSpec& spec);
+
+// Of packed data, which may come from anybody's file.
+inline void require_packed(bool condition) {
+  if (!condition) throw Error("the packed operator is damaged; compile the model again");
+}
+inline void require_packed(const TensorDesc& desc) { require_packed(fault_of(desc) == nullptr); }
+inline void require_packed(const Epilogue& epilogue) {
+  require_packed(epilogue.activation >= Activation::kNone &&
+                 epilogue.activation <= Activation::kTanh);
+}
+
+}  // namespace activsparse
