@@ -26,7 +26,7 @@ help:
 	@echo "make native    build the engine into src/, for work from the source tree"
 	@echo "make aarch64   cross-compile the libraries and C programs for 64-bit ARM into build/aarch64"
 	@echo "make aarch64-wheel  cross-build a wheel for 64-bit ARM into dist (Debian; needs its arm64 Python packages)"
-	@echo "make sanitize  run the executor and read damaged plans under the sanitizers"
+	@echo "make sanitize  executor, operators, forged plans and impossible specs under the sanitizers"
 	@echo "make fuzz      random graphs, hostile ONNX files and forged plans for MINUTES (1), from a fresh SEED"
 	@echo "make faults    kill -9, full disks, little memory, threads, forks, load cycles: counts (some minutes)"
 	@echo "make mutants   SAMPLE small faults in the compiler's passes, the masks and the planner: do tests notice? (hours)"
@@ -77,6 +77,16 @@ sanitize:
 	    && $(CMAKE) --build build/sanitize-$$kind -j 2 && build/sanitize-$$kind/executor_stress \
 	    && build/sanitize-$$kind/plan_damage || exit 1; \
 	done
+	$(CMAKE) -S . -B build/sanitize-operators -DACTIVSPARSE_SANITIZE=operators -DACTIVSPARSE_PYTHON=OFF
+	$(CMAKE) --build build/sanitize-operators -j 2
+	build/sanitize-operators/executor_stress
+	build/sanitize-operators/plan_forger 2600
+	build/sanitize-operators/spec_thrower 10000
+	cd tests/native && PYTHONPATH=.:$(CURDIR)/src $(abspath $(BIN))/python -m pytest -q -p no:cacheprovider -p emulated \
+	  --emulated-isa=$(shell uname -m | sed 's/x86_64/avx2/; s/aarch64/neon/') \
+	  --emulator=$(CURDIR)/build/sanitize-operators/operator_server \
+	  test_conv.py test_winograd.py test_winograd_chequered.py test_winograd_stem.py test_conv_max_pool.py \
+	  test_inverted_residual.py test_operators.py -k "not threads and not reference and not specs" -m "not slow"
 
 # What fails lands in build/fuzz, random graphs shrunk and each with the command that repeats it.
 fuzz: venv
