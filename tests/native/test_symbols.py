@@ -19,7 +19,7 @@ needs_nm = pytest.mark.skipif(shutil.which("nm") is None, reason="needs nm")
 
 def functions(objects: Path) -> dict[str, set[str]]:
     """The global and weak functions of a folder's object files, and which of these define them."""
-    defined = defaultdict(set)
+    defined: dict[str, set[str]] = defaultdict(set)
     for file in objects.rglob("*.o"):
         listed = subprocess.run(
             ["nm", "--defined-only", file], capture_output=True, text=True, check=True
@@ -39,7 +39,8 @@ def functions(objects: Path) -> dict[str, set[str]]:
     ids=["library", "delegate"],
 )
 def test_kernels_of_one_instruction_set_stay_theirs(folders: list[str]) -> None:
-    owners = defaultdict(set)
+    assert LIBRARY is not None
+    owners: dict[str, set[str]] = defaultdict(set)
     for folder in folders:
         objects = LIBRARY.parent / "CMakeFiles" / f"{folder}.dir"
         assert any(objects.rglob("target_*.o")) or folder == "activsparse_litert"
