@@ -100,7 +100,7 @@ def check_attributes(graph: onnx.GraphProto, opset: int, ir_version: int, file: 
             )
         for attribute in node.attribute:
             _check_attribute(attribute, where)
-        if not onnx.defs.has(node.op_type, opset, ""):
+        if not _is_operator(node.op_type, opset):
             raise ActivsparseError(
                 f"{where} is no operator of ONNX opset {opset}; "
                 "export with standard ONNX operators only"
@@ -110,6 +110,17 @@ def check_attributes(graph: onnx.GraphProto, opset: int, ir_version: int, file: 
         except Exception as error:
             cause = str(error).strip().splitlines()[0]
             raise ActivsparseError(f"{where} is not valid ({cause}); {_AGAIN}") from error
+
+
+def _is_operator(name: str, opset: int) -> bool:
+    """Whether ONNX has the operator; `onnx.defs.has` takes no operator set in old versions."""
+    import onnx
+
+    try:
+        onnx.defs.get_schema(name, opset, "")
+    except onnx.defs.SchemaError:
+        return False
+    return True
 
 
 def _check_attribute(attribute: onnx.AttributeProto, where: str) -> None:
