@@ -136,25 +136,25 @@ def test_masks_without_holes_may_vanish():
 
 def test_a_wrong_export_is_refused(monkeypatch):
     model, _ = sparsified()
-    right = export.normalise_masks
+    right = export.write_masks
 
-    def wrong(proto):
-        masks = right(proto)
+    def wrong(proto, held):
+        masks = right(proto, held)
         for tensor in proto.graph.initializer:
             if tensor.name == "1.conv2.activation_mask":
                 value = onnx.numpy_helper.to_array(tensor)[..., ::-1]
                 tensor.CopyFrom(onnx.numpy_helper.from_array(value.copy(), tensor.name))
         return masks
 
-    monkeypatch.setattr(export, "normalise_masks", wrong)
+    monkeypatch.setattr(export, "write_masks", wrong)
     with pytest.raises(ActivsparseError, match="differs from torch by"):
         convert(model, EXAMPLE)
 
 
 def test_a_lost_mask_is_noticed(monkeypatch):
     model, _ = sparsified()
-    monkeypatch.setattr(export, "normalise_masks", lambda proto: {})
-    with pytest.raises(ActivsparseError, match=r"has 4 masks \(such as 1.bn1.*but 0 came through"):
+    monkeypatch.setattr(export, "write_masks", lambda proto, held: {})
+    with pytest.raises(ActivsparseError, match=r"4 masks, but 4 \(such as 1.conv1\) did not come"):
         convert(model, EXAMPLE)
 
 

@@ -10,6 +10,7 @@ import onnx
 from activsparse.export.graph import GraphIndex, TensorType, tensor_types
 from activsparse.export.heads import is_head
 from activsparse.masks import ConvShape, assign_phases
+from activsparse.masks.roles import stems
 
 __all__ = ["OPEN_SIZE", "OnnxConv", "find_convs"]
 
@@ -32,8 +33,9 @@ class OnnxConv:
             BatchNormalization alone reads the convolution.
         shape: what masks depend on; None where `problem` says why there can be none.
         phase: see `assign_phases`.
-        role: `stem` reads the network's input, no convolution before it; `shortcut` is the 1x1
-            projection that a residual addition adds to a branch starting from the same tensor;
+        role: `stem` reads the network's input, no convolution before it, or goes on with such a one
+            (see `masks.roles`); `shortcut` is the 1x1 projection that a residual addition adds to a
+            branch starting from the same tensor, pooled or not;
             the positions of a `head`, a 1x1 convolution, are the network's answer (see `heads`);
             all others are a `layer`.
         problem: why it cannot be masked, or None.
@@ -100,7 +102,16 @@ def find_convs(model: onnx.ModelProto, name: str = "model") -> list[OnnxConv]:
         [conv.shape is not None and conv.shape.pointwise for conv in found],
         _sums(model.graph, index, types, {name: order[conv] for name, conv in made_by.items()}),
     )
-    return [replace(conv, phase=phase) for conv, phase in zip(found, phases, strict=True)]
+    made = {conv.conv_output: place for place, conv in enumerate(found)}
+    stem = stems(
+        [conv.shape for conv in found],
+        [conv.role == "stem" for conv in found],
+        [made.get(_alone_before(node.input[0], index) or "") for node in nodes],
+    )
+    return [
+        replace(conv, phase=phase, role="stem" if is_stem else conv.role)
+        for conv, phase, is_stem in zip(found, phases, stem, strict=True)
+    ]
 
 
 def _sums(
@@ -182,8 +193,39 @@ def _is_shortcut(
     if shape.kernel != (1, 1) or addition is None or addition.op_type != "Add":
         return False
     return any(
-        index.is_ancestor(node.input[0], other) for other in addition.input if other != norm_output
+        index.is_ancestor(tensor, other)
+        for tensor in _back(node.input[0], index)
+        for other in addition.input
+        if other != norm_output
     )
+
+
+def _back(tensor: str, index: GraphIndex) -> Iterator[str]:
+    """The tensor and what it was made of alone, back to a convolution or to where two meet."""
+    yield tensor
+    while True:
+        before = _before_activations(tensor, index)
+        if before == tensor:
+            node = index.producers.get(tensor)
+            data = (
+                [] if node is None else [n for n in node.input if n and index.constant(n) is None]
+            )
+            if node is None or node.op_type == "Conv" or len(data) != 1:
+                return
+            before = data[0]
+        yield (tensor := before)
+
+
+def _alone_before(tensor: str, index: GraphIndex) -> str | None:
+    """The output of the convolution that alone leads to `tensor`, without pooling."""
+    for step in _back(tensor, index):
+        readers = [n for n in index.consumers.get(step, []) if "Sigmoid" not in n.op_type]
+        node = index.producers.get(step)
+        if len(readers) > 1 or node is None or "Pool" in node.op_type:
+            return None
+        if node.op_type == "Conv":
+            return step
+    return None
 
 
 def _names(node: onnx.NodeProto, index: GraphIndex) -> list[str]:

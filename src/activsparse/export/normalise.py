@@ -1,66 +1,75 @@
-"""The masks of a model exported from torch, brought to the one form this project writes."""
+"""Masks on their way from torch into an ONNX graph.
+
+torch's exporter spreads a mask over nodes and constants, and its folding passes rewrite those as
+they see fit, by sizes among other things. So it is given one node of our own per mask, which no
+pass knows, and the mask itself is written here, from what the model holds.
+"""
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Callable, Mapping
+from typing import Any
 
-import numpy as np
 import onnx
+import torch
+from torch import Tensor, nn
 
-from activsparse.export.convs import find_convs
-from activsparse.export.graph import GraphIndex
-from activsparse.export.insert import FoundMask, find_masks, insert_mask, remove_masks
-from activsparse.masks import Mask, nearest_source
+from activsparse.export.convs import OnnxConv, find_convs
+from activsparse.export.graph import tensor_types
+from activsparse.export.insert import FoundMask, insert_mask, remove_masks
+from activsparse.masks import Mask
+from activsparse.train.hooks import HeldMask
 
-__all__ = ["normalise_masks"]
+__all__ = ["place_mask", "write_masks"]
 
-_log = logging.getLogger(__name__)
+_DOMAIN = "activsparse"
 
 
-def normalise_masks(model: onnx.ModelProto) -> dict[str, Mask]:
-    """Rewrite every mask as `insert_mask` does, changing `model`.
+def place_mask(layer: str) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+    """A hook that leaves a node with the layer's name for its mask, for torch's exporter only."""
 
-    torch names masks after the module that holds them, shares one constant among layers with equal
-    masks, and writes sizes of the batch into the reshapes of fill `nearest`.
+    def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        return torch.onnx.ops.symbolic(
+            f"{_DOMAIN}::Mask",
+            (output,),
+            {"layer": layer},
+            dtype=output.dtype,
+            shape=output.shape,
+            version=1,
+        )
+
+    return hook
+
+
+def write_masks(model: onnx.ModelProto, held: Mapping[str, HeldMask]) -> dict[str, Mask]:
+    """Put the masks `held` where `place_mask` left nodes for them, changing `model`.
+
+    Args:
+        model: of torch's exporter.
+        held: by name of the convolution.
 
     Returns:
-        Name of the convolution -> bool (OH, OW), in the order of execution.
+        The masks written, in the order of execution. A convolution that runs several times has
+        further ones under its nodes' names.
     """
-    index = GraphIndex(model.graph)
-    sites: dict[str, tuple[str, tuple[int, int]]] = {}
-    for conv in find_convs(model):
-        if conv.shape is not None:
-            sites[conv.norm_output] = "norm", conv.shape.output
-            sites[conv.conv_output] = "conv", conv.shape.output
-    rewritten = {}
-    for found in find_masks(model.graph):
-        mask = None
-        if found.before in sites:
-            site, size = sites[found.before]
-            mask = _read(found, index, size)
-        if mask is None:
-            _log.warning("mask %s does not follow a convolution; left as it is", found.constant)
-        else:
-            rewritten[found.after] = found, site, mask
+    layers: dict[str, str] = {}
+    for node in [node for node in model.graph.node if node.domain == _DOMAIN]:
+        layers[node.output[0]] = onnx.helper.get_node_attr_value(node, "layer").decode()
+        place = FoundMask((node,), node.input[0], node.output[0], "", "zero")
+        remove_masks(model, [place])
+    for entry in [entry for entry in model.opset_import if entry.domain == _DOMAIN]:
+        model.opset_import.remove(entry)
 
-    remove_masks(model, [found for found, _, _ in rewritten.values()])
-    masks = {}
+    names = {}
     for conv in find_convs(model):
-        for tensor in {conv.conv_output, conv.norm_output} & rewritten.keys():
-            found, site, mask = rewritten[tensor]
-            insert_mask(model, conv, mask, site, found.fill)
-            masks[conv.name] = mask
+        names[conv.conv_output] = names[conv.norm_output] = conv.name
+    types = tensor_types(model)
+    masks: dict[str, Mask] = {}
+    for tensor in [t for node in model.graph.node for t in node.output if t in layers]:
+        layer = layers[tensor]
+        name = layer if layer not in masks else names.get(tensor, tensor)
+        dtype = types.get(tensor, (onnx.TensorProto.FLOAT, ()))[0]
+        site = OnnxConv(name, "", tensor, tensor, None, 0, "layer", None, dtype)
+        insert_mask(model, site, held[layer].mask, fill=held[layer].fill)
+        masks[name] = held[layer].mask
     return masks
-
-
-def _read(found: FoundMask, index: GraphIndex, size: tuple[int, int]) -> Mask | None:
-    """The mask (OH, OW) a pattern of nodes stands for, None where `insert_mask` cannot write it."""
-    constant = index.constant(found.constant)
-    assert constant is not None
-    value = onnx.numpy_helper.to_array(constant)
-    if value.size != size[0] * size[1]:
-        return None
-    if found.fill == "zero":
-        return np.asarray(value.reshape(size) != 0)
-    mask: Mask = (value.ravel() == np.arange(value.size)).reshape(size)
-    return mask if np.array_equal(nearest_source(mask), value.ravel()) else None

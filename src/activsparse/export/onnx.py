@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 import logging
 import os
@@ -18,12 +17,14 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from activsparse.errors import ActivsparseError, Option
+from activsparse.export.bake import bake
 from activsparse.export.check import Check, compare
 from activsparse.export.insert import remove_masks
 from activsparse.export.mask import REQUESTED_KEY, write_requested
 from activsparse.export.model_file import write_model
-from activsparse.export.normalise import normalise_masks
+from activsparse.export.normalise import place_mask, write_masks
 from activsparse.masks import Mask
+from activsparse.train.hooks import HeldMask, held_masks, hold_masks
 
 __all__ = ["DEFAULT_OPSET", "Exported", "convert", "export_onnx", "without_masks"]
 
@@ -68,7 +69,8 @@ def convert(
     `<conv name>.activation_mask`, or a Gather for fill `nearest`.
 
     Args:
-        model: any module; exported in evaluation mode, unchanged.
+        model: any module, also pruned or parametrised by torch, compiled or data parallel; exported
+            in evaluation mode, unchanged.
         example_input: a tensor (N, C, H, W), or a tuple of the model's arguments.
         requested: requested sparsity by name of the convolution, noted in the model's metadata.
         opset: ONNX operator set.
@@ -76,16 +78,21 @@ def convert(
         verify: compare with torch, see `check.compare`.
 
     Raises:
-        ActivsparseError: torch cannot export the network, a mask is not in the result, or the check
-        fails.
+        ActivsparseError: torch cannot copy or export the network, a masked layer was replaced, a
+            mask is an average of several or not in the result, or the check fails.
     """
     inputs = example_input if isinstance(example_input, tuple) else (example_input,)
     inputs = pytree.tree_map(lambda x: x.detach().cpu() if isinstance(x, Tensor) else x, inputs)
-    frozen = copy.deepcopy(model).cpu().eval()
-    proto = _torch_export(frozen, inputs, opset, dynamic_batch)
+    frozen = bake(model)
+    held = held_masks(frozen)
+    # Masks of another input size say so best outside of the exporter, which knows other faults.
+    with torch.no_grad(), contextlib.suppress(RuntimeError, TypeError, ValueError):
+        frozen(*inputs)
+    with hold_masks(held, place_mask):
+        proto = _torch_export(frozen, inputs, opset, dynamic_batch)
     _drop_notes(proto)
-    masks = normalise_masks(proto)
-    _require_masks(frozen, masks)
+    masks = write_masks(proto, held)
+    _require_masks(frozen, held, masks)
     if requested:
         write_requested(proto, {name: requested[name] for name in masks if name in requested})
     check = compare(frozen, proto, inputs) if verify else None
@@ -192,16 +199,13 @@ def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
             value.name = new
 
 
-def _require_masks(model: nn.Module, masks: Mapping[str, Mask]) -> None:
-    """Every mask with a hole must have come through; the exporter may drop those without."""
-    hosts = [
-        name
-        for name, buffer in model.named_buffers()
-        if name.rpartition(".")[2] == "activation_mask" and not bool(buffer.all())
-    ]
-    holes = sum(not mask.all() for mask in masks.values())
-    if holes < len(hosts):
+def _require_masks(
+    model: nn.Module, held: Mapping[str, HeldMask], masks: Mapping[str, Mask]
+) -> None:
+    """Every mask with a hole must have come through; the exporter drops what is not used."""
+    lost = [name for name, mask in held.items() if name not in masks and not mask.mask.all()]
+    if lost:
         raise ActivsparseError(
-            f"{type(model).__name__} has {len(hosts)} masks (such as {hosts[0]}) but {holes} came "
-            "through the export; is every masked layer used, directly after its convolution?"
+            f"{type(model).__name__} has {len(held)} masks, but {len(lost)} (such as {lost[0]}) "
+            "did not come through the export; is every masked layer used?"
         )

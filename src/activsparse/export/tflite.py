@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 import logging
 import os
@@ -16,8 +15,10 @@ import numpy as np
 from torch import Tensor, nn
 
 from activsparse.errors import ActivsparseError
+from activsparse.export.bake import bake
 from activsparse.export.check import Check, compare_with
 from activsparse.files import atomic_path
+from activsparse.train.hooks import held_masks
 
 __all__ = ["export_tflite"]
 
@@ -44,10 +45,12 @@ def export_tflite(
         How far LiteRT and torch are apart; None where nothing was compared.
 
     Raises:
-        ActivsparseError: litert-torch is not installed or cannot translate the network, the outputs
-            differ by more than rounding explains, or `path` cannot be written.
+        ActivsparseError: litert-torch is not installed or cannot translate the network, a masked
+            layer was replaced, a mask is an average of several, the outputs differ by more than
+            rounding explains, or `path` cannot be written.
     """
-    frozen = copy.deepcopy(model).cpu().eval()
+    frozen = bake(model)
+    held_masks(frozen)  # refuses lost and averaged ones
     example = example_input.detach().cpu()
     with atomic_path(path) as temporary:
         _convert(frozen, example, temporary)

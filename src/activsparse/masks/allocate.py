@@ -56,6 +56,8 @@ _GROUPS = 16
 # halves the spread of sparsities in ResNet18 at 0.3 and 0.5.
 _EVENNESS = 0.5
 _HIGHEST = 0.95
+# How far from its sparsity a layer may be that was given its own, where masks come that close.
+_EXACT = (0.02, 0.02)
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ def allocate(
     block: int = 1,
     names: Sequence[str] | None = None,
     inputs: Sequence[int | None] | None = None,
+    exact: Sequence[bool] | None = None,
 ) -> list[Mask]:
     """Make one mask per layer, their mean sparsity within 0.03 of the mean requested one.
 
@@ -101,6 +104,8 @@ def allocate(
         names: of the layers, for error messages; by default their numbers.
         inputs: `auto` only: for each layer the number of the earlier one whose mask leaves zeros in
             its input, or None where all of the input counts; by default None for all.
+        exact: which layers were given a sparsity of their own: they get the nearest there is, and
+            the others make up for none of it but what rounding leaves; by default none were.
 
     Returns:
         One bool (OH, OW) per layer, True = computed.
@@ -117,6 +122,7 @@ def allocate(
         block=block,
         names=names,
         inputs=inputs,
+        exact=exact,
     )
     return [layout.mask for layout in found]
 
@@ -131,6 +137,7 @@ def layouts(
     block: int = 1,
     names: Sequence[str] | None = None,
     inputs: Sequence[int | None] | None = None,
+    exact: Sequence[bool] | None = None,
 ) -> list[Layout]:
     """As `allocate`, with the pattern each layer got; `dense` where that is none."""
     requested = (
@@ -152,9 +159,10 @@ def layouts(
         masks = _by_score(layers, requested, pattern, score, block, names)
         return [Layout(pattern, mask) for mask in masks]
 
+    exact = [False] * len(layers) if exact is None else exact
     choices = [
-        _within(options(layer, pattern, phase), wanted, LAYER_BOUNDS[pattern])
-        for layer, wanted, phase in zip(layers, requested, phases, strict=True)
+        _within(options(layer, pattern, phase), wanted, _EXACT if own else LAYER_BOUNDS[pattern])
+        for layer, wanted, phase, own in zip(layers, requested, phases, exact, strict=True)
     ]
     chains = [[i] for i in range(len(layers))]
     if pattern == "auto" and inputs is not None:

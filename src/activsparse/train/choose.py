@@ -9,7 +9,7 @@ from activsparse.errors import ActivsparseError
 from activsparse.train.layers import ConvLayer
 from activsparse.train.names import suggest
 
-__all__ = ["choose_sparsities"]
+__all__ = ["choose_sparsities", "given_own"]
 
 
 def choose_sparsities(
@@ -63,9 +63,9 @@ def choose_sparsities(
         for layer in layers:
             if layer.shape.kernel == pair:
                 skipped.setdefault(layer.name, f"skipped by kernel size ({pair[0]}x{pair[1]})")
-    if skip_stem:
-        skipped.setdefault(names[0], "skipped as the stem")
     for layer in layers:
+        if skip_stem and layer.stem:
+            skipped.setdefault(layer.name, "skipped as the stem")
         if skip_shortcuts and layer.shortcut:
             skipped.setdefault(layer.name, "skipped as a shortcut projection")
         if skip_head and layer.head:
@@ -87,6 +87,12 @@ def choose_sparsities(
             "skip_shortcuts or skip_head"
         )
     return requested, skipped
+
+
+def given_own(names: Iterable[str], per_layer: Iterable[str]) -> list[bool]:
+    """Which layers a glob of `per_layer` gives a sparsity of their own."""
+    globs = list(per_layer)
+    return [any(fnmatch.fnmatchcase(name, glob) for glob in globs) for name in names]
 
 
 def _matches(glob: str, names: Sequence[str], option: str) -> list[str]:

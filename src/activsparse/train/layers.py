@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from activsparse.errors import ActivsparseError
 from activsparse.masks import ConvShape, assign_phases
+from activsparse.masks.roles import stems
 from activsparse.train.heads import HeadTracker
 
 __all__ = ["ConvLayer", "find_layers"]
@@ -44,7 +46,7 @@ class ConvLayer:
         shape: kernel, stride, groups, channels and output size.
         block: the phase of its pattern, see `assign_phases`.
         shortcut: whether it is the 1x1 projection that a residual addition adds to a branch which
-            starts from the same tensor.
+            starts from the same tensor, pooled or not.
         added: whether a residual addition adds its output, normalised, to another map.
         head: whether it is a 1x1 convolution whose positions are the network's answer, as in
             detectors (see `heads`).
@@ -53,6 +55,7 @@ class ConvLayer:
         problem: why it cannot be masked, or None.
         source: name of the convolution whose normalised output, through nothing but activations
             that keep zero, is its input: a mask there leaves zeros here. None where there is none.
+        stem: whether it is of the network's stem, see `masks.roles`.
     """
 
     name: str
@@ -65,6 +68,7 @@ class ConvLayer:
     enclosing: tuple[str, ...]
     problem: str | None
     source: str | None = None
+    stem: bool = False
 
     @property
     def macs(self) -> int:
@@ -97,6 +101,10 @@ class _Recorder:
         # What convolution's output a tensor is zero with, and the one each convolution's input is.
         self.zero_with: dict[int, str] = {}
         self.sources: dict[str, str | None] = {}
+        # What a map was made of alone: by a norm, an activation, a pooling. And who reads a map.
+        self.origins: dict[int, Tensor] = {}
+        self.reads: Counter[int] = Counter()
+        self.inputs: dict[str, Tensor] = {}
         self.heads = HeadTracker()
 
     @contextmanager
@@ -136,7 +144,9 @@ class _Recorder:
                 self.heads.produced(name, output)
                 if args:
                     self.sources.setdefault(name, self.zero_with.get(id(args[0])))
-                    self.readers.setdefault(id(args[0]), []).append(name)
+                    self.inputs.setdefault(name, args[0])
+                    for tensor in self.back(args[0]):
+                        self.readers.setdefault(id(tensor), []).append(name)
                     self.alive.append(args[0])
             elif "BatchNorm" in type(module).__name__ and args and id(args[0]) in self.producer:
                 self.normalised[id(output)] = self.producer[id(args[0])]
@@ -181,10 +191,40 @@ class _Recorder:
         else:
             self.zero_with.pop(id(result), None)  # changed in place, or a new one
 
+    def derive(self, args: Any, result: Any) -> None:
+        """Note what one map was made of alone."""
+        maps = [a for a in args if isinstance(a, Tensor) and a.ndim == 4]
+        if result is not None and any(result is map_ for map_ in maps):
+            return  # in place: the same map still
+        results = result if isinstance(result, tuple | list) else (result,)
+        if not any(isinstance(value, Tensor) for value in results):
+            return  # a size
+        self.reads.update(id(map_) for map_ in maps)
+        self.alive.extend(maps)
+        if len(maps) == 1 and isinstance(result, Tensor) and result.ndim == 4:
+            self.origins[id(result)] = maps[0]
+            self.alive.append(result)
+
+    def back(self, tensor: Tensor) -> Iterator[Tensor]:
+        """The map itself and what it was made of, back to a convolution or to where two meet."""
+        yield tensor
+        while (before := self.origins.get(id(tensor))) is not None:
+            yield (tensor := before)
+
     def is_shortcut(self, conv: str) -> bool:
-        """Whether `conv`, a 1x1 convolution, is added to what begins at its own input."""
-        together = next((names for names in self.readers.values() if conv in names), [])
-        return conv in self.added and len(together) > 1
+        """Whether `conv`, a 1x1 convolution, is added to what begins where it does."""
+        together = (names for names in self.readers.values() if conv in names)
+        return conv in self.added and any(len(set(names)) > 1 for names in together)
+
+    def follows(self, conv: str) -> str | None:
+        """The convolution whose map `conv` alone reads, at its size."""
+        if conv not in self.inputs:
+            return None
+        tensor = self.inputs[conv]
+        for tensor in self.back(self.inputs[conv]):
+            if self.reads[id(tensor)] > 1 or tensor.shape[2:] != self.inputs[conv].shape[2:]:
+                return None
+        return next((n for n, made in self.outputs.items() if made[0] is tensor), None)
 
 
 class _Functions(TorchFunctionMode):
@@ -201,6 +241,7 @@ class _Functions(TorchFunctionMode):
         if len(maps) == 2 and is_addition and maps[0].shape == maps[1].shape:
             self.recorder.add(*maps)
         result = func(*args, **(kwargs or {}))
+        self.recorder.derive(args, result)
         self.recorder.follow(name, args, result)
         self.recorder.heads.follow(name, args, result)
         return result
@@ -249,7 +290,16 @@ def find_layers(model: nn.Module, example_input: Tensor | tuple[Any, ...]) -> li
         [layer.shape.pointwise for layer in layers],
         [(order[left], order[right]) for left, right in recorder.sums],
     )
-    return [replace(layer, block=phase) for layer, phase in zip(layers, phases, strict=True)]
+    befores = [recorder.follows(layer.name) for layer in layers]
+    stem = stems(
+        [layer.shape for layer in layers],
+        [place == 0 for place in range(len(layers))],
+        [None if before is None else order[before] for before in befores],
+    )
+    return [
+        replace(layer, block=phase, stem=is_stem)
+        for layer, phase, is_stem in zip(layers, phases, stem, strict=True)
+    ]
 
 
 def _layer(recorder: _Recorder, name: str, outputs: list[Tensor], block: int) -> ConvLayer:

@@ -60,6 +60,7 @@ class MaskMaker:
         importance_weight: `random` only: what share of a position's score its importance has.
         share_in_block: whether layers of a residual block with equal output sizes and sparsities
             get one mask, that of the first.
+        exact: which layers were given a sparsity of their own, see `masks.allocate`.
 
     Raises:
         ActivsparseError: an unknown pattern, criterion or choice of phases, or a block that does
@@ -78,6 +79,7 @@ class MaskMaker:
         phases: str = "block",
         importance_weight: float = 0.0,
         share_in_block: bool = False,
+        exact: Sequence[bool] | None = None,
     ) -> None:
         for option, value, known in (
             ("pattern", pattern, PATTERNS),
@@ -112,6 +114,7 @@ class MaskMaker:
         self.phases = phases
         self.importance_weight = importance_weight
         self.share_in_block = share_in_block
+        self.exact = [False] * len(self.layers) if exact is None else list(exact)
 
     def check(self, sparsities: Sequence[float]) -> None:
         """Raise an ActivsparseError naming the layers that cannot have these sparsities."""
@@ -136,8 +139,8 @@ class MaskMaker:
         Equal descriptions mean equal masks. Its length does not grow with the number of layers.
         """
         layers = [
-            (layer.name, layer.shape.output, float(sparsity))
-            for layer, sparsity in zip(self.layers, sparsities, strict=True)
+            (layer.name, layer.shape.output, float(sparsity), exact)
+            for layer, sparsity, exact in zip(self.layers, sparsities, self.exact, strict=True)
         ]
         return {
             "pattern": self.pattern,
@@ -170,7 +173,12 @@ class MaskMaker:
             shapes: list[ConvShape] = [layer.shape for layer in self.layers]
             phases = self._phases(seed, step)
             masks = allocate(
-                shapes, list(sparsities), self.pattern, phases=phases, inputs=self.inputs
+                shapes,
+                list(sparsities),
+                self.pattern,
+                phases=phases,
+                inputs=self.inputs,
+                exact=self.exact,
             )
             return self._shared(masks, sparsities) if self.share_in_block else masks
         # Layers of equal size and sparsity share a mask; making it once keeps a step cheap.

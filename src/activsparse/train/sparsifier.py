@@ -11,9 +11,19 @@ from torch import Tensor, nn
 
 from activsparse.errors import ActivsparseError
 from activsparse.masks import FloatMap, Mask, nearest_source
-from activsparse.train.choose import choose_sparsities
+from activsparse.train.choose import choose_sparsities, given_own
 from activsparse.train.distributed import agree, world_size
-from activsparse.train.hooks import MASK, SOURCE, STATE, attach_mask, copy_masks, remove_masks
+from activsparse.train.hooks import (
+    MASK,
+    SOURCE,
+    STATE,
+    Links,
+    attach_mask,
+    copy_masks,
+    read_mask,
+    remove_masks,
+    unwrapped,
+)
 from activsparse.train.layers import find_layers
 from activsparse.train.placement import LayerReport, Placement
 from activsparse.train.schedule import make_schedule
@@ -33,7 +43,8 @@ class Sparsifier:
             optimizer.step()
             sparsifier.step(loss)
 
-    The model keeps its masks through deepcopy, weight averaging, `state_dict` and ONNX export.
+    The model keeps its masks through deepcopy, `state_dict` and ONNX export; averages of weights
+    with buffers get theirs from `copy_masks_to`.
     Training mode may run dense at some steps of the schedule; evaluation mode always runs sparse.
     All state is in `model.state_dict()`; to resume, build the same model and Sparsifier and load
     it.
@@ -43,12 +54,14 @@ class Sparsifier:
         example_input: (N, C, H, W), or a tuple of the model's arguments that starts with it. Masks
             belong to its size, which need not be square nor divisible by the strides.
         sparsity: share of output positions not computed in every masked layer, in [0, 1).
-        per_layer: name glob -> sparsity, over `sparsity`; the last match counts.
+        per_layer: name glob -> sparsity, over `sparsity`; the last match counts. These layers get
+            the nearest sparsity their pattern has; the others may trade among themselves.
         skip: name globs of layers left dense.
         skip_types: classes or class names; convolutions of such a class or inside such a module are
             left dense.
         skip_kernel_sizes: kernel sizes left dense, as 1 or (1, 1).
-        skip_stem: whether the convolution that runs first is left dense.
+        skip_stem: whether the convolution that runs first is left dense, with those of a deep stem
+            (as in ResNet-D).
         skip_shortcuts: whether the 1x1 projections of residual shortcuts are left dense (an
             identity shortcut keeps all positions as well).
         skip_head: whether layers whose positions are the answer, as in detectors, are left dense.
@@ -114,6 +127,7 @@ class Sparsifier:
         self._placement = Placement(fill, site)
         if not 0 <= seed < 2**63:
             raise ActivsparseError(f"seed {seed} is outside 0 to 2^63 - 1; choose another")
+        model = unwrapped(model)
         if STATE in dict(model.named_children()):
             raise ActivsparseError(
                 "the model has masks already; call detach() of its Sparsifier first"
@@ -154,6 +168,7 @@ class Sparsifier:
             phases=phases,
             importance_weight=importance_weight,
             share_in_block=share_in_block,
+            exact=given_own([layer.name for layer in self._layers], per_layer or ()),
         )
         self._maker.check(self._final)
 
@@ -169,7 +184,10 @@ class Sparsifier:
         self._hosts = [modules[self._placement.host(layer)] for layer in self._layers]
         model.add_module(STATE, self.state)
         for layer, host in zip(self._layers, self._hosts, strict=True):
-            attach_mask(host, layer.shape.output, self._placement.fill_of(layer), self.state)
+            parts = [modules[name] for name in (layer.name, layer.norm) if name is not None]
+            fill_here = self._placement.fill_of(layer)
+            attach_mask(layer.name, [*parts, host], layer.shape.output, fill_here, self.state)
+        self._links = Links(model)
         self._compared = False
         self._enter(0)
 
@@ -183,8 +201,10 @@ class Sparsifier:
             agreed: whether `loss` is that mean already, and seeds and steps were compared.
 
         Raises:
-            ActivsparseError: the loss is no scalar; seed or step differ between processes.
+            ActivsparseError: the loss is no scalar; seed or step differ between processes; a masked
+                layer was replaced in the model, see `check_attached`.
         """
+        self.check_attached()
         state, step = self.state, self.state.step
         if self.needs_loss and not agreed:
             loss, _ = agree(loss, False, state.seed, step, device=state.device)
@@ -195,7 +215,12 @@ class Sparsifier:
         self._enter(step + 1)
 
     def freeze(self) -> None:
-        """Make the best masks so far final, at the full requested sparsity; once is enough."""
+        """Make the best masks so far final, at the full requested sparsity; once is enough.
+
+        Raises:
+            ActivsparseError: a masked layer was replaced in the model, see `check_attached`.
+        """
+        self.check_attached()
         if self.frozen:
             return
         self._write(self.source_step, self._final)
@@ -241,23 +266,18 @@ class Sparsifier:
             self._enter(self.current_step)
 
     def check_attached(self) -> None:
-        """See that the model still holds the masked layers.
+        """See that the model still holds the masked layers; takes microseconds.
 
         Raises:
             ActivsparseError: it does not; a conversion (of norms, say) has replaced modules.
         """
-        present = set(self.model.modules())
-        for layer, host in zip(self._layers, self._hosts, strict=True):
-            if host not in present:
-                raise ActivsparseError(
-                    f"layer {layer.name}: its masked module was replaced in the model; convert "
-                    "modules (such as to SyncBatchNorm) before making the Sparsifier"
-                )
+        self._links.check()
 
     def copy_masks_to(self, other: nn.Module) -> None:
         """Give a copy of the model its present masks, as `AveragedModel(use_buffers=True)` needs.
 
-        That one averages masks too while they move, and an average of masks is none.
+        That one, timm's `ModelEma` and YOLO's average masks too while they move, and an average of
+        masks is none: the export refuses it.
 
         Raises:
             ActivsparseError: `other` is no copy of the masked model.
@@ -342,7 +362,7 @@ class Sparsifier:
     def masks(self) -> dict[str, Mask]:
         """The present masks by convolution name: bool (OH, OW), True = computed."""
         return {
-            layer.name: (host.get_buffer(MASK)[0, 0] > 0.5).cpu().numpy()
+            layer.name: read_mask(host, layer.name)
             for layer, host in zip(self._layers, self._hosts, strict=True)
         }
 
