@@ -21,7 +21,7 @@ def folder(tmp_path, monkeypatch):
     """A folder with the run `trained` and the dense run `plain`."""
     example = torch.randn(1, 3, 12, 12)
 
-    def load_run(run_dir, checkpoint="best"):
+    def load_run(run_dir, checkpoint="best", trust=False):
         names = {"trained": True, "plain": False}
         if run_dir not in names:
             raise ActivsparseError(f"{run_dir}: no such run; train one first")
