@@ -15,14 +15,18 @@ extends: digits_demo
 model: {options: {widths: [8, 16, 32], blocks: [1, 1, 1]}}
 data: {image_size: 16, batch_size: 60}
 dense: null
-training: {epochs: 2, lr: 0.02, schedule: constant, freeze_norms: true, ema: 0.9}
+training: {epochs: 2, lr: 0.004, schedule: constant, freeze_norms: true, ema: 0.9}
 sparsity: {pattern: random, schedule: polynomial, end: 0.6}
 """
 EPS = torch.finfo(torch.float32).eps
 
 
 def assert_near(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
-    """Masks and counters equal; weights within rounding, which training amplifies step by step."""
+    """Masks and counters equal; weights within rounding, which training amplifies step by step.
+
+    The more so the longer the steps: at five times the learning rate of TINY, weights of one
+    processor (Zen 3) come to differ by 2e-4, where others stay below 1e-4.
+    """
     assert found.keys() == expected.keys()
     for key, value in expected.items():
         if key.endswith("_extra_state"):
