@@ -1,17 +1,17 @@
 // A depthwise block output by output; see DepthwiseBlockArgs in kernels.h.
 #pragma once
-#include <array>
-
 #include "kernels/activate.h"
 #include "kernels/kernels.h"
 
 namespace activsparse {
 
-inline constexpr auto kAllKept = [] {
-  std::array<uint8_t, kMaxBlockColumns> all{};
-  for (uint8_t& one : all) one = 1;
-  return all;
-}();
+struct AllKept {
+  uint8_t columns[kMaxBlockColumns] = {};
+  constexpr AllKept() {
+    for (uint8_t& one : columns) one = 1;
+  }
+};
+inline constexpr AllKept kAllKept;
 
 // Goes through the columns of outputs from left to right, with the weights and the K columns of
 // inputs that they see in registers, where columns move up from one to the next. Each output is a
@@ -33,7 +33,7 @@ inline void depthwise_outputs(const DepthwiseBlockArgs& args, int64_t c, int lan
 #pragma GCC unroll 16
   for (int i = 0; i < kLines; ++i) lines[i] = args.lines[i];
   const bool all = args.keep == nullptr;
-  const uint8_t* keep = all ? kAllKept.data() : args.keep;
+  const uint8_t* keep = all ? kAllKept.columns : args.keep;
   const int64_t mask_row = all ? 0 : args.mask_row;
   float* out = args.out + c;
   const float* residual = args.residual != nullptr ? args.residual + c : nullptr;

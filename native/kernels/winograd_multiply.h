@@ -113,7 +113,7 @@ struct WinogradRowsTable {
 
 // Whether a short axis has a point of the full one.
 template <class W>
-constexpr bool winograd_short_point(int point) {
+static constexpr bool winograd_short_point(int point) {
   for (int used : W::Short::kPoints)
     if (used == point) return true;
   return false;

@@ -105,8 +105,8 @@ void winograd_transform_input(const WinogradSource& s, int top, int left, float*
 // Where the positions of a tile lie in a tensor whose first position is `at`; `elsewhere` stands
 // for those that are not kept, so that the loops over channels need not ask.
 template <class Y, class X, class Float>
-void winograd_positions(Float* at, int64_t row, int64_t stride, uint64_t keep, Float* elsewhere,
-                        Float* (&positions)[Y::kOut][X::kOut]) {
+static void winograd_positions(Float* at, int64_t row, int64_t stride, uint64_t keep,
+                               Float* elsewhere, Float* (&positions)[Y::kOut][X::kOut]) {
   for (int i = 0; i < Y::kOut; ++i)
     for (int j = 0; j < X::kOut; ++j)
       positions[i][j] = keep >> (i * X::kTile + j) & 1 ? at + i * row + j * stride : elsewhere;
