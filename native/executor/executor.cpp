@@ -131,7 +131,7 @@ void Executor::check() const {
     const PlanTensor& tensor = tensors_[id];
     const std::string name = "tensor " + std::to_string(id);
     const TensorDesc& d = tensor.desc;
-    if (const char* fault = fault_of(d)) require(false, name + ": " + fault);
+    if (const char* fault = fault_of_memory(d)) require(false, name + ": " + fault);
     if (tensor.offset < 0) {
       require(external[id] == 1,
               name + " has no arena offset and is not exactly one graph input or output");

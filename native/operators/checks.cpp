@@ -65,7 +65,7 @@ void check_array(const OpSpec& spec, const std::string& name, const ArrayView& a
 
 }  // namespace
 
-const char* fault_of(const TensorDesc& d) {
+const char* fault_of_memory(const TensorDesc& d) {
   if (d.dtype != DType::kFloat32) return "a tensor is not float32";
   if (d.n < 0 || d.h < 1 || d.w < 1 || d.c < 1) return "a tensor's sizes must be positive";
   if ((d.nchw != 0 && d.nchw != 1) || (d.padded != 0 && d.padded != 1))
@@ -75,8 +75,14 @@ const char* fault_of(const TensorDesc& d) {
   const int64_t stride = d.nchw ? d.c : d.stride;
   if (int64_t{d.h} * d.w > kMostPixels / std::max(d.n, 1))
     return "a tensor has more than 2147483647 pixels";
-  if (int64_t{d.w} * stride > kMostRowFloats) return "a tensor's rows are too long";
   if (d.pixels() > kMostFloats / stride) return "a tensor is too large";
+  return nullptr;
+}
+
+const char* fault_of(const TensorDesc& d) {
+  if (const char* fault = fault_of_memory(d)) return fault;
+  if (int64_t{d.w} * (d.nchw ? d.c : d.stride) > kMostRowFloats)
+    return "a tensor's rows are too long";
   return nullptr;
 }
 

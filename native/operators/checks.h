@@ -18,7 +18,9 @@ inline int64_t least_stride(const TensorDesc& desc) {
   return desc.padded ? (int64_t{desc.c} + 15) / 16 * 16 : desc.c;
 }
 
-// Why there is no such tensor; nullptr when there is.
+// Why there is no such tensor; nullptr when there is. Operators, but not the memory of a plan, take
+// the distances within a row for 32-bit numbers: an input that no step reads may be longer.
+const char* fault_of_memory(const TensorDesc& desc);
 const char* fault_of(const TensorDesc& desc);
 
 // Throws Error unless `op` may run on these tensors.

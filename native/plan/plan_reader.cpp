@@ -95,7 +95,7 @@ const Row* rows_of(const PlanTable& table, const uint8_t* data, std::size_t byte
 PlanTensor tensor_of(const PlanTensorRow& row) {
   const TensorDesc desc{row.n,      row.h,    row.w,      row.c,
                         row.stride, row.nchw, row.padded, static_cast<DType>(row.dtype)};
-  if (const char* fault = fault_of(desc)) require(false, fault);
+  if (const char* fault = fault_of_memory(desc)) require(false, fault);
   require(row.offset >= -1 && row.offset < kMostFloats, "a tensor's place is impossible");
   return {desc, row.offset};
 }

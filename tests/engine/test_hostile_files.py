@@ -219,7 +219,7 @@ def test_mask_refuses_what_the_engine_does(model, saved, name):
         model = templates()["quantised"]
     elif name == "old":
         model = templates()["old"]
-        model.opset_import[0].version = 8
+        model.opset_import[0].version = 6
         del model.graph.node[2:3]  # Upsample came later
         model.graph.node[2].input[0] = "n1"
     elif name == "training":
@@ -232,7 +232,7 @@ def test_mask_refuses_what_the_engine_does(model, saved, name):
         node = helper.make_node("Dropout", ["v1", "", "training"], ["dropped"])
         model.graph.node.insert(11, node)
     path = saved(model)
-    word = {"quantised": "quantised", "old": "operator set 8"}.get(name, "training mode")
+    word = {"quantised": "quantised", "old": "operator set 6"}.get(name, "training mode")
     refused(path, word)
     with pytest.raises(ActivsparseError, match=word):
         mask_model(read_model(path), 0.3, replace=True)

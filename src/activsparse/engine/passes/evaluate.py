@@ -2,7 +2,7 @@
 
 The onnx package's reference evaluator knows the newest operator sets only: it would read the axes
 of an old `Squeeze` from an input that is not there, and take a softmax along one axis where an old
-one flattens. So what is older than `_NEWEST_CHANGE` goes through the package's version converter
+one flattens. So what is older than `_EVALUATED` goes through the package's version converter
 first.
 """
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate"]
 
-# The last operator set that changed what an operator means which constants are computed by; the
-# first one that the converter is asked for.
-_NEWEST_CHANGE = 18
+# The operator set the converter is asked for: the newest that all accepted versions of the package
+# know, and new enough for each of its evaluators.
+_EVALUATED = 20
 
 # Operators the converter passes over although they mean something else in older sets: the first set
 # that means what the evaluator computes.
@@ -70,6 +70,6 @@ def _model(graph: Graph, node: Node, values: dict[str, Array]) -> onnx.ModelProt
     body = helper.make_graph([node_proto(node)], "constants", inputs, outputs)
     opsets = [helper.make_opsetid("", graph.opset)]
     model = helper.make_model(body, opset_imports=opsets, ir_version=8)
-    if graph.opset >= _NEWEST_CHANGE:
+    if graph.opset >= _EVALUATED:
         return model
-    return version_converter.convert_version(model, _NEWEST_CHANGE)
+    return version_converter.convert_version(model, _EVALUATED)
