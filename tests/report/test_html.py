@@ -121,11 +121,14 @@ def test_masks_are_read_from_the_onnx_file(tmp_path: Path):
         mask[None, None].astype(np.float32), "features.3.conv.activation_mask"
     )
     graph = helper.make_graph(
-        [helper.make_node("Mul", ["x", tensor.name], ["y"])],
+        [
+            helper.make_node("Conv", ["x", "w"], ["c"]),
+            helper.make_node("Mul", ["c", tensor.name], ["y"]),
+        ],
         "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2, 5, 7])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2, 5, 7])],
-        [tensor],
+        [tensor, numpy_helper.from_array(np.ones((2, 2, 1, 1), np.float32), "w")],
     )
     onnx.save(helper.make_model(graph), tmp_path / "m.onnx")
     masks = read_masks(tmp_path / "m.onnx")
@@ -139,16 +142,18 @@ def test_masks_that_fill_are_read_too(tmp_path: Path):
     g (float[1, 2, 2, 3] x) => (float[1, 2, 2, 3] y)
     <int64[3] flat = {0, 0, -1}, int64[4] back = {0, 0, 2, 3}>
     {
-        a = Reshape(x, flat)
+        c = Conv(x, w)
+        a = Reshape(c, flat)
         b = Gather<axis = 2>(a, source)
         y = Reshape(b, back)
     }"""
     model = onnx.parser.parse_model(text)
-    model.graph.node[1].input[1] = "conv.activation_source"
+    model.graph.node[2].input[1] = "conv.activation_source"
     source = numpy_helper.from_array(
         nearest_source(mask).astype(np.int64), "conv.activation_source"
     )
-    model.graph.initializer.append(source)
+    weight = numpy_helper.from_array(np.ones((2, 2, 1, 1), np.float32), "w")
+    model.graph.initializer.extend([source, weight])
     onnx.save(model, tmp_path / "m.onnx")
     masks = read_masks(tmp_path / "m.onnx")
     assert list(masks) == ["conv"]

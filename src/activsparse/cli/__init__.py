@@ -199,6 +199,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error.worded(speller(command)))
     except ModuleNotFoundError as error:
         return _fail(_missing_package(command, error))
+    except ImportError as error:
+        # What interrupts the start of a compiled module, that module makes its own error of.
+        if not isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
+            raise
+        return 130
     except BrokenPipeError:
         _discard_output()  # the reader went away: `| head`
         return 141
