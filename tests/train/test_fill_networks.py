@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import itertools
+import os
+import random
 import zlib
 
 import pytest
@@ -48,6 +50,10 @@ FAST = [
     ("yolov5n", "nearest", "auto", "norm", "channels last", torch.float32),
     ("mobilenet_v2", "zero", "lattice", "conv", "nchw", torch.bfloat16),
 ]
+
+# All of it takes an hour: ACTIVSPARSE_ALL_FILLS=1.
+ALL = os.environ.get("ACTIVSPARSE_ALL_FILLS") == "1"
+SOME = PRODUCT if ALL else random.Random(0).sample(PRODUCT, 36)
 
 
 def _in_plain_torch(dense: nn.Module, sparse: nn.Module, sparsifier: Sparsifier) -> None:
@@ -116,6 +122,6 @@ def test_a_training_step_agrees_with_the_formula(name, fill, pattern, site, layo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "fill", "pattern", "site", "layout", "dtype"), PRODUCT)
+@pytest.mark.parametrize(("name", "fill", "pattern", "site", "layout", "dtype"), SOME)
 def test_every_step_agrees_with_the_formula(name, fill, pattern, site, layout, dtype):
     check(name, fill, pattern, site, layout, dtype)
