@@ -198,3 +198,13 @@ def test_copies_of_a_session_with_foreign_parts(tmp_path):
     session = Session(file, fallback="onnxruntime")
     twin = pickle.loads(pickle.dumps(session))
     np.testing.assert_array_equal(run_on_ones(twin), run_on_ones(session))
+
+
+def test_a_tflite_file_has_no_constant_results(tmp_path):
+    pytest.importorskip("ai_edge_litert")
+    from activsparse.litert import convert
+
+    b = graphs.Builder(6)
+    file = b.save(tmp_path / "m.onnx", conv(b), b.constant(b.normal(3), "k"))
+    with pytest.raises(ActivsparseError, match="output 'k' is a constant"):
+        convert(file, tmp_path / "m.tflite")

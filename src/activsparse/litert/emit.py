@@ -25,8 +25,15 @@ def emit(graph: Graph) -> bytes:
     """Return the .tflite file of a graph of engine nodes.
 
     Raises:
-        ActivsparseError: LiteRT has no operator for a node; the message names it.
+        ActivsparseError: LiteRT has no operator for a node, or a result depends on no input; the
+            message names it.
     """
+    constant = next((name for name in graph.outputs if name in graph.constants), None)
+    if constant is not None:
+        raise ActivsparseError(
+            f"{graph.name}: output '{constant}' is a constant, which no .tflite file has as a "
+            "result; drop it from the model's outputs"
+        )
     emitter = Emitter(graph)
     for node in graph.nodes:
         rule = _RULES.get(node.op)
