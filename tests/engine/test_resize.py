@@ -53,6 +53,15 @@ def test_before_coordinates_were_options(tmp_path, opset, scale):
     oracle.check(b.save(tmp_path / "m.onnx", y), context=(opset, scale))
 
 
+@pytest.mark.parametrize("size", [3, 7, 10, 20, 40, 41])
+@pytest.mark.parametrize("scale", [1.05, 1.1, 1.7, 2.05, 2.3])
+def test_sizes_are_rounded_as_onnx_runtime_does(tmp_path, scale, size):
+    b = graphs.Builder(opset=14)
+    x = b.input(1, 1, size, 20)
+    y = b.node("Resize", x, "", b.constant(np.float32([1, 1, scale, scale])))
+    oracle.check(b.save(tmp_path / "m.onnx", y), context=(scale, size))
+
+
 @pytest.mark.parametrize("policy", ["stretch", "not_larger", "not_smaller"])
 def test_some_axes_and_kept_aspect_ratios(tmp_path, policy):
     b = graphs.Builder(opset=18)

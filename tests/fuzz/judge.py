@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 
 from activsparse import ActivsparseError
+from activsparse.engine.oracle import in_double
 from activsparse.engine.tolerance import UNIT_ROUNDOFF, network_bound
 from fuzz.doors import DOORS, Feed, Options, Outputs
 
@@ -76,7 +77,7 @@ def judge(path: Path, feed: Feed, options: Options, doors: list[str], folder: Pa
         copy.write_bytes(path.read_bytes())
         try:
             actual = DOORS[door](copy, feed, options)
-            _agree(model, feed, actual, wanted)
+            _agree(path, model, feed, actual, wanted)
             verdict.passed.append(door)
         except ActivsparseError as error:
             text = str(error)
@@ -104,7 +105,9 @@ def _place(error: BaseException) -> str:
     return f" in {Path(frames[-1].filename).name}:{frames[-1].name}" if frames else ""
 
 
-def _agree(model: onnx.ModelProto, feed: Feed, actual: Outputs, wanted: Outputs) -> None:
+def _agree(
+    path: Path, model: onnx.ModelProto, feed: Feed, actual: Outputs, wanted: Outputs
+) -> None:
     if len(actual) != len(wanted):
         raise WrongError(f"{len(actual)} outputs, not {len(wanted)}")
     sums = products(model)
@@ -124,10 +127,19 @@ def _agree(model: onnx.ModelProto, feed: Feed, actual: Outputs, wanted: Outputs)
         if difference > bound:
             noise = noise or rounding_noise(model, feed, wanted)
             bound += NOISE * noise[i]
-        if not difference <= bound:
+        if not difference <= bound and not _oracle_is_off(path, name, feed, y, z, bound):
             raise WrongError(
                 f"wrong number: output '{name}' is off by {difference:.3g} (bound {bound:.3g})"
             )
+
+
+def _oracle_is_off(path: Path, name: str, feed: Feed, y, z, bound: float) -> bool:
+    """Whether float64 is as near to us as to ONNX Runtime, whose sigmoid is rough near 0."""
+    exact = in_double(path, [name], feed)
+    if exact is None:
+        return False
+    ours, theirs = (float(np.nanmax(np.abs(value - exact[0]), initial=0.0)) for value in (y, z))
+    return ours <= bound + theirs
 
 
 def products(model: onnx.ModelProto) -> list[float]:

@@ -170,6 +170,8 @@ def _fill_before(last: onnx.NodeProto, index: GraphIndex) -> tuple[onnx.NodeProt
     if index.only_consumer(gather.output[0]) is None:
         return None
     source = onnx.numpy_helper.to_array(constant)
+    if source.dtype.kind != "i":
+        return None
     inside = bool(((source >= 0) & (source < source.size)).all())
     if not inside or not np.array_equal(source[source], source):
         return None

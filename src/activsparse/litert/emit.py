@@ -123,6 +123,15 @@ def _gemm(e: Emitter, node: Node) -> None:
     )
 
 
+def _reaches_beyond_pads(e: Emitter, node: Node, x: int, kernel: tuple[int, int]) -> bool:
+    a, sizes, out = node.attributes, e.shapes[x][1:3], e.output_shape(node)[1:3]
+    axes = (("stride_h", "pad_top", "pad_bottom"), ("stride_w", "pad_left", "pad_right"))
+    return any(
+        (out[i] - 1) * a.get(stride, 1) + kernel[i] > sizes[i] + a.get(begin, 0) + a.get(end, 0)
+        for i, (stride, begin, end) in enumerate(axes)
+    )
+
+
 def _pool(e: Emitter, node: Node) -> None:
     a, x = node.attributes, e.input(node)
     kernel = a["kernel_h"], a["kernel_w"]
@@ -139,7 +148,9 @@ def _pool(e: Emitter, node: Node) -> None:
     # SAME leaves the padding out of averages, PAD does not.
     padded = x != before
     same = e.padding == schema.Padding.SAME and _pads(node)
-    if average and ((padded and ignores) or (same and not ignores)):
+    # What ceil_mode adds behind the padding counts in no average, what PAD adds in all.
+    beyond = padded and _reaches_beyond_pads(e, node, before, kernel)
+    if average and ((padded and ignores) or (same and not ignores) or beyond):
         raise ActivsparseError(
             f"{e.graph.name}: {node.title}: this padding of an average cannot be written as "
             ".tflite; pad in a layer of its own"

@@ -166,7 +166,25 @@ def _infer_outputs(graph: Graph, node: Node) -> None:
     """Note shapes and types of a node's outputs; none where those of its inputs are open."""
     for name, kind in _output_types(graph, node).items():
         _drop_windows_in_the_padding(graph, node, kind.tensor_type.shape)
+        _scale_in_float32(graph, node, kind.tensor_type.shape)
         _note_type(graph, node, name, kind)
+
+
+def _scale_in_float32(graph: Graph, node: Node, shape: onnx.TensorShapeProto) -> None:
+    """Sizes of a resized value as ONNX Runtime rounds them: 20 times float32's 2.05 are 41.
+
+    The onnx package multiplies in double precision, which makes 40.99999905 and so 40 of it.
+    """
+    index = 1 if node.op == "Upsample" or graph.opset < 11 else 2
+    name = node.inputs[index] if len(node.inputs) > index else ""
+    scales = graph.constants.get(name, node.attributes.get("scales"))
+    sizes = graph.shapes.get(node.inputs[0]) if node.op in ("Resize", "Upsample") else None
+    if sizes is None or scales is None or not np.size(scales):
+        return
+    axes = node.attributes.get("axes", range(len(sizes)))
+    for axis, scale in zip(axes, np.asarray(scales, np.float32).reshape(-1), strict=False):
+        if axis < len(shape.dim) and np.isfinite(scale):
+            shape.dim[axis].dim_value = int(np.float32(sizes[axis]) * scale)
 
 
 def _drop_windows_in_the_padding(graph: Graph, node: Node, shape: onnx.TensorShapeProto) -> None:
