@@ -183,8 +183,11 @@ def _scale_in_float32(graph: Graph, node: Node, shape: onnx.TensorShapeProto) ->
         return
     axes = node.attributes.get("axes", range(len(sizes)))
     for axis, scale in zip(axes, np.asarray(scales, np.float32).reshape(-1), strict=False):
-        if axis < len(shape.dim) and np.isfinite(scale):
-            shape.dim[axis].dim_value = int(np.float32(sizes[axis]) * scale)
+        with np.errstate(over="ignore", invalid="ignore"):
+            size = float(np.float32(sizes[axis]) * scale)
+        # What is no size is for the package to refuse.
+        if axis < len(shape.dim) and 1 <= size < 2**62:
+            shape.dim[axis].dim_value = int(size)
 
 
 def _drop_windows_in_the_padding(graph: Graph, node: Node, shape: onnx.TensorShapeProto) -> None:
