@@ -179,14 +179,16 @@ def _scale_in_float32(graph: Graph, node: Node, shape: onnx.TensorShapeProto) ->
     name = node.inputs[index] if len(node.inputs) > index else ""
     scales = graph.constants.get(name, node.attributes.get("scales"))
     sizes = graph.shapes.get(node.inputs[0]) if node.op in ("Resize", "Upsample") else None
-    if sizes is None or scales is None or not np.size(scales):
+    if sizes is None or scales is None or np.asarray(scales).dtype.kind != "f":
         return
-    axes = node.attributes.get("axes", range(len(sizes)))
+    axes = [int(axis) for axis in node.attributes.get("axes", range(len(sizes)))]
+    if any(not -len(sizes) <= axis < len(sizes) for axis in axes):
+        return
     for axis, scale in zip(axes, np.asarray(scales, np.float32).reshape(-1), strict=False):
         with np.errstate(over="ignore", invalid="ignore"):
             size = float(np.float32(sizes[axis]) * scale)
         # What is no size is for the package to refuse.
-        if axis < len(shape.dim) and 1 <= size < 2**62:
+        if len(shape.dim) == len(sizes) and 1 <= size < 2**62:
             shape.dim[axis].dim_value = int(size)
 
 
