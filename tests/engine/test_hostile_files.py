@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 
 import numpy as np
 import onnx
@@ -43,9 +42,8 @@ def test_damaged_files():
 
 @pytest.mark.slow
 def test_many_damaged_files():
-    first = secrets.randbelow(2**31)
-    print(f"seeds from {first}")
-    assert not tried(first, 10_000)
+    """`make fuzz` tries fresh seeds, `python -m fuzz.hostile --cases 10000` as many as asked."""
+    assert not tried(1000, 1500)
 
 
 @pytest.mark.parametrize("share", np.linspace(0, 1, 41)[:-1])
