@@ -12,6 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 # Tests must not depend on measurements, nor write where users keep theirs.
 os.environ["ACTIVSPARSE_CACHE"] = "off"
+# Where tests run side by side (pytest-xdist), torch's threads would only get in each other's way.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def small_model(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from c_programs import ROOT, build, needs_c, run
+from c_programs import LIBRARY, ROOT, build, needs_c, run
 from plan_cases import Cases
 
 from activsparse import Session, _native
@@ -106,12 +106,10 @@ def test_the_example_says_what_is_wrong(exported, tmp_path: Path) -> None:
 
 
 def test_the_shared_library_needs_the_c_library_only() -> None:
-    libraries = list(ROOT.glob("build/native/libactivsparse.so"))
-    if not libraries or shutil.which("readelf") is None:
-        pytest.skip("needs the shared library (make native) and readelf")
-    dynamic = run("readelf", "-d", libraries[0]).stdout
+    shared = LIBRARY.with_suffix(".so")
+    dynamic = run("readelf", "-d", shared).stdout
     needed = [line.split("[")[1].rstrip("]") for line in dynamic.splitlines() if "(NEEDED)" in line]
     allowed = ("libc.", "libm.", "libpthread.", "ld-linux")
     assert all(name.startswith(allowed) for name in needed), needed
-    symbols = run("nm", "-D", "--defined-only", libraries[0]).stdout.split()[2::3]
+    symbols = run("nm", "-D", "--defined-only", shared).stdout.split()[2::3]
     assert all(name.startswith("as_") for name in symbols), symbols
