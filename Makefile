@@ -10,6 +10,7 @@ CMAKE = $(firstword $(wildcard $(abspath $(BIN))/cmake) cmake)
 NATIVE_SOURCES := $(shell find native integrations -name '*.cpp' -o -name '*.h')
 FORMATTED := $(wildcard src tests examples benchmarks docs)
 ARGS ?=
+JOBS ?= auto
 MINUTES ?= 1
 SEED ?=
 SAMPLE ?= 200
@@ -20,7 +21,7 @@ SAMPLE ?= 200
 help:
 	@echo "make venv      install everything into $(VENV)"
 	@echo "make demo      train, export, verify, time and report a small network (some minutes)"
-	@echo "make test      the fast tests; test-all adds the slow ones"
+	@echo "make test      the fast tests on JOBS (auto) processes; test-all adds the slow ones"
 	@echo "make lint      ruff, mypy --strict, clang-format; format repairs what it can"
 	@echo "make bench     time the engines against each other (a quarter of an hour)"
 	@echo "make native    build the engine into src/, for work from the source tree"
@@ -118,11 +119,12 @@ wheel: venv
 demo: venv
 	$(BIN)/python examples/demo.py --out demo_out $(ARGS)
 
+# Side by side on JOBS processes, each of one thread; JOBS=0 is one after the other.
 test: venv
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow" $(ARGS)
 
 test-all: venv
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: venv
 	$(BIN)/ruff check $(FORMATTED)

@@ -26,9 +26,9 @@ from torch import Tensor, nn
 from activsparse.bench.machine import describe_machine, summary_line
 from activsparse.files import atomic_path
 from activsparse.models import build_model
-from activsparse.train.optim import make_optimizer
-from activsparse.train.recipe import load_config
-from activsparse.train.run import example_input, make_sparsifier
+from activsparse.train.learning.optim import make_optimizer
+from activsparse.train.recipes.read import load_config
+from activsparse.train.run.folder import example_input, make_sparsifier
 
 BAR_PERCENT = 5.0
 

@@ -32,7 +32,7 @@ from activsparse.cli import main as activsparse
 from activsparse.data import build_data
 from activsparse.export.read import read_masks
 from activsparse.report import Report, Variant, layers_of, write
-from activsparse.train.recipe import load_config
+from activsparse.train.recipes.read import load_config
 
 SPARSITY = 0.3
 SAMPLES = 6

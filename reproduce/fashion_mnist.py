@@ -162,7 +162,7 @@ def run_folder(out: Path, row: str, seed: int) -> Path:
 def _train(
     out: Path, rows: dict[str, Row], seeds: list[int], results: Path, changes: list[str]
 ) -> None:
-    from activsparse.train.interrupt import Interrupted
+    from activsparse.train.run.interrupt import Interrupted
 
     jobs = [(seed, name) for seed in seeds for name in rows]
     try:
@@ -216,7 +216,7 @@ def _start(base: Path, pruned: float | None) -> Path:
 
 
 def _run(folder: Path, recipe: str, changes: list[str]) -> None:
-    from activsparse.train.recipe import load_config
+    from activsparse.train.recipes.read import load_config
     from activsparse.train.trainer import resume, train
 
     if (folder / "summary.json").is_file():
@@ -235,9 +235,9 @@ def _networks(out: Path, rows: dict[str, Row]) -> Iterator[tuple[str, nn.Module,
     those whose base, or whose choice of sparsities by layer, is not there yet.
     """
     from activsparse.models import build_model
-    from activsparse.train.recipe import load_config
-    from activsparse.train.run import example_input, load_run, make_sparsifier
-    from activsparse.train.target import chooses_per_layer
+    from activsparse.train.plan.target import chooses_per_layer
+    from activsparse.train.recipes.read import load_config
+    from activsparse.train.run.folder import example_input, load_run, make_sparsifier
 
     base = run_folder(out, "base", 0)
     for name, row in {"dense": ROWS["dense"], **rows}.items():
@@ -308,8 +308,8 @@ def _macs(folder: Path | None) -> int:
     import torch
 
     from activsparse.models import build_model
-    from activsparse.train.layers import find_layers
-    from activsparse.train.run import load_run
+    from activsparse.train.run.folder import load_run
+    from activsparse.train.sparsify.layers import find_layers
 
     if folder is None:
         model, example = (

@@ -37,7 +37,7 @@ def main() -> int:
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="for all runs")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    from activsparse.train.interrupt import Interrupted
+    from activsparse.train.run.interrupt import Interrupted
 
     try:
         rows = [{"network": row, **_figures(row, args.runs, args.set)} for row in ROWS]
@@ -57,7 +57,7 @@ def main() -> int:
 
 def _figures(row: str, runs: Path, changes: list[str]) -> dict[str, Any]:
     """Of a finished run; it is trained first, or trained on, where it is not."""
-    from activsparse.train.recipe import load_config
+    from activsparse.train.recipes.read import load_config
     from activsparse.train.trainer import resume, train
 
     folder = runs / f"fashion_scenes_{row}"

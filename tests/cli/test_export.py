@@ -13,7 +13,7 @@ from activsparse import ActivsparseError
 from activsparse.cli import main
 from activsparse.export.check import Check
 from activsparse.export.insert import find_masks
-from activsparse.train.sparsifier import Sparsifier
+from activsparse.train.sparsify.sparsifier import Sparsifier
 
 
 @pytest.fixture
@@ -30,9 +30,9 @@ def folder(tmp_path, monkeypatch):
         sparsifier = Sparsifier(model, example, 0.25) if names[run_dir] else None
         return types.SimpleNamespace(model=model, sparsifier=sparsifier, example_input=example)
 
-    module = types.ModuleType("activsparse.train.run")
+    module = types.ModuleType("activsparse.train.run.folder")
     module.load_run = load_run
-    monkeypatch.setitem(sys.modules, "activsparse.train.run", module)
+    monkeypatch.setitem(sys.modules, "activsparse.train.run.folder", module)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

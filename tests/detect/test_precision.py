@@ -10,7 +10,7 @@ from activsparse.detect.data import DetectionData
 from activsparse.detect.module import Detector
 from activsparse.detect.sample import Sample
 from activsparse.models.yolov5 import YoloV5
-from activsparse.train.config import TrainingSection
+from activsparse.train.recipes.config import TrainingSection
 
 pytest.importorskip("pycocotools")
 BOX = torch.tensor([[8.0, 16, 28, 36], [36, 20, 56, 40]])

@@ -15,8 +15,8 @@ from activsparse import ActivsparseError
 from activsparse.cli import main
 from activsparse.detect.scenes import Scenes
 from activsparse.train import load_run, trainer
-from activsparse.train.interrupt import Interrupted
-from activsparse.train.recipe import load_config
+from activsparse.train.recipes.read import load_config
+from activsparse.train.run.interrupt import Interrupted
 
 TINY = """
 threads: 1

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from activsparse.cli import build_parser
-from activsparse.train.quiet import quiet_lightning
-from activsparse.train.recipe import load_config, recipe_names
+from activsparse.train.recipes.read import load_config, recipe_names
+from activsparse.train.run.quiet import quiet_lightning
 
 TEXT = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
 COMMANDS = re.findall(r"^(?:torchrun .* -m )?(activsparse train .*)$", TEXT, re.MULTILINE)

@@ -16,7 +16,7 @@ from activsparse.export.insert import find_masks
 from activsparse.export.mask import REQUESTED_KEY
 from activsparse.export.model_file import write_model
 from activsparse.export.onnx import convert, export_onnx, without_masks
-from activsparse.train.sparsifier import Sparsifier
+from activsparse.train.sparsify.sparsifier import Sparsifier
 
 STANDARD = {"Conv", "Mul", "Relu", "Add", "Reshape", "Gather", "BatchNormalization"}
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from activsparse import ActivsparseError
 from activsparse.export.tflite import export_tflite
-from activsparse.train.sparsifier import Sparsifier
+from activsparse.train.sparsify.sparsifier import Sparsifier
 
 INSTALLED = importlib.util.find_spec("litert_torch") is not None
 

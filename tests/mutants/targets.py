@@ -13,22 +13,23 @@ _COMPILER = (
     "tests/engine/test_random_graphs.py",
 )
 _PLANNER = (
-    *("tests/train/test_spread.py", "tests/train/test_speedup.py", "tests/train/test_knapsack.py"),
-    *("tests/train/test_sensitivity.py", "tests/train/test_search_recipe.py"),
+    *(
+        "tests/train/plan/test_spread.py",
+        "tests/train/plan/test_speedup.py",
+        "tests/train/plan/test_knapsack.py",
+    ),
+    *("tests/train/plan/test_sensitivity.py", "tests/train/test_search_recipe.py"),
 )
-_SCHEDULE = ("tests/train/test_schedule.py", "tests/train/test_paper.py")
+_SCHEDULE = ("tests/train/sparsify/test_schedule.py", "tests/train/sparsify/test_paper.py")
 TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("activsparse/engine/passes/*.py", _COMPILER),
     ("activsparse/engine/passes/*/*.py", _COMPILER),
-    ("activsparse/masks/*.py", ("tests/masks", "tests/train/test_sparsifier.py")),
+    ("activsparse/masks/*.py", ("tests/masks", "tests/train/sparsify/test_sparsifier.py")),
     (
-        "activsparse/train/*schedule.py",
-        ("tests/train/test_schedule.py", "tests/train/test_paper.py"),
+        "activsparse/train/sparsify/schedule.py",
+        ("tests/train/sparsify/test_schedule.py", "tests/train/sparsify/test_paper.py"),
     ),
-    ("activsparse/train/*speedup.py", _PLANNER),
-    ("activsparse/train/*knapsack.py", _PLANNER),
-    ("activsparse/train/*spread.py", _PLANNER),
-    ("activsparse/plan*/*.py", _PLANNER),
+    ("activsparse/train/plan/*.py", _PLANNER),
 )
 
 

@@ -12,7 +12,7 @@ from torch.utils.data import TensorDataset
 
 from activsparse.data import registry
 from activsparse.data.images import Images
-from activsparse.train.recipe import load_config
+from activsparse.train.recipes.read import load_config
 
 FOLDER = Path(__file__).parents[2] / "reproduce"
 
@@ -43,6 +43,7 @@ def test_every_row_is_a_recipe(study):
     assert {name.split()[0].rstrip(",") for name in study.ROWS} <= set(_plot(study).FAMILIES)
 
 
+@pytest.mark.slow
 def test_rows_are_trained_once_and_reported(study, tmp_path, monkeypatch, capsys):
     rows = ["input 20", "channels 0.16, best 0.3", "dense", "best 0.5, not distilled"]
     command = ["study", "--out", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]

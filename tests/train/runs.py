@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from activsparse.models import build_model
-from activsparse.train.recipe import dump_config, load_config
-from activsparse.train.run import example_input, load_run, make_sparsifier
+from activsparse.train.recipes.read import dump_config, load_config
+from activsparse.train.run.folder import example_input, load_run, make_sparsifier
 
 TINY = (
     "model.options={'widths': [8, 16], 'blocks': [1, 1]}",

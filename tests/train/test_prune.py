@@ -18,7 +18,7 @@ from activsparse.models.pruned import PRUNED, channels_of, prune_channels
 from activsparse.train import load_run
 from activsparse.train.phase import make_teacher
 from activsparse.train.prune import prune_run
-from activsparse.train.recipe import dump_config, load_config
+from activsparse.train.recipes.read import dump_config, load_config
 
 torch_pruning = pytest.importorskip("torch_pruning")
 NO_MASKS = ("sparsity=null", "dense=null")

@@ -21,9 +21,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from activsparse import ActivsparseError
 from activsparse.cli import main
 from activsparse.train import load_run, trainer
-from activsparse.train.interrupt import Interrupted, Interruption
-from activsparse.train.module import Classifier
-from activsparse.train.recipe import load_config
+from activsparse.train.recipes.read import load_config
+from activsparse.train.run.interrupt import Interrupted, Interruption
+from activsparse.train.tasks.classification import Classifier
 
 TINY = """
 extends: digits_demo

@@ -15,10 +15,10 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from activsparse import ActivsparseError
+from activsparse.distributed import any_rank, from_all, mean_loss, rank, world_size
 from activsparse.train import Sparsifier
-from activsparse.train.distributed import any_rank, from_all, mean_loss, rank, world_size
-from activsparse.train.norms import recalibrate_norms
-from activsparse.train.streams import restore, start_stream, stream
+from activsparse.train.run.streams import restore, start_stream, stream
+from activsparse.train.sparsify.norms import recalibrate_norms
 
 STEPS = 12
 

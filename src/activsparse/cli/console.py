@@ -19,6 +19,12 @@ class _Plain(Console):
         """Make a text of a string, a table's cells and titles among them."""
         return super().render_str(printable(text), **options)
 
+    def print(self, *objects: Any, soft_wrap: bool | None = None, **options: Any) -> None:
+        """Print; a line of text stays one line, so that whoever reads it finds its paths whole."""
+        if soft_wrap is None:
+            soft_wrap = all(isinstance(each, str | Text) for each in objects)
+        super().print(*objects, soft_wrap=soft_wrap, **options)
+
 
 def plain_console(**options: Any) -> Console:
     """Return a console for texts with names in them; what is styled is a `rich.text.Text`."""

@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
         target = args.out / f"{path.stem}.png"
         with atomic_path(target) as temporary:
             drawn.save(temporary, format="PNG")
-        console.print(f"{path}: {len(found.scores)} object(s), {target}", soft_wrap=True)
+        console.print(f"{path}: {len(found.scores)} object(s), {target}")
         for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True):
             corners = " ".join(f"{float(v):.0f}" for v in box)
             console.print(f"  {name_of(int(label), names)} {float(score):.2f} at {corners}")

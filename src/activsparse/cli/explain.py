@@ -70,12 +70,12 @@ def run(args: argparse.Namespace) -> int:
             _write_json(json_path, session, rows)
     console = wide_console()
     console.print(_table(session, rows))
-    console.print(_totals(session, rows), soft_wrap=True)
+    console.print(_totals(session, rows))
     if args.candidates:
         console.print(_candidates(rows))
     wasted = [row for row in rows if row.wastes_mask]
     for row in wasted:
-        console.print(f"mask of '{row.name}' saves nothing: {row.reason}", soft_wrap=True)
+        console.print(f"mask of '{row.name}' saves nothing: {row.reason}")
     return 1 if args.strict and wasted else 0
 
 

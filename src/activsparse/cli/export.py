@@ -15,7 +15,7 @@ from activsparse.cli.trust import add_trust
 if TYPE_CHECKING:
     from activsparse.export.check import Check
     from activsparse.export.onnx import Exported
-    from activsparse.train.run import Run
+    from activsparse.train.run.folder import Run
 
 __all__ = ["add_parser", "run"]
 
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     from activsparse.export.onnx import convert, without_masks
     from activsparse.files import atomic_path, writing
     from activsparse.overwrite import refuse_overwrite
-    from activsparse.train.run import load_run
+    from activsparse.train.run.folder import load_run
 
     if not args.out and (args.dense or args.header or not args.tflite):
         raise ActivsparseError("--out is missing; name the ONNX file to write, or give --tflite")

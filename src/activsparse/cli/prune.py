@@ -56,9 +56,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Run the sub-command."""
-    from activsparse.train.layers import find_layers
     from activsparse.train.prune import prune_run
-    from activsparse.train.run import load_run
+    from activsparse.train.run.folder import load_run
+    from activsparse.train.sparsify.layers import find_layers
 
     before = load_run(args.run_dir, args.checkpoint, trust=args.trust)
     after = prune_run(
@@ -80,5 +80,5 @@ def run(args: argparse.Namespace) -> int:
     ):
         old, new = count(before), count(after)
         console.print(f"{what}: {old:,} -> {new:,} ({100 * new / old:.0f} %)")
-    console.print(f"run folder: {args.out}", soft_wrap=True)
+    console.print(f"run folder: {args.out}")
     return 0

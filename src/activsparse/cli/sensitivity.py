@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from torch import Tensor
 
-    from activsparse.train.run import Run
-    from activsparse.train.sensitivity import Sensitivity
+    from activsparse.train.plan.sensitivity import Sensitivity
+    from activsparse.train.run.folder import Run
 
 __all__ = ["add_parser", "run"]
 
@@ -88,11 +88,11 @@ def run(args: argparse.Namespace) -> int:
     from activsparse.errors import ActivsparseError
     from activsparse.files import atomic_path, writing
     from activsparse.overwrite import refuse_overwrite
-    from activsparse.train.layers import find_layers
-    from activsparse.train.run import held_out_batches, load_run
-    from activsparse.train.sensitivity import write_sensitivity
-    from activsparse.train.speedup import sparsities_for_speedup
-    from activsparse.train.spread import spread_sparsity
+    from activsparse.train.plan.sensitivity import write_sensitivity
+    from activsparse.train.plan.speedup import sparsities_for_speedup
+    from activsparse.train.plan.spread import spread_sparsity
+    from activsparse.train.run.folder import held_out_batches, load_run
+    from activsparse.train.sparsify.layers import find_layers
 
     if args.spread is not None and not 0 < args.spread < 1:
         raise ActivsparseError(
@@ -137,9 +137,9 @@ def _measure(
 ) -> list[Sensitivity]:
     from rich.progress import Progress
 
-    from activsparse.train.sensitivity import SPARSITIES, measure_sensitivity
-    from activsparse.train.spread import SPREAD_SPARSITIES
-    from activsparse.train.task import held_out_loss
+    from activsparse.train.plan.sensitivity import SPARSITIES, measure_sensitivity
+    from activsparse.train.plan.spread import SPREAD_SPARSITIES
+    from activsparse.train.tasks.task import held_out_loss
 
     with Progress(transient=True) as progress:
         task = progress.add_task("layers")

@@ -60,7 +60,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Run the sub-command."""
     from activsparse.errors import ActivsparseError
-    from activsparse.train.recipe import dump_config, load_config, recipe_names
+    from activsparse.train.recipes.read import dump_config, load_config, recipe_names
 
     if args.target_speedup is not None:
         args.set = [*args.set, f"search.target_speedup={args.target_speedup}"]
@@ -78,8 +78,8 @@ def run(args: argparse.Namespace) -> int:
         print(dump_config(config), end="")
         return 0
 
-    from activsparse.train.distributed import rank
-    from activsparse.train.interrupt import Interrupted
+    from activsparse.distributed import rank
+    from activsparse.train.run.interrupt import Interrupted
     from activsparse.train.trainer import resume, train
 
     console = plain_console()
@@ -124,6 +124,5 @@ def _print_summary(console: Console, folder: Path, summary: dict[str, object]) -
         console.print(
             "What masks cost is the difference from a dense network trained as long: "
             "--set sparsity=null",
-            soft_wrap=True,
         )
-    console.print(f"run folder: {folder}", soft_wrap=True)
+    console.print(f"run folder: {folder}")

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         options["input_shapes"] = None  # settled in the plan
     session = Session(args.plan or args.model, **options)
     rows = compare_with_onnxruntime(args.model, session, args.seed, TRIALS)
-    console = plain_console(soft_wrap=True)
+    console = plain_console()
     for row in rows:
         verdict = Text("holds", "green") if row.holds else Text("does not hold", "bold red")
         inputs = "" if row.trial == NORMAL else f", {row.trial} inputs"

@@ -10,8 +10,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from activsparse.data.sampler import EpochSampler, FixedBatches
+from activsparse.distributed import rank, world_size
 from activsparse.errors import ActivsparseError
-from activsparse.train.distributed import rank, world_size
 
 __all__ = ["BatchData", "size_of"]
 

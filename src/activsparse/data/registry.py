@@ -19,7 +19,7 @@ from activsparse.data.folders import (
 from activsparse.data.images import Images
 from activsparse.data.module import ImageData
 from activsparse.errors import ActivsparseError
-from activsparse.train.names import suggest
+from activsparse.names import suggest
 
 __all__ = ["build_data"]
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
 from activsparse.detect.loss import BALANCE, WEIGHTS
-from activsparse.train.distill import Teacher
+from activsparse.train.learning.distill import Teacher
 
 __all__ = ["DetectorTeacher"]
 

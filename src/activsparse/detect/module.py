@@ -11,12 +11,12 @@ from torchvision.ops import box_convert
 
 from activsparse.detect.boxes import detections
 from activsparse.detect.loss import DetectionLoss
+from activsparse.distributed import world_size
 from activsparse.errors import ActivsparseError
 from activsparse.models.yolov5 import STRIDES, YoloV5
-from activsparse.train.config import TrainingSection
-from activsparse.train.distill import Teacher
-from activsparse.train.distributed import world_size
-from activsparse.train.learner import Learner, epoch_mean
+from activsparse.train.learning.distill import Teacher
+from activsparse.train.learning.learner import Learner, epoch_mean
+from activsparse.train.recipes.config import TrainingSection
 
 __all__ = ["Detector"]
 

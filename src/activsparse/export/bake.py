@@ -13,7 +13,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils import _pytree as pytree
 
 from activsparse.errors import ActivsparseError
-from activsparse.train.hooks import unwrapped
+from activsparse.train.sparsify.hooks import unwrapped
 
 __all__ = ["bake"]
 

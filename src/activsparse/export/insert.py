@@ -16,11 +16,12 @@ import onnx
 from activsparse.export.convs import OnnxConv
 from activsparse.export.graph import GraphIndex
 from activsparse.masks import Mask, nearest_source
+from activsparse.masks.stored import MASK, SOURCE
 
 __all__ = ["MASK_SUFFIX", "SOURCE_SUFFIX", "FoundMask", "find_masks", "insert_mask", "remove_masks"]
 
-MASK_SUFFIX = ".activation_mask"
-SOURCE_SUFFIX = ".activation_source"
+MASK_SUFFIX = f".{MASK}"
+SOURCE_SUFFIX = f".{SOURCE}"
 _FLAT_SUFFIX = ".activation_flat_shape"
 _SHAPE_SUFFIX = ".activation_shape"
 
@@ -78,7 +79,7 @@ def insert_mask(
             onnx.helper.make_node("Reshape", [f"{tensor}.filled", back], [tensor]),
         ]
     for offset, node in enumerate(nodes):
-        node.name = f"{conv.name}.activation_mask_{node.op_type}" + f"_{offset}" * (offset > 0)
+        node.name = f"{conv.name}{MASK_SUFFIX}_{node.op_type}" + f"_{offset}" * (offset > 0)
         graph.node.insert(position + 1 + offset, node)
 
 

@@ -18,7 +18,7 @@ from activsparse.export.convs import OnnxConv, find_convs
 from activsparse.export.graph import tensor_types
 from activsparse.export.insert import FoundMask, insert_mask, remove_masks
 from activsparse.masks import Mask
-from activsparse.train.hooks import HeldMask
+from activsparse.train.sparsify.hooks import HeldMask
 
 __all__ = ["place_mask", "write_masks"]
 

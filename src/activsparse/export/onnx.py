@@ -24,7 +24,7 @@ from activsparse.export.mask import REQUESTED_KEY, write_requested
 from activsparse.export.model_file import write_model
 from activsparse.export.normalise import place_mask, write_masks
 from activsparse.masks import Mask
-from activsparse.train.hooks import HeldMask, held_masks, hold_masks
+from activsparse.train.sparsify.hooks import HeldMask, held_masks, hold_masks
 
 __all__ = ["DEFAULT_OPSET", "Exported", "convert", "export_onnx", "without_masks"]
 

@@ -18,7 +18,7 @@ from activsparse.errors import ActivsparseError
 from activsparse.export.bake import bake
 from activsparse.export.check import Check, compare_with
 from activsparse.files import atomic_path
-from activsparse.train.hooks import held_masks
+from activsparse.train.sparsify.hooks import held_masks
 
 __all__ = ["export_tflite"]
 

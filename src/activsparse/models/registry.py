@@ -15,7 +15,7 @@ from activsparse.models.small_resnet import SmallResNet
 from activsparse.models.stem import adapt_stem
 from activsparse.models.weights import fill_in, load_weights
 from activsparse.models.yolov5 import yolov5n, yolov5s
-from activsparse.train.names import suggest
+from activsparse.names import suggest
 
 __all__ = ["build_model"]
 

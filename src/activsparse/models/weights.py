@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from activsparse.errors import ActivsparseError
 from activsparse.files import require_file
+from activsparse.masks.stored import MASK, SOURCE, STATE
 from activsparse.models.stem import fit_stem_weight, stem_name
-from activsparse.train.hooks import MASK, SOURCE, STATE
 
 __all__ = ["fill_in", "load_weights", "read_tensors", "trained_weights"]
 

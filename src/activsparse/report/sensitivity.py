@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from activsparse.errors import ActivsparseError
 
 if TYPE_CHECKING:
-    from activsparse.train.sensitivity import Sensitivity
+    from activsparse.train.plan.sensitivity import Sensitivity
 
 __all__ = ["draw_sensitivity", "picture_kind"]
 

@@ -5,27 +5,32 @@ Importing this package loads nothing heavy; torch comes with the first use of a 
 
 from __future__ import annotations
 
+from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from activsparse.train.callback import SparsifierCallback
-    from activsparse.train.run import Run, load_run
-    from activsparse.train.sparsifier import LayerReport, Sparsifier
+    from activsparse.train.callbacks.masks import SparsifierCallback
+    from activsparse.train.run.folder import Run, load_run
+    from activsparse.train.sparsify.sparsifier import LayerReport, Sparsifier
 
 __all__ = ["LayerReport", "Run", "Sparsifier", "SparsifierCallback", "load_run"]
 
 
+_HOMES = {
+    "LayerReport": "sparsify.sparsifier",
+    "Run": "run.folder",
+    "Sparsifier": "sparsify.sparsifier",
+    "SparsifierCallback": "callbacks.masks",
+    "load_run": "run.folder",
+}
+
+
 def __getattr__(name: str) -> Any:
-    if name in ("LayerReport", "Sparsifier"):
-        from activsparse.train import sparsifier
-
-        return getattr(sparsifier, name)
-    if name in ("Run", "load_run"):
-        from activsparse.train import run
-
-        return getattr(run, name)
-    if name == "SparsifierCallback":
-        from activsparse.train.callback import SparsifierCallback
-
-        return SparsifierCallback
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+# Where modules were before they had rooms: what imported them from there goes on.
+__path__.append(str(Path(__file__).parent / "former"))

@@ -12,21 +12,21 @@ from rich.console import Console
 from torch import nn
 
 from activsparse.data import BatchData
+from activsparse.distributed import launched_processes
 from activsparse.errors import ActivsparseError
 from activsparse.models import build_model, load_weights
-from activsparse.train.average import Averaging
-from activsparse.train.bookkeeping import Metrics, TensorBoard
-from activsparse.train.callback import SparsifierCallback
-from activsparse.train.checkpoints import Checkpoints, check_checkpoint
-from activsparse.train.config import Config
-from activsparse.train.distill import Teacher
-from activsparse.train.distributed import launched_processes
-from activsparse.train.interrupt import Interruption
-from activsparse.train.progress import TrainingProgress
+from activsparse.train.callbacks.averaging import Averaging
+from activsparse.train.callbacks.checkpoints import Checkpoints, check_checkpoint
+from activsparse.train.callbacks.masks import SparsifierCallback
+from activsparse.train.callbacks.metrics import Metrics, TensorBoard
+from activsparse.train.callbacks.progress import TrainingProgress
+from activsparse.train.callbacks.search import SearchCallback
+from activsparse.train.learning.distill import Teacher
 from activsparse.train.prune import trained_run
-from activsparse.train.run import example_input, load_run, make_sparsifier
-from activsparse.train.search_callback import SearchCallback
-from activsparse.train.task import check_task, fit_to_data, make_learner, teacher_type
+from activsparse.train.recipes.config import Config
+from activsparse.train.run.folder import example_input, load_run, make_sparsifier
+from activsparse.train.run.interrupt import Interruption
+from activsparse.train.tasks.task import check_task, fit_to_data, make_learner, teacher_type
 
 __all__ = ["make_network", "make_teacher", "run_phase"]
 

@@ -10,12 +10,12 @@ import torch
 
 from activsparse.errors import ActivsparseError
 from activsparse.files import atomic_path
+from activsparse.masks.stored import MASK, SOURCE, STATE
 from activsparse.models.pruned import PRUNED, channels_of, prune_channels
-from activsparse.train.config import Config
-from activsparse.train.hooks import MASK, SOURCE, STATE
-from activsparse.train.recipe import dump_config, read_config
-from activsparse.train.run import Run, load_run, make_sparsifier
-from activsparse.train.trust import check_trust
+from activsparse.train.recipes.config import Config
+from activsparse.train.recipes.read import dump_config, read_config
+from activsparse.train.run.folder import Run, load_run, make_sparsifier
+from activsparse.train.run.trust import check_trust
 
 __all__ = ["follow_pruned", "prune_run", "trained_run"]
 

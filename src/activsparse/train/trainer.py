@@ -11,22 +11,22 @@ import torch
 from rich.console import Console
 
 from activsparse.data import BatchData, build_data
+from activsparse.distributed import barrier, rank
 from activsparse.errors import ActivsparseError, Call
 from activsparse.files import atomic_path, require_file
-from activsparse.train.config import Config, SearchSection
-from activsparse.train.distributed import barrier, rank
-from activsparse.train.interrupt import Interruption
 from activsparse.train.phase import make_network, make_teacher, run_phase
-from activsparse.train.prune import follow_pruned
-from activsparse.train.quiet import quiet_lightning
-from activsparse.train.recipe import differences, dump_config
-from activsparse.train.run import example_input, make_sparsifier, read_run_config
-from activsparse.train.target import (
+from activsparse.train.plan.target import (
     as_chosen,
     check_search,
     choose_per_layer,
     chooses_per_layer,
 )
+from activsparse.train.prune import follow_pruned
+from activsparse.train.recipes.config import Config, SearchSection
+from activsparse.train.recipes.read import differences, dump_config
+from activsparse.train.run.folder import example_input, make_sparsifier, read_run_config
+from activsparse.train.run.interrupt import Interruption
+from activsparse.train.run.quiet import quiet_lightning
 
 __all__ = ["resume", "train"]
 

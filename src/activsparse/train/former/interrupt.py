@@ -1,0 +1,5 @@
+"""Now `activsparse.train.run.interrupt`."""
+
+from activsparse.train.run.interrupt import Interrupted, Interruption
+
+__all__ = ["Interrupted", "Interruption"]

@@ -1,0 +1,5 @@
+"""Now `activsparse.train.plan.knapsack`."""
+
+from activsparse.train.plan.knapsack import cheapest
+
+__all__ = ["cheapest"]

@@ -1,0 +1,5 @@
+"""Now `activsparse.names`."""
+
+from activsparse.names import suggest
+
+__all__ = ["suggest"]

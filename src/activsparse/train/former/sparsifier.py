@@ -1,0 +1,5 @@
+"""Now `activsparse.train.sparsify.sparsifier`."""
+
+from activsparse.train.sparsify.sparsifier import LayerReport, Sparsifier
+
+__all__ = ["LayerReport", "Sparsifier"]

@@ -1,0 +1,5 @@
+"""Now `activsparse.train.sparsify.state`."""
+
+from activsparse.train.sparsify.state import SparsifierState
+
+__all__ = ["SparsifierState"]

@@ -1,0 +1,1 @@
+"""How a network learns, whatever the task: optimiser, teacher, average of the weights."""

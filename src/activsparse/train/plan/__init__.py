@@ -1,0 +1,1 @@
+"""Deciding sparsities: measured losses, estimated times, and the choice between them."""

@@ -1,0 +1,402 @@
+"""Training a network whose convolutions skip fixed sets of output positions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from activsparse.distributed import agree, world_size
+from activsparse.errors import ActivsparseError
+from activsparse.masks import FloatMap, Mask, nearest_source
+from activsparse.masks.stored import MASK, SOURCE, STATE
+from activsparse.train.sparsify.hooks import (
+    Links,
+    attach_mask,
+    copy_masks,
+    read_mask,
+    remove_masks,
+    unwrapped,
+)
+from activsparse.train.sparsify.layers import find_layers
+from activsparse.train.sparsify.maker import MaskMaker, score_map
+from activsparse.train.sparsify.placement import LayerReport, Placement
+from activsparse.train.sparsify.requests import choose_sparsities, given_own
+from activsparse.train.sparsify.schedule import make_schedule
+from activsparse.train.sparsify.state import SparsifierState
+
+__all__ = ["LayerReport", "Sparsifier"]
+
+
+class Sparsifier:
+    """Puts masks into `model` and moves them along a schedule while the model is trained.
+
+    Three lines in a training loop::
+
+        sparsifier = Sparsifier(model, example_input, sparsity=0.3, total_steps=steps)
+        ...
+            optimizer.step()
+            sparsifier.step(loss)
+
+    The model keeps its masks through deepcopy, `state_dict` and ONNX export; averages of weights
+    with buffers get theirs from `copy_masks_to`.
+    Training mode may run dense at some steps of the schedule; evaluation mode always runs sparse.
+    All state is in `model.state_dict()`; to resume, build the same model and Sparsifier and load
+    it.
+
+    Args:
+        model: any module with Conv2d layers; changed in place (buffers and hooks, no weights).
+        example_input: (N, C, H, W), or a tuple of the model's arguments that starts with it. Masks
+            belong to its size, which need not be square nor divisible by the strides.
+        sparsity: share of output positions not computed in every masked layer, in [0, 1).
+        per_layer: name glob -> sparsity, over `sparsity`; the last match counts. These layers get
+            the nearest sparsity their pattern has; the others may trade among themselves.
+        skip: name globs of layers left dense.
+        skip_types: classes or class names; convolutions of such a class or inside such a module are
+            left dense.
+        skip_kernel_sizes: kernel sizes left dense, as 1 or (1, 1).
+        skip_stem: whether the convolution that runs first is left dense, with those of a deep stem
+            (as in ResNet-D).
+        skip_shortcuts: whether the 1x1 projections of residual shortcuts are left dense (an
+            identity shortcut keeps all positions as well).
+        skip_head: whether layers whose positions are the answer, as in detectors, are left dense.
+        pattern: `random` (the published method), `lattice`, `tiles` or `auto`.
+        block: `random` only: drop aligned squares of this side.
+        fill: what a skipped position holds: `zero`, the value of the `nearest` kept position, or
+            `auto`: zero where a shortcut is added, which fills the hole, nearest elsewhere.
+        site: mask after the batch norm that follows a convolution (`norm`; the convolution itself
+            where none does), or directly after the convolution (`conv`, as published).
+        criterion: `random` pattern only: `lnorm` drops the lowest of one score map propagated to
+            all layers, `random` draws an independent map in each layer.
+        phases: `lattice`, `tiles` and `auto`: whether the pattern is shifted in another way in each
+            residual `block`, in each `layer`, or is `one` for all.
+        share_in_block: `lattice`, `tiles` and `auto`: whether the convolutions of a residual block
+            with equal output sizes and requested sparsities share a mask (a `lattice` does so
+            anyway, the others weigh up each layer).
+        importance_weight: `random` only: share of a position's score that is its importance, see
+            `activsparse.train.sparsify.importance`; nothing until that was measured.
+        schedule: `polynomial`, or `constant` for the full sparsity from `begin` on.
+        initial_sparsity: sparsity at `begin` under the polynomial schedule.
+        begin: first sparse step, as a fraction of `total_steps`.
+        end: step at which the masks are frozen, as a fraction of `total_steps`.
+        frequency: draw masks every so many steps; the steps between run dense until the masks are
+            frozen.
+        total_steps: number of optimiser steps of the whole training. None: no schedule, the masks
+            are set and frozen at once.
+        seed: of the score maps; equal seeds give equal masks on every machine and rank.
+
+    Raises:
+        ActivsparseError: an argument out of range or that matches nothing, a sparsity that leaves a
+            layer without positions, a block larger than a map, a model that is sparsified already.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        example_input: Tensor | tuple[Any, ...],
+        sparsity: float = 0.3,
+        *,
+        per_layer: Mapping[str, float] | None = None,
+        skip: Iterable[str] = (),
+        skip_types: Iterable[str | type] = (),
+        skip_kernel_sizes: Iterable[int | Sequence[int]] = (),
+        skip_stem: bool = True,
+        skip_shortcuts: bool = True,
+        skip_head: bool = True,
+        pattern: str = "tiles",
+        block: int = 1,
+        fill: str = "zero",
+        site: str = "norm",
+        criterion: str = "lnorm",
+        phases: str = "block",
+        share_in_block: bool = False,
+        importance_weight: float = 0.0,
+        schedule: str = "polynomial",
+        initial_sparsity: float = 0.0,
+        begin: float = 0.1,
+        end: float = 0.9,
+        frequency: int = 1,
+        total_steps: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self._placement = Placement(fill, site)
+        if not 0 <= seed < 2**63:
+            raise ActivsparseError(f"seed {seed} is outside 0 to 2^63 - 1; choose another")
+        model = unwrapped(model)
+        if STATE in dict(model.named_children()):
+            raise ActivsparseError(
+                "the model has masks already; call detach() of its Sparsifier first"
+            )
+        self.schedule = make_schedule(
+            total_steps,
+            begin=begin,
+            end=end,
+            frequency=frequency,
+            initial=initial_sparsity,
+            kind=schedule,
+        )
+        self.model = model
+
+        found = find_layers(model, example_input)
+        self.requested, self.skipped = choose_sparsities(
+            found,
+            sparsity,
+            per_layer=per_layer,
+            skip=skip,
+            skip_types=skip_types,
+            skip_kernel_sizes=skip_kernel_sizes,
+            skip_stem=skip_stem,
+            skip_shortcuts=skip_shortcuts,
+            skip_head=skip_head,
+        )
+        self._dense_macs = sum(layer.macs for layer in found)
+        self._layers = [layer for layer in found if layer.name in self.requested]
+        first = example_input[0] if isinstance(example_input, tuple) else example_input
+        self.image_size = (int(first.shape[-2]), int(first.shape[-1]))
+        self._maker = MaskMaker(
+            self._layers,
+            self.image_size,
+            pattern=pattern,
+            block=block,
+            criterion=criterion,
+            inputs=self._placement.inputs(self._layers),
+            phases=phases,
+            importance_weight=importance_weight,
+            share_in_block=share_in_block,
+            exact=given_own([layer.name for layer in self._layers], per_layer or ()),
+        )
+        self._maker.check(self._final)
+
+        made_with = {**self._maker.describe(self._final), "fill": fill, "site": site}
+        self.state = SparsifierState(int(seed), self.schedule, made_with).train(model.training)
+        if importance_weight:
+            positions = sum(layer.shape.positions for layer in self._layers)
+            self.state.register_buffer("importance", torch.zeros(positions))
+        some_tensor = next(iter(model.parameters()), None)
+        if some_tensor is not None:
+            self.state.to(some_tensor.device)
+        modules = dict(model.named_modules())
+        self._hosts = [modules[self._placement.host(layer)] for layer in self._layers]
+        model.add_module(STATE, self.state)
+        for layer, host in zip(self._layers, self._hosts, strict=True):
+            parts = [modules[name] for name in (layer.name, layer.norm) if name is not None]
+            fill_here = self._placement.fill_of(layer)
+            attach_mask(layer.name, [*parts, host], layer.shape.output, fill_here, self.state)
+        self._links = Links(model)
+        self._compared = False
+        self._enter(0)
+
+    def step(self, loss: Tensor | float | None = None, *, agreed: bool = False) -> None:
+        """Finish an optimiser step and set the masks of the next one.
+
+        Args:
+            loss: the training loss of the finished step, a scalar; the masks of the lowest one are
+                kept at the end. Under torch.distributed the mean over all ranks counts. Without
+                losses the latest masks are kept.
+            agreed: whether `loss` is that mean already, and seeds and steps were compared.
+
+        Raises:
+            ActivsparseError: the loss is no scalar; seed or step differ between processes; a masked
+                layer was replaced in the model, see `check_attached`.
+        """
+        self.check_attached()
+        state, step = self.state, self.state.step
+        if self.needs_loss and not agreed:
+            loss, _ = agree(loss, False, state.seed, step, device=state.device)
+        self._compared = True
+        if loss is not None and not self.frozen and self.schedule.is_pruning_step(step):
+            state.remember(step, float(loss))
+        state.step += 1
+        self._enter(step + 1)
+
+    def freeze(self) -> None:
+        """Make the best masks so far final, at the full requested sparsity; once is enough.
+
+        Raises:
+            ActivsparseError: a masked layer was replaced in the model, see `check_attached`.
+        """
+        self.check_attached()
+        if self.frozen:
+            return
+        self._write(self.source_step, self._final)
+        self.state.frozen = True
+        self.state.refresh()
+
+    def choose(self, source_step: int) -> None:
+        """Make the masks that follow from `source_step` final, whatever was before.
+
+        Args:
+            source_step: a step of training, or a candidate's number
+                (`activsparse.train.sparsify.candidates` searches among those).
+        """
+        self.state.best_step = int(source_step)
+        self.state.frozen = False
+        self.freeze()
+
+    def set_importance(self, maps: Mapping[str, FloatMap]) -> None:
+        """Let the scores of all masks from now on take account of how much positions matter.
+
+        Args:
+            maps: float (OH, OW) by name of every masked convolution, see
+                `activsparse.train.sparsify.importance.measure_importance`. Their order counts, not
+                their scale.
+
+        Raises:
+            ActivsparseError: the Sparsifier was made without importance_weight, or a map is missing
+                or of another size.
+        """
+        if not self._maker.importance_weight:
+            raise ActivsparseError("scores leave no room for importance; set importance_weight")
+        for layer in self._layers:
+            if layer.name not in maps or maps[layer.name].shape != layer.shape.output:
+                raise ActivsparseError(
+                    f"layer {layer.name}: its importance is missing or of another size; measure "
+                    "it with activsparse.train.sparsify.importance.measure_importance"
+                )
+        flat = np.concatenate([maps[layer.name].ravel() for layer in self._layers])
+        self.state.get_buffer("importance").copy_(torch.from_numpy(flat))
+        if self.frozen:
+            self._write(self.source_step, self._final)
+        else:
+            self._enter(self.current_step)
+
+    def check_attached(self) -> None:
+        """See that the model still holds the masked layers; takes microseconds.
+
+        Raises:
+            ActivsparseError: it does not; a conversion (of norms, say) has replaced modules.
+        """
+        self._links.check()
+
+    def copy_masks_to(self, other: nn.Module) -> None:
+        """Give a copy of the model its present masks, as `AveragedModel(use_buffers=True)` needs.
+
+        That one, timm's `ModelEma` and YOLO's average masks too while they move, and an average of
+        masks is none: the export refuses it.
+
+        Raises:
+            ActivsparseError: `other` is no copy of the masked model.
+        """
+        copy_masks(self.model, other)
+
+    def detach(self) -> None:
+        """Take masks, hooks and state out of the model again; its weights stay as trained."""
+        remove_masks(self.model)
+
+    @property
+    def current_step(self) -> int:
+        """Optimiser steps done."""
+        return self.state.step
+
+    @property
+    def needs_loss(self) -> bool:
+        """Whether processes must agree on the loss of the present step: it decides about masks.
+
+        In a first step they compare seed and step in any case, for one may have loaded a state
+        that another has not.
+        """
+        if not self._compared and world_size() > 1:
+            return True
+        return not self.frozen and self.schedule.is_pruning_step(self.state.step)
+
+    @property
+    def source_step(self) -> int:
+        """The step whose score map gives the best masks so far, else the latest ones."""
+        best = self.state.best_step
+        return best if best >= 0 else self._latest_pruning_step()
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the masks are final."""
+        return self.state.frozen
+
+    @property
+    def phase(self) -> str:
+        """`dense` before the first masks and between pruning steps, `sparse`, or `frozen`."""
+        if self.frozen:
+            return "frozen"
+        return "dense" if self.state.bypass else "sparse"
+
+    @property
+    def pattern(self) -> str:
+        """The masks' pattern."""
+        return self._maker.pattern
+
+    @property
+    def layers(self) -> list[LayerReport]:
+        """The masked layers in the order of execution."""
+        return [
+            LayerReport(
+                name=layer.name,
+                host=self._placement.host(layer),
+                shape=layer.shape.output,
+                requested=self.requested[layer.name],
+                achieved=1.0 - float(mask.mean()),
+                macs=layer.macs,
+            )
+            for layer, mask in zip(self._layers, self.masks().values(), strict=True)
+        ]
+
+    @property
+    def achieved_sparsity(self) -> float:
+        """Share of the masked layers' output positions that the present masks skip."""
+        masks = self.masks().values()
+        return 1.0 - sum(int(m.sum()) for m in masks) / sum(m.size for m in masks)
+
+    @property
+    def kept_macs(self) -> float:
+        """Share of all convolutions' multiply-adds that is computed under the present masks."""
+        dropped = sum(report.achieved * report.macs for report in self.layers)
+        return 1.0 - dropped / self._dense_macs
+
+    @property
+    def score_map(self) -> FloatMap:
+        """Score map of the best step so far, else of the latest: float32 (H, W) at input size."""
+        return score_map(self.image_size, self.state.seed, self.source_step)
+
+    def masks(self) -> dict[str, Mask]:
+        """The present masks by convolution name: bool (OH, OW), True = computed."""
+        return {
+            layer.name: read_mask(host, layer.name)
+            for layer, host in zip(self._layers, self._hosts, strict=True)
+        }
+
+    @property
+    def _final(self) -> list[float]:
+        return [self.requested[layer.name] for layer in self._layers]
+
+    def _importance(self) -> list[FloatMap] | None:
+        buffer = self.state._buffers.get("importance")
+        if buffer is None or not bool(buffer.any()):
+            return None
+        maps, start = [], 0
+        for layer in self._layers:
+            size = layer.shape.positions
+            maps.append(buffer[start : start + size].cpu().numpy().reshape(layer.shape.output))
+            start += size
+        return maps
+
+    def _latest_pruning_step(self) -> int:
+        step = max(min(self.current_step, self.schedule.end - 1), 0)
+        return max(step - step % self.schedule.frequency, self.schedule.begin)
+
+    def _enter(self, step: int) -> None:
+        """Set masks and mode for `step`."""
+        if not self.frozen and self.schedule.is_over(step):
+            self.freeze()
+        elif not self.frozen and self.schedule.is_pruning_step(step):
+            self._write(step, [self.schedule.sparsity(step, final) for final in self._final])
+        self.state.refresh()
+
+    @torch.no_grad()
+    def _write(self, source_step: int, sparsities: Sequence[float]) -> None:
+        seed = self.state.seed
+        masks = self._maker.masks(seed, source_step, sparsities, self._importance())
+        for mask, host in zip(masks, self._hosts, strict=True):
+            host.get_buffer(MASK)[0, 0].copy_(torch.from_numpy(mask))
+            if SOURCE in host._buffers:
+                source = nearest_source(mask).astype(np.int64)
+                host.get_buffer(SOURCE).copy_(torch.from_numpy(source))
