@@ -18,7 +18,6 @@ from activsparse.errors import ActivsparseError
 from activsparse.masks.arrays import FloatMap, Mask
 from activsparse.masks.budget import Choices, choose
 from activsparse.masks.latency import layer_cost
-from activsparse.masks.options import Option, options
 from activsparse.masks.pattern import (
     NothingKeptError,
     check_sparsity,
@@ -27,6 +26,7 @@ from activsparse.masks.pattern import (
     refuse_unmet,
     sparsity_of,
 )
+from activsparse.masks.possible import PossibleMask, possible_masks
 from activsparse.masks.shape import ConvShape
 
 FloatArray = npt.NDArray[np.float64]
@@ -162,7 +162,9 @@ def layouts(
 
     exact = [False] * len(layers) if exact is None else exact
     choices = [
-        _within(options(layer, pattern, phase), wanted, _EXACT if own else LAYER_BOUNDS[pattern])
+        _within(
+            possible_masks(layer, pattern, phase), wanted, _EXACT if own else LAYER_BOUNDS[pattern]
+        )
         for layer, wanted, phase, own in zip(layers, requested, phases, exact, strict=True)
     ]
     chains = [[i] for i in range(len(layers))]
@@ -176,15 +178,15 @@ def layouts(
     table = []
     for chain in chains:
         for i, following in zip(chain, [*chain[1:], None], strict=True):
-            misses = np.array([option.sparsity for option in choices[i]]) - requested[i]
+            misses = np.array([possible.sparsity for possible in choices[i]]) - requested[i]
             matters = following is not None and len(times[following]) > 1
             groups = _group(choices[i]) if matters else np.zeros(len(misses), dtype=np.int64)
             table.append(Choices(misses, times[i] + _EVENNESS * scale * misses**2, groups))
     chosen = dict(zip(order, choose(table, _TOLERANCES[pattern]), strict=True))
     found = [of_layer[chosen[i]] for i, of_layer in enumerate(choices)]
     return [
-        Layout(option.pattern, option.mask(layer.output, phase))
-        for option, layer, phase in zip(found, layers, phases, strict=True)
+        Layout(possible.pattern, possible.mask(layer.output, phase))
+        for possible, layer, phase in zip(found, layers, phases, strict=True)
     ]
 
 
@@ -205,19 +207,19 @@ def _chains(inputs: Sequence[int | None]) -> list[list[int]]:
     return chains
 
 
-def _group(of_layer: Sequence[Option]) -> npt.NDArray[np.int64]:
+def _group(of_layer: Sequence[PossibleMask]) -> npt.NDArray[np.int64]:
     """Masks by their sparsity, which is what they are worth to the layer that reads them."""
-    sparsities = np.array([option.sparsity for option in of_layer])
+    sparsities = np.array([possible.sparsity for possible in of_layer])
     return (sparsities * _GROUPS).astype(np.int64)
 
 
-def _costs(layer: ConvShape, of_layer: Sequence[Option], follows: bool) -> FloatArray:
+def _costs(layer: ConvShape, of_layer: Sequence[PossibleMask], follows: bool) -> FloatArray:
     """(groups of the layer before, masks), or one row where the layer before does not matter."""
-    costs = np.array([[option.cost for option in of_layer]])
+    costs = np.array([[possible.cost for possible in of_layer]])
     if follows:
         # All masks of a group are at least as sparse as this.
         zeros = np.arange(_GROUPS)[:, None] / _GROUPS
-        kept = np.array([1 - option.sparsity for option in of_layer])
+        kept = np.array([1 - possible.sparsity for possible in of_layer])
         times = layer_cost(layer).live_ms(kept, 1 - zeros)
         times[0] = np.inf  # nothing is known to be zero
         if (times < costs).any():
@@ -225,13 +227,15 @@ def _costs(layer: ConvShape, of_layer: Sequence[Option], follows: bool) -> Float
     return costs
 
 
-def _within(found: Sequence[Option], wanted: float, bounds: tuple[float, float]) -> list[Option]:
+def _within(
+    found: Sequence[PossibleMask], wanted: float, bounds: tuple[float, float]
+) -> list[PossibleMask]:
     """The masks near the request, or the nearest; only the full one where no sparsity is wanted."""
     if not wanted:
         return [found[0]]
     below, above = bounds
-    near = [option for option in found if -below <= option.sparsity - wanted <= above]
-    return near or [min(found, key=lambda option: abs(option.sparsity - wanted))]
+    near = [possible for possible in found if -below <= possible.sparsity - wanted <= above]
+    return near or [min(found, key=lambda possible: abs(possible.sparsity - wanted))]
 
 
 def _by_score(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from activsparse.errors import ActivsparseError
 from activsparse.masks.arrays import FloatMap, Mask
 from activsparse.masks.lattice import HIGHEST, MAX_PERIOD, lattice
-from activsparse.masks.options import Option, options
+from activsparse.masks.possible import PossibleMask, possible_masks
 from activsparse.masks.propagate import propagate
 from activsparse.masks.select import select
 from activsparse.masks.shape import ConvShape
@@ -37,18 +37,18 @@ PATTERNS = ("random", "lattice", "tiles", "auto")
 def auto_pattern(conv: ConvShape, sparsity: float = 0.3) -> str:
     """The pattern whose skipped positions save the most time on a layer by itself.
 
-    `tiles` or `lattice`: that of the fastest mask (see `options`) whose sparsity is within 0.03 of
-    the requested one, or the nearest to it.
+    `tiles` or `lattice`: that of the fastest mask (see `possible_masks`) whose sparsity is within
+    0.03 of the requested one, or the nearest to it.
     """
-    return _auto_option(conv, sparsity, 0).pattern
+    return _auto_mask(conv, sparsity, 0).pattern
 
 
-def _auto_option(conv: ConvShape, sparsity: float, phase: int) -> Option:
-    def rank(option: Option) -> tuple[float, float, float]:
-        miss = round(abs(option.sparsity - sparsity), 12)
-        return max(miss, TOLERANCE), option.cost, miss
+def _auto_mask(conv: ConvShape, sparsity: float, phase: int) -> PossibleMask:
+    def rank(possible: PossibleMask) -> tuple[float, float, float]:
+        miss = round(abs(possible.sparsity - sparsity), 12)
+        return max(miss, TOLERANCE), possible.cost, miss
 
-    return min(options(conv, "auto", phase), key=rank)
+    return min(possible_masks(conv, "auto", phase), key=rank)
 
 
 def make_mask(
@@ -85,7 +85,7 @@ def make_mask(
             raise ActivsparseError(
                 "pattern auto: needs the layer's shape; pass its ConvShape as conv"
             )
-        mask = _auto_option(conv, sparsity, phase).mask(shape, phase)
+        mask = _auto_mask(conv, sparsity, phase).mask(shape, phase)
     elif pattern == "random":
         if score is None:
             raise ActivsparseError(

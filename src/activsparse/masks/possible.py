@@ -14,14 +14,14 @@ from activsparse.masks.lattice import MAX_PERIOD, lattice
 from activsparse.masks.shape import ConvShape
 from activsparse.masks.tiles import Kept, kept_choices, kept_mask, run_for
 
-__all__ = ["Option", "options"]
+__all__ = ["PossibleMask", "possible_masks"]
 
 _STEP = 0.005
 """Of several tile masks whose sparsities are as close as this, the cheapest is enough."""
 
 
 @dataclass(frozen=True)
-class Option:
+class PossibleMask:
     """One possible mask.
 
     Attributes:
@@ -44,7 +44,7 @@ class Option:
 
 
 @lru_cache(maxsize=4096)
-def options(conv: ConvShape, pattern: str, phase: int) -> tuple[Option, ...]:
+def possible_masks(conv: ConvShape, pattern: str, phase: int) -> tuple[PossibleMask, ...]:
     """All masks worth considering under `lattice`, `tiles` or `auto`; the first keeps everything.
 
     `tiles` costs what Winograd with tiles of the usual size multiplies, where Winograd runs the
@@ -54,16 +54,16 @@ def options(conv: ConvShape, pattern: str, phase: int) -> tuple[Option, ...]:
     found = []
     if pattern == "tiles" or (pattern == "auto" and conv.winograd):
         runs = layer_cost(conv).runs if pattern == "auto" else (run_for(conv.output),)
-        found += [option for run in runs for option in _tile_options(conv, pattern, run)]
+        found += [possible for run in runs for possible in _tile_masks(conv, pattern, run)]
     if pattern in ("lattice", "auto"):
-        found += _lattice_options(conv, pattern, phase)
-    return tuple(sorted(found, key=lambda option: option.sparsity))
+        found += _lattice_masks(conv, pattern, phase)
+    return tuple(sorted(found, key=lambda possible: possible.sparsity))
 
 
 @lru_cache(maxsize=1024)
-def _tile_options(conv: ConvShape, pattern: str, run: int) -> list[Option]:
+def _tile_masks(conv: ConvShape, pattern: str, run: int) -> list[PossibleMask]:
     rows, columns, sparsities, products = kept_choices(conv.output, run, conv.stride[0])
-    best: dict[int, Option] = {}
+    best: dict[int, PossibleMask] = {}
     # Cheapest first, and of equal products the one that keeps most.
     for at in np.lexsort((sparsities, products)):
         slot = round(float(sparsities[at]) / _STEP)
@@ -77,7 +77,7 @@ def _tile_options(conv: ConvShape, pattern: str, run: int) -> list[Option]:
             cost = winograd_macs(conv, kept.rows, kept.columns, run)
         else:
             cost = share * conv.positions * conv.macs_per_position
-        best[slot] = Option("tiles", 1 - share, cost, kept)
+        best[slot] = PossibleMask("tiles", 1 - share, cost, kept)
     return list(best.values())
 
 
@@ -88,10 +88,10 @@ def _lattice_shares(shape: tuple[int, int], phase: int) -> list[tuple[Fraction, 
     return [(f, float(lattice(shape, float(f), phase).mean())) for f in sorted(fractions)]
 
 
-def _lattice_options(conv: ConvShape, pattern: str, phase: int) -> list[Option]:
+def _lattice_masks(conv: ConvShape, pattern: str, phase: int) -> list[PossibleMask]:
     found = []
     for fraction, kept in _lattice_shares(conv.output, phase):
         if kept:
             cost = layer_cost(conv).ms(kept) if pattern == "auto" else 0.0
-            found.append(Option("lattice", 1 - kept, cost, fraction))
+            found.append(PossibleMask("lattice", 1 - kept, cost, fraction))
     return found
