@@ -17,6 +17,7 @@ import numpy.typing as npt
 from activsparse.errors import ActivsparseError
 from activsparse.masks.arrays import FloatMap, Mask
 from activsparse.masks.budget import Choices, choose
+from activsparse.masks.chains import chains as in_chains
 from activsparse.masks.latency import layer_cost
 from activsparse.masks.pattern import (
     NothingKeptError,
@@ -169,7 +170,7 @@ def layouts(
     ]
     chains = [[i] for i in range(len(layers))]
     if pattern == "auto" and inputs is not None:
-        chains = _chains(inputs)
+        chains = in_chains(inputs)
     order = [i for chain in chains for i in chain]
     times = {
         i: _costs(layers[i], choices[i], chain.index(i) > 0) for chain in chains for i in chain
@@ -188,23 +189,6 @@ def layouts(
         Layout(possible.pattern, possible.mask(layer.output, phase))
         for possible, layer, phase in zip(found, layers, phases, strict=True)
     ]
-
-
-def _chains(inputs: Sequence[int | None]) -> list[list[int]]:
-    """Layers cut into chains in which each reads what the one before it left.
-
-    Where several layers read one, the first of them follows it, and the others are on their own.
-    """
-    chain_of: dict[int, list[int]] = {}
-    chains: list[list[int]] = []
-    for i, source in enumerate(inputs):
-        chain = chain_of.get(source) if source is not None else None
-        if chain is None or chain[-1] != source:
-            chain = []
-            chains.append(chain)
-        chain.append(i)
-        chain_of[i] = chain
-    return chains
 
 
 def _group(of_layer: Sequence[PossibleMask]) -> npt.NDArray[np.int64]:

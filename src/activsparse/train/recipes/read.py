@@ -13,7 +13,7 @@ from activsparse.errors import ActivsparseError, Option
 from activsparse.files import require_file
 from activsparse.names import suggest
 from activsparse.train.recipes.config import Config, parse_config
-from activsparse.train.recipes.yaml_text import parse_yaml
+from activsparse.yaml_text import parse_yaml
 
 __all__ = ["differences", "dump_config", "load_config", "read_config", "recipe_names"]
 

@@ -1,4 +1,4 @@
-"""YAML as people write recipes, and nothing that only looks like it."""
+"""YAML as people write it, and nothing that only looks like it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def parse_yaml(text: str) -> Any:
     """The value a YAML text describes, as plain Python values.
 
     Raises:
-        ValueError: not YAML, or nested, repeated (by references) or long beyond what a recipe can
-            be; one line.
+        ValueError: not YAML, or nested, repeated (by references) or long beyond what a recipe or a
+            mask plan can be; one line.
     """
     try:
         loader = yaml.SafeLoader(text)
@@ -35,7 +35,7 @@ def parse_yaml(text: str) -> Any:
 
 
 class _TooMuchError(ValueError):
-    """YAML that no recipe is."""
+    """YAML that nobody wrote."""
 
 
 def _check_extent(node: yaml.Node | None) -> None:
