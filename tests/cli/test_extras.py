@@ -29,6 +29,7 @@ WORDS = {
     "sensitivity": "run",
     "detect": "sparse.onnx picture.png",
     "prune": "run --ratio 0.3 --out small",
+    "calibrate": "--force --seconds 0.1",
     "convert": "sparse.onnx --tflite out.tflite",
 }
 
@@ -54,7 +55,7 @@ def without_packages(folder: Path, command: str, installed: str) -> subprocess.C
     return subprocess.run(
         [sys.executable, "-c", code, command, *WORDS[command].split()],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": SOURCE},
+        env={**os.environ, "PYTHONPATH": SOURCE, "ACTIVSPARSE_CACHE": str(folder / "cache")},
         capture_output=True,
         text=True,
         timeout=120,

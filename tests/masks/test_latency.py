@@ -7,6 +7,7 @@ import pytest
 from activsparse.masks import ConvShape, lattice, tiles
 from activsparse.masks.latency import dense_ms, layer_cost, layer_ms, mask_ms
 from activsparse.masks.tiles import Kept
+from activsparse.masks.time_table import DEFAULT
 
 
 def conv(size=28, kernel=3, stride=1, group=1, channels=64):
@@ -15,7 +16,9 @@ def conv(size=28, kernel=3, stride=1, group=1, channels=64):
 
 
 def table():
-    text = resources.files("activsparse.masks").joinpath("latency.json").read_text("utf-8")
+    text = (
+        resources.files("activsparse.masks").joinpath(f"tables/{DEFAULT}.json").read_text("utf-8")
+    )
     return json.loads(text)
 
 

@@ -32,6 +32,7 @@ COMMANDS = {
     "train": "train a sparse network from a recipe",
     "prune": "take channels out of a trained network",
     "sensitivity": "measure what each layer loses at several sparsities",
+    "calibrate": "measure what convolutions cost on this machine, for activsparse plan",
     "export": "write a trained run as an ONNX file, a dense twin and a C header of masks",
     "mask": "put masks into an existing dense ONNX model, without training",
     "compile": "compile an ONNX model into a plan, one file that loads fast and without onnx",

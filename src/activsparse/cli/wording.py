@@ -16,6 +16,7 @@ _OPTIONS = {"overrides": "--set", "input_shapes": "--input-shape"}
 
 _COMMANDS = {
     "activsparse.train.trainer.resume": "activsparse train --resume",
+    "activsparse.engine.calibrate.calibrate": "activsparse calibrate",
 }
 
 

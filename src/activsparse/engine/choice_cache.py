@@ -21,7 +21,7 @@ from activsparse.engine.choose import Choice
 from activsparse.errors import ActivsparseError
 from activsparse.files import atomic_path
 
-__all__ = ["CACHE_VARIABLE", "ChoiceCache", "cache_folder"]
+__all__ = ["CACHE_VARIABLE", "ChoiceCache", "cache_folder", "machine_file"]
 
 CACHE_VARIABLE = "ACTIVSPARSE_CACHE"
 OFF = "off"
@@ -49,6 +49,21 @@ def cache_folder() -> Path | None:
     return Path(base) / "activsparse"
 
 
+def machine_file(prefix: str, isa: str, threads: int) -> Path | None:
+    """Return the file of what was measured on this machine by this build; None to keep nothing.
+
+    Args:
+        prefix: of its name, says what it holds.
+        isa: instruction set.
+        threads: of the engine.
+    """
+    folder = cache_folder()
+    if folder is None:
+        return None
+    cpu = re.sub(r"[^a-z0-9]+", "-", str(_native.cpu_info()["name"]).lower()).strip("-")
+    return folder / f"{prefix}{cpu}-{isa}-{threads}-{_engine_version()}.json"
+
+
 class ChoiceCache:
     """Choices by key, in memory and in one file.
 
@@ -68,11 +83,7 @@ class ChoiceCache:
     @classmethod
     def of_machine(cls, isa: str, threads: int) -> ChoiceCache:
         """Return the user's cache for this machine and build of the engine."""
-        folder = cache_folder()
-        if folder is None:
-            return cls(None)
-        cpu = re.sub(r"[^a-z0-9]+", "-", str(_native.cpu_info()["name"]).lower()).strip("-")
-        return cls(folder / f"{_PREFIX}{cpu}-{isa}-{threads}-{_engine_version()}.json")
+        return cls(machine_file(_PREFIX, isa, threads))
 
     def get(self, key: str) -> Choice | None:
         """Return the choice stored under `key`."""

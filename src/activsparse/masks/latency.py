@@ -1,8 +1,8 @@
 """What a convolution costs, estimated from a table of measured times.
 
-The table (`latency.json`) holds, for layers of known networks and each algorithm of the engine, the
-times at several amounts of work, and names the machine; `benchmarks/auto_table.py` measures it. Per
-layer and algorithm a line is fitted,
+A table (see `masks.time_table`) holds, for layers of known networks and each algorithm of the
+engine, the times at several amounts of work on one machine. Per layer and algorithm a line is
+fitted,
 
     ms = fixed * (multiply-adds of the dense layer) + rate * (multiply-adds done),
 
@@ -16,10 +16,8 @@ kernel that is not in the table takes those of another one, without Winograd.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import resources
 from math import log
 
 import numpy as np
@@ -28,6 +26,7 @@ import numpy.typing as npt
 from activsparse.masks.arrays import Mask
 from activsparse.masks.shape import ConvShape
 from activsparse.masks.tiles import RUNS, Kept, axis_products, products, run_for, tiles
+from activsparse.masks.time_table import TimeTable, default_table
 
 __all__ = ["LayerCost", "dense_ms", "layer_cost", "layer_ms", "mask_ms"]
 
@@ -39,9 +38,9 @@ _LIVE = "active_taps"
 _SMALL_MAP = 64
 
 
-def dense_ms(conv: ConvShape) -> float:
-    """Estimated time of a layer without masks, one image, one thread, in ms."""
-    return layer_cost(conv).ms(1.0)
+def dense_ms(conv: ConvShape, table: TimeTable | None = None) -> float:
+    """Estimated time of a layer without masks, one image, in ms; by the default table."""
+    return layer_cost(conv, table).ms(1.0)
 
 
 def layer_ms(conv: ConvShape, pattern: str, sparsity: float, input_sparsity: float = 0.0) -> float:
@@ -64,20 +63,23 @@ def layer_ms(conv: ConvShape, pattern: str, sparsity: float, input_sparsity: flo
     return min(times)
 
 
-def mask_ms(conv: ConvShape, mask: Mask, input_sparsity: float = 0.0) -> float:
-    """Estimated time of a layer under a given mask, one image, one thread, in ms.
+def mask_ms(
+    conv: ConvShape, mask: Mask, input_sparsity: float = 0.0, table: TimeTable | None = None
+) -> float:
+    """Estimated time of a layer under a given mask, one image, in ms.
 
     Args:
         conv: the layer.
         mask: bool (OH, OW), True = computed; seen for what it is, gapped tiles or scattered holes.
         input_sparsity: share of the input's positions that an earlier layer's mask leaves zero.
+        table: of measured times, the default one where none is given.
     """
     rows, columns = np.asarray(mask.any(axis=1)), np.asarray(mask.any(axis=0))
     found: list[Kept | None] = [None]
     if np.array_equal(mask, np.logical_and.outer(rows, columns)):
         counts = int(rows.sum()), int(columns.sum())
         found += [Kept(*counts, run) for run in RUNS if _fits(rows, run) and _fits(columns, run)]
-    cost = layer_cost(conv)
+    cost = layer_cost(conv, table)
     return min(cost.ms(float(mask.mean()), tile, 1 - input_sparsity) for tile in found)
 
 
@@ -157,12 +159,12 @@ def winograd_run(algorithm: str) -> int:
     return int(algorithm.removeprefix("winograd")[0])
 
 
-@lru_cache(maxsize=1024)
-def layer_cost(conv: ConvShape) -> LayerCost:
-    """Look a layer up, or the most similar one."""
-    table = _table()
-    nearest = min(table, key=lambda other: _distance(conv, other))
-    lines = table[nearest]
+@lru_cache(maxsize=4096)
+def layer_cost(conv: ConvShape, table: TimeTable | None = None) -> LayerCost:
+    """Look a layer up, or the most similar one, in a table, by default the default one."""
+    known = (default_table() if table is None else table).lines
+    nearest = min(known, key=lambda other: _distance(conv, other))
+    lines = known[nearest]
     if not conv.winograd:
         lines = {k: line for k, line in lines.items() if not k.startswith("winograd")}
     return LayerCost(conv, lines)
@@ -180,36 +182,3 @@ def _distance(conv: ConvShape, other: ConvShape) -> tuple[bool, bool, bool, floa
         conv.stride != other.stride,
         sum(abs(log(a / b)) for a, b in sizes),
     )
-
-
-@lru_cache(maxsize=1)
-def _table() -> dict[ConvShape, dict[str, tuple[float, float]]]:
-    """Layer -> algorithm -> (fixed, rate)."""
-    text = resources.files("activsparse.masks").joinpath("latency.json").read_text("utf-8")
-    table = {}
-    for row in json.loads(text)["layers"]:
-        conv = ConvShape(
-            kernel=tuple(row["kernel"]),
-            stride=tuple(row["stride"]),
-            group=row["group"],
-            in_channels=row["in_channels"],
-            out_channels=row["out_channels"],
-            output=tuple(row["output"]),
-        )
-        dense = conv.positions * conv.macs_per_position
-        table[conv] = {
-            name: _line(np.array(points), dense) for name, points in row["times"].items()
-        }
-    return table
-
-
-def _line(points: np.ndarray, dense: int) -> tuple[float, float]:
-    """Fit (multiply-adds, ms) by least squares of relative errors; neither part is negative."""
-    done, ms = points.T
-    columns = np.stack([np.full_like(done, dense), done], axis=1)
-    fixed, rate = np.linalg.lstsq(columns / ms[:, None], np.ones_like(ms), rcond=None)[0]
-    if rate < 0:
-        return float(np.mean(ms) / dense), 0.0
-    if fixed < 0:
-        return 0.0, float(np.mean(ms / done))
-    return float(fixed), float(rate)

@@ -13,6 +13,7 @@ from activsparse.masks.latency import layer_cost, winograd_macs
 from activsparse.masks.lattice import MAX_PERIOD, lattice
 from activsparse.masks.shape import ConvShape
 from activsparse.masks.tiles import Kept, kept_choices, kept_mask, run_for
+from activsparse.masks.time_table import TimeTable
 
 __all__ = ["PossibleMask", "possible_masks"]
 
@@ -44,24 +45,29 @@ class PossibleMask:
 
 
 @lru_cache(maxsize=4096)
-def possible_masks(conv: ConvShape, pattern: str, phase: int) -> tuple[PossibleMask, ...]:
+def possible_masks(
+    conv: ConvShape, pattern: str, phase: int, table: TimeTable | None = None
+) -> tuple[PossibleMask, ...]:
     """All masks worth considering under `lattice`, `tiles` or `auto`; the first keeps everything.
 
     `tiles` costs what Winograd with tiles of the usual size multiplies, where Winograd runs the
     layer at all, else what the kept positions do: a pattern that is the same for every machine.
-    `auto` costs the time of the fastest algorithm, and lays tiles where Winograd can run only.
+    `auto` costs the time of the fastest algorithm by a table of times, by default the same one on
+    every machine, and lays tiles where Winograd can run only.
     """
     found = []
     if pattern == "tiles" or (pattern == "auto" and conv.winograd):
-        runs = layer_cost(conv).runs if pattern == "auto" else (run_for(conv.output),)
-        found += [possible for run in runs for possible in _tile_masks(conv, pattern, run)]
+        runs = layer_cost(conv, table).runs if pattern == "auto" else (run_for(conv.output),)
+        found += [possible for run in runs for possible in _tile_masks(conv, pattern, run, table)]
     if pattern in ("lattice", "auto"):
-        found += _lattice_masks(conv, pattern, phase)
+        found += _lattice_masks(conv, pattern, phase, table)
     return tuple(sorted(found, key=lambda possible: possible.sparsity))
 
 
 @lru_cache(maxsize=1024)
-def _tile_masks(conv: ConvShape, pattern: str, run: int) -> list[PossibleMask]:
+def _tile_masks(
+    conv: ConvShape, pattern: str, run: int, table: TimeTable | None
+) -> list[PossibleMask]:
     rows, columns, sparsities, products = kept_choices(conv.output, run, conv.stride[0])
     best: dict[int, PossibleMask] = {}
     # Cheapest first, and of equal products the one that keeps most.
@@ -72,7 +78,7 @@ def _tile_masks(conv: ConvShape, pattern: str, run: int) -> list[PossibleMask]:
         kept = Kept(int(rows[at]), int(columns[at]), run)
         share = 1 - float(sparsities[at])
         if pattern == "auto":
-            cost = layer_cost(conv).ms(share, kept)
+            cost = layer_cost(conv, table).ms(share, kept)
         elif conv.winograd:
             cost = winograd_macs(conv, kept.rows, kept.columns, run)
         else:
@@ -88,10 +94,12 @@ def _lattice_shares(shape: tuple[int, int], phase: int) -> list[tuple[Fraction, 
     return [(f, float(lattice(shape, float(f), phase).mean())) for f in sorted(fractions)]
 
 
-def _lattice_masks(conv: ConvShape, pattern: str, phase: int) -> list[PossibleMask]:
+def _lattice_masks(
+    conv: ConvShape, pattern: str, phase: int, table: TimeTable | None
+) -> list[PossibleMask]:
     found = []
     for fraction, kept in _lattice_shares(conv.output, phase):
         if kept:
-            cost = layer_cost(conv).ms(kept) if pattern == "auto" else 0.0
+            cost = layer_cost(conv, table).ms(kept) if pattern == "auto" else 0.0
             found.append(PossibleMask("lattice", 1 - kept, cost, fraction))
     return found
