@@ -76,7 +76,9 @@ struct VecAvx512 {
   friend VecAvx512 reciprocal(VecAvx512 a) {  // 14 bits, doubled by one step of Newton's method
     const __mmask16 small = _mm512_cmp_ps_mask(a.v, _mm512_set1_ps(0x1p127f), _CMP_NGE_UQ);
     const __m512 r = _mm512_maskz_rcp14_ps(small, a.v);
-    return {_mm512_mul_ps(r, _mm512_fnmadd_ps(a.v, r, _mm512_set1_ps(2.0f)))};
+    // In a register: one of two equal products fused with their difference would leave a rest.
+    const __m512 rest = _mm512_fnmadd_ps(a.v, r, _mm512_set1_ps(2.0f));
+    return in_register(VecAvx512{_mm512_mul_ps(r, rest)});
   }
 };
 

@@ -94,6 +94,17 @@ def test_activations_far_out(isa: str) -> None:
         target.check(expected, tolerance, (isa, name))
 
 
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("name", ["tanh", "silu", "hardswish", "leaky_relu", "relu", "none"])
+def test_activations_that_keep_zero_keep_digits_near_it(isa: str, name: str) -> None:
+    rng = np.random.default_rng(len(name))
+    x = (rng.choice([-1, 1], 4096) * 10.0 ** rng.uniform(-12, 0, 4096)).astype(np.float32)
+    x = x.reshape(1, 1, 1, -1)
+    source, target = Buffer(x.shape, "tight", x), Buffer(x.shape)
+    run(pack("activate", isa, [source], target, {"activation": name, **CLIP}), [source], target)
+    target.check(activated(x, name), 8 * EPS * np.abs(x), (isa, name))
+
+
 OPERANDS = {
     "full": lambda n, h, w, c: (n, h, w, c),
     "channels": lambda n, h, w, c: (n, 1, 1, c),
