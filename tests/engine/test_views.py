@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import graphs
 import numpy as np
+import oracle
 import pytest
 from numpy.lib.stride_tricks import as_strided
 
@@ -146,3 +147,25 @@ def test_random_views_agree_with_onnxruntime(tmp_path, seed):
         session = Session(path, isa=isa, threads=1 + seed % 2)
         for row in compare_with_onnxruntime(path, session, seed):
             assert row.holds, (seed, isa, row, session.explain())
+
+
+@pytest.mark.parametrize("reader", ["concat", "conv", "pool", "both", "result"])
+@pytest.mark.parametrize("axis", [1, 2, 3])
+@pytest.mark.parametrize("channels", [1, 5, 16])
+def test_joined_images_lie_where_their_readers_look(tmp_path, channels, axis, reader):
+    b = graphs.Builder(channels)
+    shape = (1, channels, 4, 6)
+    parts = [b.input(*shape, name=name) for name in ("p", "q")]
+    whole = tuple(2 * size if i == axis else size for i, size in enumerate(shape))
+    joined = b.node("Concat", b.node("Sigmoid", parts[0]), parts[1], axis=axis, shape=whole)
+    outputs = [joined] if reader == "result" else []
+    if reader in ("concat", "both", "result"):
+        other = b.node("Relu", b.input(1, 16, *whole[2:], name="r"))
+        wide = (1, 16 + whole[1], *whole[2:])
+        outputs.append(b.node("Concat", other, joined, axis=1, shape=wide))
+    if reader in ("conv", "both"):
+        outputs.append(b.conv(joined, 3))
+    if reader == "pool":
+        outputs.append(b.node("GlobalAveragePool", joined, shape=(*whole[:2], 1, 1)))
+    path = b.save(tmp_path / "joined.onnx", *outputs)
+    oracle.check(path, context=(channels, axis, reader))

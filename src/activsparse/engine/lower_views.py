@@ -204,6 +204,8 @@ class ViewLowering:
 
     def _joined(self, node: Node) -> View:
         """Where a concatenation lies."""
+        if self.read_as_image(node.output):
+            return self._as_image(node.output)
         whole = self.destination(node.output)
         if whole is None:
             whole = self.destinations[node.output] = self._dense(self.graph.shape(node.output))
