@@ -88,6 +88,12 @@ def views_of_views(b):
     return flat, b.node("Reshape", flat, b.constant(np.array((12, 12)))), y
 
 
+def a_reshaped_row_that_a_convolution_reads(b):
+    y = b.node("Sigmoid", b.input(1, 12))
+    r = b.node("Reshape", y, b.constant(np.array((6, 2, 1, 1))), shape=(6, 2, 1, 1))
+    return r, b.conv(r, 3, (1, 1), pads=(0, 0, 0, 0))
+
+
 CASES = [
     an_initialiser,
     an_initialiser_of_rank_4_twice,
@@ -102,6 +108,7 @@ CASES = [
     a_dropout_s_mask,
     a_view_of_what_a_convolution_reads,
     views_of_views,
+    a_reshaped_row_that_a_convolution_reads,
 ]
 
 

@@ -83,6 +83,8 @@ def judge(path: Path, feed: Feed, options: Options, doors: list[str], folder: Pa
             text = str(error)
             if "\n" in text.strip() or "please report" in text or not text.strip():
                 verdict.failures[door] = f"refusal is not one clear line: {_line(error)}"
+            elif "is damaged" in text:  # what this engine has just written itself
+                verdict.failures[door] = f"an intact file refused: {_line(error)}"
             else:
                 verdict.refusals[door] = text
         except WrongError as error:

@@ -87,15 +87,14 @@ class _Lowering(ViewLowering):
         node = self.graph.producer(value)
         return self._before_views(node.inputs[0]) if node and node.op == "reshape" else value
 
-    def _placed_before(self, value: str) -> str | None:
-        """The same, no further back than to what lies as an image or vector; None where none does.
+    def _placed_before(self, value: str) -> list[str]:
+        """The same, where they lie as images or vectors, nearest first.
 
-        A value in between may lie so because an image operator reads it as well.
+        Of values in between those that image operators read as well.
         """
-        if value in self.placed:
-            return value
         node = self.graph.producer(value)
-        return self._placed_before(node.inputs[0]) if node and node.op == "reshape" else None
+        before = self._placed_before(node.inputs[0]) if node and node.op == "reshape" else []
+        return [value, *before] if value in self.placed else before
 
     def _view(self, node: Node) -> None:
         name = node.inputs[0]
@@ -266,14 +265,15 @@ class _Lowering(ViewLowering):
     def _result(self, name: str) -> int:
         if name in self.graph.constants:
             return self._constant(name)
-        source = self._placed_before(name)
-        if source is None or name in self.outer:
+        sources = self._placed_before(name)
+        if not sources or name in self.outer:
             return self.copy_result(name)
-        tensor = self.placed[source]
-        direct = self.program.tensors[tensor].block is None
-        taken = tensor in self.program.outputs or tensor in self.program.inputs
-        if direct and not taken:
-            return tensor
+        # What was computed straight into the caller's array, though a copy of it lies nearer.
+        for tensor in (self.placed[source] for source in sources):
+            taken = tensor in self.program.outputs or tensor in self.program.inputs
+            if self.program.tensors[tensor].block is None and not taken:
+                return tensor
+        source, tensor = sources[0], self.placed[sources[0]]
         n, h, w, c = self._pixels(source)
         outer = self.add_tensor(Tensor(_native.TensorDesc(n, h, w, c, c, nchw=True), None))
         self._step(Node("to_nchw", name, (source,), (name,)), (tensor,), outer)
