@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
 import graphs
 import numpy as np
 import oracle
@@ -35,6 +38,26 @@ def test_resize(tmp_path, transform, rounding):
             y = b.node("Resize", x, "", "", b.constant(np.array([1, 2, *sizes])), **attributes)
         path = b.save(tmp_path / f"{trial}.onnx", y)
         oracle.check(path, context=(transform, rounding, (h, w), scales))
+
+
+@pytest.mark.parametrize("rounding", ROUNDINGS[:2])
+@pytest.mark.parametrize("transform", ["asymmetric", "half_pixel"])
+@pytest.mark.parametrize("sizes", [(14, 19), (26, 53), (7, 4), (7, 38), (18, 39), (20, 6)])
+def test_half_way_between_two_pixels_but_for_rounding(tmp_path, transform, rounding, sizes):
+    before, after = sizes
+    b = graphs.Builder(opset=19)
+    x = b.input(1, 1, before, 1)
+    attributes = {"coordinate_transformation_mode": transform, "nearest_mode": rounding}
+    y = b.node("Resize", x, "", "", b.constant(np.array([1, 1, after, 1])), **attributes)
+    # By the sizes as fractions, which are not rounded.
+    half = Fraction(1, 2) if transform == "half_pixel" else 0
+    places = [Fraction(before, after) * (i + half) - half for i in range(after)]
+    up = rounding.endswith("ceil")
+    near = [math.floor(p + Fraction(1, 2)) if up else math.ceil(p - Fraction(1, 2)) for p in places]
+    value = np.arange(before, dtype=np.float32).reshape(1, 1, before, 1)
+    want = value[:, :, np.clip(near, 0, before - 1)]
+    path = b.save(tmp_path / "m.onnx", y)
+    oracle.check(path, {x: value}, want=[want], context=(transform, rounding, sizes))
 
 
 @pytest.mark.parametrize("opset", [7, 9, 10])

@@ -14,10 +14,13 @@ __all__ = ["resize"]
 
 _Float = npt.NDArray[np.float32]
 
+# Coordinates this near to half way between two pixels are there, but for the rounding of the scale.
+_TIE = 1e-6
+
 # nearest_mode -> input coordinate, of those ONNX's documentation of Resize names.
-_ROUNDING: dict[str, Callable[[_Float], _Float]] = {
-    "round_prefer_floor": lambda x: np.ceil(x - np.float32(0.5)),
-    "round_prefer_ceil": lambda x: np.floor(x + np.float32(0.5)),
+_ROUNDING: dict[str, Callable[[_Float], Array]] = {
+    "round_prefer_floor": lambda x: np.ceil(x.astype(np.float64) - 0.5 - _TIE),
+    "round_prefer_ceil": lambda x: np.floor(x.astype(np.float64) + 0.5 + _TIE),
     "floor": np.floor,
     "ceil": np.ceil,
 }
@@ -108,5 +111,5 @@ def _taken(source: Source, scale: float, size: int, out: int) -> Array:
     return _inside(_ROUNDING[rounding](x), size)
 
 
-def _inside(x: _Float, size: int) -> Array:
+def _inside(x: Array, size: int) -> Array:
     return np.clip(x, 0, size - 1).astype(np.int64)
