@@ -25,7 +25,15 @@ from activsparse.masks import (
 )
 from activsparse.onnx_file import check_accepted, normal_form
 
-__all__ = ["FILLS", "REQUESTED_KEY", "SITES", "MaskReport", "MaskedLayer", "mask_model"]
+__all__ = [
+    "FILLS",
+    "REQUESTED_KEY",
+    "SITES",
+    "MaskReport",
+    "MaskedLayer",
+    "dense_copy",
+    "mask_model",
+]
 
 SITES = ("norm", "conv")
 FILLS = ("zero", "nearest")
@@ -132,21 +140,9 @@ def mask_model(
     for option, value, valid in (("site", site, SITES), ("fill", fill, FILLS)):
         if value not in valid:
             raise ActivsparseError(f"{option} {value!r}: unknown; choose one of {', '.join(valid)}")
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    masked = normal_form(copy, str(name))
-    check_accepted(masked, str(name))
-    _fix_sizes(masked, InputSizes(input_shapes or {}, input_size, batch), name)
-    present = remove_masks(masked)
-    if present and not replace:
-        raise ActivsparseError(
-            f"{name}: holds {present} masks already; use ",
-            Option("replace", True),
-            " to put new ones in their place",
-        )
-
-    _refuse_leftovers(masked, name)
-    convs = find_convs(masked, str(name))
+    masked, convs = dense_copy(
+        model, InputSizes(input_shapes or {}, input_size, batch), replace=replace, name=name
+    )
     dense = _dense_layers(
         convs, skip, only, kernel_sizes, include_stem, include_shortcuts, include_head, name
     )
@@ -181,6 +177,31 @@ def mask_model(
         report.layers.append(MaskedLayer(conv.name, shape, layout.pattern, sparsity, achieved))
     write_requested(masked, {layer.name: layer.requested for layer in report.layers})
     return masked, report
+
+
+def dense_copy(
+    model: onnx.ModelProto, sizes: InputSizes, *, replace: bool, name: str
+) -> tuple[onnx.ModelProto, list[OnnxConv]]:
+    """A copy of `model` without masks, its sizes fixed, and its convolutions.
+
+    Raises:
+        ActivsparseError: see `mask_model`.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    masked = normal_form(copy, str(name))
+    check_accepted(masked, str(name))
+    _fix_sizes(masked, sizes, name)
+    present = remove_masks(masked)
+    if present and not replace:
+        raise ActivsparseError(
+            f"{name}: holds {present} masks already; use ",
+            Option("replace", True),
+            " to put new ones in their place",
+        )
+
+    _refuse_leftovers(masked, name)
+    return masked, find_convs(masked, str(name))
 
 
 def write_requested(model: onnx.ModelProto, requested: dict[str, float]) -> None:
@@ -305,12 +326,20 @@ def _fix_sizes(model: onnx.ModelProto, sizes: InputSizes, name: str) -> None:
 
 def _score(model: onnx.ModelProto, seed: int, name: str) -> FloatMap:
     """A random score map of the input's size."""
+    size = image_size_of(model)
+    if size is not None:
+        return random_score(size, np.random.default_rng(seed))
+    raise ActivsparseError(
+        f"{name}: the size of its input is open; give it, for example ", _EXAMPLE_SIZE
+    )
+
+
+def image_size_of(model: onnx.ModelProto) -> Size | None:
+    """(H, W) of the first image among the inputs; None where it is open."""
     for value in _image_inputs(model):
         dims = [dim.dim_value or None for dim in value.type.tensor_type.shape.dim]
         axes = image_axes(dims) or (2, 3)
         height, width = (dims[axis] for axis in axes)
         if height and width:
-            return random_score((height, width), np.random.default_rng(seed))
-    raise ActivsparseError(
-        f"{name}: the size of its input is open; give it, for example ", _EXAMPLE_SIZE
-    )
+            return height, width
+    return None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from activsparse.errors import ActivsparseError
 from activsparse.names import suggest
@@ -40,12 +40,18 @@ class LayerReport:
 class Placement:
     """The options `fill` and `site` of a `Sparsifier`, which explains them.
 
+    Attributes:
+        fill: of all layers, `auto` among others.
+        site: of all layers.
+        fills: of single layers, as a mask plan has them.
+
     Raises:
         ActivsparseError: an unknown fill or site.
     """
 
     fill: str
     site: str
+    fills: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for option, value, valid in (("fill", self.fill, FILLS), ("site", self.site, SITES)):
@@ -58,6 +64,8 @@ class Placement:
 
     def fill_of(self, layer: ConvLayer) -> str:
         """`zero` or `nearest`."""
+        if layer.name in self.fills:
+            return self.fills[layer.name]
         if self.fill != "auto":
             return self.fill
         return "zero" if layer.added else "nearest"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from activsparse.distributed import agree, world_size
 from activsparse.errors import ActivsparseError
 from activsparse.masks import FloatMap, Mask, nearest_source
+from activsparse.masks.mask_plan import MaskPlan
 from activsparse.masks.stored import MASK, SOURCE, STATE
 from activsparse.train.sparsify.hooks import (
     Links,
@@ -24,6 +26,7 @@ from activsparse.train.sparsify.hooks import (
 from activsparse.train.sparsify.layers import find_layers
 from activsparse.train.sparsify.maker import MaskMaker, score_map
 from activsparse.train.sparsify.placement import LayerReport, Placement
+from activsparse.train.sparsify.planned import PlannedMasks, as_plan, planned_layers
 from activsparse.train.sparsify.requests import choose_sparsities, given_own
 from activsparse.train.sparsify.schedule import make_schedule
 from activsparse.train.sparsify.state import SparsifierState
@@ -87,6 +90,9 @@ class Sparsifier:
         total_steps: number of optimiser steps of the whole training. None: no schedule, the masks
             are set and frozen at once.
         seed: of the score maps; equal seeds give equal masks on every machine and rank.
+        plan: a mask plan (`activsparse plan`), or its file. It takes the place of all options that
+            say which layers get which masks, where and with what fill; of the schedule `begin`,
+            `end` and `frequency` count. Its masks are the same from the first sparse step on.
 
     Raises:
         ActivsparseError: an argument out of range or that matches nothing, a sparsity that leaves a
@@ -121,8 +127,13 @@ class Sparsifier:
         frequency: int = 1,
         total_steps: int | None = None,
         seed: int = 0,
+        plan: MaskPlan | str | Path | None = None,
     ) -> None:
-        self._placement = Placement(fill, site)
+        plan = None if plan is None else as_plan(plan)
+        if plan is not None:
+            site, importance_weight = plan.site, 0.0
+        fills = {} if plan is None else {n: layer.fill for n, layer in plan.layers.items()}
+        self._placement = Placement(fill, site, fills)
         if not 0 <= seed < 2**63:
             raise ActivsparseError(f"seed {seed} is outside 0 to 2^63 - 1; choose another")
         model = unwrapped(model)
@@ -141,36 +152,45 @@ class Sparsifier:
         self.model = model
 
         found = find_layers(model, example_input)
-        self.requested, self.skipped = choose_sparsities(
-            found,
-            sparsity,
-            per_layer=per_layer,
-            skip=skip,
-            skip_types=skip_types,
-            skip_kernel_sizes=skip_kernel_sizes,
-            skip_stem=skip_stem,
-            skip_shortcuts=skip_shortcuts,
-            skip_head=skip_head,
-        )
-        self._dense_macs = sum(layer.macs for layer in found)
-        self._layers = [layer for layer in found if layer.name in self.requested]
         first = example_input[0] if isinstance(example_input, tuple) else example_input
         self.image_size = (int(first.shape[-2]), int(first.shape[-1]))
-        self._maker = MaskMaker(
-            self._layers,
-            self.image_size,
-            pattern=pattern,
-            block=block,
-            criterion=criterion,
-            inputs=self._placement.inputs(self._layers),
-            phases=phases,
-            importance_weight=importance_weight,
-            share_in_block=share_in_block,
-            exact=given_own([layer.name for layer in self._layers], per_layer or ()),
-        )
+        if plan is not None:
+            self.requested, self.skipped = planned_layers(found, plan, self.image_size)
+        else:
+            self.requested, self.skipped = choose_sparsities(
+                found,
+                sparsity,
+                per_layer=per_layer,
+                skip=skip,
+                skip_types=skip_types,
+                skip_kernel_sizes=skip_kernel_sizes,
+                skip_stem=skip_stem,
+                skip_shortcuts=skip_shortcuts,
+                skip_head=skip_head,
+            )
+        self._dense_macs = sum(layer.macs for layer in found)
+        self._layers = [layer for layer in found if layer.name in self.requested]
+        self._maker: MaskMaker | PlannedMasks
+        if plan is not None:
+            self._maker = PlannedMasks(self._layers, plan)
+        else:
+            self._maker = MaskMaker(
+                self._layers,
+                self.image_size,
+                pattern=pattern,
+                block=block,
+                criterion=criterion,
+                inputs=self._placement.inputs(self._layers),
+                phases=phases,
+                importance_weight=importance_weight,
+                share_in_block=share_in_block,
+                exact=given_own([layer.name for layer in self._layers], per_layer or ()),
+            )
         self._maker.check(self._final)
 
-        made_with = {**self._maker.describe(self._final), "fill": fill, "site": site}
+        made_with = {**self._maker.describe(self._final), "site": site}
+        if plan is None:
+            made_with["fill"] = fill
         self.state = SparsifierState(int(seed), self.schedule, made_with).train(model.training)
         if importance_weight:
             positions = sum(layer.shape.positions for layer in self._layers)
@@ -322,7 +342,7 @@ class Sparsifier:
 
     @property
     def pattern(self) -> str:
-        """The masks' pattern."""
+        """The masks' pattern; `plan` where a mask plan gives each layer its own."""
         return self._maker.pattern
 
     @property

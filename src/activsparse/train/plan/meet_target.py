@@ -1,0 +1,102 @@
+"""Meeting a target of measured time with estimates: solve, measure, correct, again.
+
+Estimates are of convolutions, the target is of the whole network: what else takes time, and what
+estimates get wrong, shows only when the network runs. Between two measured solutions time is taken
+to be linear in the estimate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from activsparse.errors import ActivsparseError
+
+__all__ = ["SpeedSearch"]
+
+S = TypeVar("S")
+
+
+@dataclass
+class SpeedSearch(Generic[S]):
+    """Solutions so fast as wanted.
+
+    Attributes:
+        solve: (estimated cost at most) -> the best solution, or None where none is so cheap.
+        cost: estimated cost of a solution.
+        measure: how many times as fast as dense a solution really is.
+        dense_cost: estimated cost without masks.
+        least_cost: of the cheapest solution.
+        tolerance: how far a measured speed-up may be from the target, as a share of it.
+        rounds: so many measurements per target at most.
+    """
+
+    solve: Callable[[float], S | None]
+    cost: Callable[[S], float]
+    measure: Callable[[S], float]
+    dense_cost: float
+    least_cost: float
+    tolerance: float = 0.025
+    rounds: int = 6
+    measured: dict[S, tuple[float, float]] = field(default_factory=dict)
+    """(estimated cost, measured time as a share of dense) of what was measured so far."""
+
+    def meet(self, target: float) -> tuple[S, float]:
+        """A solution and its measured speed-up, the nearest to the target that was found.
+
+        Raises:
+            ActivsparseError: the target is not above 1, or the cheapest solution is not so fast.
+        """
+        if not target > 1:
+            raise ActivsparseError(
+                f"target speed-up {target:g} must be above 1; choose for example 1.5"
+            )
+        best: tuple[S, float] | None = None
+        for _ in range(self.rounds):
+            budget = max(self._budget(1 / target), self.least_cost)
+            solution = self.solve(budget)
+            if solution is None:
+                break
+            again = solution in self.measured
+            speed = self.speed(solution)
+            if best is None or abs(speed - target) < abs(best[1] - target):
+                best = solution, speed
+            if abs(speed / target - 1) <= self.tolerance or again:
+                break
+            if budget == self.least_cost and speed < target:
+                break
+        best = self._nearest(target, best)
+        if best[1] < target * (1 - 2 * self.tolerance):
+            raise ActivsparseError(
+                f"target speed-up {target:g}: the fastest masks among the options reach "
+                f"{best[1]:.2f}; lower the target, or allow more (patterns, layers)"
+            )
+        return best
+
+    def speed(self, solution: S) -> float:
+        """How many times as fast as dense a solution is, measured once."""
+        if solution not in self.measured:
+            self.measured[solution] = self.cost(solution), 1 / self.measure(solution)
+        return 1 / self.measured[solution][1]
+
+    def _nearest(self, target: float, best: tuple[S, float] | None) -> tuple[S, float]:
+        if best is None:
+            raise ActivsparseError("no masks are among the options; allow more layers or patterns")
+        return best
+
+    def _budget(self, share: float) -> float:
+        """The estimated cost of what takes this share of the dense time."""
+        points = sorted({(self.dense_cost, 1.0), *self.measured.values()})
+        slower = [point for point in points if point[1] >= share]
+        faster = [point for point in points if point[1] < share]
+        high = min(slower, key=lambda point: point[1], default=(self.dense_cost, 1.0))
+        if faster:
+            low = max(faster, key=lambda point: point[1])
+        elif high[1] < 1:  # on along the line from dense
+            low, high = high, (self.dense_cost, 1.0)
+        else:  # as if convolutions were everything
+            low = (0.0, 0.0)
+        if high[1] == low[1]:
+            return low[0]
+        return low[0] + (share - low[1]) / (high[1] - low[1]) * (high[0] - low[0])
