@@ -1,5 +1,7 @@
 // Operators that move whole pixels: copy, concat, resize_nearest, and by a list of positions
-// gather_positions (what fills holes) and resize_positions (at scales that are not whole).
+// gather_positions (what fills holes) and resize_positions (at scales that are not whole). By
+// memmove: in a forged plan the output may overlap an input, and still nothing may go wrong but the
+// numbers.
 #include "operators/simple.h"
 
 namespace activsparse {
@@ -56,7 +58,7 @@ class MovePixels : public Operator {
       const float* in = args.inputs[0] + from * h_.input.stride;
       float* out = args.outputs[0] + pixel * h_.output.stride;
       if (h_.epilogue.activation == Activation::kNone)
-        std::memcpy(out, in, sizeof(float) * h_.output.c);
+        std::memmove(out, in, sizeof(float) * h_.output.c);
       else
         kernels_.activate_f32.run(in, out, h_.output.c, h_.epilogue);
     }
@@ -158,7 +160,7 @@ class Concat : public Operator {
     for (int64_t pixel = begin * per_task_; pixel < last; ++pixel) {
       float* out = args.outputs[0] + pixel * h_.output.stride;
       for (int i = 0; i < h_.inputs; ++i) {
-        std::memcpy(out, args.inputs[i] + pixel * parts_[i].stride, sizeof(float) * parts_[i].c);
+        std::memmove(out, args.inputs[i] + pixel * parts_[i].stride, sizeof(float) * parts_[i].c);
         out += parts_[i].c;
       }
     }
