@@ -252,9 +252,11 @@ def test_mask_refuses_what_the_engine_does(model, saved, name):
     ],
     ids=range(10),
 )
-def test_attributes(model, saved, edit):
+def test_attributes(model, saved, edit, tmp_path):
     edit(model.graph.node[0].attribute[0])
     refused(saved(model), "'c1' (Conv)")
+    seen = verdict(model.SerializeToString(), tmp_path, ["fallback", "rewrite", "plan", "convert"])
+    assert all(text.startswith("refused") for text in seen.values()), seen
 
 
 @pytest.mark.parametrize("where", ["node", "op_type", "value", "graph", "note", "domain"])

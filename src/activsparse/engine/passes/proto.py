@@ -18,8 +18,10 @@ def node_proto(node: Node) -> onnx.NodeProto:
     """Return a node of an ONNX operator as the onnx package has it."""
     import onnx
 
-    attributes = {
-        key: onnx.numpy_helper.from_array(value) if isinstance(value, np.ndarray) else value
-        for key, value in node.attributes.items()
-    }
-    return onnx.helper.make_node(node.op, node.inputs, node.outputs, name=node.name, **attributes)
+    proto = onnx.helper.make_node(node.op, node.inputs, node.outputs, name=node.name)
+    for key, value in node.attributes.items():
+        tensor = onnx.numpy_helper.from_array(value) if isinstance(value, np.ndarray) else value
+        # An empty list does not say of what; hardly any operator has one of other numbers.
+        kind = onnx.AttributeProto.INTS if isinstance(value, list) and not value else None
+        proto.attribute.append(onnx.helper.make_attribute(key, tensor, attr_type=kind))
+    return proto
