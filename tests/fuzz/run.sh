@@ -33,11 +33,15 @@ else
 fi
 
 echo "== plans, by coverage"
+clang=
+for name in clang++ clang++-20 clang++-19 clang++-18 clang++-17 clang++-16 clang++-15 clang++-14; do
+  if [ -z "$clang" ] && command -v $name > /dev/null; then clang=$name; fi
+done
 if [ "${FUZZ_PLANS:-yes}" = no ]; then
   echo "not tried: FUZZ_PLANS=no"
-elif command -v clang++ > /dev/null && command -v cmake > /dev/null; then
+elif [ -n "$clang" ] && command -v cmake > /dev/null; then
   cmake -S . -B build/fuzz-plans -DACTIVSPARSE_FUZZ=ON -DACTIVSPARSE_PYTHON=OFF \
-    -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ > $found/cmake.log
+    -DCMAKE_CXX_COMPILER="$clang" > $found/cmake.log
   cmake --build build/fuzz-plans --target fuzz_plan_reader -j 2 >> $found/cmake.log
   build/fuzz-plans/fuzz_plan_reader $found/plans tests/fuzz/corpus/plans \
     -max_total_time="$share" -seed="$seed" -artifact_prefix=$found/ -verbosity=0 -timeout=60 \
