@@ -29,7 +29,7 @@ class Network:
 
 
 ONLY_3X3 = {"kernel_sizes": [(3, 3)]}
-ALL_BUT_STEM = {"include_shortcuts": True}
+ALL_BUT_STEM = {"skip_shortcuts": False}
 
 NETWORKS = {
     "resnet18": Network(mask=ONLY_3X3),

@@ -32,7 +32,7 @@ def two(tmp_path):
 
 @pytest.mark.parametrize("fill", ["zero", "nearest"])
 def test_a_masked_or_trained_model_is_the_same_network(two, tmp_path, fill):
-    masked, _ = mask_model(onnx.load(two), 0.3, pattern="random", fill=fill, include_stem=True)
+    masked, _ = mask_model(onnx.load(two), 0.3, pattern="random", fill=fill, skip_stem=False)
     masked.graph.initializer[0].raw_data = masked.graph.initializer[0].raw_data[::-1]
     onnx.save(masked, tmp_path / "masked.onnx")
     assert difference(two, tmp_path / "masked.onnx") is None

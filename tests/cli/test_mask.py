@@ -129,7 +129,7 @@ def delete(folder):
         (None, ["--sparsity", "nan", "--out", "masked.onnx"], "'nan' is no sparsity in [0, 1)"),
         (None, ["--sparsity", "0.3", "--out", "no/masked.onnx"], "no/masked.onnx: cannot be writ"),
         (None, ["--sparsity", "0.3", "--out", "."], ".: is a folder"),
-        (None, [*ARGUMENTS, "--skip", "secont"], "nearest: second"),
+        (None, [*ARGUMENTS, "--skip", "secont"], "did you mean second"),
         (None, [*ARGUMENTS, "--skip", "*"], "no convolution is left to mask"),
         (None, [*ARGUMENTS, "--kernel-sizes", "3"], "'3' is no size; write HEIGHTxWIDTH"),
         (None, [*ARGUMENTS, "--seed", "-1"], "'-1' is not a whole number from 0"),

@@ -109,7 +109,7 @@ def test_nodes_in_any_order(model, saved):
     del shuffled.graph.node[:]
     shuffled.graph.node.extend(model.graph.node[i] for i in order)
     same(model, shuffled, saved)
-    masked, _ = mask_model(read_model(saved(shuffled)), 0.3, replace=True, include_stem=True)
+    masked, _ = mask_model(read_model(saved(shuffled)), 0.3, replace=True, skip_stem=False)
     Session(saved(masked), tune=False)
 
 

@@ -81,7 +81,7 @@ def mixed_model(path: Path, fill: str = "zero") -> Path:
     )
     opset = helper.make_opsetid("", 17)
     dense = helper.make_model(graph, opset_imports=[opset], ir_version=9)
-    masked, _ = mask_model(dense, 0.3, pattern="random", fill=fill, include_stem=True)
+    masked, _ = mask_model(dense, 0.3, pattern="random", fill=fill, skip_stem=False)
     onnx.save(masked, path)
     return path
 

@@ -604,7 +604,7 @@ def _mask_proto(path: Path, folder: Path) -> None:
         model = onnx.load(path)
     except Exception as error:  # whoever loads by other means has other errors
         raise ActivsparseError("not a protobuf") from error
-    mask_model(model, 0.3, pattern="random", fill="nearest", include_stem=True, replace=True)
+    mask_model(model, 0.3, pattern="random", fill="nearest", skip_stem=False, replace=True)
 
 
 def _read_masks(path: Path, folder: Path) -> None:

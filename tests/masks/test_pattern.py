@@ -70,7 +70,7 @@ def test_sparsity_outside_the_range_is_refused(sparsity):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("stripes", (8, 8), 0.3), "unknown; choose one of random"),
+        (("stripes", (8, 8), 0.3), "is unknown; did you mean tiles"),
         (("random", (8, 8), 0.3), "needs a score map"),
         (("auto", (8, 8), 0.3), "needs the layer's shape"),
         (("lattice", (1, 1), 0.5), "keeps none of 1x1"),

@@ -11,13 +11,13 @@ from runs import TINY, StopAt, make_run
 from activsparse import ActivsparseError
 from activsparse.cli import main
 from activsparse.masks.latency import dense_ms
+from activsparse.masks.maker import CANDIDATES
 from activsparse.train import load_run, trainer
 from activsparse.train.callbacks import search as search_callback
 from activsparse.train.plan.speedup import estimated_speedup
 from activsparse.train.recipes.read import load_config, read_config
 from activsparse.train.run.interrupt import Interrupted, Interruption
 from activsparse.train.sparsify.layers import find_layers
-from activsparse.train.sparsify.maker import CANDIDATES
 
 SEARCH = (*TINY, "search.candidates=4", "search.recalibrate=true", "search.batches=1")
 RANDOM = (

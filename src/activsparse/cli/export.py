@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from activsparse.cli.console import plain_console
 from activsparse.cli.numbers import positive
-from activsparse.cli.trust import add_trust
+from activsparse.cli.run_folder import add_checkpoint, add_trust
 
 if TYPE_CHECKING:
     from activsparse.export.check import Check
@@ -40,13 +40,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--dense", metavar="FILE", help="also write the same weights without masks, as ONNX"
     )
     parser.add_argument("--header", metavar="FILE", help="also write the masks as a C header")
-    parser.add_argument(
-        "--checkpoint",
-        choices=("best", "last"),
-        default="best",
-        help="which state of the run: the best validation score with final masks, or the last "
-        "epoch (default: best)",
-    )
+    add_checkpoint(parser)
     parser.add_argument(
         "--opset",
         type=positive,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from activsparse.cli.console import plain_console
 from activsparse.cli.engine_options import add_input_options, input_sizes
-from activsparse.cli.numbers import image_size, natural, number, positive
+from activsparse.cli.mask_options import add_mask_options, add_sparsity_option, mask_options
+from activsparse.cli.numbers import natural
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,6 +21,8 @@ __all__ = ["add_parser", "run"]
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Declare the options."""
+    from activsparse.masks.options import UNTRAINED
+
     parser = subparsers.add_parser(
         "mask",
         help="put masks into an existing dense ONNX model, without training",
@@ -32,77 +35,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.usage = "activsparse mask MODEL --sparsity S --out OUT [options]"
     parser.add_argument("model", metavar="MODEL", help="dense ONNX file")
     parser.add_argument("--out", required=True, metavar="OUT", help="ONNX file to write")
-    parser.add_argument(
-        "--sparsity",
-        type=number(0, 1, "sparsity in [0, 1)"),
-        required=True,
-        metavar="S",
-        help="share of output positions not to compute, in [0, 1); the mean over the masked layers "
-        "is within 0.03 of it",
-    )
-    parser.add_argument(
-        "--pattern",
-        choices=("random", "lattice", "tiles", "auto"),
-        default="auto",
-        help="how the kept positions are laid out (default: auto, which chooses pattern and "
-        "sparsity of each layer so that the whole takes least time: dense where skipping saves "
-        "little, elsewhere at most 0.2 above)",
-    )
-    parser.add_argument(
-        "--block",
-        type=positive,
-        default=1,
-        metavar="N",
-        help="pattern random: drop aligned squares of this side (default: 1)",
-    )
-    parser.add_argument(
-        "--site",
-        choices=("norm", "conv"),
-        default="norm",
-        help="mask after the batch normalisation of a convolution, where there is one, or directly "
-        "after the convolution (default: norm)",
-    )
-    parser.add_argument(
-        "--fill",
-        choices=("zero", "nearest"),
-        default="zero",
-        help="what a skipped position holds: zero, or the nearest kept position (default: zero)",
-    )
-    layers = parser.add_argument_group("layers")
-    layers.add_argument(
-        "--skip",
-        metavar="GLOB",
-        nargs="+",
-        action="extend",
-        default=[],
-        help="leave these dense; matches a layer's name (first column of the table) or its node's",
-    )
-    layers.add_argument(
-        "--only",
-        metavar="GLOB",
-        nargs="+",
-        action="extend",
-        default=[],
-        help="mask only these",
-    )
-    layers.add_argument(
-        "--kernel-sizes",
-        metavar="HxW",
-        type=image_size,
-        nargs="+",
-        action="extend",
-        default=[],
-        help="mask only convolutions of these kernel sizes, for example 3x3",
-    )
-    layers.add_argument("--include-stem", action="store_true", help="mask the stem too")
-    layers.add_argument(
-        "--include-shortcuts", action="store_true", help="mask shortcut projections too"
-    )
-    parser.add_argument(
-        "--include-head",
-        action="store_true",
-        help="mask layers whose positions are the answer too, as in detectors",
-    )
+    add_sparsity_option(parser)
+    add_mask_options(parser, UNTRAINED)
     add_input_options(parser)
     parser.add_argument(
         "--seed",
@@ -122,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from activsparse.errors import ActivsparseError
     from activsparse.export.mask import mask_model
     from activsparse.export.model_file import read_model, write_model
+    from activsparse.masks.options import UNTRAINED
     from activsparse.overwrite import refuse_overwrite
 
     if is_plan(args.model):
@@ -131,17 +66,7 @@ def run(args: argparse.Namespace) -> int:
     refuse_overwrite([args.model], [args.out])
     masked, report = mask_model(
         read_model(args.model),
-        args.sparsity,
-        pattern=args.pattern,
-        block=args.block,
-        site=args.site,
-        fill=args.fill,
-        skip=args.skip,
-        only=args.only,
-        kernel_sizes=args.kernel_sizes,
-        include_stem=args.include_stem,
-        include_shortcuts=args.include_shortcuts,
-        include_head=args.include_head,
+        options=mask_options(args, UNTRAINED),
         seed=args.seed,
         replace=args.replace,
         **vars(input_sizes(args)),

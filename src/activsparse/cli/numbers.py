@@ -90,6 +90,16 @@ def named_shape(text: str) -> tuple[str, tuple[int, ...]]:
     return name, sizes
 
 
+def sparsity_of_glob(text: str) -> tuple[str, float]:
+    """Parse GLOB=SPARSITY."""
+    glob, equals, value = text.rpartition("=")
+    if not (glob and equals):
+        raise argparse.ArgumentTypeError(
+            f"{_short(text)}: write GLOB=SPARSITY, such as layer1*=0.5"
+        )
+    return glob, number(0, 1, "sparsity in [0, 1)")(value)
+
+
 def word(text: str) -> str:
     """Parse a name: anything but nothing."""
     if not text.strip():

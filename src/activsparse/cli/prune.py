@@ -6,7 +6,7 @@ import argparse
 
 from activsparse.cli.console import plain_console
 from activsparse.cli.numbers import number, positive
-from activsparse.cli.trust import add_trust
+from activsparse.cli.run_folder import add_checkpoint, add_trust
 
 __all__ = ["add_parser", "run"]
 
@@ -45,12 +45,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default=[],
         help="layers whose outputs keep all channels",
     )
-    parser.add_argument(
-        "--checkpoint",
-        choices=("best", "last"),
-        default="best",
-        help="which state of the run (default: best)",
-    )
+    add_checkpoint(parser)
     add_trust(parser)
 
 

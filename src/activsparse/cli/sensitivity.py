@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from activsparse.cli.console import plain_console
+from activsparse.cli.mask_options import add_mask_options, mask_options
 from activsparse.cli.numbers import number, positive
-from activsparse.cli.trust import add_trust
+from activsparse.cli.run_folder import add_checkpoint, add_trust
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,6 +25,8 @@ __all__ = ["add_parser", "run"]
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the sub-command."""
+    from activsparse.masks.options import UNTRAINED
+
     parser = subparsers.add_parser(
         "sensitivity",
         help="measure what each layer loses at several sparsities",
@@ -44,21 +47,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="shares of positions to skip (default: 0.2 0.35 0.5 0.65; with --spread those of "
         "regular lattices)",
     )
-    parser.add_argument(
-        "--pattern",
-        choices=("random", "lattice", "tiles", "auto"),
-        default="auto",
-        help="how the kept positions are laid out (default: auto)",
-    )
-    parser.add_argument(
-        "--fill",
-        choices=("zero", "nearest", "auto"),
-        default="zero",
-        help="what a skipped position holds (default: zero)",
-    )
-    parser.add_argument(
-        "--skip", metavar="GLOB", nargs="+", action="extend", default=[], help="layers left out"
-    )
+    add_mask_options(parser, UNTRAINED, which=("pattern", "fill", "site", "skip"))
     parser.add_argument(
         "--images", type=positive, default=1024, metavar="N", help="held-out images (default: 1024)"
     )
@@ -74,12 +63,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--out", metavar="FILE.csv", help="write the figures")
     parser.add_argument("--plot", metavar="FILE.png", help="draw them (png, svg or pdf)")
-    parser.add_argument(
-        "--checkpoint",
-        choices=("best", "last"),
-        default="best",
-        help="which state of the run (default: best)",
-    )
+    add_checkpoint(parser)
     add_trust(parser)
 
 
@@ -137,6 +121,7 @@ def _measure(
 ) -> list[Sensitivity]:
     from rich.progress import Progress
 
+    from activsparse.masks.options import UNTRAINED
     from activsparse.train.plan.sensitivity import SPARSITIES, measure_sensitivity
     from activsparse.train.plan.spread import SPREAD_SPARSITIES
     from activsparse.train.tasks.task import held_out_loss
@@ -149,9 +134,7 @@ def _measure(
             batches,
             held_out_loss(trained.model, trained.example_input),
             args.sparsities or (SPARSITIES if args.spread is None else SPREAD_SPARSITIES),
-            pattern=args.pattern,
-            fill=args.fill,
-            skip=args.skip,
+            options=mask_options(args, UNTRAINED),
             advance=lambda done, total: progress.update(task, completed=done, total=total),
         )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from activsparse.cli.console import plain_console
 from activsparse.cli.numbers import number
-from activsparse.cli.trust import add_trust
+from activsparse.cli.run_folder import add_trust
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -11,6 +11,13 @@ from activsparse.errors import Call, Named, Option, Setting
 
 __all__ = ["spell", "speller"]
 
+# Arguments whose options say the opposite.
+_OPPOSITE = {
+    "skip_stem": "--include-stem",
+    "skip_shortcuts": "--include-shortcuts",
+    "skip_head": "--include-head",
+}
+
 # Arguments whose options are not called after them.
 _OPTIONS = {"overrides": "--set", "input_shapes": "--input-shape"}
 
@@ -44,6 +51,8 @@ def spell(named: Named) -> str:
         return " ".join([*words, *(shlex.quote(os.fspath(a)) for a in named.arguments)])
     if isinstance(named, Setting):
         return f"--set {shlex.quote(str(named))}"
+    if named.name in _OPPOSITE:
+        return _OPPOSITE[named.name]
     option = _OPTIONS.get(named.name, "--" + named.name.replace("_", "-"))
     if isinstance(named.value, bool):
         return option if named.value else option.replace("--", "--no-", 1)

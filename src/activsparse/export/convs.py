@@ -42,6 +42,7 @@ class OnnxConv:
         elem_type: ONNX element type of the output.
         source: name of the convolution whose normalised output, through nothing but activations
             that keep zero, is its input: a mask there leaves zeros here. None where there is none.
+        added: whether a residual addition adds its normalised output to another map.
     """
 
     name: str
@@ -54,6 +55,37 @@ class OnnxConv:
     problem: str | None
     elem_type: int
     source: str | None = None
+    added: bool = False
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Names that globs are matched with."""
+        return (self.name, self.node_name)
+
+    @property
+    def enclosing(self) -> tuple[str, ...]:
+        """An ONNX file knows no classes."""
+        return ()
+
+    @property
+    def stem(self) -> bool:
+        """Whether it is of the network's stem."""
+        return self.role == "stem"
+
+    @property
+    def shortcut(self) -> bool:
+        """Whether it projects a residual shortcut."""
+        return self.role == "shortcut"
+
+    @property
+    def head(self) -> bool:
+        """Whether its positions are the network's answer."""
+        return self.role == "head"
+
+    @property
+    def normed(self) -> bool:
+        """Whether a batch norm alone reads it."""
+        return self.norm_output != self.conv_output
 
 
 def find_convs(model: onnx.ModelProto, name: str = "model") -> list[OnnxConv]:
@@ -92,6 +124,10 @@ def find_convs(model: onnx.ModelProto, name: str = "model") -> list[OnnxConv]:
                 problem=problem,
                 elem_type=types.get(node.output[0], (onnx.TensorProto.FLOAT, ()))[0],
                 source=made_by.get(_before_activations(node.input[0], index)),
+                added=any(
+                    _is_residual_addition(reader, index, types)
+                    for reader in index.consumers.get(norm_output, [])
+                ),
             )
         )
         made_by[norm_output] = found[-1].name

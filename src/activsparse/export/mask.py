@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from typing import Any
 
-import numpy as np
 import onnx
 
 from activsparse.errors import ActivsparseError, Option
 from activsparse.export.convs import OPEN_SIZE, OnnxConv, find_convs
 from activsparse.export.insert import MASK_SUFFIX, SOURCE_SUFFIX, insert_mask, remove_masks
 from activsparse.input_sizes import InputSizes, image_axes
-from activsparse.masks import (
-    ConvShape,
-    FloatMap,
-    layouts,
-    random_score,
-    sparsity_of,
-)
+from activsparse.masks import ConvShape, MaskOptions, sparsity_of
+from activsparse.masks.maker import MaskMaker
+from activsparse.masks.options import UNTRAINED
+from activsparse.masks.placement import fill_of
+from activsparse.masks.requests import NothingToMaskError, request_sparsities
 from activsparse.onnx_file import check_accepted, normal_form
 
-__all__ = [
-    "FILLS",
-    "REQUESTED_KEY",
-    "SITES",
-    "MaskReport",
-    "MaskedLayer",
-    "dense_copy",
-    "mask_model",
-]
+__all__ = ["REQUESTED_KEY", "MaskReport", "MaskedLayer", "dense_copy", "mask_model"]
 
-SITES = ("norm", "conv")
-FILLS = ("zero", "nearest")
 REQUESTED_KEY = "activsparse.requested"
 """Metadata of the model: JSON object, name of the convolution -> requested sparsity."""
 
@@ -83,47 +69,30 @@ class MaskReport:
 
 def mask_model(
     model: onnx.ModelProto,
-    sparsity: float,
+    sparsity: float | None = None,
     *,
-    pattern: str = "auto",
-    block: int = 1,
-    site: str = "norm",
-    fill: str = "zero",
-    skip: Sequence[str] = (),
-    only: Sequence[str] = (),
-    kernel_sizes: Sequence[Size] = (),
-    include_stem: bool = False,
-    include_shortcuts: bool = False,
-    include_head: bool = False,
+    options: MaskOptions = UNTRAINED,
     seed: int = 0,
     replace: bool = False,
     input_size: Size | None = None,
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     batch: int | None = None,
     name: str = "model",
+    **changes: Any,
 ) -> tuple[onnx.ModelProto, MaskReport]:
     """Return a copy of `model` with masks, and a report.
 
+    The masks are those that `Sparsifier` gives the network with the same options and no schedule.
     Without further options every convolution is masked except the stem (the published study masks
     it and pays for it), the 1x1 projections of residual shortcuts (an identity shortcut keeps all
-    positions as well), and those that have a single output position or a size that is not known.
-    Layers of one residual block share a phase.
+    positions as well), heads, and those that have a single output position or a size that is not
+    known.
 
     Args:
         model: a dense model; unchanged.
         sparsity: requested for every masked layer, in [0, 1); their mean is within 0.03 of it, see
-            `masks.allocate`.
-        pattern: one of `masks.PATTERNS`.
-        block: `random` only: side of the squares dropped as a whole.
-        site: `norm`: after the BatchNormalization that alone reads the convolution, after the
-            convolution where there is none; `conv`: after the convolution.
-        fill: what a skipped position holds: `zero`, or the value of the `nearest` kept position.
-        skip: globs of layers to leave dense, over a layer's name or its node's name.
-        only: globs of layers to mask; by default all.
-        kernel_sizes: mask only convolutions with one of these (height, width).
-        include_stem: mask the stem too.
-        include_shortcuts: mask shortcut projections too.
-        include_head: mask the layers whose positions are the answer too, as in detectors.
+            `masks.allocate`. By default that of `options`.
+        options: which layers are masked and how; by default pattern `auto`.
         seed: `random` only: of the score map at input size that all layers derive their masks from.
         replace: take masks out that are there already, instead of refusing.
         input_size: (H, W) for a model whose input leaves them open; it is fixed to them, as masks
@@ -131,50 +100,52 @@ def mask_model(
         input_shapes: whole shapes by name, for the same.
         batch: for a model that leaves it open; it stays so without.
         name: of the model, for error messages.
+        changes: single options by name, over those in `options`: `pattern="lattice"` and so on, all
+            documented at `activsparse.masks.MaskOptions`.
 
     Raises:
         ActivsparseError: not a valid model, or one the engine refuses whatever its operators
             (float16, quantised, in training mode, too old); an option outside its range, a glob
             that matches nothing, masks present without `replace`, no convolution left to mask.
     """
-    for option, value, valid in (("site", site, SITES), ("fill", fill, FILLS)):
-        if value not in valid:
-            raise ActivsparseError(f"{option} {value!r}: unknown; choose one of {', '.join(valid)}")
+    if sparsity is not None:
+        changes["sparsity"] = sparsity
+    options = options.but(**changes)
+    if options.importance_weight:
+        raise ActivsparseError(
+            Option("importance_weight"), ": importance is measured in training only; leave it out"
+        )
     masked, convs = dense_copy(
         model, InputSizes(input_shapes or {}, input_size, batch), replace=replace, name=name
     )
-    dense = _dense_layers(
-        convs, skip, only, kernel_sizes, include_stem, include_shortcuts, include_head, name
-    )
-    layers = [(conv, conv.shape) for conv in convs if conv.shape and conv.name not in dense]
-    if not layers:
-        raise _nothing_left(dense, name)
-    for conv, shape in layers:
-        if math.prod(shape.output) > _MOST_POSITIONS:
-            raise ActivsparseError(
-                f"{name}: layer {conv.name!r} has {'x'.join(map(str, shape.output))} positions, "
-                "too many for a mask; fix the input to a smaller size"
-            )
-    shapes = [shape for _, shape in layers]
-    score = _score(masked, seed, name) if pattern == "random" else None
     try:
-        found = layouts(
-            shapes,
-            sparsity,
-            pattern,
-            phases=[conv.phase for conv, _ in layers],
-            score=score,
-            block=block,
-            names=[conv.name for conv, _ in layers],
-            inputs=_inputs([conv for conv, _ in layers], site, fill),
-        )
+        requests = request_sparsities(convs, options)
+    except ActivsparseError as error:
+        if isinstance(error, NothingToMaskError) and OPEN_SIZE in error.dense.values():
+            raise ActivsparseError(
+                f"{name}: {OPEN_SIZE}; give the input's, for example ", _EXAMPLE_SIZE
+            ) from error
+        raise type(error)(f"{name}: ", error) from error
+    layers = [conv for conv in convs if conv.name in requests.sparsities]
+    for conv in layers:
+        if conv.shape and math.prod(conv.shape.output) > _MOST_POSITIONS:
+            raise ActivsparseError(
+                f"{name}: layer {conv.name!r} has {'x'.join(map(str, conv.shape.output))} "
+                "positions, too many for a mask; fix the input to a smaller size"
+            )
+    sparsities = list(requests.sparsities.values())
+    try:
+        maker = MaskMaker(layers, _score_size(masked, options), options, requests.own)
+        maker.check(sparsities)
+        found = maker.layouts(seed, 0, sparsities)
     except ActivsparseError as error:
         raise type(error)(f"{name}: ", error) from error
-    report = MaskReport([], dense)
-    for (conv, shape), layout in zip(layers, found, strict=True):
-        insert_mask(masked, conv, layout.mask, site, fill)
+    report = MaskReport([], requests.dense)
+    for conv, shape, layout in zip(layers, maker.shapes, found, strict=True):
+        insert_mask(masked, conv, layout.mask, options.site, fill_of(conv, options))
         achieved = sparsity_of(layout.mask)
-        report.layers.append(MaskedLayer(conv.name, shape, layout.pattern, sparsity, achieved))
+        requested = requests.sparsities[conv.name]
+        report.layers.append(MaskedLayer(conv.name, shape, layout.pattern, requested, achieved))
     write_requested(masked, {layer.name: layer.requested for layer in report.layers})
     return masked, report
 
@@ -211,52 +182,6 @@ def write_requested(model: onnx.ModelProto, requested: dict[str, float]) -> None
     model.metadata_props.add(key=REQUESTED_KEY, value=json.dumps(requested))
 
 
-def _dense_layers(
-    convs: Sequence[OnnxConv],
-    skip: Sequence[str],
-    only: Sequence[str],
-    kernel_sizes: Sequence[Size],
-    include_stem: bool,
-    include_shortcuts: bool,
-    include_head: bool,
-    name: str,
-) -> dict[str, str]:
-    """Name of every convolution that stays dense, and why."""
-    skipped = {conv.name for glob in skip for conv in _matching(glob, "skip", convs, name)}
-    wanted = {conv.name for glob in only for conv in _matching(glob, "only", convs, name)}
-    dense = {}
-    for conv in convs:
-        reason = conv.problem
-        if conv.name in skipped:
-            reason = "skipped by name"
-        elif only and conv.name not in wanted:
-            reason = "not among those chosen by name"
-        elif conv.role == "stem" and not include_stem:
-            reason = "stem"
-        elif conv.role == "shortcut" and not include_shortcuts:
-            reason = "shortcut projection"
-        elif conv.role == "head" and not include_head:
-            reason = "head"
-        elif kernel_sizes and conv.shape and conv.shape.kernel not in kernel_sizes:
-            reason = "kernel size"
-        if reason is not None:
-            dense[conv.name] = reason
-    return dense
-
-
-def _inputs(convs: Sequence[OnnxConv], site: str, fill: str) -> list[int | None]:
-    """For each masked convolution the number of the one whose mask leaves zeros in its input."""
-    if fill != "zero":
-        return [None] * len(convs)
-    # Before a batch norm a zero does not stay one.
-    zeros = {
-        conv.name: i
-        for i, conv in enumerate(convs)
-        if site == "norm" or conv.norm_output == conv.conv_output
-    }
-    return [zeros.get(conv.source) if conv.source is not None else None for conv in convs]
-
-
 def _refuse_leftovers(model: onnx.ModelProto, name: str) -> None:
     for tensor in model.graph.initializer:
         if tensor.name.endswith((MASK_SUFFIX, SOURCE_SUFFIX)):
@@ -264,37 +189,6 @@ def _refuse_leftovers(model: onnx.ModelProto, name: str) -> None:
                 f"{name}: constant {tensor.name!r} has the name of a mask, but is none (a mask has "
                 "shape (1, 1, OH, OW) and holds 0 and 1 only); start from the dense model"
             )
-
-
-def _nothing_left(dense: dict[str, str], name: str) -> ActivsparseError:
-    if OPEN_SIZE in dense.values():
-        return ActivsparseError(
-            f"{name}: {OPEN_SIZE}; give the input's, for example ", _EXAMPLE_SIZE
-        )
-    reasons = "; ".join(f"{key}: {reason}" for key, reason in list(dense.items())[:3])
-    return ActivsparseError(
-        f"{name}: no convolution is left to mask ({reasons or 'it has none'}); loosen ",
-        Option("skip"),
-        ", ",
-        Option("only"),
-        " and ",
-        Option("kernel_sizes"),
-        ", or use ",
-        Option("include_stem", True),
-    )
-
-
-def _matching(glob: str, option: str, convs: Sequence[OnnxConv], name: str) -> list[OnnxConv]:
-    found = [c for c in convs if fnmatchcase(c.name, glob) or fnmatchcase(c.node_name, glob)]
-    if not found:
-        names = [conv.name for conv in convs]
-        nearest = difflib.get_close_matches(glob, names, n=3, cutoff=0.3) or names[:3]
-        raise ActivsparseError(
-            f"{name}: ",
-            Option(option),
-            f" {glob!r} matches no convolution; nearest: {', '.join(nearest)}",
-        )
-    return found
 
 
 def _image_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
@@ -324,14 +218,14 @@ def _fix_sizes(model: onnx.ModelProto, sizes: InputSizes, name: str) -> None:
                 dim.dim_value = size
 
 
-def _score(model: onnx.ModelProto, seed: int, name: str) -> FloatMap:
-    """A random score map of the input's size."""
+def _score_size(model: onnx.ModelProto, options: MaskOptions) -> Size:
+    """(H, W) of score maps."""
     size = image_size_of(model)
-    if size is not None:
-        return random_score(size, np.random.default_rng(seed))
-    raise ActivsparseError(
-        f"{name}: the size of its input is open; give it, for example ", _EXAMPLE_SIZE
-    )
+    if size is None and options.pattern == "random":
+        raise ActivsparseError(
+            "the size of its input is open; give it, for example ", _EXAMPLE_SIZE
+        )
+    return size or (0, 0)
 
 
 def image_size_of(model: onnx.ModelProto) -> Size | None:

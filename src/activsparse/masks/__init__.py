@@ -8,7 +8,8 @@ from activsparse.masks.allocate import Layout, allocate, layouts
 from activsparse.masks.arrays import FloatMap, IntArray, Mask
 from activsparse.masks.fill import nearest_source
 from activsparse.masks.lattice import lattice
-from activsparse.masks.pattern import PATTERNS, auto_pattern, make_mask, sparsity_of
+from activsparse.masks.options import PATTERNS, MaskOptions
+from activsparse.masks.pattern import auto_pattern, make_mask, sparsity_of
 from activsparse.masks.phases import assign_phases
 from activsparse.masks.propagate import propagate
 from activsparse.masks.score import random_score
@@ -23,6 +24,7 @@ __all__ = [
     "IntArray",
     "Layout",
     "Mask",
+    "MaskOptions",
     "allocate",
     "assign_phases",
     "auto_pattern",

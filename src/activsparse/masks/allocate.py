@@ -19,9 +19,9 @@ from activsparse.masks.arrays import FloatMap, Mask
 from activsparse.masks.budget import Choices, choose
 from activsparse.masks.chains import chains as in_chains
 from activsparse.masks.latency import layer_cost
+from activsparse.masks.options import check_sparsity
 from activsparse.masks.pattern import (
     NothingKeptError,
-    check_sparsity,
     make_mask,
     refuse_emptied,
     refuse_unmet,

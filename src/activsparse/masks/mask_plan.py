@@ -11,9 +11,8 @@ from activsparse.masks.exact import DenseMask, ExactMask, LatticeMask, TilesMask
 from activsparse.masks.pattern import sparsity_of
 from activsparse.masks.shape import ConvShape
 
-__all__ = ["FILLS", "SITES", "MaskPlan", "PlannedLayer"]
+__all__ = ["FILLS", "MaskPlan", "PlannedLayer"]
 
-SITES = ("norm", "conv")
 FILLS = ("zero", "nearest")
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from activsparse.errors import ActivsparseError
 from activsparse.files import atomic_path, require_file
 from activsparse.masks.exact import as_values, exact_mask, whole
-from activsparse.masks.mask_plan import FILLS, SITES, MaskPlan, PlannedLayer
+from activsparse.masks.mask_plan import FILLS, MaskPlan, PlannedLayer
+from activsparse.masks.options import SITES
 from activsparse.masks.shape import ConvShape
 
 __all__ = ["plan_of", "plan_text", "plan_values", "read_mask_plan", "write_mask_plan"]

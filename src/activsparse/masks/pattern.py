@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from activsparse.errors import ActivsparseError
 from activsparse.masks.arrays import FloatMap, Mask
 from activsparse.masks.lattice import HIGHEST, MAX_PERIOD, lattice
+from activsparse.masks.options import PATTERNS, check_literal, check_sparsity
 from activsparse.masks.possible import PossibleMask, possible_masks
 from activsparse.masks.propagate import propagate
 from activsparse.masks.select import select
@@ -14,11 +15,9 @@ from activsparse.masks.shape import ConvShape
 from activsparse.masks.tiles import TOLERANCE, tiles
 
 __all__ = [
-    "PATTERNS",
     "ConvShape",
     "NothingKeptError",
     "auto_pattern",
-    "check_sparsity",
     "keeps_a_position",
     "make_mask",
     "refuse_emptied",
@@ -29,9 +28,6 @@ __all__ = [
 
 class NothingKeptError(ActivsparseError):
     """A mask would drop every position of a layer."""
-
-
-PATTERNS = ("random", "lattice", "tiles", "auto")
 
 
 def auto_pattern(conv: ConvShape, sparsity: float = 0.3) -> str:
@@ -79,6 +75,7 @@ def make_mask(
         ActivsparseError: unknown pattern, sparsity outside [0, 1), block below 1, no score, no
         conv, nothing kept, more than a lattice can drop.
     """
+    check_literal("pattern", pattern, PATTERNS)
     check_sparsity(sparsity)
     if pattern == "auto":
         if conv is None:
@@ -98,10 +95,8 @@ def make_mask(
         mask = select(propagate(score, shape), sparsity, block)
     elif pattern == "lattice":
         mask = lattice(shape, sparsity, phase)
-    elif pattern == "tiles":
-        mask = tiles(shape, sparsity, phase)
     else:
-        raise ActivsparseError(f"pattern {pattern!r}: unknown; choose one of {', '.join(PATTERNS)}")
+        mask = tiles(shape, sparsity, phase)
     if not (keeps_a_position(shape, sparsity) and mask.any()):
         raise NothingKeptError(
             f"sparsity {sparsity:g} keeps none of {shape[0]}x{shape[1]} positions; "
@@ -181,13 +176,3 @@ def _refuse_beyond_lattice(pattern: str, of: str, sparsity: float) -> None:
 
 def _named(layers: Sequence[tuple[str, tuple[int, int], float]]) -> str:
     return ", ".join(f"{name} ({shape[0]}x{shape[1]})" for name, shape, _ in layers)
-
-
-def check_sparsity(sparsity: float) -> None:
-    """Raise unless `sparsity` is in [0, 1); not-a-number is refused as well.
-
-    Raises:
-        ActivsparseError: it is not.
-    """
-    if not 0 <= sparsity < 1:
-        raise ActivsparseError(f"sparsity {sparsity:g}: outside [0, 1); choose for example 0.3")

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 import torch
 from torch import nn
 
 from activsparse import ActivsparseError
+from activsparse.masks import MaskOptions
 from activsparse.models import build_model
 from activsparse.train import Sparsifier
 from activsparse.train.learning.optim import make_optimizer, make_scheduler
@@ -93,13 +96,14 @@ def test_the_published_example_is_exact():
 
 
 def test_sparsity_section_mirrors_the_sparsifier():
-    arguments = set(Sparsifier.__init__.__kwdefaults__) | {"sparsity"}
-    assert arguments - {"total_steps", "seed"} == set(SparsitySection.model_fields)
-    defaults = SparsitySection().model_dump()
-    for key, value in Sparsifier.__init__.__kwdefaults__.items():
-        if key in defaults and value is not None:
-            same = list(value) if isinstance(value, tuple) else value
-            assert defaults[key] == same, key
+    """The section is the options of masks and the schedule, with the Sparsifier's defaults."""
+    own = Sparsifier.__init__.__kwdefaults__
+    names = {field.name for field in fields(SparsitySection)}
+    schedule = names - {field.name for field in fields(MaskOptions)}
+    assert schedule == set(own) - {"options", "total_steps", "seed"}
+    assert {name: getattr(SparsitySection(), name) for name in schedule} == {
+        name: own[name] for name in schedule
+    }
 
 
 def test_overrides_are_yaml_and_may_open_a_section():
@@ -146,7 +150,10 @@ def test_a_file_may_extend_a_recipe(tmp_path):
         (["dense.optimiser=sgd"], "did you mean optimizer"),
         (["spasity.sparsity=0.1"], "unknown key spasity; did you mean sparsity"),
         (["training.epochs=many"], "training.epochs: should be a valid integer, not .many"),
-        (["sparsity=0.3"], "sparsity is a section, not a value; it has the keys sparsity, pattern"),
+        (
+            ["sparsity=0.3"],
+            "sparsity is a section, not a value; it has the keys sparsity, per_layer",
+        ),
         (["training.schedule=cosin"], "training.schedule: 'cosin' is unknown; did you mean cosine"),
         (["data.image_size=[3]"], r"data.image_size: should be a valid integer or a pair, not"),
         (["distillation.techer=dense"], "unknown key distillation.techer; did you mean teacher"),

@@ -11,11 +11,11 @@ from small_networks import example, make_net
 from torch import nn
 
 from activsparse import ActivsparseError
+from activsparse.masks.maker import CANDIDATES, mix_scores
 from activsparse.models import build_model
 from activsparse.train import Sparsifier
 from activsparse.train.sparsify.candidates import choose_masks, halve, rounds
 from activsparse.train.sparsify.importance import measure_importance
-from activsparse.train.sparsify.maker import CANDIDATES, mix_scores
 from activsparse.train.sparsify.norms import batch_statistics, recalibrate_norms
 
 LOSS = nn.functional.cross_entropy
@@ -72,7 +72,7 @@ def test_the_chosen_masks_have_the_least_held_out_loss(options):
 
     def loss_of(step: int) -> float:
         other = make_net()
-        Sparsifier(other, example(), 0.4, seed=3, **options).choose(step)
+        Sparsifier(other, example(), 0.4, seed=3, **options).settle(step)
         other.train()
         with torch.no_grad():
             return float(np.mean([float(LOSS(other(x), y)) for x, y in batches]))
@@ -86,7 +86,7 @@ def test_the_chosen_masks_have_the_least_held_out_loss(options):
     again = make_net(seed=1)
     resumed = Sparsifier(again, example(), 0.4, seed=3, **options)
     again.load_state_dict(net.state_dict())
-    resumed.choose(resumed.source_step)
+    resumed.settle(resumed.source_step)
     for name, mask in resumed.masks().items():
         np.testing.assert_array_equal(mask, chosen[name])
 
@@ -96,7 +96,7 @@ def test_searched_phases_are_those_of_a_block():
     sparsifier = Sparsifier(net, example(size=(32, 32)), 0.34, pattern="lattice")
     different = set()
     for at in range(1, 9):
-        sparsifier.choose(CANDIDATES + at)
+        sparsifier.settle(CANDIDATES + at)
         masks = sparsifier.masks()
         np.testing.assert_array_equal(masks["blocks.0.conv1"], masks["blocks.0.conv2"])
         different.add(masks["blocks.0.conv1"].tobytes() + masks["blocks.1.conv1"].tobytes())
@@ -167,7 +167,7 @@ def test_importance_decides_in_proportion_to_its_weight():
         again = make_net()
         other = Sparsifier(again, example(), 0.5, pattern="random", **weighs)
         again.load_state_dict(copy.deepcopy(net.state_dict()))
-        other.choose(other.source_step)
+        other.settle(other.source_step)
         for name, mask in other.masks().items():
             np.testing.assert_array_equal(mask, sparsifier.masks()[name])
             assert (mask != before[name]).any()
@@ -218,5 +218,5 @@ def test_errors():
         measure_importance(sparsifier, _batches(1), LOSS, "magnitud")
     with pytest.raises(ActivsparseError, match="no scores to weigh"):
         Sparsifier(make_net(), example(), 0.4, importance_weight=0.5)
-    with pytest.raises(ActivsparseError, match="phases 'blocks' is unknown; did you mean"):
+    with pytest.raises(ActivsparseError, match="phases 'blocks': is unknown; did you mean"):
         Sparsifier(make_net(), example(), 0.4, phases="blocks")

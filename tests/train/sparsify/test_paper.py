@@ -10,14 +10,16 @@ from small_networks import example, make_net
 from torch import nn
 
 from activsparse.masks import propagate
+from activsparse.masks.maker import score_map
 from activsparse.train import Sparsifier
 from activsparse.train.recipes.read import load_config
-from activsparse.train.sparsify.maker import score_map
 
 STEPS = 30
-PAPER = load_config("paper_resnet18_flowers102").sparsity.model_dump(
-    include={"pattern", "block", "fill", "site", "schedule", "skip_stem", "skip_kernel_sizes"}
-)
+SECTION = load_config("paper_resnet18_flowers102").sparsity
+PAPER = {
+    name: getattr(SECTION, name)
+    for name in ("pattern", "block", "fill", "site", "schedule", "skip_stem", "skip_kernel_sizes")
+}
 
 
 @pytest.mark.parametrize("seed", [0, 1, 12345])

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from activsparse.masks import Mask, nearest_source
 from activsparse.train.sparsify.fill import fill_nearest, fill_zero
 from activsparse.train.sparsify.layers import ConvLayer
-from activsparse.train.sparsify.placement import Placement
 
 __all__ = ["MaskedNetwork"]
 
@@ -28,9 +27,8 @@ class MaskedNetwork:
     """
 
     def __init__(self, model: nn.Module, layers: Sequence[ConvLayer], site: str) -> None:
-        placement = Placement("zero", site)
         self.model = model
-        self._hosts = {layer.name: placement.host(layer) for layer in layers}
+        self._hosts = {layer.name: layer.host(site) for layer in layers}
         self._present: dict[str, tuple[str, Tensor]] = {}
 
     @contextmanager

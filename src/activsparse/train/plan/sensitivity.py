@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from activsparse.errors import ActivsparseError, Option
+from activsparse.masks import MaskOptions
 from activsparse.train.sparsify.norms import batch_statistics
 from activsparse.train.sparsify.sparsifier import Sparsifier
 
@@ -49,7 +50,8 @@ def measure_sensitivity(
     sparsities: Iterable[float] = SPARSITIES,
     *,
     advance: Callable[[int, int], None] = lambda done, total: None,
-    **options: Any,
+    options: MaskOptions | None = None,
+    **changes: Any,
 ) -> list[Sensitivity]:
     """Mask each layer by itself at each sparsity and measure the loss.
 
@@ -63,7 +65,8 @@ def measure_sensitivity(
         loss: mean loss of (logits, labels).
         sparsities: what to measure.
         advance: told how many of how many measurements are done.
-        options: of `Sparsifier`: pattern, fill, site, skip and so on.
+        options: pattern, fill, site, skip and so on; sparsities are not looked at.
+        changes: single ones by name, over those in `options`.
 
     Returns:
         By layer in the order of execution, then by sparsity.
@@ -75,10 +78,10 @@ def measure_sensitivity(
     if not batches:
         raise ActivsparseError("sensitivity is measured on data; pass at least one batch")
     wanted = sorted(set(sparsities))
-    everything = Sparsifier(model, example_input, max(wanted, default=0.3), **options)
+    options = (options or MaskOptions()).but(**{**changes, "per_layer": {}})
+    everything = Sparsifier(model, example_input, max(wanted, default=0.3), options=options)
     names = [layer.name for layer in everything.layers]
     everything.detach()
-    skip = list(options.pop("skip", ()))
 
     dense = _outputs(model, batches)
     dense_loss = _mean_loss(dense, batches, loss)
@@ -86,9 +89,8 @@ def measure_sensitivity(
     for number, name in enumerate(names):
         others = [other for other in names if other != name]
         for at, sparsity in enumerate(wanted):
-            sparsifier = Sparsifier(
-                model, example_input, sparsity, skip=[*skip, *others], **options
-            )
+            alone = options.but(sparsity=sparsity, skip=[*options.skip, *others])
+            sparsifier = Sparsifier(model, example_input, options=alone)
             try:
                 achieved = sparsifier.achieved_sparsity
                 masked = _outputs(model, batches)

@@ -23,10 +23,6 @@ from activsparse.train.tasks.task import held_out_loss
 __all__ = ["as_chosen", "check_search", "choose_per_layer", "chooses_per_layer"]
 
 _log = logging.getLogger(__name__)
-_OPTIONS = (
-    "pattern", "block", "fill", "site", "phases", "skip", "skip_types", "skip_kernel_sizes",
-    "skip_stem", "skip_shortcuts", "skip_head",
-)  # fmt: skip
 
 
 def check_search(config: Config) -> None:
@@ -93,7 +89,6 @@ def choose_per_layer(config: Config, folder: Path, start: Path, trust: bool = Fa
     if run.sparsifier is not None:
         run.sparsifier.detach()
     layers = find_layers(run.model, run.example_input)
-    options = {key: value for key, value in sparsity.model_dump().items() if key in _OPTIONS}
     # Held-out images choose the best checkpoint later on.
     data = build_data(**config.data.model_dump(), seed=config.seed)
     found = measure_sensitivity(
@@ -102,7 +97,7 @@ def choose_per_layer(config: Config, folder: Path, start: Path, trust: bool = Fa
         list(data.unvaried_dataloader(search.batches)),
         held_out_loss(run.model, run.example_input),
         SPREAD_SPARSITIES if search.spread else SPARSITIES,
-        **options,
+        options=sparsity,
     )
     with atomic_path(folder / "sensitivity.csv") as path:
         write_sensitivity(found, path)
@@ -111,8 +106,8 @@ def choose_per_layer(config: Config, folder: Path, start: Path, trust: bool = Fa
     else:
         chosen = sparsities_for_speedup(layers, found, search.target_speedup, sparsity.pattern)
         mean = round(sum(chosen.values()) / len(chosen), 4)
-        sparsity = sparsity.model_copy(update={"sparsity": mean})
-    config = _settled(config, sparsity.model_copy(update={"per_layer": chosen}))
+        sparsity = sparsity.but(sparsity=mean)
+    config = _settled(config, sparsity.but(per_layer=chosen))
     sparsifier = make_sparsifier(run.model, run.example_input, config, total_steps=1)
     assert sparsifier is not None
     sparsifier.freeze()
@@ -136,7 +131,7 @@ def as_chosen(config: Config, recorded: Config) -> Config:
     changes: dict[str, Any] = {"per_layer": chosen.per_layer}
     if config.search.target_speedup is not None:
         changes["sparsity"] = chosen.sparsity
-    return _settled(config, sparsity.model_copy(update=changes))
+    return _settled(config, sparsity.but(**changes))
 
 
 def _settled(config: Config, sparsity: SparsitySection) -> Config:

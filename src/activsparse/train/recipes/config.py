@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from activsparse.errors import ActivsparseError
+from activsparse.errors import ActivsparseError, Named, Option
+from activsparse.masks import MaskOptions
 from activsparse.names import suggest
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "SearchSection",
     "SparsitySection",
     "TrainingSection",
+    "in_recipe",
     "parse_config",
 ]
 
@@ -100,26 +103,14 @@ class DistillationSection(_Section):
     std: list[Annotated[float, Field(gt=0)]] | None = None
 
 
-class SparsitySection(_Section):
-    """Options of `activsparse.train.Sparsifier`."""
+@dataclass(frozen=True, kw_only=True)
+class SparsitySection(MaskOptions):
+    """Options of masks, and the schedule they follow: see `activsparse.train.Sparsifier`."""
 
-    sparsity: float = 0.3
-    pattern: str = "tiles"
-    block: int = 1
-    fill: str = "zero"
-    site: str = "norm"
-    criterion: str = "lnorm"
-    phases: str = "block"
-    share_in_block: bool = False
-    importance_weight: float = 0.0
-    per_layer: dict[str, float] = {}
-    skip: list[str] = []
-    skip_types: list[str] = []
-    skip_kernel_sizes: list[int | tuple[int, int]] = []
-    skip_stem: bool = True
-    skip_shortcuts: bool = True
-    skip_head: bool = True
-    schedule: str = "polynomial"
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    skip_types: Sequence[str] = ()
+    schedule: Literal["polynomial", "constant"] = "polynomial"
     initial_sparsity: float = 0.0
     begin: float = 0.1
     end: float = 0.9
@@ -185,6 +176,8 @@ def parse_config(values: dict[str, Any], where: str) -> Config:
         values["dense"] = {**values.get("training", {}), **own}
     try:
         return Config.model_validate(values)
+    except ActivsparseError as error:  # of MaskOptions, which looks at options together
+        raise ActivsparseError(f"{where}: ", in_recipe(error)) from None
     except ValidationError as error:
         problems: dict[str, list[Any]] = {}
         for found in error.errors(include_url=False):
@@ -195,6 +188,15 @@ def parse_config(values: dict[str, Any], where: str) -> Config:
                 problems.setdefault(".".join(path), []).append(found)
         described = "; ".join(_describe(path, found) for path, found in problems.items())
         raise ActivsparseError(f"{where}: {described}") from None
+
+
+def in_recipe(error: ActivsparseError) -> ActivsparseError:
+    """An error about options of masks, in the words of a recipe's `sparsity` section."""
+
+    def spell(named: Named) -> str:
+        return f"sparsity.{named}" if isinstance(named, Option) else str(named)
+
+    return ActivsparseError(error.worded(spell))
 
 
 def _path(location: tuple[str | int, ...], values: Any) -> list[str]:
@@ -213,13 +215,13 @@ def _describe(path: str, errors: list[Any]) -> str:
     first = errors[0]
     *parents, key = path.split(".")
     value = first["input"]
-    if first["type"] == "extra_forbidden":
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"unknown key {path}; {suggest(key, _keys(parents))}"
-    if first["type"] == "model_type":
+    if first["type"] in ("model_type", "dataclass_type"):
         return f"{path} is a section, not a value; it has the keys {', '.join(_keys([key]))}"
-    if first["type"] == "literal_error" and isinstance(value, str):
+    if first["type"] == "literal_error":
         valid = re.findall(r"'([^']*)'", first["ctx"]["expected"])
-        return f"{path}: {value!r} is unknown; {suggest(value, valid)}"
+        return f"{path}: {value!r} is unknown; {suggest(str(value), valid)}"
     wanted = dict.fromkeys(
         "a pair" if e["type"] in ("missing", "tuple_type", "too_long") else _wish(e["msg"])
         for e in errors
@@ -228,17 +230,21 @@ def _describe(path: str, errors: list[Any]) -> str:
 
 
 def _wish(message: str) -> str:
+    if "Sequence" in message:
+        return "a list"
     return message.partition(",")[0].removeprefix("Input should be ")
 
 
 def _keys(path: Iterable[str]) -> list[str]:
-    section: type[BaseModel] = Config
+    section: type[BaseModel | MaskOptions] = Config
     for part in path:
         section = _SECTIONS.get(part, section)
-    return list(section.model_fields)
+    if issubclass(section, BaseModel):
+        return list(section.model_fields)
+    return [field.name for field in fields(section)]
 
 
-_SECTIONS: dict[str, type[BaseModel]] = {
+_SECTIONS: dict[str, type[BaseModel | MaskOptions]] = {
     "model": ModelSection,
     "data": DataSection,
     "dense": TrainingSection,

@@ -14,7 +14,7 @@ from activsparse.errors import ActivsparseError, Call
 from activsparse.files import require_file
 from activsparse.models import build_model
 from activsparse.models.weights import read_tensors, trained_weights
-from activsparse.train.recipes.config import Config
+from activsparse.train.recipes.config import Config, in_recipe
 from activsparse.train.recipes.read import read_config
 from activsparse.train.run.trust import check_trust
 from activsparse.train.sparsify.sparsifier import Sparsifier
@@ -142,11 +142,29 @@ def example_input(shape: tuple[int, int, int] | list[int]) -> Tensor:
 def make_sparsifier(
     model: nn.Module, example: Tensor, config: Config, total_steps: int
 ) -> Sparsifier | None:
-    """The Sparsifier a configuration asks for; None if it asks for none."""
+    """The Sparsifier a configuration asks for; None if it asks for none.
+
+    Raises:
+        ActivsparseError: see `Sparsifier`; options are named as the recipe's keys.
+    """
     if config.sparsity is None:
         return None
-    options = config.sparsity.model_dump()
-    return Sparsifier(model, example, total_steps=total_steps, seed=config.seed, **options)
+    section = config.sparsity
+    try:
+        return Sparsifier(
+            model,
+            example,
+            options=section,
+            schedule=section.schedule,
+            initial_sparsity=section.initial_sparsity,
+            begin=section.begin,
+            end=section.end,
+            frequency=section.frequency,
+            total_steps=total_steps,
+            seed=config.seed,
+        )
+    except ActivsparseError as error:
+        raise in_recipe(error) from error
 
 
 def held_out_batches(config: Config, images: int) -> list[tuple[Tensor, Tensor]]:

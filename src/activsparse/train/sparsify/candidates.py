@@ -16,7 +16,7 @@ from torch import Tensor
 
 from activsparse.distributed import mean_loss
 from activsparse.errors import ActivsparseError
-from activsparse.train.sparsify.maker import CANDIDATES
+from activsparse.masks.maker import CANDIDATES
 from activsparse.train.sparsify.norms import batch_statistics
 from activsparse.train.sparsify.sparsifier import Sparsifier
 
@@ -105,12 +105,12 @@ def choose_masks(
     def measure(candidate: int, batch: int) -> float:
         nonlocal present
         if candidate != present:
-            sparsifier.choose(steps[candidate])
+            sparsifier.settle(steps[candidate])
             present = candidate
         images, labels = batches[batch]
         return mean_loss(loss(sparsifier.model(images), labels), device=images.device)
 
     with batch_statistics(sparsifier.model):
         choice = halve(candidates, len(batches), measure)
-        sparsifier.choose(steps[choice.winner])
+        sparsifier.settle(steps[choice.winner])
     return choice

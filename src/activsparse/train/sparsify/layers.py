@@ -71,6 +71,25 @@ class ConvLayer:
     stem: bool = False
 
     @property
+    def aliases(self) -> tuple[str, ...]:
+        """Names that globs are matched with."""
+        return (self.name,)
+
+    @property
+    def phase(self) -> int:
+        """Phase of its pattern."""
+        return self.block
+
+    @property
+    def normed(self) -> bool:
+        """Whether a batch norm alone reads it."""
+        return self.norm is not None
+
+    def host(self, site: str) -> str:
+        """Name of the module after which it is masked."""
+        return self.norm if site == "norm" and self.norm is not None else self.name
+
+    @property
     def macs(self) -> int:
         """Multiply-adds of one image, dense."""
         s = self.shape

@@ -11,10 +11,10 @@ import numpy as np
 
 from activsparse.masks import FloatMap, Mask
 from activsparse.masks.lattice import MAX_PERIOD
+from activsparse.masks.maker import CANDIDATES
 from activsparse.masks.mask_plan import MaskPlan
 from activsparse.masks.mask_plan_file import read_mask_plan
 from activsparse.train.sparsify.layers import ConvLayer
-from activsparse.train.sparsify.maker import CANDIDATES
 
 __all__ = ["PlannedMasks", "as_plan", "planned_layers"]
 
@@ -31,7 +31,7 @@ def as_plan(plan: MaskPlan | str | Path) -> MaskPlan:
 def planned_layers(
     layers: Sequence[ConvLayer], plan: MaskPlan, image_size: tuple[int, int]
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """Split layers into the masked and the others as `choose_sparsities` does.
+    """Split layers into the masked and the others as `request_sparsities` does.
 
     Returns:
         Sparsity of each masked layer, and why each other layer is dense.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ from torch import Tensor, nn
 
 from activsparse.distributed import agree, world_size
 from activsparse.errors import ActivsparseError
-from activsparse.masks import FloatMap, Mask, nearest_source
+from activsparse.masks import FloatMap, Mask, MaskOptions, nearest_source
+from activsparse.masks.maker import MaskMaker, score_map
 from activsparse.masks.mask_plan import MaskPlan
+from activsparse.masks.placement import fill_of
+from activsparse.masks.requests import request_sparsities
 from activsparse.masks.stored import MASK, SOURCE, STATE
 from activsparse.train.sparsify.hooks import (
     Links,
@@ -24,14 +28,32 @@ from activsparse.train.sparsify.hooks import (
     unwrapped,
 )
 from activsparse.train.sparsify.layers import find_layers
-from activsparse.train.sparsify.maker import MaskMaker, score_map
-from activsparse.train.sparsify.placement import LayerReport, Placement
 from activsparse.train.sparsify.planned import PlannedMasks, as_plan, planned_layers
-from activsparse.train.sparsify.requests import choose_sparsities, given_own
 from activsparse.train.sparsify.schedule import make_schedule
 from activsparse.train.sparsify.state import SparsifierState
 
 __all__ = ["LayerReport", "Sparsifier"]
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """A masked layer.
+
+    Attributes:
+        name: module name of the convolution.
+        host: name of the module that holds the mask.
+        shape: (OH, OW).
+        requested: final sparsity asked for.
+        achieved: sparsity of the present mask.
+        macs: dense multiply-adds of one image.
+    """
+
+    name: str
+    host: str
+    shape: tuple[int, int]
+    requested: float
+    achieved: float
+    macs: int
 
 
 class Sparsifier:
@@ -54,33 +76,9 @@ class Sparsifier:
         model: any module with Conv2d layers; changed in place (buffers and hooks, no weights).
         example_input: (N, C, H, W), or a tuple of the model's arguments that starts with it. Masks
             belong to its size, which need not be square nor divisible by the strides.
-        sparsity: share of output positions not computed in every masked layer, in [0, 1).
-        per_layer: name glob -> sparsity, over `sparsity`; the last match counts. These layers get
-            the nearest sparsity their pattern has; the others may trade among themselves.
-        skip: name globs of layers left dense.
-        skip_types: classes or class names; convolutions of such a class or inside such a module are
-            left dense.
-        skip_kernel_sizes: kernel sizes left dense, as 1 or (1, 1).
-        skip_stem: whether the convolution that runs first is left dense, with those of a deep stem
-            (as in ResNet-D).
-        skip_shortcuts: whether the 1x1 projections of residual shortcuts are left dense (an
-            identity shortcut keeps all positions as well).
-        skip_head: whether layers whose positions are the answer, as in detectors, are left dense.
-        pattern: `random` (the published method), `lattice`, `tiles` or `auto`.
-        block: `random` only: drop aligned squares of this side.
-        fill: what a skipped position holds: `zero`, the value of the `nearest` kept position, or
-            `auto`: zero where a shortcut is added, which fills the hole, nearest elsewhere.
-        site: mask after the batch norm that follows a convolution (`norm`; the convolution itself
-            where none does), or directly after the convolution (`conv`, as published).
-        criterion: `random` pattern only: `lnorm` drops the lowest of one score map propagated to
-            all layers, `random` draws an independent map in each layer.
-        phases: `lattice`, `tiles` and `auto`: whether the pattern is shifted in another way in each
-            residual `block`, in each `layer`, or is `one` for all.
-        share_in_block: `lattice`, `tiles` and `auto`: whether the convolutions of a residual block
-            with equal output sizes and requested sparsities share a mask (a `lattice` does so
-            anyway, the others weigh up each layer).
-        importance_weight: `random` only: share of a position's score that is its importance, see
-            `activsparse.train.sparsify.importance`; nothing until that was measured.
+        sparsity: share of output positions not computed in every masked layer, in [0, 1); by
+            default that of `options`.
+        options: which layers are masked and how.
         schedule: `polynomial`, or `constant` for the full sparsity from `begin` on.
         initial_sparsity: sparsity at `begin` under the polynomial schedule.
         begin: first sparse step, as a fraction of `total_steps`.
@@ -93,6 +91,8 @@ class Sparsifier:
         plan: a mask plan (`activsparse plan`), or its file. It takes the place of all options that
             say which layers get which masks, where and with what fill; of the schedule `begin`,
             `end` and `frequency` count. Its masks are the same from the first sparse step on.
+        changes: single options by name, over those in `options`: `pattern="lattice"` and so on, all
+            documented at `activsparse.masks.MaskOptions`.
 
     Raises:
         ActivsparseError: an argument out of range or that matches nothing, a sparsity that leaves a
@@ -103,23 +103,9 @@ class Sparsifier:
         self,
         model: nn.Module,
         example_input: Tensor | tuple[Any, ...],
-        sparsity: float = 0.3,
+        sparsity: float | None = None,
         *,
-        per_layer: Mapping[str, float] | None = None,
-        skip: Iterable[str] = (),
-        skip_types: Iterable[str | type] = (),
-        skip_kernel_sizes: Iterable[int | Sequence[int]] = (),
-        skip_stem: bool = True,
-        skip_shortcuts: bool = True,
-        skip_head: bool = True,
-        pattern: str = "tiles",
-        block: int = 1,
-        fill: str = "zero",
-        site: str = "norm",
-        criterion: str = "lnorm",
-        phases: str = "block",
-        share_in_block: bool = False,
-        importance_weight: float = 0.0,
+        options: MaskOptions | None = None,
         schedule: str = "polynomial",
         initial_sparsity: float = 0.0,
         begin: float = 0.1,
@@ -128,12 +114,14 @@ class Sparsifier:
         total_steps: int | None = None,
         seed: int = 0,
         plan: MaskPlan | str | Path | None = None,
+        **changes: Any,
     ) -> None:
+        if sparsity is not None:
+            changes["sparsity"] = sparsity
         plan = None if plan is None else as_plan(plan)
         if plan is not None:
-            site, importance_weight = plan.site, 0.0
-        fills = {} if plan is None else {n: layer.fill for n, layer in plan.layers.items()}
-        self._placement = Placement(fill, site, fills)
+            changes |= {"site": plan.site, "importance_weight": 0.0}
+        self.options = (options or MaskOptions()).but(**changes)
         if not 0 <= seed < 2**63:
             raise ActivsparseError(f"seed {seed} is outside 0 to 2^63 - 1; choose another")
         model = unwrapped(model)
@@ -154,57 +142,40 @@ class Sparsifier:
         found = find_layers(model, example_input)
         first = example_input[0] if isinstance(example_input, tuple) else example_input
         self.image_size = (int(first.shape[-2]), int(first.shape[-1]))
+        own: frozenset[str] = frozenset()
         if plan is not None:
             self.requested, self.skipped = planned_layers(found, plan, self.image_size)
         else:
-            self.requested, self.skipped = choose_sparsities(
-                found,
-                sparsity,
-                per_layer=per_layer,
-                skip=skip,
-                skip_types=skip_types,
-                skip_kernel_sizes=skip_kernel_sizes,
-                skip_stem=skip_stem,
-                skip_shortcuts=skip_shortcuts,
-                skip_head=skip_head,
-            )
+            requests = request_sparsities(found, self.options)
+            self.requested, self.skipped, own = requests.sparsities, requests.dense, requests.own
         self._dense_macs = sum(layer.macs for layer in found)
         self._layers = [layer for layer in found if layer.name in self.requested]
         self._maker: MaskMaker | PlannedMasks
         if plan is not None:
             self._maker = PlannedMasks(self._layers, plan)
+            fills = self._maker.fills
         else:
-            self._maker = MaskMaker(
-                self._layers,
-                self.image_size,
-                pattern=pattern,
-                block=block,
-                criterion=criterion,
-                inputs=self._placement.inputs(self._layers),
-                phases=phases,
-                importance_weight=importance_weight,
-                share_in_block=share_in_block,
-                exact=given_own([layer.name for layer in self._layers], per_layer or ()),
-            )
+            self._maker = MaskMaker(self._layers, self.image_size, self.options, own)
+            fills = {layer.name: fill_of(layer, self.options) for layer in self._layers}
         self._maker.check(self._final)
 
-        made_with = {**self._maker.describe(self._final), "site": site}
+        made_with = {**self._maker.describe(self._final), "site": self.options.site}
         if plan is None:
-            made_with["fill"] = fill
+            made_with["fill"] = self.options.fill
         self.state = SparsifierState(int(seed), self.schedule, made_with).train(model.training)
-        if importance_weight:
+        if self.options.importance_weight:
             positions = sum(layer.shape.positions for layer in self._layers)
             self.state.register_buffer("importance", torch.zeros(positions))
         some_tensor = next(iter(model.parameters()), None)
         if some_tensor is not None:
             self.state.to(some_tensor.device)
         modules = dict(model.named_modules())
-        self._hosts = [modules[self._placement.host(layer)] for layer in self._layers]
+        self._hosts = [modules[layer.host(self.options.site)] for layer in self._layers]
         model.add_module(STATE, self.state)
         for layer, host in zip(self._layers, self._hosts, strict=True):
             parts = [modules[name] for name in (layer.name, layer.norm) if name is not None]
-            fill_here = self._placement.fill_of(layer)
-            attach_mask(layer.name, [*parts, host], layer.shape.output, fill_here, self.state)
+            shape, fill = layer.shape.output, fills[layer.name]
+            attach_mask(layer.name, [*parts, host], shape, fill, self.state)
         self._links = Links(model)
         self._compared = False
         self._enter(0)
@@ -245,7 +216,7 @@ class Sparsifier:
         self.state.frozen = True
         self.state.refresh()
 
-    def choose(self, source_step: int) -> None:
+    def settle(self, source_step: int) -> None:
         """Make the masks that follow from `source_step` final, whatever was before.
 
         Args:
@@ -268,7 +239,7 @@ class Sparsifier:
             ActivsparseError: the Sparsifier was made without importance_weight, or a map is missing
                 or of another size.
         """
-        if not self._maker.importance_weight:
+        if not self.options.importance_weight:
             raise ActivsparseError("scores leave no room for importance; set importance_weight")
         for layer in self._layers:
             if layer.name not in maps or maps[layer.name].shape != layer.shape.output:
@@ -351,7 +322,7 @@ class Sparsifier:
         return [
             LayerReport(
                 name=layer.name,
-                host=self._placement.host(layer),
+                host=layer.host(self.options.site),
                 shape=layer.shape.output,
                 requested=self.requested[layer.name],
                 achieved=1.0 - float(mask.mean()),
