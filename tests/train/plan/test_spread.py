@@ -46,3 +46,10 @@ def test_more_than_was_measured_is_refused():
     found = [Sensitivity("a", 0.5, 0.5, 0, 0.1, 0)]
     with pytest.raises(ActivsparseError, match=r"skip 0\.500 of the multiply-adds at most"):
         spread_sparsity([_layer("a", 16, 14)], found, 0.6)
+
+
+def test_where_nothing_is_lost_no_more_is_skipped_than_asked():
+    layers = [_layer(name, 32, 14) for name in "abcdefgh"]
+    found = [Sensitivity(r.name, s, s, 0, -0.01 * s, 0) for r in layers for s in MEASURED]
+    chosen = spread_sparsity(layers, found, 0.25)
+    assert np.mean(list(chosen.values())) == pytest.approx(0.25), chosen

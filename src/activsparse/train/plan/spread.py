@@ -50,8 +50,13 @@ def spread_sparsity(
         for layer in chosen
     ]
     choices = [[(0.0, 0.0, 0.0), *points] for points in measured]
-    # A sparser mask that seems to lose less is noise.
-    losses = [np.maximum.accumulate(np.array([loss for *_, loss in c])) for c in choices]
+    # A sparser mask that seems to lose less is noise, and of masks that lose equally little the
+    # sparser ones are still a greater risk.
+    losses = [
+        np.maximum.accumulate(np.array([loss for *_, loss in c]))
+        + 1e-6 * np.array([achieved for achieved, *_ in c])
+        for c in choices
+    ]
     macs = [
         layer.macs * (1 - np.array([achieved for achieved, *_ in c]))
         for layer, c in zip(chosen, choices, strict=True)
