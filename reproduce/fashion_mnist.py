@@ -235,7 +235,7 @@ def _networks(out: Path, rows: dict[str, Row]) -> Iterator[tuple[str, nn.Module,
     those whose base, or whose choice of sparsities by layer, is not there yet.
     """
     from activsparse.models import build_model
-    from activsparse.train.plan.target import chooses_per_layer
+    from activsparse.train.plan.target import chooses_plan
     from activsparse.train.recipes.read import load_config
     from activsparse.train.run.folder import example_input, load_run, make_sparsifier
 
@@ -249,7 +249,7 @@ def _networks(out: Path, rows: dict[str, Row]) -> Iterator[tuple[str, nn.Module,
             trained = load_run(run)
             yield name, trained.model, trained.example_input
             continue
-        if chooses_per_layer(config):
+        if chooses_plan(config):
             continue
         if row.pruned is None:
             model = build_model("small_resnet", 10, in_channels=1)

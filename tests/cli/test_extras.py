@@ -29,6 +29,7 @@ WORDS = {
     "sensitivity": "run",
     "detect": "sparse.onnx picture.png",
     "prune": "run --ratio 0.3 --out small",
+    "plan": "run --target-speedup 1.5 --out plan.yaml",
     "calibrate": "--force --seconds 0.1",
     "convert": "sparse.onnx --tflite out.tflite",
 }

@@ -288,7 +288,7 @@ def test_command_line_prints_the_config(recipe):
     [
         ([], "name a --recipe (digits_demo"),
         (["--recipe", "digits_dmo"], "did you mean digits_demo"),
-        (["--out", "y", "--resume", "x"], "leave out --set, --target-speedup, --out and"),
+        (["--out", "y", "--resume", "x"], "leave out --set, --target-speedup, --plan, --out and"),
         (["--recipe", "digits_demo", "--resume", "/nowhere"], "is no run folder"),
         (["--resume", "/nowhere"], "is no run folder"),
     ],

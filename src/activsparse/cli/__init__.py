@@ -32,6 +32,7 @@ COMMANDS = {
     "train": "train a sparse network from a recipe",
     "prune": "take channels out of a trained network",
     "sensitivity": "measure what each layer loses at several sparsities",
+    "plan": "choose the masks of a network for a speed-up, at the least measured loss",
     "calibrate": "measure what convolutions cost on this machine, for activsparse plan",
     "export": "write a trained run as an ONNX file, a dense twin and a C header of masks",
     "mask": "put masks into an existing dense ONNX model, without training",

@@ -32,10 +32,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "shortcuts, heads whose positions are the answer, and those with a single output position.",
     )
     # The model first: behind an option that takes several values it would be read as one of them.
-    parser.usage = "activsparse mask MODEL --sparsity S --out OUT [options]"
+    parser.usage = "activsparse mask MODEL (--sparsity S | --plan FILE) --out OUT [options]"
     parser.add_argument("model", metavar="MODEL", help="dense ONNX file")
     parser.add_argument("--out", required=True, metavar="OUT", help="ONNX file to write")
-    add_sparsity_option(parser)
+    which = parser.add_mutually_exclusive_group(required=True)
+    add_sparsity_option(which, required=False)
+    which.add_argument(
+        "--plan",
+        metavar="FILE.yaml",
+        help="the masks of a mask plan (activsparse plan), bit for bit, whatever the options below",
+    )
     add_mask_options(parser, UNTRAINED)
     add_input_options(parser)
     parser.add_argument(
@@ -55,7 +61,9 @@ def run(args: argparse.Namespace) -> int:
     from activsparse.engine.plan_file import is_plan
     from activsparse.errors import ActivsparseError
     from activsparse.export.mask import mask_model
+    from activsparse.export.mask_by_plan import mask_by_plan
     from activsparse.export.model_file import read_model, write_model
+    from activsparse.masks.mask_plan_file import read_mask_plan
     from activsparse.masks.options import UNTRAINED
     from activsparse.overwrite import refuse_overwrite
 
@@ -63,15 +71,22 @@ def run(args: argparse.Namespace) -> int:
         raise ActivsparseError(
             f"{args.model}: is a compiled plan; name the ONNX model it was made from"
         )
-    refuse_overwrite([args.model], [args.out])
-    masked, report = mask_model(
-        read_model(args.model),
-        options=mask_options(args, UNTRAINED),
-        seed=args.seed,
-        replace=args.replace,
-        **vars(input_sizes(args)),
-        name=args.model,
-    )
+    refuse_overwrite([args.model, args.plan], [args.out])
+    sizes = vars(input_sizes(args))
+    if args.plan is not None:
+        plan = read_mask_plan(args.plan)
+        masked, report = mask_by_plan(
+            read_model(args.model), plan, replace=args.replace, **sizes, name=args.model
+        )
+    else:
+        masked, report = mask_model(
+            read_model(args.model),
+            options=mask_options(args, UNTRAINED),
+            seed=args.seed,
+            replace=args.replace,
+            **sizes,
+            name=args.model,
+        )
     write_model(masked, args.out)
     console = plain_console()
     console.print(_table(report))

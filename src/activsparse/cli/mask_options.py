@@ -110,12 +110,12 @@ def add_mask_options(
             )
 
 
-def add_sparsity_option(parser: argparse.ArgumentParser) -> None:
+def add_sparsity_option(parser: argparse._ActionsContainer, *, required: bool = True) -> None:
     """Add --sparsity, without a default."""
     parser.add_argument(
         "--sparsity",
         type=number(0, 1, "sparsity in [0, 1)"),
-        required=True,
+        required=required,
         metavar="S",
         help="share of output positions not to compute, in [0, 1); the mean over the masked layers "
         "is within 0.03 of it",

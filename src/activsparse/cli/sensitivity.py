@@ -32,9 +32,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="measure what each layer loses at several sparsities",
         description="Mask each layer of a run's network by itself, at several sparsities, and "
         "measure the loss on held-out images; masks of the run are taken out before. Fails if a "
-        "layer's mask changes nothing. With --target-speedup, also choose the layers' sparsities "
-        "that reach it at the least loss, by the table of measured times; with --spread, those "
-        "that skip as many multiply-adds as this sparsity in every layer.",
+        "layer's mask changes nothing. `activsparse plan` chooses masks by such measurements.",
     )
     parser.add_argument("run_dir", metavar="RUN", help="folder written by activsparse train")
     parser.add_argument(
@@ -44,22 +42,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action="extend",
         default=[],
         metavar="S",
-        help="shares of positions to skip (default: 0.2 0.35 0.5 0.65; with --spread those of "
-        "regular lattices)",
+        help="shares of positions to skip (default: 0.2 0.35 0.5 0.65)",
     )
     add_mask_options(parser, UNTRAINED, which=("pattern", "fill", "site", "skip"))
     parser.add_argument(
         "--images", type=positive, default=1024, metavar="N", help="held-out images (default: 1024)"
-    )
-    target = parser.add_mutually_exclusive_group()
-    target.add_argument(
-        "--target-speedup",
-        type=number(1, 1e6, "speed-up above 1"),
-        metavar="X",
-        help="for example 1.5",
-    )
-    target.add_argument(
-        "--spread", type=number(0, 1, "sparsity in (0, 1)"), metavar="S", help="for example 0.5"
     )
     parser.add_argument("--out", metavar="FILE.csv", help="write the figures")
     parser.add_argument("--plot", metavar="FILE.png", help="draw them (png, svg or pdf)")
@@ -69,19 +56,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Run the sub-command."""
-    from activsparse.errors import ActivsparseError
     from activsparse.files import atomic_path, writing
     from activsparse.overwrite import refuse_overwrite
     from activsparse.train.plan.sensitivity import write_sensitivity
-    from activsparse.train.plan.speedup import sparsities_for_speedup
-    from activsparse.train.plan.spread import spread_sparsity
     from activsparse.train.run.folder import held_out_batches, load_run
-    from activsparse.train.sparsify.layers import find_layers
 
-    if args.spread is not None and not 0 < args.spread < 1:
-        raise ActivsparseError(
-            f"--spread {args.spread:g} is outside (0, 1); choose for example 0.5"
-        )
     refuse_overwrite([args.run_dir], [args.out, args.plot])
     kind = ""
     if args.plot:
@@ -104,15 +83,6 @@ def run(args: argparse.Namespace) -> int:
             with writing(args.plot):
                 draw_sensitivity(found, files[args.plot], kind)
     _show(console, found, sum(len(images) for images, _ in batches))
-    layers = find_layers(trained.model, trained.example_input)
-    if args.target_speedup is not None:
-        chosen = sparsities_for_speedup(layers, found, args.target_speedup, args.pattern)
-        console.print(f"estimated {args.target_speedup:g} times as fast, ", end="")
-        _show_section(console, chosen, args)
-    elif args.spread is not None:
-        chosen = spread_sparsity(layers, found, args.spread)
-        console.print(f"{args.spread:g} of the layers' multiply-adds skipped, ", end="")
-        _show_section(console, chosen, args)
     return 0
 
 
@@ -123,7 +93,6 @@ def _measure(
 
     from activsparse.masks.options import UNTRAINED
     from activsparse.train.plan.sensitivity import SPARSITIES, measure_sensitivity
-    from activsparse.train.plan.spread import SPREAD_SPARSITIES
     from activsparse.train.tasks.task import held_out_loss
 
     with Progress(transient=True) as progress:
@@ -133,22 +102,10 @@ def _measure(
             trained.example_input,
             batches,
             held_out_loss(trained.model, trained.example_input),
-            args.sparsities or (SPARSITIES if args.spread is None else SPREAD_SPARSITIES),
+            args.sparsities or SPARSITIES,
             options=mask_options(args, UNTRAINED),
             advance=lambda done, total: progress.update(task, completed=done, total=total),
         )
-
-
-def _show_section(console: Console, chosen: dict[str, float], args: argparse.Namespace) -> None:
-    console.print("as a recipe's sparsity section:")
-    lines = [
-        "  sparsity: 0.0",
-        f"  pattern: {args.pattern}",
-        f"  fill: {args.fill}",
-        "  per_layer:",
-    ]
-    lines += [f"    {name}: {value:g}" for name, value in chosen.items()]
-    console.print("\n".join(lines))
 
 
 def _show(console: Console, found: Sequence[Sensitivity], images: int) -> None:

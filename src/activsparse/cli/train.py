@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,8 +43,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--target-speedup",
         type=number(0, 1e6, "speed-up above 0"),
         metavar="X",
-        help="choose the layers' sparsities so that convolutions become an estimated X times as "
+        help="choose the layers' masks so that convolutions become an estimated X times as "
         "fast at the least loss (short for --set search.target_speedup=X)",
+    )
+    parser.add_argument(
+        "--plan",
+        metavar="FILE.yaml",
+        help="train with the masks of a mask plan (activsparse plan), at its input size",
     )
     parser.add_argument("--out", metavar="DIR", help="run folder, by default runs/RECIPE")
     parser.add_argument(
@@ -53,12 +59,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument(
         "--print-config", action="store_true", help="print the resolved recipe and stop"
-    )
-    parser.add_argument(
-        "--no-check-export",
-        dest="check_export",
-        action="store_false",
-        help="do not see first, which takes some seconds, that the network can be exported",
     )
     add_trust(parser)
 
@@ -70,10 +70,16 @@ def run(args: argparse.Namespace) -> int:
 
     if args.target_speedup is not None:
         args.set = [*args.set, f"search.target_speedup={args.target_speedup}"]
+    if args.plan is not None:
+        from activsparse.masks.mask_plan_file import read_mask_plan
+
+        height, width = read_mask_plan(args.plan).input_size
+        section = f"sparsity.plan={json.dumps(args.plan)}"
+        args.set = [*args.set, section, f"data.image_size=[{height}, {width}]"]
     if args.resume and (args.out or args.print_config or (args.set and not args.recipe)):
         raise ActivsparseError(
-            "--resume continues a run as it was started; leave out --set, --target-speedup, --out "
-            "and --print-config"
+            "--resume continues a run as it was started; leave out --set, --target-speedup, "
+            "--plan, --out and --print-config"
         )
     if not args.resume and not args.recipe:
         raise ActivsparseError(
@@ -96,13 +102,7 @@ def run(args: argparse.Namespace) -> int:
         if args.resume or config is None:
             summary = resume(folder, config, console=progress, trust=args.trust)
         else:
-            summary = train(
-                config,
-                folder,
-                console=progress,
-                trust=args.trust,
-                check_export=args.check_export,
-            )
+            summary = train(config, folder, console=progress, trust=args.trust)
     except Interrupted:
         if first:
             _log.info("stopped; continue with: activsparse train --resume %s", folder)

@@ -13,9 +13,10 @@ from activsparse.files import atomic_path
 from activsparse.masks.stored import MASK, SOURCE, STATE
 from activsparse.models.pruned import PRUNED, channels_of, prune_channels
 from activsparse.train.recipes.config import Config
-from activsparse.train.recipes.read import dump_config, read_config
-from activsparse.train.run.folder import Run, load_run, make_sparsifier
+from activsparse.train.recipes.read import dump_config, read_config, with_plan
+from activsparse.train.run.folder import Run, load_run, make_sparsifier, recipe_plan
 from activsparse.train.run.trust import check_trust
+from activsparse.train.sparsify.layers import find_layers
 
 __all__ = ["follow_pruned", "prune_run", "trained_run"]
 
@@ -73,6 +74,10 @@ def prune_run(
             "init_from": str(run_dir),
         }
     )
+    if config.sparsity is not None and config.sparsity.plan is not None:
+        layers = find_layers(model, run.example_input)
+        plan = recipe_plan(config.sparsity.plan).of_network({x.name: x.shape for x in layers})
+        config = with_plan(config, plan)
     sparsifier = make_sparsifier(model, run.example_input, config, total_steps=1)
     if sparsifier is not None:
         model.load_state_dict({**model.state_dict(), **masks})

@@ -3,8 +3,8 @@
 from activsparse.train.plan.target import (
     as_chosen,
     check_search,
-    choose_per_layer,
-    chooses_per_layer,
+    choose_plan,
+    chooses_plan,
 )
 
-__all__ = ["as_chosen", "check_search", "choose_per_layer", "chooses_per_layer"]
+__all__ = ["as_chosen", "check_search", "choose_plan", "chooses_plan"]

@@ -137,10 +137,13 @@ class MeasuredLoss:
             {name: (self._mask(o, shape), o.fill) for name, (o, shape) in options.items()}
         )
         total = images = 0.0
-        with batch_statistics(self._network.model):
-            for x, y in self._batches:
-                total += float(self._loss(self._network.model(x), y)) * len(x)
-                images += len(x)
+        try:
+            with batch_statistics(self._network.model):
+                for x, y in self._batches:
+                    total += float(self._loss(self._network.model(x), y)) * len(x)
+                    images += len(x)
+        finally:
+            self._network.set_masks({})  # dense again for whoever exports it
         return total / images
 
     def _mask(self, option: PlanOption, shape: tuple[int, int]) -> Mask:

@@ -29,6 +29,7 @@ class SpeedSearch(Generic[S]):
         dense_cost: estimated cost without masks.
         least_cost: of the cheapest solution.
         tolerance: how far a measured speed-up may be from the target, as a share of it.
+        shortfall: how much slower than the target is no solution any more.
         rounds: so many measurements per target at most.
     """
 
@@ -36,8 +37,9 @@ class SpeedSearch(Generic[S]):
     cost: Callable[[S], float]
     measure: Callable[[S], float]
     dense_cost: float
-    least_cost: float
+    least_cost: Callable[[], float]
     tolerance: float = 0.025
+    shortfall: float = 0.05
     rounds: int = 6
     measured: dict[S, tuple[float, float]] = field(default_factory=dict)
     """(estimated cost, measured time as a share of dense) of what was measured so far."""
@@ -54,7 +56,8 @@ class SpeedSearch(Generic[S]):
             )
         best: tuple[S, float] | None = None
         for _ in range(self.rounds):
-            budget = max(self._budget(1 / target), self.least_cost)
+            least = self.least_cost()
+            budget = max(self._budget(1 / target), least)
             solution = self.solve(budget)
             if solution is None:
                 break
@@ -64,10 +67,11 @@ class SpeedSearch(Generic[S]):
                 best = solution, speed
             if abs(speed / target - 1) <= self.tolerance or again:
                 break
-            if budget == self.least_cost and speed < target:
+            if budget == least and speed < target:
                 break
-        best = self._nearest(target, best)
-        if best[1] < target * (1 - 2 * self.tolerance):
+        if best is None:
+            raise ActivsparseError("no masks are among the options; allow more layers or patterns")
+        if best[1] < target * (1 - self.shortfall):
             raise ActivsparseError(
                 f"target speed-up {target:g}: the fastest masks among the options reach "
                 f"{best[1]:.2f}; lower the target, or allow more (patterns, layers)"
@@ -79,11 +83,6 @@ class SpeedSearch(Generic[S]):
         if solution not in self.measured:
             self.measured[solution] = self.cost(solution), 1 / self.measure(solution)
         return 1 / self.measured[solution][1]
-
-    def _nearest(self, target: float, best: tuple[S, float] | None) -> tuple[S, float]:
-        if best is None:
-            raise ActivsparseError("no masks are among the options; allow more layers or patterns")
-        return best
 
     def _budget(self, share: float) -> float:
         """The estimated cost of what takes this share of the dense time."""

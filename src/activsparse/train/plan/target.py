@@ -1,4 +1,4 @@
-"""A recipe's overall target (speed-up, or sparsity to spread), turned into sparsities of layers."""
+"""A recipe's overall target (speed-up, or sparsity to spread), turned into a mask plan."""
 
 from __future__ import annotations
 
@@ -6,23 +6,26 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from activsparse.data import build_data
 from activsparse.distributed import launched_processes
 from activsparse.errors import ActivsparseError
-from activsparse.files import atomic_path
-from activsparse.train.plan.sensitivity import SPARSITIES, measure_sensitivity, write_sensitivity
-from activsparse.train.plan.speedup import estimated_speedup, sparsities_for_speedup
-from activsparse.train.plan.spread import SPREAD_SPARSITIES, spread_sparsity
+from activsparse.masks.mask_plan_file import write_mask_plan
+from activsparse.train.plan.plan_network import planning
 from activsparse.train.recipes.config import Config, SparsitySection
-from activsparse.train.run.folder import load_run, make_sparsifier
-from activsparse.train.sparsify.layers import find_layers
+from activsparse.train.recipes.read import with_plan
+from activsparse.train.run.folder import load_run
 from activsparse.train.tasks.task import held_out_loss
 
-__all__ = ["as_chosen", "check_search", "choose_per_layer", "chooses_per_layer"]
+__all__ = ["as_chosen", "check_search", "choose_plan", "chooses_plan"]
 
 _log = logging.getLogger(__name__)
+
+# Masks that are measured in each layer, of each pattern: for a share of multiply-adds the regular
+# lattices, for a time those that save some.
+_SPREAD_MASKS = 5
+_SPEED_MASKS = 4
+_ROUNDS = 2
+"""How often losses are measured again around the solution."""
 
 
 def check_search(config: Config) -> None:
@@ -39,15 +42,18 @@ def check_search(config: Config) -> None:
             f"search.importance {search.importance} and sparsity.importance_weight "
             f"{sparsity.importance_weight:g}: importance needs both; set the other one as well"
         )
-    if not chooses_per_layer(config):
+    if not chooses_plan(config):
         return
     if search.spread and search.target_speedup is not None:
         raise ActivsparseError(
-            "search.spread and search.target_speedup both choose sparsity.per_layer; leave one out"
+            "search.spread and search.target_speedup both choose sparsity.plan; leave one out"
         )
     key = "search.spread" if search.spread else "search.target_speedup"
-    if sparsity.per_layer:
-        raise ActivsparseError(f"{key} chooses sparsity.per_layer; leave one of them out")
+    for given in ("per_layer", "plan", "importance_weight"):
+        if getattr(sparsity, given):
+            raise ActivsparseError(
+                f"{key} chooses the masks, as sparsity.{given} does; leave one of them out"
+            )
     if config.init_from is None and config.dense is None:
         raise ActivsparseError(f"{key} measures a trained network; add a dense phase, or init_from")
     if config.init_from is not None and not Path(config.init_from).is_dir():
@@ -57,21 +63,21 @@ def check_search(config: Config) -> None:
         )
     if launched_processes() != (1, 1):
         raise ActivsparseError(
-            f"{key} is carried out by one process; choose first, as activsparse sensitivity does, "
-            "and put what it prints into the recipe"
+            f"{key} is carried out by one process; choose first with activsparse plan, and give "
+            "the recipe what it writes as sparsity.plan"
         )
 
 
-def chooses_per_layer(config: Config) -> bool:
-    """Whether sparsities of layers are to be chosen before the phase with masks begins."""
+def chooses_plan(config: Config) -> bool:
+    """Whether masks are to be chosen before the phase with masks begins."""
     search = config.search
     return config.sparsity is not None and (search.spread or search.target_speedup is not None)
 
 
-def choose_per_layer(config: Config, folder: Path, start: Path, trust: bool = False) -> Config:
-    """The recipe with `sparsity.per_layer` in place of its overall target.
+def choose_plan(config: Config, folder: Path, start: Path, trust: bool = False) -> Config:
+    """The recipe with `sparsity.plan` in place of its overall target.
 
-    Writes sensitivity.csv into `folder`.
+    Writes plan.yaml into `folder`, and losses.csv, by which a stopped choice goes on.
 
     Args:
         config: any recipe; one without a target is returned as it is.
@@ -80,45 +86,46 @@ def choose_per_layer(config: Config, folder: Path, start: Path, trust: bool = Fa
         trust: whether that one may call code that the recipe does not call.
 
     Raises:
-        ActivsparseError: a target that cannot be reached; see also `measure_sensitivity`.
+        ActivsparseError: a target that cannot be reached; see also `planning`.
     """
     search, sparsity = config.search, config.sparsity
-    if sparsity is None or not chooses_per_layer(config):
+    if sparsity is None or not chooses_plan(config):
         return config
     run = load_run(start, trust=trust or config)
     if run.sparsifier is not None:
         run.sparsifier.detach()
-    layers = find_layers(run.model, run.example_input)
+    if search.target_speedup is None and not sparsity.sparsity > 0:
+        raise ActivsparseError("search.spread: sparsity.sparsity is 0; choose for example 0.3")
     # Held-out images choose the best checkpoint later on.
     data = build_data(**config.data.model_dump(), seed=config.seed)
-    found = measure_sensitivity(
-        run.model.to(memory_format=torch.channels_last),  # twice as fast on CPUs
+    with planning(
+        run.model,
         run.example_input,
         list(data.unvaried_dataloader(search.batches)),
         held_out_loss(run.model, run.example_input),
-        SPREAD_SPARSITIES if search.spread else SPARSITIES,
         options=sparsity,
-    )
-    with atomic_path(folder / "sensitivity.csv") as path:
-        write_sensitivity(found, path)
-    if search.target_speedup is None:
-        chosen = spread_sparsity(layers, found, sparsity.sparsity)
-    else:
-        chosen = sparsities_for_speedup(layers, found, search.target_speedup, sparsity.pattern)
-        mean = round(sum(chosen.values()) / len(chosen), 4)
-        sparsity = sparsity.but(sparsity=mean)
-    config = _settled(config, sparsity.but(per_layer=chosen))
-    sparsifier = make_sparsifier(run.model, run.example_input, config, total_steps=1)
-    assert sparsifier is not None
-    sparsifier.freeze()
+        patterns=("tiles", "lattice") if sparsity.pattern == "auto" else (sparsity.pattern,),
+        fills=(),
+        count=_SPREAD_MASKS if search.spread else _SPEED_MASKS,
+        seed=config.seed,
+        by="macs" if search.spread else "ms",
+        losses=folder / "losses.csv",
+    ) as planner:
+        target = search.target_speedup or 1 / (1 - sparsity.sparsity)
+        found = planner.find(target, rounds=_ROUNDS)
+    write_mask_plan(found.plan, folder / "plan.yaml")
     _log.info(
-        "chosen by layer: masks of mean sparsity %.3f, %.1f %% of all multiply-adds, convolutions "
-        "an estimated %.2f times as fast",
-        sparsifier.achieved_sparsity,
-        100 * sparsifier.kept_macs,
-        estimated_speedup(layers, sparsifier.masks()),
+        "mask plan: mean sparsity %.3f, %s an estimated 1/%.2f, loss %.4f -> %.4f",
+        sum(found.plan.sparsities().values()) / max(len(found.plan.masked()), 1),
+        "multiply-adds" if search.spread else "time of convolutions",
+        found.speedup,
+        found.dense_loss,
+        found.loss,
     )
-    return config
+    chosen = with_plan(config, found.plan).sparsity
+    assert chosen is not None
+    # What was asked for is what reports call requested.
+    return _settled(config, chosen.but(sparsity=sparsity.sparsity) if search.spread else chosen)
 
 
 def as_chosen(config: Config, recorded: Config) -> Config:
@@ -126,9 +133,9 @@ def as_chosen(config: Config, recorded: Config) -> Config:
     sparsity, chosen = config.sparsity, recorded.sparsity
     if sparsity is None or chosen is None:
         return config
-    if not chooses_per_layer(config) or chooses_per_layer(recorded):
+    if not chooses_plan(config) or chooses_plan(recorded):
         return config
-    changes: dict[str, Any] = {"per_layer": chosen.per_layer}
+    changes: dict[str, Any] = {"plan": chosen.plan}
     if config.search.target_speedup is not None:
         changes["sparsity"] = chosen.sparsity
     return _settled(config, sparsity.but(**changes))

@@ -105,7 +105,11 @@ class DistillationSection(_Section):
 
 @dataclass(frozen=True, kw_only=True)
 class SparsitySection(MaskOptions):
-    """Options of masks, and the schedule they follow: see `activsparse.train.Sparsifier`."""
+    """Options of masks, and the schedule they follow: see `activsparse.train.Sparsifier`.
+
+    `plan` is a mask plan, by its file in a recipe and as its content in a run's; it takes the place
+    of all options of masks.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -115,14 +119,15 @@ class SparsitySection(MaskOptions):
     begin: float = 0.1
     end: float = 0.9
     frequency: int = 1
+    plan: str | dict[str, Any] | None = None
 
 
 class SearchSection(_Section):
     """Choices made by measuring, beyond the published search.
 
-    `target_speedup` chooses `sparsity.per_layer` before the phase with masks begins, so that the
-    convolutions' estimated time falls to its inverse at the least loss; `spread` chooses them so
-    that as many multiply-adds are skipped as with `sparsity.sparsity` in every layer. `importance`
+    `target_speedup` chooses `sparsity.plan` before the phase with masks begins, so that the
+    convolutions' estimated time falls to its inverse at the least loss; `spread` chooses it so that
+    as many multiply-adds are skipped as with `sparsity.sparsity` in every layer. `importance`
     fills in what `sparsity.importance_weight` weighs. Once masks are frozen, `candidates` of them
     are compared by successive halving (0 or 1: no search), and `recalibrate` renews the norms'
     statistics. `batches` is how many batches are looked at: of training images

@@ -11,11 +11,13 @@ import yaml
 
 from activsparse.errors import ActivsparseError, Option
 from activsparse.files import require_file
+from activsparse.masks.mask_plan import MaskPlan
+from activsparse.masks.mask_plan_file import plan_values, read_mask_plan
 from activsparse.names import suggest
 from activsparse.train.recipes.config import Config, parse_config
 from activsparse.yaml_text import parse_yaml
 
-__all__ = ["differences", "dump_config", "load_config", "read_config", "recipe_names"]
+__all__ = ["differences", "dump_config", "load_config", "read_config", "recipe_names", "with_plan"]
 
 
 def recipe_names() -> list[str]:
@@ -38,7 +40,19 @@ def load_config(recipe: str, overrides: Iterable[str] = ()) -> Config:
     for text in overrides:
         _override(values, text)
     values.setdefault("recipe", Path(recipe).stem)
-    return parse_config(values, recipe)
+    config = parse_config(values, recipe)
+    plan = None if config.sparsity is None else config.sparsity.plan
+    return with_plan(config, read_mask_plan(plan)) if isinstance(plan, str) else config
+
+
+def with_plan(config: Config, plan: MaskPlan) -> Config:
+    """The recipe with the content of a mask plan, so that its run needs no other file."""
+    if config.sparsity is None:
+        return config
+    skipped = plan.sparsities()
+    mean = round(sum(skipped.values()) / max(len(skipped), 1), 4)
+    section = config.sparsity.but(plan=plan_values(plan), sparsity=mean)
+    return config.model_copy(update={"sparsity": section})
 
 
 def read_config(path: Path) -> Config:

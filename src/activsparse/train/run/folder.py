@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from activsparse.data import build_data
 from activsparse.errors import ActivsparseError, Call
 from activsparse.files import require_file
+from activsparse.masks.mask_plan import MaskPlan
+from activsparse.masks.mask_plan_file import plan_of, read_mask_plan
 from activsparse.models import build_model
 from activsparse.models.weights import read_tensors, trained_weights
 from activsparse.train.recipes.config import Config, in_recipe
@@ -27,6 +29,7 @@ __all__ = [
     "make_sparsifier",
     "read_checkpoint",
     "read_run_config",
+    "recipe_plan",
 ]
 
 
@@ -162,9 +165,19 @@ def make_sparsifier(
             frequency=section.frequency,
             total_steps=total_steps,
             seed=config.seed,
+            plan=None if section.plan is None else recipe_plan(section.plan),
         )
     except ActivsparseError as error:
         raise in_recipe(error) from error
+
+
+def recipe_plan(plan: str | dict[str, Any]) -> MaskPlan:
+    """The mask plan in a recipe's `sparsity.plan`: a file's, or the content.
+
+    Raises:
+        ActivsparseError: it is none.
+    """
+    return read_mask_plan(plan) if isinstance(plan, str) else plan_of(plan, "sparsity.plan")
 
 
 def held_out_batches(config: Config, images: int) -> list[tuple[Tensor, Tensor]]:

@@ -1,0 +1,220 @@
+"""A planner for a torch network: its layers, their options, and its loss on images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from activsparse.masks.latency import dense_ms
+from activsparse.masks.mask_plan import MaskPlan
+from activsparse.masks.options import MaskOptions
+from activsparse.masks.placement import fill_of, sources_of_zeros
+from activsparse.masks.plan_options import PlanLayer, macs, plan_options, times
+from activsparse.masks.requests import request_sparsities
+from activsparse.masks.time_table import TimeTable
+from activsparse.train.plan.losses import LossFile, MeasuredLoss, fingerprint
+from activsparse.train.plan.masked_network import MaskedNetwork
+from activsparse.train.plan.meet_target import SpeedSearch
+from activsparse.train.plan.planner import Picks, Planner
+from activsparse.train.sparsify.layers import ConvLayer, find_layers
+
+__all__ = ["Found", "NetworkPlanner", "planning"]
+
+Batches = Sequence[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A solution.
+
+    Attributes:
+        plan: the masks.
+        speedup: how many times as fast as dense, measured where it was, else estimated.
+        loss, dense_loss: measured, under all masks together and without any.
+    """
+
+    plan: MaskPlan
+    speedup: float
+    loss: float
+    dense_loss: float
+
+
+@dataclass
+class NetworkPlanner:
+    """A planner and what it leaves out: convolutions that stay dense.
+
+    Attributes:
+        planner: of the layers that may be masked.
+        input_size: (H, W).
+        site: where masks act.
+        other_ms: estimated ms of all other convolutions.
+        dense_ms: estimated ms of all convolutions without masks.
+        where: of the times, for reports.
+    """
+
+    planner: Planner
+    input_size: tuple[int, int]
+    site: str
+    other_ms: float
+    dense_ms: float
+    where: str
+
+    def find(
+        self,
+        target: float,
+        measure: Callable[[MaskPlan], float] | None = None,
+        *,
+        rounds: int = 2,
+        tolerance: float = 0.025,
+    ) -> Found:
+        """The plan of least loss that is so fast.
+
+        Args:
+            target: speed-up over the dense network, above 1.
+            measure: how many times as fast as dense a plan's network really is; without it the
+                estimated time of the convolutions counts, as if nothing else took any.
+            rounds: how often losses are measured again around the solution.
+            tolerance: how far a measured speed-up may be from the target, as a share of it.
+
+        Raises:
+            ActivsparseError: a target that is not above 1 or that no masks among the options reach.
+        """
+        planner = self.planner
+        planner.measure()
+        search = self._search(measure, tolerance)
+        tried: dict[Picks, float] = {}
+        for at in range(rounds + 1):
+            picks, speed = search.meet(target)
+            if picks in tried:
+                break
+            tried[picks] = speed
+            if at < rounds:
+                planner.measure(picks)
+        best = min(tried, key=planner.whole_loss)
+        # Losses of layers are told around the solution itself, as far as they were measured there.
+        notes: dict[str, Any] = {
+            "target_speedup": target,
+            "speedup": round(tried[best], 3),
+            "speedup_is": "measured" if measure is not None else "estimated, convolutions alone",
+            "times": self.where,
+            "loss": round(planner.whole_loss(best), 6),
+            "dense_loss": round(planner.whole_loss(planner.dense), 6),
+        }
+        plan = planner.plan(best, self.input_size, self.site, **notes)
+        return Found(plan, tried[best], notes["loss"], notes["dense_loss"])
+
+    def _search(
+        self, measure: Callable[[MaskPlan], float] | None, tolerance: float
+    ) -> SpeedSearch[Picks]:
+        planner = self.planner
+
+        def cost(picks: Picks) -> float:
+            return planner.cost(picks) + self.other_ms
+
+        def time(picks: Picks) -> float:
+            if measure is None:
+                return self.dense_ms / cost(picks)
+            if not any(picks):
+                return 1.0
+            return measure(planner.plan(picks, self.input_size, self.site))
+
+        return SpeedSearch(
+            solve=lambda budget: planner.solve(budget - self.other_ms),
+            cost=cost,
+            measure=time,
+            dense_cost=self.dense_ms,
+            least_cost=lambda: planner.least_cost + self.other_ms,
+            # What fits an estimated budget is a solution, however fast.
+            tolerance=tolerance if measure is not None else 1.0,
+            shortfall=2 * tolerance if measure is not None else 1e-9,
+        )
+
+
+@contextmanager
+def planning(
+    model: nn.Module,
+    example_input: Tensor,
+    batches: Batches,
+    loss: Callable[[Any, Any], Tensor],
+    *,
+    options: MaskOptions | None = None,
+    table: TimeTable | None = None,
+    where: str = "the table of pattern auto",
+    patterns: Sequence[str] = ("tiles", "lattice"),
+    fills: Sequence[str] = ("zero", "nearest"),
+    count: int = 4,
+    seed: int = 0,
+    by: str = "ms",
+    losses: Path | None = None,
+    advance: Callable[[int, int, str], None] = lambda done, total, what: None,
+) -> Iterator[NetworkPlanner]:
+    """Plan a network's masks; within the block the network has hooks that mask it.
+
+    Args:
+        model: a network without masks.
+        example_input: (N, C, H, W).
+        batches: pairs of images and labels that losses are measured on, of that size.
+        loss: mean loss of (outputs, labels).
+        options: which layers stay dense, `site`, `phases`, and `block` where it is above 1.
+        table: of times; by default that of pattern `auto`, the same on every machine.
+        where: its times come from, noted in plans.
+        patterns: that layers choose from, see `masks.plan_options`.
+        fills: `zero`, `nearest` or both; none leaves the fill to `options`.
+        count: masks of each pattern that are measured in a layer.
+        seed: of pattern `random`.
+        by: what a budget is of: `ms`, or `macs` (millions of multiply-adds; every option is then
+            measured, whether it saves time or not).
+        losses: file that keeps what was measured, see `LossFile`.
+        advance: see `Planner`.
+
+    Raises:
+        ActivsparseError: nothing to mask, no batches, a file of other losses.
+    """
+    asked = (options or MaskOptions()).but(sparsity=0.5, per_layer={}, importance_weight=0.0)
+    found = find_layers(model, example_input)
+    wanted = request_sparsities(found, asked).sparsities
+    masked = [layer for layer in found if layer.name in wanted]
+    sources = sources_of_zeros(masked, asked.but(fill="zero"))
+    layers = [
+        PlanLayer(layer.name, layer.shape, _phase(layer, at, asked.phases), source)
+        for at, (layer, source) in enumerate(zip(masked, sources, strict=True))
+    ]
+    size = (int(example_input.shape[-2]), int(example_input.shape[-1]))
+    choices = [
+        plan_options(
+            plan_layer,
+            size,
+            table=table,
+            patterns=patterns,
+            fills=tuple(fills) or (fill_of(layer, asked),),
+            count=count,
+            block=asked.block if asked.block > 1 else None,
+            seed=seed,
+            feeds=at in sources,
+            by_time=by == "ms",
+        )
+        for at, (plan_layer, layer) in enumerate(zip(layers, masked, strict=True))
+    ]
+    rest = [layer.shape for layer in found if layer.name not in wanted]
+    other = sum(dense_ms(shape, table) for shape in rest) if by == "ms" else 0.0
+    costs = (
+        partial(times, table=table) if by == "ms" else lambda layer, of_it, _: macs(layer, of_it)
+    )
+    model.to(memory_format=torch.channels_last)
+    file = LossFile(losses, fingerprint(model, batches))
+    with MaskedNetwork(model, masked, asked.site).attached() as network:
+        measured = MeasuredLoss(network, batches, loss, file, size)
+        planner = Planner(layers, choices, measured, costs, advance)
+        dense = other + planner.cost(planner.dense)
+        yield NetworkPlanner(planner, size, asked.site, other, dense, where)
+
+
+def _phase(layer: ConvLayer, at: int, phases: str) -> int:
+    return {"block": layer.phase, "layer": at, "one": 0}[phases]

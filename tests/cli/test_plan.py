@@ -1,0 +1,120 @@
+"""`activsparse plan` from a run to a trained network and a masked file with its very masks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from runs import TINY, make_run
+
+from activsparse import _native
+from activsparse.cli import main
+from activsparse.export.onnx import export_onnx
+from activsparse.export.read import read_masks
+from activsparse.masks.mask_plan_file import read_mask_plan
+from activsparse.train import load_run
+
+ISA = _native.available_isas()[-1]
+FEW = ("--images", "32", "--masks", "2", "--rounds", "1", "--isa", ISA)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACTIVSPARSE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path / "run", "sparsity=null")
+    return tmp_path
+
+
+def test_a_plan_reaches_training_and_files_bit_for_bit(run, capsys):
+    command = ["plan", "run", "--target-speedup", "1.1", "--out", "plan.yaml", *FEW, "--estimate"]
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    assert "stages.1.0.conv2" in shown
+    assert "estimated from those of another machine" in shown or "such a machine" in shown
+    plan = read_mask_plan("plan.yaml")
+    assert plan.notes["speedup"] >= 1.1
+    assert (run / "plan.png").read_bytes()[:4] == b"\x89PNG"
+    lines = (run / "plan.losses.csv").read_text()
+
+    # Again: nothing is measured anew.
+    before = plan
+    assert main(command) == 0
+    assert (run / "plan.losses.csv").read_text() == lines
+    assert read_mask_plan("plan.yaml") == before
+    capsys.readouterr()
+
+    trained = load_run(run / "run")
+    export_onnx(trained.model, trained.example_input, "dense.onnx")
+    assert main(["mask", "dense.onnx", "--plan", "plan.yaml", "--out", "masked.onnx"]) == 0
+    assert "Dense, mask plan" in capsys.readouterr().out
+    start = ["--set", *TINY, "init_from=run", "search.candidates=0"]
+    recipe = ["train", "--recipe", "digits_demo", "--out", "sparse"]
+    assert main([*recipe, "--plan", "plan.yaml", *start]) == 0
+    assert main(["export", "sparse", "--out", "sparse.onnx"]) == 0
+    achieved = load_run(run / "sparse").sparsifier.masks()
+    for masks in (achieved, read_masks("masked.onnx"), read_masks("sparse.onnx")):
+        assert masks.keys() == plan.masked().keys()
+        for name, mask in plan.masks().items():
+            np.testing.assert_array_equal(masks[name], mask, err_msg=name)
+
+
+def test_the_frontier_in_one_go(run, capsys):
+    command = ["plan", "run", "--frontier", "--out", "f.yaml", *FEW, "--estimate", "--rounds", "0"]
+    assert main([*command, "--plot", "f.svg"]) == 0
+    shown = capsys.readouterr().out
+    assert "times as fast" in shown
+    plans = [read_mask_plan(path).notes for path in run.glob("f-*.yaml")]
+    assert plans
+    assert all(notes["speedup"] >= notes["target_speedup"] for notes in plans)
+    plans.sort(key=lambda notes: notes["target_speedup"])
+    speeds = [notes["speedup"] for notes in plans]
+    assert speeds == sorted(speeds)
+    assert (run / "f.svg").read_text().count("<svg") == 1
+    assert len(list(run.glob("f-*.svg"))) == len(plans)
+
+
+def test_a_smaller_input_may_be_part_of_a_plan(run, capsys):
+    command = ["plan", "run", "--target-speedup", "1.2", "--out", "p.yaml", *FEW, "--estimate"]
+    assert main([*command, "--allow", "input-size"]) == 0
+    plan = read_mask_plan("p.yaml")
+    assert plan.input_size in ((16, 16), (8, 8))
+    assert "input " in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_networks_time_is_measured(run, capsys):
+    """A target this low is met by hardly any mask: what counts is that the engine was asked."""
+    command = ["plan", "run", "--target-speedup", "1.001", "--out", "p.yaml", *FEW]
+    assert main([*command, "--repeat", "5"]) in (0, 2)
+    captured = capsys.readouterr()
+    assert "(measured)" in captured.out or "masks among the options reach" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["resnet18", "--target-speedup", "1.5"], "name them with --data"),
+        (["dense.onnx", "--target-speedup", "1.5"], "losses are measured with torch"),
+        (["run", "--target-speedup", "99", "--estimate", *FEW], "masks among the options reach"),
+        (["resnet19", "--data", "digits", "--target-speedup", "2"], "resnet18"),
+        (["run", "--target-speedup", "1.5", "--plot", "p.txt"], "no such kind of picture"),
+        (["run", "--target-speedup", "1.5", "--out", "no/p.yaml"], "its folder does not exist"),
+    ],
+)
+def test_mistakes_are_one_line(words, message, run, capsys):
+    (run / "dense.onnx").write_bytes(b"")
+    assert main(["plan", "--out", "p.yaml", *words]) == 2
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if "error" in x]
+    assert message in line
+    assert not (run / "p.yaml").exists()
+
+
+def test_masks_of_another_network(run, capsys):
+    command = ["plan", "run", "--target-speedup", "1.05", "--out", "p.yaml", *FEW, "--estimate"]
+    assert main([*command, "--rounds", "0"]) == 0
+    start = ["--set", *TINY, "model.options={'widths': [8, 24], 'blocks': [1, 1]}"]
+    assert main(["train", "--recipe", "digits_demo", "--plan", "p.yaml", "--out", "x", *start]) == 2
+    assert "mask plan: layer " in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["plan", "run", "--target-speedup", "1.5", "--out", "p.yaml", "--allow", "channels"])
+    assert "activsparse prune" in capsys.readouterr().err

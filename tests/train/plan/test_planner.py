@@ -1,0 +1,227 @@
+"""The planner: never worse than two steps, resumable, true to what it measured."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from small_networks import example, make_net
+
+from activsparse import ActivsparseError
+from activsparse.masks import ConvShape
+from activsparse.masks.latency import dense_ms, layer_ms
+from activsparse.masks.plan_options import PlanLayer, plan_options, times
+from activsparse.train import Sparsifier
+from activsparse.train.plan.losses import LossFile, MeasuredLoss
+from activsparse.train.plan.meet_target import SpeedSearch
+from activsparse.train.plan.plan_network import planning
+from activsparse.train.plan.planner import Planner
+from activsparse.train.sparsify.norms import batch_statistics
+
+SIZE = (64, 64)
+
+
+def synthetic(seed: int) -> tuple[list[PlanLayer], np.ndarray]:
+    """Layers as a small ResNet has them, and how much each loses."""
+    rng = np.random.default_rng(seed)
+    layers: list[PlanLayer] = []
+    for number in range(int(rng.integers(3, 9))):
+        side = int(rng.choice([7, 14, 28, 56]))
+        channels = int(64 * 56 // side * rng.choice([0.5, 1]))
+        kernel = int(rng.choice([1, 3]))
+        conv = ConvShape((kernel, kernel), (1, 1), 1, channels, channels, (side, side))
+        follows = number and layers[-1].conv.output == conv.output and rng.random() < 0.6
+        phase = layers[-1].phase if follows else number
+        layers.append(PlanLayer(f"l{number}", conv, phase, number - 1 if follows else None))
+    return layers, rng.uniform(0.02, 1, len(layers))
+
+
+def planner_of(layers, loss, count=4, fills=("zero",)) -> Planner:
+    sources = {layer.source for layer in layers}
+    options = [
+        plan_options(layer, SIZE, count=count, fills=fills, feeds=at in sources)
+        for at, layer in enumerate(layers)
+    ]
+    return Planner(layers, options, loss, lambda layer, o, before: times(layer, o, before))
+
+
+def additive(layers, slopes):
+    slope = {layer.name: k for layer, k in zip(layers, slopes, strict=True)}
+    return lambda options, what="": sum(
+        slope[name] * option.sparsity**2 for name, (option, _) in options.items()
+    )
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_combination_loses_less(seed):
+    layers, slopes = synthetic(seed)
+    layers, slopes = layers[:4], slopes[:4]
+    loss = additive(layers, slopes)
+    planner = planner_of(layers, loss, count=2)
+    planner.measure()
+    every = list(itertools.product(*(range(len(o)) for o in planner.options)))
+    costs = np.array([planner.cost(picks) for picks in every])
+    losses = np.array([planner.whole_loss(picks) for picks in every])
+    before = -1.0
+    for budget in np.linspace(costs.min(), costs.max(), 9):
+        picks = planner.solve(budget)
+        assert planner.cost(picks) <= budget * (1 + 1e-9), seed
+        best = losses[costs <= budget * (1 + 1e-13)].min()
+        assert planner.whole_loss(picks) == pytest.approx(best, abs=1e-5), (seed, budget)
+        assert before < 0 or planner.whole_loss(picks) <= before + 1e-5
+        before = planner.whole_loss(picks)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_never_worse_than_choosing_sparsities_and_then_masks(seed):
+    """The former way: sparsities by loss and time alone, then masks near them by time alone."""
+    layers, slopes = synthetic(seed)
+    planner = planner_of(layers, additive(layers, slopes), count=6)
+    planner.measure()
+    whole = sum(dense_ms(layer.conv) for layer in layers)
+    grid = np.arange(0, 0.675, 0.025)
+    ms = [np.array([layer_ms(layer.conv, "auto", s) for s in grid]) for layer in layers]
+    for target in (1.15, 1.3, 1.5):
+        # A fine Lagrangian search stands for the former knapsack.
+        for weight in np.geomspace(1e-3, 10, 60):
+            wanted = [
+                int(np.argmin(k * grid**2 + weight * time))
+                for k, time in zip(slopes, ms, strict=True)
+            ]
+            if sum(time[at] for time, at in zip(ms, wanted, strict=True)) <= whole / target:
+                break
+        else:
+            continue
+        picks = []
+        for layer, options, at in zip(layers, planner.options, wanted, strict=True):
+            near = [i for i, o in enumerate(options) if -0.1 <= o.sparsity - grid[at] <= 0.2]
+            costs = times(layer, options)[0]
+            picks.append(min(near or [0], key=lambda i: costs[i]))
+        two_steps = planner.whole_loss(tuple(picks))
+        one = planner.solve(planner.cost(tuple(picks)))
+        assert one is not None, (seed, target)
+        assert planner.whole_loss(one) <= two_steps + 1e-5, (seed, target)
+
+
+def test_measuring_again_mends_what_does_not_add_up():
+    layers = [
+        PlanLayer(f"l{i}", ConvShape((3, 3), (1, 1), 1, 128, 128, (28, 28)), i) for i in range(3)
+    ]
+
+    def loss(options, what=""):
+        s = [options[f"l{i}"][0].sparsity if f"l{i}" in options else 0.0 for i in range(3)]
+        # The first two cost little alone and much together.
+        return s[0] ** 2 + s[1] ** 2 + 40 * s[0] * s[1] + 3 * s[2] ** 2
+
+    planner = planner_of(layers, loss)
+    planner.measure()
+    budget = 0.75 * planner.cost(planner.dense)
+    first = planner.solve(budget)
+    planner.measure(first)
+    second = planner.solve(budget)
+    assert planner.whole_loss(second) < planner.whole_loss(first)
+
+
+def batches():
+    return [(example(4, seed=50 + at), torch.arange(4) % 5) for at in range(2)]
+
+
+LOSS = torch.nn.functional.cross_entropy
+FEW = {"count": 2, "by": "macs"}
+
+
+def test_losses_are_those_of_the_masked_network(tmp_path):
+    net = make_net()
+    state = {key: value.clone() for key, value in net.state_dict().items()}
+    with planning(net, example(), batches(), LOSS, **FEW) as planner:
+        found = planner.find(1.4, rounds=1)
+    assert net.state_dict().keys() == state.keys()
+    assert found.speedup >= 1.4 - 1e-9
+    Sparsifier(net, example(), plan=found.plan)
+    with torch.no_grad(), batch_statistics(net):
+        loss = np.mean([float(LOSS(net(x), y)) for x, y in batches()])
+    assert found.loss == pytest.approx(loss, rel=1e-5)
+    with (
+        pytest.raises(ActivsparseError, match="the fastest masks among the options reach"),
+        planning(make_net(), example(), batches(), LOSS, **FEW) as planner,
+    ):
+        planner.find(50.0)
+
+
+class StopError(Exception):
+    pass
+
+
+def test_a_stopped_search_measures_nothing_twice(tmp_path, monkeypatch):
+    path = tmp_path / "losses.csv"
+    measured = []
+    measure = MeasuredLoss._measure
+
+    def counting(self, options):
+        if len(measured) == limit:
+            raise StopError
+        measured.append(self.key(options))
+        return measure(self, options)
+
+    monkeypatch.setattr(MeasuredLoss, "_measure", counting)
+
+    def search():
+        with planning(make_net(), example(), batches(), LOSS, losses=path, **FEW) as planner:
+            return planner.find(1.3, rounds=1)
+
+    limit = 7
+    with pytest.raises(StopError):
+        search()
+    # A kill may cut the last line short.
+    text = path.read_text()
+    path.write_text(text[:-9])
+    limit = -1
+    found = search()
+    assert len(measured) == len(set(measured)) + 1  # the cut one
+    limit = len(measured)
+    assert search() == found
+    path.unlink()
+    limit = -1
+    assert search().plan == found.plan
+
+    with (
+        pytest.raises(ActivsparseError, match="losses of another network or other images"),
+        planning(make_net(3), example(), batches(), LOSS, losses=path, **FEW),
+    ):
+        pass
+    path.write_text("something else")
+    with pytest.raises(ActivsparseError, match="delete it, or name another output"):
+        LossFile(path, "x")
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_measured_target_is_met_whatever_estimates_get_wrong(seed):
+    """Solutions are numbers; the machine takes longer than estimated, and other things time too."""
+    rng = np.random.default_rng(seed)
+    wrong, rest, bend = rng.uniform(0.6, 1.6), rng.uniform(0, 0.6), rng.uniform(0.7, 1.3)
+    calls = []
+
+    def measure(cost):
+        calls.append(cost)
+        return (wrong + rest) / (wrong * cost**bend + rest)
+
+    search = SpeedSearch(
+        solve=lambda budget: round(max(budget, 0.05), 3),
+        cost=lambda cost: cost,
+        measure=measure,
+        dense_cost=1.0,
+        least_cost=lambda: 0.05,
+    )
+    for target in (1.2, 1.5, 2.0):
+        if target > 0.98 * measure(0.05):
+            with pytest.raises(ActivsparseError, match="masks among the options reach"):
+                search.meet(target)
+            continue
+        calls.clear()
+        _, speed = search.meet(target)
+        assert speed == pytest.approx(target, rel=0.025), seed
+        assert len(calls) <= 6
+    with pytest.raises(ActivsparseError, match="must be above 1"):
+        search.meet(1.0)
