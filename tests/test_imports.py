@@ -134,6 +134,7 @@ def test_rooms_are_on_their_own_storeys():
 
 @pytest.mark.parametrize("module", sorted(p.stem for p in (ROOT / "train/former").glob("*.py")))
 def test_what_imported_modules_from_where_they_were_goes_on(module: str):
+    pytest.importorskip("pytorch_lightning")
     former = importlib.import_module(f"activsparse.train.{module}")
     homes = {value.__module__ for value in vars(former).values() if hasattr(value, "__module__")}
     assert former.__all__

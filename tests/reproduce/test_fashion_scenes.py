@@ -31,8 +31,7 @@ def test_the_study_trains_once_and_writes_its_table(tmp_path, monkeypatch):
     assert list(rows) == ["dense", "tuned", "best", "paper"]
     assert 0.1 < float(rows["paper"]["achieved"]) < 0.3
     for name in ("best", "paper"):
-        # Layers with a sparsity of their own get the nearest there is on maps of 2 to 8 positions.
-        assert 0.75 < float(rows[name]["kept_macs"]) < 0.95
+        assert 0.8 < float(rows[name]["kept_macs"]) < 0.95
     assert page.read_text().startswith("Before.\n<!-- scenes:begin -->\n| network")
     assert page.read_text().endswith("<!-- scenes:end -->\nAfter.\n")
     assert "old" not in page.read_text()

@@ -60,6 +60,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--print-config", action="store_true", help="print the resolved recipe and stop"
     )
+    parser.add_argument(
+        "--no-check-export",
+        dest="check_export",
+        action="store_false",
+        help="do not see first, which takes some seconds, that the network can be exported",
+    )
     add_trust(parser)
 
 
@@ -102,7 +108,13 @@ def run(args: argparse.Namespace) -> int:
         if args.resume or config is None:
             summary = resume(folder, config, console=progress, trust=args.trust)
         else:
-            summary = train(config, folder, console=progress, trust=args.trust)
+            summary = train(
+                config,
+                folder,
+                console=progress,
+                trust=args.trust,
+                check_export=args.check_export,
+            )
     except Interrupted:
         if first:
             _log.info("stopped; continue with: activsparse train --resume %s", folder)

@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from torch import Tensor, nn
 
 from activsparse.data import BatchData, build_data
 from activsparse.distributed import barrier, rank
-from activsparse.errors import ActivsparseError, Call
+from activsparse.errors import ActivsparseError, Call, Option
+from activsparse.export.onnx import convert
 from activsparse.files import atomic_path, require_file
 from activsparse.train.phase import make_network, make_teacher, run_phase
 from activsparse.train.plan.target import (
@@ -34,7 +36,12 @@ _log = logging.getLogger(__name__)
 
 
 def train(
-    config: Config, out: str | Path, *, console: Console | None = None, trust: bool = False
+    config: Config,
+    out: str | Path,
+    *,
+    console: Console | None = None,
+    trust: bool = False,
+    check_export: bool = False,
 ) -> dict[str, Any]:
     """Train as `config` says and fill the new run folder `out`.
 
@@ -47,6 +54,8 @@ def train(
         console: shows a progress bar there; without one each epoch is logged.
         trust: whether run folders that the recipe names may call code of their own, see `load_run`;
             what the recipe itself names is called in any case.
+        check_export: whether the network, with masks, is exported to ONNX once before anything is
+            trained: what cannot be exported should show before its training is paid for.
 
     Returns:
         The content of summary.json.
@@ -68,7 +77,10 @@ def train(
         )
     # Mistakes in the recipe should show before the folder exists, and before a dense phase is over.
     data = _data(config)
-    make_sparsifier(make_network(config, data), example_input(data.shape), config, total_steps=1)
+    network, example = make_network(config, data), example_input(data.shape)
+    make_sparsifier(network, example, config, total_steps=1)
+    if check_export and first:
+        _check_export(network, example)
     if not _will_be_own_teacher(config):
         make_teacher(config, data, trust or config)
     if first:
@@ -172,6 +184,18 @@ def _check_device(device: str) -> None:
         raise ActivsparseError(
             f"device {device}: torch finds none on this machine; set device to auto or cpu"
         )
+
+
+def _check_export(network: nn.Module, example: Tensor) -> None:
+    try:
+        convert(network.eval(), example, verify=False)
+    except ActivsparseError as error:
+        raise ActivsparseError(
+            "what would be trained cannot be exported: ",
+            error,
+            "; change the network, or train it all the same with ",
+            Option("check_export", False),
+        ) from error
 
 
 def _will_be_own_teacher(config: Config) -> bool:
