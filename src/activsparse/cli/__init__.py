@@ -40,6 +40,7 @@ COMMANDS = {
     "convert": "write an ONNX model, masked or not, as a .tflite file for LiteRT",
     "verify": "compare this engine with ONNX Runtime on random inputs",
     "bench": "time dense and sparse models on several engines, interleaved",
+    "info": "say what is in a model file, and what the engine would do with it",
     "explain": "say per layer what is skipped, how, and what it saves",
     "run": "run a model on a .npy input",
     "detect": "find objects in pictures and draw them",

@@ -21,7 +21,7 @@ from activsparse.masks.placement import fill_of
 from activsparse.masks.requests import NothingToMaskError, request_sparsities
 from activsparse.onnx_file import check_accepted, normal_form
 
-__all__ = ["REQUESTED_KEY", "MaskReport", "MaskedLayer", "dense_copy", "mask_model"]
+__all__ = ["REQUESTED_KEY", "MaskReport", "MaskedLayer", "dense_copy", "fix_sizes", "mask_model"]
 
 REQUESTED_KEY = "activsparse.requested"
 """Metadata of the model: JSON object, name of the convolution -> requested sparsity."""
@@ -162,7 +162,7 @@ def dense_copy(
     copy.CopyFrom(model)
     masked = normal_form(copy, str(name))
     check_accepted(masked, str(name))
-    _fix_sizes(masked, sizes, name)
+    fix_sizes(masked, sizes, name)
     present = remove_masks(masked)
     if present and not replace:
         raise ActivsparseError(
@@ -201,7 +201,7 @@ def _image_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     ]
 
 
-def _fix_sizes(model: onnx.ModelProto, sizes: InputSizes, name: str) -> None:
+def fix_sizes(model: onnx.ModelProto, sizes: InputSizes, name: str) -> None:
     """Write the sizes that are given into the model's inputs."""
     if not sizes:
         return

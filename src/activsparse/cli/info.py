@@ -1,0 +1,250 @@
+"""`activsparse info`: what is in a model file, and what the engine would do with it."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from activsparse.cli.console import plain_console
+from activsparse.cli.engine_options import add_input_options, input_shapes, input_sizes
+
+if TYPE_CHECKING:
+    import onnx
+
+    from activsparse.engine.report import NodeReport
+
+__all__ = ["add_parser", "run"]
+
+_TFLITE = b"TFL3"
+Fact = tuple[str, str]
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the options of `activsparse info`."""
+    parser = subparsers.add_parser(
+        "info",
+        help="say what is in a model file, and what the engine would do with it",
+        description="Print a model's inputs, outputs, operators, multiply-adds and masks, and "
+        "whether the engine runs all of it. Nothing is timed; `activsparse explain` does that.",
+    )
+    parser.add_argument(
+        "model", type=Path, metavar="MODEL", help="an ONNX model, a compiled plan or a .tflite file"
+    )
+    add_input_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print one fact a line."""
+    from activsparse.engine.plan_file import is_plan
+    from activsparse.files import require_file
+
+    if is_plan(args.model):
+        facts = _plan(args.model)
+    elif require_file(args.model).read_bytes()[4:8] == _TFLITE:
+        facts = _tflite(args.model)
+    else:
+        facts = _onnx(args)
+    console = plain_console()
+    width = max(len(name) for name, _ in facts)
+    for name, value in facts:
+        console.print(f"{name:<{width}}  {value}")
+    return 0
+
+
+def _onnx(args: argparse.Namespace) -> list[Fact]:
+    from activsparse.onnx_file import read_model
+
+    model = read_model(str(args.model))
+    opsets = ", ".join(
+        f"{entry.domain or 'ai.onnx'} {entry.version}" for entry in model.opset_import
+    )
+    producer = " ".join(filter(None, (model.producer_name, model.producer_version)))
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return [
+        ("file", f"ONNX, {_size(args.model)}, opset {opsets}, by {producer or 'nobody named'}"),
+        *(("input", _value(v)) for v in model.graph.input if v.name not in constants),
+        *(("output", _value(v)) for v in model.graph.output),
+        ("operators", _counted(node.op_type for node in model.graph.node)),
+        ("constants", _parameters(model)),
+        *_convolutions(model, args),
+        *_engine(args),
+    ]
+
+
+def _convolutions(model: onnx.ModelProto, args: argparse.Namespace) -> list[Fact]:
+    """Their multiply-adds, and their masks."""
+    from activsparse.errors import ActivsparseError
+    from activsparse.export.convs import find_convs
+    from activsparse.export.insert import find_masks
+    from activsparse.export.mask import fix_sizes
+    from activsparse.onnx_file import array_of
+
+    try:
+        fix_sizes(model, input_sizes(args), str(args.model))
+        convs = find_convs(model, str(args.model))
+    except ActivsparseError as error:
+        return [("convolutions", f"not understood: {error}")]
+    if not convs:
+        return []
+    shapes = [conv.shape for conv in convs if conv.shape is not None]
+    macs = sum(shape.positions * shape.macs_per_position for shape in shapes)
+    known = "" if len(shapes) == len(convs) else f" of the {len(shapes)} whose maps are known"
+    facts = [("convolutions", f"{len(convs)}, {macs / 1e6:,.1f} M multiply-adds dense{known}")]
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    masks = [mask for mask in find_masks(model.graph) if mask.constant in tensors]
+    if not masks:
+        return [*facts, ("masks", "none: a dense model")]
+    skipped = []
+    for mask in masks:
+        values = array_of(tensors[mask.constant], str(args.model)).ravel()
+        kept = values != 0 if mask.fill == "zero" else values == range(len(values))
+        skipped.append(1 - float(kept.mean()))
+    mean = sum(skipped) / len(skipped)
+    fills = _counted(mask.fill for mask in masks)
+    return [
+        *facts,
+        (
+            "masks",
+            f"{len(masks)} (fill {fills}), sparsity {min(skipped):.3f} to {max(skipped):.3f}, "
+            f"mean over layers {mean:.3f}",
+        ),
+    ]
+
+
+def _engine(args: argparse.Namespace) -> list[Fact]:
+    """What runs here, and what would not."""
+    from activsparse import Session
+    from activsparse.errors import ActivsparseError
+
+    try:
+        shapes = input_shapes(args, args.model)
+        session = Session(args.model, tune=False, input_shapes=shapes)
+    except ActivsparseError as error:
+        refused = str(error).removeprefix(f"{args.model}: ")
+    else:
+        return [("engine", f"runs all of it ({session.isa})"), *_reports(session.explain())]
+    try:
+        session = Session(args.model, tune=False, input_shapes=shapes, fallback="onnxruntime")
+        rows = session.explain()
+    except (ActivsparseError, UnboundLocalError):
+        return [("engine", f"does not run it: {refused}")]
+    foreign = [row.name for row in rows if row.algorithm == "onnxruntime"]
+    return [
+        ("engine", f"runs it with --fallback onnxruntime ({refused})"),
+        ("foreign", f"{len(foreign)} parts, from {', '.join(foreign[:6])}"),
+        *_reports(row for row in rows if row.algorithm != "onnxruntime"),
+    ]
+
+
+def _reports(rows: Iterable[NodeReport]) -> list[Fact]:
+    rows = list(rows)
+    masked = [row for row in rows if row.requested is not None]
+    facts = [("runs as", _counted(f"{row.kind} by {row.algorithm}" for row in rows))]
+    if masked:
+        wasted = [row.name for row in masked if row.wastes_mask]
+        saved = sum(1 - row.macs / row.dense_macs for row in masked if row.dense_macs)
+        facts.append(
+            (
+                "skipping",
+                f"{len(masked) - len(wasted)} of {len(masked)} masks save work, mean "
+                f"{saved / len(masked):.3f} of a layer's direct multiply-adds"
+                + (f"; not {', '.join(wasted[:6])}" if wasted else ""),
+            )
+        )
+    return facts
+
+
+def _plan(path: Path) -> list[Fact]:
+    from activsparse import Session
+
+    session = Session(path)
+    return [
+        (
+            "file",
+            f"compiled plan, {_size(path)}, for {session.isa}, {session.threads} thread(s)",
+        ),
+        *(("input", f"{name}: float32 {_dims(shape)}") for name, shape in session.inputs),
+        *(("output", f"{name}: float32 {_dims(shape)}") for name, shape in session.outputs),
+        *_reports(session.explain()),
+    ]
+
+
+def _tflite(path: Path) -> list[Fact]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    from activsparse.errors import ActivsparseError
+    from activsparse.litert import interpreter
+
+    try:
+        plain = Interpreter(str(path), experimental_op_resolver_type=_without_delegates())
+        plain.allocate_tensors()
+        operators = [node["op_name"] for node in plain._get_ops_details()]
+    except (ValueError, RuntimeError) as error:
+        cause = " ".join(str(error).split())
+        raise ActivsparseError(f"{path}: LiteRT cannot read it: {cause}") from error
+    ours = interpreter(path, tune=False, experimental_op_resolver_type=_without_delegates())
+    left = [node["op_name"] for node in ours._get_ops_details()]
+    parts = left.count("DELEGATE")
+    claimed = f"claims nothing of it ({_counted(operators)})"
+    if parts:
+        # What is left follows the operators of the file.
+        rest = [name for name in left[len(operators) :] if name != "DELEGATE"]
+        claimed = f"claims {parts} part(s)" + (f", all but {_counted(rest)}" if rest else "")
+    return [
+        ("file", f"TFLite, {_size(path)}"),
+        *(("input", _detail(detail)) for detail in plain.get_input_details()),
+        *(("output", _detail(detail)) for detail in plain.get_output_details()),
+        ("operators", _counted(operators)),
+        ("delegate", claimed),
+    ]
+
+
+def _without_delegates() -> Any:
+    from ai_edge_litert.interpreter import OpResolverType
+
+    return OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+
+
+def _detail(detail: dict[str, Any]) -> str:
+    return f"{detail['name']}: {detail['dtype'].__name__} {_dims(detail['shape'].tolist())}"
+
+
+def _value(value: onnx.ValueInfoProto) -> str:
+    tensor = value.type.tensor_type
+    kind = _kind(tensor.elem_type)
+    if not tensor.HasField("shape"):
+        return f"{value.name}: {kind} of any shape"
+    dims = [dim.dim_value or dim.dim_param or "?" for dim in tensor.shape.dim]
+    return f"{value.name}: {kind} {_dims(dims)}"
+
+
+def _kind(elem_type: int) -> str:
+    import onnx
+
+    if elem_type == onnx.TensorProto.FLOAT:
+        return "float32"
+    return str(onnx.TensorProto.DataType.Name(elem_type)).lower()
+
+
+def _parameters(model: onnx.ModelProto) -> str:
+    from math import prod
+
+    tensors = model.graph.initializer
+    count = sum(prod(tensor.dims) for tensor in tensors)
+    kinds = _counted(_kind(tensor.data_type) for tensor in tensors)
+    return f"{count:,} numbers in {len(tensors)} tensors ({kinds or 'none'})"
+
+
+def _counted(words: Iterable[str]) -> str:
+    return ", ".join(f"{count} {word}" for word, count in Counter(words).most_common())
+
+
+def _dims(sizes: Sequence[Any]) -> str:
+    return "x".join(map(str, sizes)) or "scalar"
+
+
+def _size(path: Path) -> str:
+    return f"{path.stat().st_size / 2**20:.2f} MiB"
