@@ -12,7 +12,7 @@ from small_networks import example, make_net
 from activsparse import ActivsparseError
 from activsparse.masks import ConvShape
 from activsparse.masks.latency import dense_ms, layer_ms
-from activsparse.masks.plan_options import PlanLayer, plan_options, times
+from activsparse.masks.plan_options import PlanLayer, macs, plan_options, times
 from activsparse.train import Sparsifier
 from activsparse.train.plan.losses import LossFile, MeasuredLoss
 from activsparse.train.plan.meet_target import SpeedSearch
@@ -103,6 +103,17 @@ def test_never_worse_than_choosing_sparsities_and_then_masks(seed):
         one = planner.solve(planner.cost(tuple(picks)))
         assert one is not None, (seed, target)
         assert planner.whole_loss(one) <= two_steps + 1e-5, (seed, target)
+
+
+def test_where_nothing_is_lost_no_more_is_skipped_than_asked():
+    conv = ConvShape((3, 3), (1, 1), 1, 32, 32, (12, 12))
+    layers = [PlanLayer(f"l{i}", conv, i) for i in range(8)]
+    options = [plan_options(x, SIZE, patterns=("lattice",), count=7, by_time=False) for x in layers]
+    planner = Planner(layers, options, lambda o, what="": 0.0, lambda x, o, before: macs(x, o))
+    planner.measure()
+    picks = planner.solve(0.75 * planner.cost(planner.dense))
+    assert picks is not None
+    assert planner.cost(picks) == pytest.approx(0.75 * planner.cost(planner.dense), rel=0.02)
 
 
 def test_measuring_again_mends_what_does_not_add_up():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +16,7 @@ from activsparse.masks.latency import dense_ms
 from activsparse.masks.mask_plan import MaskPlan
 from activsparse.masks.options import MaskOptions
 from activsparse.masks.placement import fill_of, sources_of_zeros
-from activsparse.masks.plan_options import PlanLayer, macs, plan_options, times
+from activsparse.masks.plan_options import PlanLayer, PlanOption, macs, plan_options, times
 from activsparse.masks.requests import request_sparsities
 from activsparse.masks.time_table import TimeTable
 from activsparse.train.plan.losses import LossFile, MeasuredLoss, fingerprint
@@ -25,7 +25,7 @@ from activsparse.train.plan.meet_target import SpeedSearch
 from activsparse.train.plan.planner import Picks, Planner
 from activsparse.train.sparsify.layers import ConvLayer, find_layers
 
-__all__ = ["Found", "NetworkPlanner", "planning"]
+__all__ = ["Found", "NetworkPlanner", "network_planner", "planning"]
 
 Batches = Sequence[tuple[Tensor, Tensor]]
 
@@ -137,12 +137,13 @@ class NetworkPlanner:
         )
 
 
-@contextmanager
-def planning(
+Loss = Callable[[Mapping[str, tuple[PlanOption, tuple[int, int]]], str], float]
+
+
+def network_planner(
     model: nn.Module,
     example_input: Tensor,
-    batches: Batches,
-    loss: Callable[[Any, Any], Tensor],
+    loss: Loss,
     *,
     options: MaskOptions | None = None,
     table: TimeTable | None = None,
@@ -152,16 +153,14 @@ def planning(
     count: int = 4,
     seed: int = 0,
     by: str = "ms",
-    losses: Path | None = None,
     advance: Callable[[int, int, str], None] = lambda done, total, what: None,
-) -> Iterator[NetworkPlanner]:
-    """Plan a network's masks; within the block the network has hooks that mask it.
+) -> NetworkPlanner:
+    """A planner for a network whose loss is known from somewhere.
 
     Args:
         model: a network without masks.
         example_input: (N, C, H, W).
-        batches: pairs of images and labels that losses are measured on, of that size.
-        loss: mean loss of (outputs, labels).
+        loss: of the network under options of its layers, see `Planner`.
         options: which layers stay dense, `site`, `phases`, and `block` where it is above 1.
         table: of times; by default that of pattern `auto`, the same on every machine.
         where: its times come from, noted in plans.
@@ -171,16 +170,14 @@ def planning(
         seed: of pattern `random`.
         by: what a budget is of: `ms`, or `macs` (millions of multiply-adds; every option is then
             measured, whether it saves time or not).
-        losses: file that keeps what was measured, see `LossFile`.
         advance: see `Planner`.
 
     Raises:
-        ActivsparseError: nothing to mask, no batches, a file of other losses.
+        ActivsparseError: nothing to mask.
     """
-    asked = (options or MaskOptions()).but(sparsity=0.5, per_layer={}, importance_weight=0.0)
+    asked = options or MaskOptions()
     found = find_layers(model, example_input)
-    wanted = request_sparsities(found, asked).sparsities
-    masked = [layer for layer in found if layer.name in wanted]
+    masked = _maskable(found, asked)
     sources = sources_of_zeros(masked, asked.but(fill="zero"))
     layers = [
         PlanLayer(layer.name, layer.shape, _phase(layer, at, asked.phases), source)
@@ -202,18 +199,56 @@ def planning(
         )
         for at, (plan_layer, layer) in enumerate(zip(layers, masked, strict=True))
     ]
-    rest = [layer.shape for layer in found if layer.name not in wanted]
+    names = {layer.name for layer in masked}
+    rest = [layer.shape for layer in found if layer.name not in names]
     other = sum(dense_ms(shape, table) for shape in rest) if by == "ms" else 0.0
     costs = (
         partial(times, table=table) if by == "ms" else lambda layer, of_it, _: macs(layer, of_it)
     )
+    planner = Planner(layers, choices, loss, costs, advance)
+    dense = other + planner.cost(planner.dense)
+    return NetworkPlanner(planner, size, asked.site, other, dense, where)
+
+
+@contextmanager
+def planning(
+    model: nn.Module,
+    example_input: Tensor,
+    batches: Batches,
+    loss: Callable[[Any, Any], Tensor],
+    *,
+    options: MaskOptions | None = None,
+    losses: Path | None = None,
+    **more: Any,
+) -> Iterator[NetworkPlanner]:
+    """Plan a network's masks by its measured loss; within the block it has hooks that mask it.
+
+    Args:
+        model: a network without masks.
+        example_input: (N, C, H, W).
+        batches: pairs of images and labels that losses are measured on, of that size.
+        loss: mean loss of (outputs, labels).
+        options: see `network_planner`.
+        losses: file that keeps what was measured, see `LossFile`.
+        more: see `network_planner`.
+
+    Raises:
+        ActivsparseError: nothing to mask, no batches, a file of other losses.
+    """
+    asked = options or MaskOptions()
+    masked = _maskable(find_layers(model, example_input), asked)
+    size = (int(example_input.shape[-2]), int(example_input.shape[-1]))
     model.to(memory_format=torch.channels_last)
     file = LossFile(losses, fingerprint(model, batches))
     with MaskedNetwork(model, masked, asked.site).attached() as network:
         measured = MeasuredLoss(network, batches, loss, file, size)
-        planner = Planner(layers, choices, measured, costs, advance)
-        dense = other + planner.cost(planner.dense)
-        yield NetworkPlanner(planner, size, asked.site, other, dense, where)
+        yield network_planner(model, example_input, measured, options=asked, **more)
+
+
+def _maskable(found: Sequence[ConvLayer], options: MaskOptions) -> list[ConvLayer]:
+    asked = options.but(sparsity=0.5, per_layer={})
+    wanted = request_sparsities(found, asked).sparsities
+    return [layer for layer in found if layer.name in wanted]
 
 
 def _phase(layer: ConvLayer, at: int, phases: str) -> int:
