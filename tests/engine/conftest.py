@@ -106,6 +106,7 @@ def exported(tmp_path_factory):
     made: dict[tuple, Path] = {}
 
     def get(name: str, site: str = "", fill: str = "", size: int = 64) -> Path:
+        pytest.importorskip("torch")
         key = (name, site, fill, size)
         if key not in made:
             path = folder / f"{'_'.join(map(str, key))}.onnx"

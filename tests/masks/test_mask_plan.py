@@ -18,6 +18,8 @@ from activsparse.masks.mask_plan import MaskPlan, PlannedLayer
 from activsparse.masks.mask_plan_file import plan_of, plan_values, read_mask_plan, write_mask_plan
 from activsparse.masks.tiles import RUNS, Kept, kept_mask
 
+pytest.importorskip("yaml")  # which files of plans are written in
+
 
 def conv(height: int, width: int) -> ConvShape:
     return ConvShape((3, 3), (1, 1), 1, 16, 32, (height, width))

@@ -23,10 +23,14 @@ using Random = std::mt19937_64;
 std::uint64_t below(Random& random, std::uint64_t most) { return random() % most; }
 
 std::int64_t extreme(Random& random, std::int64_t sound) {
+  const auto plus = [&](std::int64_t more) {  // wraps around
+    return static_cast<std::int64_t>(static_cast<std::uint64_t>(sound) +
+                                     static_cast<std::uint64_t>(more));
+  };
   const std::int64_t values[] = {
-      0,         1,         -1,        2,         -2,        3,
-      INT_MIN,   INT_MAX,   1LL << 31, 1LL << 40, INT64_MAX, INT64_MIN,
-      sound + 1, sound - 1, sound * 2, 65536,     100000,    (1LL << 32) + sound};
+      0,       1,        -1,          2,         -2,        3,
+      INT_MIN, INT_MAX,  1LL << 31,   1LL << 40, INT64_MAX, INT64_MIN,
+      plus(1), plus(-1), plus(sound), 65536,     100000,    plus(1LL << 32)};
   return values[below(random, std::size(values))];
 }
 
