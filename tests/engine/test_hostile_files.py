@@ -259,6 +259,20 @@ def test_attributes(model, saved, edit, tmp_path):
     assert all(text.startswith("refused") for text in seen.values()), seen
 
 
+@pytest.mark.parametrize("rank", ["none", "one", "more"])
+def test_constants_of_another_rank(model, tmp_path, rank):
+    for at, constant in enumerate(model.graph.initializer):
+        odd = copied(model)
+        value = numpy_helper.to_array(constant)
+        value = {"none": value.flat[0], "one": value.reshape(-1), "more": value[None]}[rank]
+        odd.graph.initializer[at].CopyFrom(
+            numpy_helper.from_array(np.asarray(value), constant.name)
+        )
+        doors = ["Session", "mask", "read_masks", "find_masks"]
+        seen = verdict(odd.SerializeToString(), tmp_path, doors)
+        assert not any(text.startswith("wrong") for text in seen.values()), (constant.name, seen)
+
+
 @pytest.mark.parametrize("where", ["node", "op_type", "value", "graph", "note", "domain"])
 def test_names_that_are_no_text(model, saved, where):
     token = "QQQQ"

@@ -180,6 +180,8 @@ def _fill_before(last: onnx.NodeProto, index: GraphIndex) -> tuple[onnx.NodeProt
         shape = index.constant(reshape.input[1]) if len(reshape.input) > 1 else None
         if shape is None:  # computed from the batch
             continue
+        if len(shape.dims) != 1:
+            return None
         sizes = onnx.numpy_helper.to_array(shape)[2:]
         if len(sizes) != rank - 2 or (
             (sizes > 0).all() and np.prod(sizes[-positions:]) != source.size
