@@ -144,6 +144,7 @@ void StemProduct::run(const Windows& windows, const Columns& columns, const Row&
   const int bounds[] = {0, inside ? before(inside_begin_) : 0, inside ? before(inside_end_) : 0,
                         count};
   const auto point = [&](auto** to, auto* first, int begin, int end, int64_t stride) {
+    if (begin == end) return;  // of an image nobody sees, `first` is null
     if (columns.list == nullptr)
       locate_all(to + begin, first + begin * stride, end - begin, stride);
     else
