@@ -21,6 +21,7 @@ std::vector<OperatorType> layout_types();
 std::vector<OperatorType> matmul_types();
 std::vector<OperatorType> move_types();
 std::vector<OperatorType> pool_types();
+std::vector<OperatorType> resize_linear_types();
 std::vector<OperatorType> softmax_types();
 std::vector<OperatorType> strided_types();
 std::vector<OperatorType> inverted_residual_types();
@@ -37,6 +38,7 @@ const std::vector<OperatorType>& operator_types() {
              matmul_types,
              move_types,
              pool_types,
+             resize_linear_types,
              softmax_types,
              strided_types,
              conv_direct_types,

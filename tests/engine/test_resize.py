@@ -93,3 +93,62 @@ def test_some_axes_and_kept_aspect_ratios(tmp_path, policy):
     attributes = {"axes": [2, 3], "keep_aspect_ratio_policy": policy}
     y = b.node("Resize", x, "", "", sizes, nearest_mode="floor", **attributes)
     oracle.check(b.save(tmp_path / "m.onnx", y), context=policy)
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_linear(tmp_path, transform):
+    """Any ratio of the image plane, by scales and by sizes."""
+    rng = np.random.default_rng(len(transform))
+    for trial in range(10):
+        b = graphs.Builder(trial, opset=[11, 13, 18, 19][trial % 4])
+        channels, h, w = (int(n) for n in rng.integers(1, 20, 3))
+        x = b.input(1, channels, h, w)
+        attributes = {"coordinate_transformation_mode": transform, "mode": "linear"}
+        if transform == "half_pixel_symmetric":
+            b = graphs.Builder(trial, opset=19)
+            x = b.input(1, channels, h, w)
+        scales = rng.choice([0.5, 0.37, 0.75, 1.0, 1.5, 2.0, 2.05, 4.0], 2).tolist()
+        scales = [max(scale, 1.01 / size) for scale, size in zip(scales, (h, w), strict=True)]
+        empty = b.constant(np.zeros(0, np.float32))
+        if trial % 2:
+            y = b.node("Resize", x, empty, b.constant(np.float32([1, 1, *scales])), **attributes)
+        else:
+            sizes = rng.integers(1, 31, 2)
+            want = b.constant(np.array([1, channels, *sizes]))
+            y = b.node("Resize", x, empty, empty, want, **attributes)
+        path = b.save(tmp_path / f"{trial}.onnx", b.node("Relu", y) if trial % 3 else y)
+        oracle.check(path, context=(transform, trial, (channels, h, w), scales))
+
+
+@pytest.mark.parametrize("operator", ["Upsample", "Resize"])
+def test_linear_of_old_files(tmp_path, operator):
+    b = graphs.Builder(opset=9 if operator == "Upsample" else 10)
+    x = b.input(2, 5, 6, 9)
+    y = b.node(operator, x, b.constant(np.float32([1, 1, 2, 1.7])), mode="linear")
+    oracle.check(b.save(tmp_path / "m.onnx", y), context=operator)
+
+
+@pytest.mark.parametrize("align", [False, True])
+def test_linear_as_torch_interpolates(tmp_path, align):
+    """Against torch itself, also of values that are not finite."""
+    torch = pytest.importorskip("torch")
+    from activsparse import Session
+
+    rng = np.random.default_rng(7 + align)
+    value = rng.standard_normal((1, 6, 7, 5)).astype(np.float32)
+    value[0, 1, 3, 2], value[0, 2, 6, 4], value[0, 3, 0, 0] = np.nan, np.inf, -np.inf
+    b = graphs.Builder(opset=18)
+    x = b.input(*value.shape)
+    sizes = b.constant(np.array([1, 6, 23, 16]))
+    transform = "align_corners" if align else "pytorch_half_pixel"
+    y = b.node("Resize", x, "", "", sizes, mode="linear", coordinate_transformation_mode=transform)
+    got = Session(b.save(tmp_path / "m.onnx", y), tune=False).run(value)
+    want = torch.nn.functional.interpolate(
+        torch.from_numpy(value), (23, 16), mode="bilinear", align_corners=align
+    ).numpy()
+    finite = np.isfinite(want)
+    # Coordinates up to 23 are rounded, and what they are off counts as much as pixels differ.
+    steepest = 2 * np.abs(value[np.isfinite(value)]).max()
+    bound = np.finfo(np.float32).eps * 23 * steepest
+    np.testing.assert_allclose(got[finite], want[finite], rtol=0, atol=bound)
+    assert (np.isfinite(got) <= finite).all()

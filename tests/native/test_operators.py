@@ -175,6 +175,32 @@ def test_moves(channels: int) -> None:
             target.check(activated(value, name), 8 * EPS * (1 + np.abs(value)), (isa, kind, name))
 
 
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_resize_linear(channels: int) -> None:
+    rng = np.random.default_rng(channels)
+    n, h, w = shapes(rng)
+    x = draw(rng, n, h, w, channels)
+    sizes = [int(size) for size in rng.integers(1, 9, 2)]
+    arrays, axes = {}, []
+    for name, out, before in (("rows", sizes[0], h), ("columns", sizes[1], w)):
+        arrays[name] = rng.integers(0, before, (2, out)).astype(np.int32)
+        arrays[f"{name}_weights"] = rng.random((2, out), np.float32)
+        axes.append((arrays[name], arrays[f"{name}_weights"].astype(np.float64)))
+    (rows, shares), (columns, parts) = axes
+    value = sum(
+        shares[i][None, :, None, None]
+        * parts[j][None, None, :, None]
+        * x[:, rows[i]][:, :, columns[j]].astype(np.float64)
+        for i in range(2)
+        for j in range(2)
+    )
+    for isa, name, layout_in, layout_out in cases(0):
+        a, target = Buffer(x.shape, layout_in, x), Buffer(value.shape, layout_out)
+        attributes = {"activation": name, **CLIP}
+        run(pack("resize_linear", isa, [a], target, attributes, arrays), [a], target)
+        target.check(activated(value, name), 16 * EPS * (1 + np.abs(value).max()), (isa, name))
+
+
 @pytest.mark.parametrize("isa", ISAS)
 def test_constant(isa: str) -> None:
     value = draw(np.random.default_rng(5), 1, 1, 1, 37)

@@ -25,6 +25,7 @@ _WITH_EPILOGUE = frozenset(
         "matmul",
         "max_pool",
         "mul",
+        "resize_linear",
         "resize_positions",
         "scale_shift",
     }

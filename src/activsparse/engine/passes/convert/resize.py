@@ -1,4 +1,4 @@
-"""Resize and Upsample, nearest neighbour: every output position takes the value of one input's."""
+"""Resize and Upsample of the image plane, nearest neighbour and linear."""
 
 from __future__ import annotations
 
@@ -27,14 +27,16 @@ _ROUNDING: dict[str, Callable[[_Float], Array]] = {
 
 
 def resize(source: Source) -> list[Node]:
-    """Resize or Upsample, nearest neighbour, of the image plane."""
+    """Resize or Upsample of the image plane."""
     shape, out = source.image_shape(), source.output_shape
     mode = source.attribute("mode", "nearest")
-    if mode not in ("nearest", b"nearest"):
-        source.fail(f"mode '{mode}'", "only nearest neighbour is supported")
+    if mode not in ("nearest", "linear"):
+        source.fail(f"mode '{mode}'", "only nearest and linear are supported")
     scales = _scales(source)
     if out[:2] != shape[:2] or scales[0] != 1 or scales[1] != 1:
         source.fail(f"it resizes {shape} to {out}", "only height and width can be resized")
+    if mode == "linear":
+        return [_linear(source, scales)]
     taken = [_taken(source, scales[axis], shape[axis], out[axis]) for axis in (2, 3)]
     factors = [size // before for size, before in zip(out[2:], shape[2:], strict=True)]
     whole = all(
@@ -47,6 +49,24 @@ def resize(source: Source) -> list[Node]:
     positions = (taken[0][:, None] * shape[3] + taken[1]).reshape(-1)
     arrays = {"source": np.ascontiguousarray(positions, np.int32)}
     return [source.engine_node("resize_positions", arrays=arrays)]
+
+
+def _linear(source: Source, scales: list[float]) -> Node:
+    """Every output position is a weighted sum of the four input positions around it."""
+    if source.attribute("antialias", 0):
+        source.fail("antialias", "leave it out")
+    arrays: dict[str, Array] = {}
+    for axis, name in ((2, "rows"), (3, "columns")):
+        size, out = source.shape()[axis], source.output_shape[axis]
+        x = np.clip(_coordinates(source, scales[axis], size, out), 0, size - 1, dtype=np.float32)
+        first = np.floor(x).astype(np.int32)
+        second = np.minimum(first + 1, size - 1)
+        share = x - first.astype(np.float32)
+        # At the last pixel both halves come from it, so that an infinity there stays one.
+        share = np.where(first == second, np.float32(0.5), share)
+        arrays[name] = np.stack([first, second])
+        arrays[f"{name}_weights"] = np.stack([np.float32(1) - share, share]).astype(np.float32)
+    return source.engine_node("resize_linear", arrays=arrays)
 
 
 def _scales(source: Source) -> list[float]:
@@ -78,17 +98,27 @@ def _is_old(source: Source) -> bool:
 
 
 def _taken(source: Source, scale: float, size: int, out: int) -> Array:
-    """The input coordinate every output coordinate of an axis takes: int64 (out,).
+    """The input coordinate every output coordinate of an axis takes: int64 (out,)."""
+    x = _coordinates(source, scale, size, out)
+    if _is_old(source) and not (scale == 1.0 and out == size):
+        return _inside(np.ceil(x) if scale < 1 else np.floor(x), size)
+    rounding = source.attribute("nearest_mode", "round_prefer_floor")
+    if rounding not in _ROUNDING:
+        source.fail(f"nearest_mode '{rounding}'", f"use one of {', '.join(_ROUNDING)}")
+    return _inside(_ROUNDING[rounding](x), size)
+
+
+def _coordinates(source: Source, scale: float, size: int, out: int) -> _Float:
+    """Where in the input every output coordinate of an axis lies: float32 (out,).
 
     In float32, as ONNX Runtime computes it; the formulas are those of ONNX's documentation.
     """
     y = np.arange(out, dtype=np.float32)
     one, half, factor = np.float32(1), np.float32(0.5), np.float32(scale)
     if scale == 1.0 and out == size:
-        return np.arange(size)
+        return y
     if _is_old(source):
-        x = y / factor
-        return _inside(np.ceil(x) if scale < 1 else np.floor(x), size)
+        return y / factor
     transform = source.attribute("coordinate_transformation_mode", "half_pixel")
     if transform == "asymmetric":
         x = y / factor
@@ -105,10 +135,7 @@ def _taken(source: Source, scale: float, size: int, out: int) -> Array:
         x = y * np.float32(size - 1) / np.float32(out - 1) if out > 1 else y * 0
     else:
         source.fail(f"coordinate_transformation_mode '{transform}'", "use half_pixel or asymmetric")
-    rounding = source.attribute("nearest_mode", "round_prefer_floor")
-    if rounding not in _ROUNDING:
-        source.fail(f"nearest_mode '{rounding}'", f"use one of {', '.join(_ROUNDING)}")
-    return _inside(_ROUNDING[rounding](x), size)
+    return np.asarray(x, np.float32)
 
 
 def _inside(x: Array, size: int) -> Array:
