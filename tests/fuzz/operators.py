@@ -633,12 +633,13 @@ def enlarged(g: Growth, x: str) -> str | None:
     if n * c * math.prod(size) > LARGEST:
         return None
     shape, scales = (n, c, *size), np.array([1, 1, fy, fx], np.float32)
+    mode = g.pick(["nearest", "nearest", "linear"])
     if g.opset < 9:
-        return g.node("Upsample", x, shape=shape, scales=scales.tolist(), mode="nearest")
+        return g.node("Upsample", x, shape=shape, scales=scales.tolist(), mode=mode)
     if g.opset == 9:
-        return g.node("Upsample", x, g.constant(scales), shape=shape, mode="nearest")
+        return g.node("Upsample", x, g.constant(scales), shape=shape, mode=mode)
     if g.opset == 10:
-        return g.node("Resize", x, g.constant(scales), shape=shape, mode="nearest")
+        return g.node("Resize", x, g.constant(scales), shape=shape, mode=mode)
     settings = g.pick(
         [
             {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
@@ -659,7 +660,7 @@ def enlarged(g: Growth, x: str) -> str | None:
     else:
         none = "" if g.opset >= 13 else g.constant(np.zeros(0, np.float32))
         inputs = [x, roi, none, g.constant(np.array(shape, np.int64))]
-    return g.node("Resize", *inputs, shape=shape, mode="nearest", **settings)
+    return g.node("Resize", *inputs, shape=shape, mode=mode, **settings)
 
 
 @step(3)

@@ -324,6 +324,15 @@ inline void views(SmallPlan& plan) {
   const int pooled = plan.inner(map);
   plan.step(pool, "vector", {large}, pooled);
   at = pooled;
+  OpSpec linear = spec_of("resize_linear");
+  std::vector<int32_t> rows(12), columns(16);
+  for (int i = 0; i < 12; ++i) rows[i] = i % 6;
+  for (int i = 0; i < 16; ++i) columns[i] = 7 - i % 8;
+  plan.ints(linear, "rows", rows);
+  plan.ints(linear, "columns", columns);
+  plan.weights(linear, "rows_weights", {2, 6});
+  plan.weights(linear, "columns_weights", {2, 8});
+  next(linear, "vector");
   // (48, 16) seen as matrices: its transpose, its square, its rows' softmax.
   OpSpec map_spec = spec_of("map");
   plan.ints(map_spec, "shape", {16, 48});
