@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -99,6 +100,7 @@ def compare(
     peers_on_sparse: bool = True,
     session: Mapping[str, Any] | None = None,
     advance: Callable[[int], None] = lambda samples: None,
+    clock_ns: Callable[[], int] = time.perf_counter_ns,
 ) -> Comparison:
     """Check every model on every engine against ONNX Runtime, then time them all, interleaved.
 
@@ -116,6 +118,7 @@ def compare(
             time than the dense one does.
         session: further arguments of our engine's `Session`.
         advance: told how many timed runs have just finished.
+        clock_ns: the clock, nanoseconds; the wall's by default.
 
     Raises:
         DisagreementError: an engine's output is wrong.
@@ -143,7 +146,10 @@ def compare(
     for text in warnings:
         _log.warning("%s", text)
     timings = time_interleaved(
-        {contender.key: contender.call for contender in contenders}, repeat, advance=advance
+        {contender.key: contender.call for contender in contenders},
+        repeat,
+        advance=advance,
+        clock_ns=clock_ns,
     )
     rows = [_row(contender, timings[contender.key], threads) for contender in contenders]
     best_dense, ratios = summarize(rows)

@@ -500,6 +500,9 @@ def _show(console: Console, found: Found, dense: dict[str, float]) -> None:
         f"{found.speedup:.2f} times as fast ({notes['speedup_is']}), input {size}, "
         f"loss {found.dense_loss:.4f} -> {found.loss:.4f}"
     )
+    target = float(notes["target_speedup"])
+    if notes["speedup_is"] == "measured" and abs(found.speedup / target - 1) > 0.05:
+        console.print(f"That is the nearest to {target:g} that was found; is the machine busy?")
 
 
 def _show_frontier(console: Console, found: dict[float, Found]) -> None:
