@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from activsparse.engine.graph import Graph, Node, NodeError
+from activsparse.engine.graph import Graph, Node, NodeError, Nodes
 from activsparse.engine.passes.convert import can_convert
 from activsparse.engine.passes.match_fill import match_fill
 from activsparse.errors import ActivsparseError
@@ -64,7 +64,7 @@ def compile_parts(
 
 def _stopped_by(error: ActivsparseError, part: Graph) -> list[str]:
     """Outputs of the ONNX nodes an error is about; of all of a part's where it names none of it."""
-    nodes = part.nodes
+    nodes = list(part.nodes)
     if isinstance(error, NodeError):
         wrong = error.node
         nodes = [
@@ -109,11 +109,11 @@ def _is_native(graph: Graph, node: Node) -> bool:
     return can_convert(graph, node)
 
 
-def _part(graph: Graph, nodes: list[Node]) -> Graph:
+def _part(graph: Graph, chosen: list[Node]) -> Graph:
+    nodes = Nodes(chosen)
     written = {name for node in nodes for name in node.outputs if name}
     read = dict.fromkeys(name for node in nodes for name in node.inputs if name)
-    elsewhere = {name for node in graph.nodes if node not in nodes for name in node.inputs}
-    outputs = [name for name in written if name in elsewhere or name in graph.outputs]
+    outputs = [name for name in written if graph.uses(name) > nodes.reads(name)]
     return replace(
         graph.copy(),
         nodes=nodes,

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from activsparse.engine.nodes import Nodes
 from activsparse.errors import ActivsparseError, Option, Words
 
-__all__ = ["Array", "Graph", "Node", "NodeError", "Shape"]
+__all__ = ["Array", "Graph", "Node", "NodeError", "Nodes", "Shape"]
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
@@ -91,7 +92,7 @@ class Graph:
     """
 
     name: str
-    nodes: list[Node]
+    nodes: Nodes
     inputs: list[str]
     outputs: list[str]
     shapes: dict[str, Shape]
@@ -104,7 +105,7 @@ class Graph:
         """Return a graph that can be changed without changing this one; arrays are shared."""
         return replace(
             self,
-            nodes=list(self.nodes),
+            nodes=Nodes(self.nodes),
             inputs=list(self.inputs),
             outputs=list(self.outputs),
             shapes=dict(self.shapes),
@@ -128,22 +129,18 @@ class Graph:
 
     def producer(self, value: str) -> Node | None:
         """Return the node that writes `value`, or None for inputs and constants."""
-        return next((node for node in self.nodes if value in node.outputs), None)
+        return self.nodes.producer(value)
+
+    def readers(self, value: str) -> list[Node]:
+        """Return the nodes that read `value`, in the order of execution."""
+        return self.nodes.readers(value)
 
     def uses(self, value: str) -> int:
         """Count how often nodes and graph outputs read `value`."""
-        return sum(node.inputs.count(value) for node in self.nodes) + self.outputs.count(value)
+        return self.nodes.reads(value) + self.outputs.count(value)
 
     def only_consumer(self, value: str) -> Node | None:
         """Return the node that is the only reader of `value`; None if there are more or none."""
         if self.uses(value) != 1:
             return None
-        return next((node for node in self.nodes if value in node.inputs), None)
-
-    def rename_uses(self, old: str, new: str) -> None:
-        """Make every reader of `old`, graph outputs included, read `new`."""
-        for i, node in enumerate(self.nodes):
-            if old in node.inputs:
-                inputs = tuple(new if name == old else name for name in node.inputs)
-                self.nodes[i] = replace(node, inputs=inputs)
-        self.outputs = [new if name == old else name for name in self.outputs]
+        return next(iter(self.nodes.readers(value)), None)

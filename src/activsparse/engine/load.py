@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from activsparse.engine.graph import Graph, Node, Shape
+from activsparse.engine.graph import Graph, Node, Nodes, Shape
 from activsparse.engine.options import checked_shapes
 from activsparse.errors import ActivsparseError, Option
 from activsparse.files import file_path
@@ -56,7 +56,7 @@ def load(
     shapes.update({name: tuple(array.shape) for name, array in constants.items()})
     return Graph(
         name=file,
-        nodes=[_node(proto, file) for proto in model.graph.node],
+        nodes=Nodes(_node(proto, file) for proto in model.graph.node),
         inputs=[value.name for value in inputs],
         outputs=[value.name for value in model.graph.output],
         shapes=shapes,

@@ -164,8 +164,7 @@ class ViewLowering:
         """Whether an image operator reads the value."""
         if len(self.graph.shape(value)) not in (2, 4):
             return False
-        readers = [node for node in self.graph.nodes if value in node.inputs]
-        return any(node.op not in (*STRIDED, *VIEWS) for node in readers)
+        return any(node.op not in (*STRIDED, *VIEWS) for node in self.graph.readers(value))
 
     def destination(self, value: str) -> View | None:
         """The place in a concatenation or a result a value must finally be written to."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from activsparse import _native
 from activsparse.engine.choose import Chooser, Request, by_cost
 from activsparse.engine.fingerprint import fingerprint
-from activsparse.engine.graph import Graph, Node, NodeError, Shape
+from activsparse.engine.graph import Graph, Node, NodeError, Nodes, Shape
 from activsparse.engine.lay_out import PackedStep, lay_out
 from activsparse.engine.limits import check_memory, check_tensors
 from activsparse.engine.load import load
@@ -140,7 +140,7 @@ def compile_graph(
     program = lower(graph, supports)
     # Raw weights are dropped one by one as they are packed, so that there are never two copies of
     # the network: from here on only the steps hold them.
-    graph.nodes = [_without_weight(node) for node in graph.nodes]
+    graph.nodes = Nodes(_without_weight(node) for node in graph.nodes)
     waiting = deque(program.steps)
     program.steps.clear()
     steps, reports = [], []

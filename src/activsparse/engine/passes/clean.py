@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from activsparse.engine.graph import Graph
+from activsparse.engine.graph import Graph, Nodes
 
 __all__ = ["clean"]
 
@@ -16,6 +16,6 @@ def clean(graph: Graph) -> Graph:
         if live.intersection(node.outputs):
             kept.append(node)
             live.update(node.inputs)
-    graph.nodes = kept[::-1]
+    graph.nodes = Nodes(reversed(kept))
     graph.constants = {name: value for name, value in graph.constants.items() if name in live}
     return graph

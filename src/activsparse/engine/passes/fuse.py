@@ -18,15 +18,10 @@ def fuse_pairs(graph: Graph, rule: Rule) -> Graph:
     computed before it.
     """
     graph = graph.copy()
-    position = 0
-    while position < len(graph.nodes):
-        first = graph.nodes[position]
+    for first in graph.nodes:
         second = graph.only_consumer(first.outputs[0])
         merged = rule(graph, first, second) if second else None
-        if merged is None or second is None:
-            position += 1
-            continue
-        place = next(i for i, node in enumerate(graph.nodes) if node is second)
-        graph.nodes[place] = merged
-        del graph.nodes[position]
+        if merged is not None and second is not None:
+            graph.nodes.replace(second, merged)
+            graph.nodes.replace(first)
     return graph

@@ -79,9 +79,8 @@ def _join(graph: Graph, stages: Mapping[str, Node]) -> None:
             for key, value in node.arrays.items()
         },
     )
-    gone = [node.output for node in stages.values() if node is not last]
-    graph.nodes = [node for node in graph.nodes if node.outputs[0] not in gone]
-    graph.nodes[next(i for i, node in enumerate(graph.nodes) if node is last)] = joined
+    for node in stages.values():
+        graph.nodes.replace(node, *([joined] if node is last else []))
 
 
 def _pays(graph: Graph, stages: Mapping[str, Node]) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from activsparse.engine.graph import Array, Graph, Node
+from activsparse.engine.graph import Array, Graph, Node, Nodes
 from activsparse.engine.limits import check_inputs, check_node
 from activsparse.engine.passes.evaluate import evaluate
 from activsparse.engine.passes.proto import node_proto
@@ -49,7 +49,7 @@ def infer(graph: Graph, lenient: bool = False) -> Graph:
     """
     graph = graph.copy()
     check_inputs(graph)
-    nodes, graph.nodes = graph.nodes, []
+    nodes, graph.nodes = graph.nodes, Nodes()
     aliases: dict[str, str] = {}
     read = {name for node in nodes for name in node.inputs} | set(graph.outputs)
     for node in nodes:

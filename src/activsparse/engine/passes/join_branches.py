@@ -33,8 +33,12 @@ def join_branches(graph: Graph) -> Graph:
         side = graph.producer(concat.inputs[-1])
         if len(concat.inputs) != 2 or side is None or not _is_joinable(graph, side):
             continue
-        for main in [node for node in graph.nodes if node.inputs[:1] == side.inputs]:
-            if _are_alike(main, side) and _can_overwrite(graph, main.output, concat):
+        for main in graph.readers(side.inputs[0]):
+            if (
+                main.inputs[:1] == side.inputs
+                and _are_alike(main, side)
+                and _can_overwrite(graph, main.output, concat)
+            ):
                 _join(graph, main, side, concat)
                 break
     return graph
@@ -66,17 +70,13 @@ def _can_overwrite(graph: Graph, old: str, concat: Node) -> bool:
         return False
     if old in graph.outputs or new == old:
         return False
-    if any(node.op == "flatten" for node in graph.nodes if concat.output in node.inputs):
+    if any(node.op == "flatten" for node in graph.readers(concat.output)):
         return False  # it lies without gaps between its pixels
-    before = True
-    for node in graph.nodes:
-        if node is last:
-            if old in node.inputs and node.op not in _IN_PLACE:
-                return False
-            before = False
-        elif old in node.inputs and not before:
-            return False
-    return True
+    place = graph.nodes.place(last)
+    return not any(
+        node.op not in _IN_PLACE if node is last else graph.nodes.place(node) > place
+        for node in graph.readers(old)
+    )
 
 
 def _join(graph: Graph, main: Node, side: Node, concat: Node) -> None:
@@ -90,12 +90,10 @@ def _join(graph: Graph, main: Node, side: Node, concat: Node) -> None:
     }
     joined = replace(main, name=f"{main.name} + {side.name}", outputs=(whole,))
     half = {"axis": 1, "start": 0, "step": 1}
-    replaced = {
-        id(main): [
-            joined.with_arrays(**arrays),
-            Node("slice", main.name, (whole,), (main.output,), half),
-        ],
-        id(side): [],
-        id(concat): [replace(concat, op="overwrite", inputs=(whole, concat.inputs[0]))],
-    }
-    graph.nodes = [new for node in graph.nodes for new in replaced.get(id(node), [node])]
+    graph.nodes.replace(
+        main,
+        joined.with_arrays(**arrays),
+        Node("slice", main.name, (whole,), (main.output,), half),
+    )
+    graph.nodes.replace(side)
+    graph.nodes.replace(concat, replace(concat, op="overwrite", inputs=(whole, concat.inputs[0])))

@@ -17,9 +17,10 @@ def join_slices(graph: Graph) -> Graph:
     """Replace neighbouring slices that make up a whole value among a concatenation's inputs."""
     graph = graph.copy()
     slices = {node.output: node for node in graph.nodes if node.op == "slice"}
-    for i, node in enumerate(graph.nodes):
+    for node in graph.nodes:
         if node.op == "concat":
-            graph.nodes[i] = replace(node, inputs=_joined(graph, node.inputs, slices))
+            joined = replace(node, inputs=_joined(graph, node.inputs, slices))
+            graph.nodes.replace(node, joined)
     return graph
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from activsparse.engine.graph import Array, Graph, Node
@@ -21,11 +19,11 @@ _TARGETS = ("silu", "hardswish", "hardsigmoid", "sigmoid")
 def match_activation(graph: Graph) -> Graph:
     """Replace x * gate(x), with what scales it, and gates alone by one `activate`."""
     graph = graph.copy()
-    for node in list(graph.nodes):
+    for node in graph.nodes:
         if node.op == "mul":
             _match_gated(graph, node)
-    for node in list(graph.nodes):
-        if node.op == "activate" and node in graph.nodes:
+    for node in graph.nodes:
+        if node.op == "activate":
             _match_chain(graph, node)
     return graph
 
@@ -103,8 +101,5 @@ def _matches(values: Array) -> str | None:
 def _replace(graph: Graph, old: list[Node], x: str, values: Array) -> None:
     last = old[-1]
     new = Node("activate", last.name, (x,), last.outputs, {"activation": _matches(values)})
-    graph.nodes = [
-        replace(new) if node is last else node
-        for node in graph.nodes
-        if node is last or not any(node is gone for gone in old)
-    ]
+    for node in old:
+        graph.nodes.replace(node, *([new] if node is last else []))

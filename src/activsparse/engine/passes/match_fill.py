@@ -39,6 +39,6 @@ def match_fill(graph: Graph) -> Graph:
         source = np.where(source < 0, source + h * w, source).astype(np.int32)
         merged = Node("gather_positions", node.name, (x,), (y,), arrays={"source": source})
         # Where the first Reshape has other readers it stays, and `clean` drops it otherwise.
-        graph.nodes = [n for n in graph.nodes if n is not node]
-        graph.nodes[next(i for i, n in enumerate(graph.nodes) if n is after)] = merged
+        graph.nodes.replace(node)
+        graph.nodes.replace(after, merged)
     return graph

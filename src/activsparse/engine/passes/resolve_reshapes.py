@@ -43,32 +43,36 @@ def _pixels(shape: tuple[int, ...]) -> tuple[int, int, int, int] | None:
 def _delay(graph: Graph) -> Graph:
     """Let activations and reshapes act before reshapes and transpositions: there they fuse."""
     graph = graph.copy()
-    position = 0
-    while position < len(graph.nodes):
-        first = graph.nodes[position]
+    waiting = list(reversed(graph.nodes))
+    while waiting:
+        first = waiting.pop()
+        if first not in graph.nodes:
+            continue
         moves = first.op in ("reshape", "transpose")
         second = graph.only_consumer(first.output) if moves else None
-        joins = second is not None and first.op == second.op == "reshape"
-        if second is None or not (joins or second.op == "activate"):
-            position += 1
+        if second is None:
             continue
-        place = next(i for i, node in enumerate(graph.nodes) if node is second)
-        if joins:
-            graph.nodes[place] = replace(second, inputs=first.inputs)
-        else:
+        if first.op == second.op == "reshape":
+            moved = [replace(second, inputs=first.inputs)]
+        elif second.op == "activate":
             value = f"{second.output}.before_reshape"
             graph.shapes[value] = graph.shape(first.inputs[0])
-            graph.nodes[place] = replace(first, inputs=(value,), outputs=second.outputs)
             activate = replace(second, inputs=first.inputs, outputs=(value,))
-            graph.nodes.insert(place, activate)
-        del graph.nodes[position]
-        position = max(position - 1, 0)  # the activation may pass what comes before as well
+            moved = [activate, replace(first, inputs=(value,), outputs=second.outputs)]
+        else:
+            continue
+        graph.nodes.replace(second, *moved)
+        graph.nodes.replace(first)
+        waiting.append(moved[-1])
+        before = graph.producer(first.inputs[0])
+        if before is not None:  # the activation may pass what comes before as well
+            waiting.append(before)
     return graph
 
 
 def _resolve(graph: Graph, node: Node) -> None:
     x, y = node.inputs[0], node.output
-    readers = [n for n in graph.nodes if y in n.inputs]
+    readers = graph.readers(y)
     before, after = graph.shape(x), graph.shape(y)
     flattens = len(before) == 4 and len(after) == 2 and before[0] == after[0]
     if not flattens or not readers or any(reader.op != "gemm" for reader in readers):
@@ -80,10 +84,7 @@ def _resolve(graph: Graph, node: Node) -> None:
         weight = reader.arrays["weight"]
         moved = weight.reshape(-1, c, h, w).transpose(0, 2, 3, 1).reshape(weight.shape)
         merged = replace(reader, inputs=(flat,)).with_arrays(weight=np.ascontiguousarray(moved))
-        graph.nodes = [merged if n is reader else n for n in graph.nodes]
+        graph.nodes.replace(reader, merged)
     flatten = Node("flatten", node.name, (x,), (flat,))
-    place = next(i for i, n in enumerate(graph.nodes) if n is node)
-    if y in graph.outputs:
-        graph.nodes.insert(place, flatten)
-    else:
-        graph.nodes[place] = flatten
+    # As a result it is needed in ONNX's order, too.
+    graph.nodes.replace(node, flatten, *([node] if y in graph.outputs else []))

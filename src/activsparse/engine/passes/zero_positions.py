@@ -19,10 +19,10 @@ def zero_positions(graph: Graph) -> Graph:
     """Give every convolution whose input has known zeros its `input_mask` (docs/operators.md)."""
     graph = graph.copy()
     live: dict[str, Live] = {}
-    for i, node in enumerate(graph.nodes):
+    for node in graph.nodes:
         if node.op == "conv" and node.inputs[0] in live:
             mask = np.ascontiguousarray(live[node.inputs[0]], dtype=np.uint8)
-            graph.nodes[i] = node.with_arrays(input_mask=mask)
+            graph.nodes.replace(node, node.with_arrays(input_mask=mask))
         plane = _live_output(graph, node, live)
         if plane is not None and not plane.all():
             live[node.output] = plane

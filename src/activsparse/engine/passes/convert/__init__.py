@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from activsparse.engine.graph import Graph, Node, NodeError
+from activsparse.engine.graph import Graph, Node, NodeError, Nodes
 from activsparse.engine.passes.convert import (
     convolution,
     dense,
@@ -72,10 +73,16 @@ def can_convert(graph: Graph, node: Node) -> bool:
     if converter is None:
         return False
     try:
-        _converted(converter, Source(graph.copy(), node))
+        _converted(converter, Source(_around(graph, node), node))
     except ActivsparseError:
         return False
     return True
+
+
+def _around(graph: Graph, node: Node) -> Graph:
+    """What a converter sees of a graph, and may add to."""
+    names = [name for name in (*node.inputs, *node.outputs) if name in graph.shapes]
+    return replace(graph, shapes={name: graph.shapes[name] for name in names})
 
 
 def _converted(converter: Converter, source: Source) -> list[Node]:
@@ -94,7 +101,7 @@ def convert(graph: Graph) -> Graph:
         ActivsparseError: an operator, or a use of one, that the engine does not know.
     """
     graph = graph.copy()
-    nodes, graph.nodes = graph.nodes, []
+    nodes, graph.nodes = graph.nodes, Nodes()
     for node in nodes:
         if node.op[0].islower():  # an earlier pass matched it
             graph.nodes.append(node)
@@ -119,7 +126,7 @@ def convert(graph: Graph) -> Graph:
         # Outputs beside the first (MaxPool's indices, Dropout's mask) are not computed.
         written = {name for new in converted for name in new.outputs}
         for extra in set(filter(None, node.outputs[1:])) - written:
-            if any(extra in n.inputs for n in nodes) or extra in graph.outputs:
+            if nodes.reads(extra) or extra in graph.outputs:
                 raise NodeError(
                     node,
                     f"{graph.name}: {node.title}: its output '{extra}' is used; "
