@@ -8,7 +8,7 @@ import onnx
 
 from activsparse.errors import ActivsparseError
 
-__all__ = ["GraphIndex", "TensorType", "tensor_types"]
+__all__ = ["GraphIndex", "TensorType", "reads", "tensor_types"]
 
 TensorType = tuple[int, tuple[int | None, ...]]
 """ONNX element type and sizes, None where a size is open."""
@@ -22,7 +22,7 @@ class GraphIndex:
         self.producers = {name: node for node in graph.node for name in node.output if name}
         self.consumers: dict[str, list[onnx.NodeProto]] = {}
         for node in graph.node:
-            for name in set(_reads(node)):
+            for name in set(reads(node)):
                 self.consumers.setdefault(name, []).append(node)
         self._initializers: dict[str, onnx.TensorProto] = {
             tensor.name: tensor for tensor in graph.initializer
@@ -50,18 +50,6 @@ class GraphIndex:
                     return tensor
         return None
 
-    def is_ancestor(self, tensor: str, descendant: str) -> bool:
-        """Whether `descendant` is computed from `tensor` (or is it)."""
-        waiting, seen = [descendant], set()
-        while waiting:
-            name = waiting.pop()
-            if name == tensor:
-                return True
-            if name not in seen:
-                seen.add(name)
-                waiting.extend(_reads(self.producers[name]) if name in self.producers else ())
-        return False
-
 
 def tensor_types(model: onnx.ModelProto, name: str = "model") -> dict[str, TensorType]:
     """Element types and sizes of all tensors of the model called `name`, by shape inference.
@@ -85,10 +73,10 @@ def tensor_types(model: onnx.ModelProto, name: str = "model") -> dict[str, Tenso
     return types
 
 
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
+def reads(node: onnx.NodeProto) -> Iterator[str]:
     """Tensors a node reads, those its sub-graphs read from outside included."""
     yield from filter(None, node.input)
     for attribute in node.attribute:
         for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
             for inner in graph.node:
-                yield from _reads(inner)
+                yield from reads(inner)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 __all__ = ["assign_phases"]
@@ -29,11 +30,11 @@ def assign_phases(
         sums: pairs of convolutions whose outputs are added, zeros of both still in place.
     """
     # The later of two added branches starts after the earlier one's last convolution.
-    turns = {min(pair) for pair in sums}
+    turns = sorted({min(pair) for pair in sums})
     phases: list[int] = []
     for index, (block, source) in enumerate(zip(blocks, sources, strict=True)):
         if pointwise[index] and source is not None and source < index:
             phases.append(phases[source])
         else:
-            phases.append(block + sum(turn < index for turn in turns))
+            phases.append(block + bisect_left(turns, index))
     return phases

@@ -163,6 +163,22 @@ def hold_masks(
             held.host._forward_hooks.update(hooks)
 
 
+@contextmanager
+def without_masks(model: nn.Module) -> Iterator[None]:
+    """Let `model` run dense, as it would without what a `Sparsifier` added."""
+    kept = [(module, dict(module._forward_hooks)) for module in model.modules()]
+    try:
+        for module, hooks in kept:
+            for key, hook in hooks.items():
+                if hook in _HOOKS:
+                    del module._forward_hooks[key]
+        yield
+    finally:
+        for module, hooks in kept:
+            module._forward_hooks.clear()
+            module._forward_hooks.update(hooks)
+
+
 class Links:
     """The way from a model to its masked layers, to see in microseconds that it is still there."""
 

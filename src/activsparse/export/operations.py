@@ -1,0 +1,142 @@
+"""An ONNX graph as `masks.network` takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import onnx
+
+from activsparse.export.graph import GraphIndex, TensorType, reads
+from activsparse.masks.operations import Kind, Operation
+from activsparse.masks.shape import ConvShape
+
+__all__ = ["conv_shape", "operations"]
+
+_KINDS = {
+    Kind.NORM: ("BatchNormalization",),
+    Kind.SAME: ("Cast", "Dropout", "Identity"),
+    Kind.ZERO: (
+        "Abs", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Celu", "Elu", "Erf", "Floor", "Gelu",
+        "HardSwish", "LeakyRelu", "Mish", "Neg", "PRelu", "Relu", "Round", "Selu", "Sign", "Sin",
+        "Sinh", "Softsign", "Sqrt", "Swish", "Tan", "Tanh", "ThresholdedRelu",
+    ),
+    Kind.POINT: (
+        "Acos", "Acosh", "Cos", "Cosh", "Exp", "HardSigmoid", "Log", "Reciprocal", "Shrink",
+        "Sigmoid", "Softplus",
+    ),
+    Kind.ADD: ("Add", "Sum"),
+    Kind.MULTIPLY: ("Mul",),
+    Kind.COMBINE: ("Max", "Min", "Sub"),
+    Kind.POOL: (
+        "AveragePool", "Einsum", "Gemm", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool",
+        "LpPool", "MatMul", "MaxPool", "ReduceL1", "ReduceL2", "ReduceLogSumExp", "ReduceMax",
+        "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare",
+    ),
+    Kind.RESIZE: ("Resize", "Upsample"),
+    Kind.SLICE: ("Expand", "Gather", "Slice", "Split", "Tile"),
+    Kind.RESHAPE: ("Flatten", "Reshape", "Squeeze", "Unsqueeze"),
+    Kind.PERMUTE: ("Transpose",),
+}  # fmt: skip
+_KIND_OF = {op: kind for kind, ops in _KINDS.items() for op in ops}
+
+# What depends on sizes only is known before the network runs.
+_SIZES = ("Shape", "Size")
+
+
+def operations(
+    graph: onnx.GraphProto, index: GraphIndex, types: Mapping[str, TensorType]
+) -> Iterator[Operation]:
+    """All that is computed from the graph's inputs, by names of tensors; see `masks.operations`.
+
+    Convolutions are named by their first output.
+    """
+    computed = {value.name for value in graph.input if index.constant(value.name) is None}
+    for node in graph.node:
+        inputs = [name for name in reads(node) if name in computed]
+        outputs = tuple(str(name) for name in node.output if name)
+        if not inputs or node.op_type in _SIZES or not outputs:
+            continue
+        computed.update(outputs)
+        kind, shape = _kind(node, inputs, index), None
+        if node.op_type == "Conv" and node.input[0] in computed:
+            inputs = [node.input[0]]
+            shape = conv_shape(node, index, types)
+            flat = len(types.get(outputs[0], (0, (0,) * 4))[1]) != 4
+            kind = Kind.OTHER if flat else Kind.CONVOLUTION
+        yield Operation(kind, tuple(inputs), outputs, outputs[0], shape)
+
+
+def _kind(node: onnx.NodeProto, computed: list[str], index: GraphIndex) -> Kind:
+    if node.domain not in ("", "ai.onnx"):
+        return Kind.OTHER
+    special = _SPECIAL.get(node.op_type)
+    if special is not None:
+        return special(node, computed, index)
+    return _KIND_OF.get(node.op_type, Kind.OTHER)
+
+
+def _clip(node: onnx.NodeProto, computed: list[str], index: GraphIndex) -> Kind:
+    low = _number(node, 1, "min", index)
+    high = _number(node, 2, "max", index)
+    keeps = (low is None or low <= 0) and (high is None or high >= 0)
+    return Kind.ZERO if keeps else Kind.POINT
+
+
+def _pad(node: onnx.NodeProto, computed: list[str], index: GraphIndex) -> Kind:
+    mode = next((a.s for a in node.attribute if a.name == "mode"), b"constant")
+    keeps = mode == b"constant" and not _number(node, 2, "value", index)
+    return Kind.ZERO if keeps else Kind.OTHER
+
+
+def _divide(node: onnx.NodeProto, computed: list[str], index: GraphIndex) -> Kind:
+    return Kind.ZERO if computed == [node.input[0]] else Kind.COMBINE
+
+
+def _power(node: onnx.NodeProto, computed: list[str], index: GraphIndex) -> Kind:
+    exponent = _number(node, 1, "", index)
+    return Kind.ZERO if exponent is not None and exponent > 0 else Kind.COMBINE
+
+
+_SPECIAL: Mapping[str, Callable[[onnx.NodeProto, list[str], GraphIndex], Kind]] = {
+    "Clip": _clip,
+    "Div": _divide,
+    "Pad": _pad,
+    "Pow": _power,
+}
+
+
+def _number(node: onnx.NodeProto, place: int, attribute: str, index: GraphIndex) -> float | None:
+    """A constant input, or the attribute it was in older sets of operators; None where absent."""
+    if len(node.input) > place and node.input[place]:
+        constant = index.constant(node.input[place])
+        if constant is None:
+            return float("nan")
+        values = onnx.numpy_helper.to_array(constant)
+        return float(values.flat[0]) if values.size == 1 else float("nan")
+    return next((float(a.f) for a in node.attribute if a.name == attribute), None)
+
+
+def conv_shape(
+    node: onnx.NodeProto, index: GraphIndex, types: Mapping[str, TensorType]
+) -> ConvShape | None:
+    """What masks depend on of a Conv over height and width; None where it is not constant."""
+    weight = index.constant(node.input[1])
+    sizes = types.get(node.output[0], (0, ()))[1]
+    if weight is None or len(weight.dims) != 4 or len(sizes) != 4:
+        return None
+    if sizes[2] is None or sizes[3] is None:
+        return None
+    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    stride = attributes.get("strides", [1, 1])
+    dilation = attributes.get("dilations", [1, 1])
+    group = int(attributes.get("group", 1))
+    out_channels, group_channels, height, width = weight.dims
+    return ConvShape(
+        kernel=(height, width),
+        stride=(stride[0], stride[1]),
+        group=group,
+        in_channels=group * group_channels,
+        out_channels=out_channels,
+        output=(sizes[2], sizes[3]),
+        dilation=(dilation[0], dilation[1]),
+    )
