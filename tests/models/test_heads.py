@@ -64,7 +64,7 @@ def test_heads(name, heads, yolov5, tmp_path):
     assert list(report.dense.values()).count("head") == len(heads)
 
     sparsifier = Sparsifier(model, x, 0.3, pattern="lattice")
-    skipped = {k for k, v in sparsifier.skipped.items() if v == "skipped as the head"}
+    skipped = {k for k, v in sparsifier.skipped.items() if v == "head"}
     assert skipped == heads
     if name != "yolov5":
         return
