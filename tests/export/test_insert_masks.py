@@ -4,7 +4,7 @@ import pytest
 from onnx_models import conv_norm, run
 
 from activsparse.export.convs import find_convs
-from activsparse.export.insert import find_masks, insert_mask, remove_masks
+from activsparse.export.insert import find_masks, insert_mask, insert_masks, remove_masks
 from activsparse.export.model_file import read_model, write_model
 from activsparse.masks import lattice, make_mask, nearest_source, random_score
 
@@ -203,3 +203,17 @@ def test_masks_behind_a_convolution_are_found(between, fill):
     count = 1 + ("map" in between or "fill" in between)
     assert remove_masks(parsed) == count
     onnx.checker.check_model(parsed)
+
+
+def test_many_masks_at_once_are_the_same_as_one_by_one():
+    one_by_one, at_once = conv_norm(), conv_norm()
+    masks = []
+    for seed, conv in enumerate(find_convs(one_by_one)):
+        mask = np.random.default_rng(seed).random(conv.shape.output) < 0.7
+        fill = ("zero", "nearest")[seed]
+        masks.append((conv, mask, fill))
+        insert_mask(one_by_one, conv, mask, fill=fill)
+    insert_masks(at_once, masks)
+    assert at_once == one_by_one
+    assert remove_masks(at_once) == 2
+    assert [n.op_type for n in at_once.graph.node] == [n.op_type for n in conv_norm().graph.node]

@@ -18,7 +18,15 @@ from activsparse.export.graph import GraphIndex
 from activsparse.masks import Mask, nearest_source
 from activsparse.masks.stored import MASK, SOURCE
 
-__all__ = ["MASK_SUFFIX", "SOURCE_SUFFIX", "FoundMask", "find_masks", "insert_mask", "remove_masks"]
+__all__ = [
+    "MASK_SUFFIX",
+    "SOURCE_SUFFIX",
+    "FoundMask",
+    "find_masks",
+    "insert_mask",
+    "insert_masks",
+    "remove_masks",
+]
 
 MASK_SUFFIX = f".{MASK}"
 SOURCE_SUFFIX = f".{SOURCE}"
@@ -44,25 +52,40 @@ class FoundMask:
 def insert_mask(
     model: onnx.ModelProto, conv: OnnxConv, mask: Mask, site: str = "norm", fill: str = "zero"
 ) -> None:
-    """Mask the output of `conv`, changing `model`.
+    """Mask the output of one convolution; see `insert_masks`."""
+    insert_masks(model, [(conv, mask, fill)], site)
+
+
+def insert_masks(
+    model: onnx.ModelProto, masks: Sequence[tuple[OnnxConv, Mask, str]], site: str = "norm"
+) -> None:
+    """Mask the outputs of convolutions, changing `model`.
 
     Args:
-        model: holds `conv`; no mask there yet.
-        conv: as found by `find_convs`.
-        mask: bool (OH, OW), True = computed.
+        model: holds the convolutions; no masks there yet.
+        masks: for each a convolution as found by `find_convs`, bool (OH, OW), True = computed, and
+            the fill. `zero`: a Mul by a (1, 1, OH, OW) constant. `nearest`: Reshape to
+            (N, C, OH * OW), Gather of the nearest kept position, Reshape back.
         site: `norm`, after the batch normalisation where there is one, or `conv`, before it.
-        fill: `zero`: a Mul by a (1, 1, OH, OW) constant. `nearest`: Reshape to (N, C, OH * OW),
-            Gather of the nearest kept position, Reshape back.
     """
-    graph = model.graph
-    tensor = conv.norm_output if site == "norm" else conv.conv_output
-    dense = f"{tensor}.dense"
-    position, producer = next(
-        (i, node) for i, node in enumerate(graph.node) if tensor in node.output
-    )
-    producer.output[list(producer.output).index(tensor)] = dense
+    nodes = model.graph.node
+    places = {tensor: i for i, node in enumerate(nodes) for tensor in node.output}
+    inserted = []
+    for conv, mask, fill in masks:
+        tensor = conv.norm_output if site == "norm" else conv.conv_output
+        producer = nodes[places[tensor]]
+        producer.output[list(producer.output).index(tensor)] = f"{tensor}.dense"
+        inserted.append((places[tensor], _mask_nodes(model, conv, tensor, mask, fill)))
+    # From the end, so that the places of the others hold.
+    for place, new in sorted(inserted, key=lambda one: one[0], reverse=True):
+        for node in reversed(new):
+            nodes.insert(place + 1, node)
 
-    nodes = []
+
+def _mask_nodes(
+    model: onnx.ModelProto, conv: OnnxConv, tensor: str, mask: Mask, fill: str
+) -> list[onnx.NodeProto]:
+    dense = f"{tensor}.dense"
     if fill == "zero":
         dtype = onnx.helper.tensor_dtype_to_np_dtype(conv.elem_type)
         name = _constant(model, conv.name + MASK_SUFFIX, mask[None, None].astype(dtype))
@@ -80,7 +103,7 @@ def insert_mask(
         ]
     for offset, node in enumerate(nodes):
         node.name = f"{conv.name}{MASK_SUFFIX}_{node.op_type}" + f"_{offset}" * (offset > 0)
-        graph.node.insert(position + 1 + offset, node)
+    return nodes
 
 
 def find_masks(graph: onnx.GraphProto) -> list[FoundMask]:
@@ -119,11 +142,12 @@ def remove_masks(model: onnx.ModelProto, masks: Sequence[FoundMask] | None = Non
     """Take masks out of `model`: those given, by default all; returns how many there were."""
     graph = model.graph
     chosen = find_masks(graph) if masks is None else masks
+    constants = {name for mask in chosen for node in mask.nodes for name in node.input}
     for mask in chosen:
-        constants = {name for node in mask.nodes for name in node.input}
         for node in mask.nodes:
             graph.node.remove(node)
         _join(graph, mask.before, mask.after)
+    if chosen:
         _drop_unread(graph, constants)
     return len(chosen)
 

@@ -12,7 +12,7 @@ import onnx
 
 from activsparse.errors import ActivsparseError, Option
 from activsparse.export.convs import OPEN_SIZE, OnnxConv, find_convs
-from activsparse.export.insert import MASK_SUFFIX, SOURCE_SUFFIX, insert_mask, remove_masks
+from activsparse.export.insert import MASK_SUFFIX, SOURCE_SUFFIX, insert_masks, remove_masks
 from activsparse.input_sizes import InputSizes, image_axes
 from activsparse.masks import ConvShape, MaskOptions, sparsity_of
 from activsparse.masks.maker import MaskMaker
@@ -141,8 +141,12 @@ def mask_model(
     except ActivsparseError as error:
         raise type(error)(f"{name}: ", error) from error
     report = MaskReport([], requests.dense)
+    made = [
+        (conv, layout.mask, fill_of(conv, options))
+        for conv, layout in zip(layers, found, strict=True)
+    ]
+    insert_masks(masked, made, options.site)
     for conv, shape, layout in zip(layers, maker.shapes, found, strict=True):
-        insert_mask(masked, conv, layout.mask, options.site, fill_of(conv, options))
         achieved = sparsity_of(layout.mask)
         requested = requests.sparsities[conv.name]
         report.layers.append(MaskedLayer(conv.name, shape, layout.pattern, requested, achieved))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import onnx
 
 from activsparse.errors import ActivsparseError
-from activsparse.export.insert import insert_mask
+from activsparse.export.insert import insert_masks
 from activsparse.export.mask import (
     MaskedLayer,
     MaskReport,
@@ -54,15 +54,17 @@ def mask_by_plan(
     except ActivsparseError as error:
         raise ActivsparseError(f"{name}: ", error) from error
     report = MaskReport([], {})
+    made = []
     for conv in convs:
         if conv.shape is None or conv.name not in masks:
             report.dense[conv.name] = conv.problem or "mask plan"
             continue
         layer, mask = plan.layers[conv.name], masks[conv.name]
-        insert_mask(masked, conv, mask, plan.site, layer.fill)
+        made.append((conv, mask, layer.fill))
         achieved = sparsity_of(mask)
         report.layers.append(
             MaskedLayer(conv.name, conv.shape, layer.exact.pattern, achieved, achieved)
         )
+    insert_masks(masked, made, plan.site)
     write_requested(masked, {layer.name: layer.requested for layer in report.layers})
     return masked, report
