@@ -66,7 +66,6 @@ SLOW = {
         "mobilenetv3_small_050",
         "mobilenetv4_conv_small",
         "mobileone_s0",
-        "nfnet_l0",
         "regnetx_002",
         "regnety_002",
         "repvgg_a0",
@@ -90,6 +89,9 @@ SLOW = {
     "activsparse": ("yolov5n",),
 }
 SIZE = 64
+# Left out: torch's older exporter fails on botnet26t_256, halonet26t and bat_resnext26ts; the weights
+# of nfnet_l0 are standardised in the file, where they lose their names;
+# blurs (resnetblur18, tresnet_m) are convolutions in a file and no layers in torch.
 
 
 def build(library, name):

@@ -143,10 +143,35 @@ def remove_masks(model: onnx.ModelProto, masks: Sequence[FoundMask] | None = Non
     graph = model.graph
     chosen = find_masks(graph) if masks is None else masks
     constants = {name for mask in chosen for node in mask.nodes for name in node.input}
+    places = {id(node): i for i, node in enumerate(graph.node)}
+    producers = {name: node for node in graph.node for name in node.output}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    results = {value.name for value in graph.output}
+    gone, joined = [], set()
     for mask in chosen:
-        for node in mask.nodes:
-            graph.node.remove(node)
-        _join(graph, mask.before, mask.after)
+        gone += [places[id(node)] for node in mask.nodes]
+        producer = producers.get(mask.before)
+        if producer is None or mask.before in results:
+            # A name of the graph's interface must stay.
+            identity = onnx.helper.make_node("Identity", [mask.before], [mask.after])
+            mask.nodes[-1].CopyFrom(identity)
+            gone.remove(places[id(mask.nodes[-1])])
+            continue
+        producer.output[list(producer.output).index(mask.before)] = mask.after
+        producers[mask.after] = producer
+        for node in readers.get(mask.before, ()):
+            for i, name in enumerate(node.input):
+                if name == mask.before:
+                    node.input[i] = mask.after
+            readers.setdefault(mask.after, []).append(node)
+        joined.add(mask.before)
+    for place in sorted(gone, reverse=True):
+        del graph.node[place]
+    for value in [value for value in graph.value_info if value.name in joined]:
+        graph.value_info.remove(value)
     if chosen:
         _drop_unread(graph, constants)
     return len(chosen)
@@ -264,24 +289,6 @@ def _follows_conv(tensor: str, index: GraphIndex) -> bool:
 
 def _axis(node: onnx.NodeProto) -> int:
     return next((int(a.i) for a in node.attribute if a.name == "axis"), 0)
-
-
-def _join(graph: onnx.GraphProto, before: str, after: str) -> None:
-    """Make one tensor of two after the nodes between them are gone."""
-    producer = next((node for node in graph.node if before in node.output), None)
-    if producer is None or before in {value.name for value in graph.output}:
-        # A name of the graph's interface must stay.
-        position = 0 if producer is None else list(graph.node).index(producer) + 1
-        graph.node.insert(position, onnx.helper.make_node("Identity", [before], [after]))
-        return
-    producer.output[list(producer.output).index(before)] = after
-    for node in graph.node:
-        for i, name in enumerate(node.input):
-            if name == before:
-                node.input[i] = after
-    for value in list(graph.value_info):
-        if value.name == before:
-            graph.value_info.remove(value)
 
 
 def _drop_unread(graph: onnx.GraphProto, constants: set[str]) -> None:
