@@ -6,15 +6,25 @@ import numpy as np
 import pytest
 from runs import TINY, make_run
 
-from activsparse import _native
+from activsparse import ActivsparseError, _native
 from activsparse.cli import main
 from activsparse.export.onnx import export_onnx
 from activsparse.export.read import read_masks
 from activsparse.masks.mask_plan_file import read_mask_plan
 from activsparse.train import load_run
+from activsparse.train.sparsify.layers import find_layers
 
 ISA = _native.available_isas()[-1]
 FEW = ("--images", "32", "--masks", "2", "--rounds", "1", "--isa", ISA)
+
+
+class OutOfReachError(ActivsparseError):
+    """What masks cannot do."""
+
+
+def network(folder):
+    found = load_run(folder)
+    return found.model, found.example_input
 
 
 @pytest.fixture
@@ -78,7 +88,33 @@ def test_a_smaller_input_may_be_part_of_a_plan(run, capsys):
     assert main([*command, "--allow", "input-size"]) == 0
     plan = read_mask_plan("p.yaml")
     assert plan.input_size in ((16, 16), (8, 8))
+    assert plan.notes["speedup"] >= 1.2
     assert "input " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("loses", [False, True])
+def test_fewer_channels_may_be_part_of_a_plan(run, monkeypatch, capsys, loses):
+    pytest.importorskip("torch_pruning")
+    from activsparse.cli import plan_variants
+
+    monkeypatch.setattr(plan_variants, "RATIOS", (0.4,))
+    if loses:  # whatever is masked, so that only channels are left
+        monkeypatch.setattr(
+            plan_variants.NetworkPlanner,
+            "find",
+            lambda *a, **k: (_ for _ in ()).throw(OutOfReachError),
+        )
+    make_run(run / "wide", "sparsity=null", "model.options={'widths': [32, 32], 'blocks': [1, 1]}")
+    command = ["plan", "wide", "--target-speedup", "1.2", "--out", "p.yaml", *FEW, "--estimate"]
+    assert main([*command, "--allow", "channels", "--rounds", "0"]) == 0
+    shown = capsys.readouterr().out
+    plan = read_mask_plan("p.yaml")
+    assert plan.notes["speedup"] >= 1.2
+    assert (run / "p-pruned").exists() == ("p-pruned" in shown)
+    if loses:
+        layers = {x.name: x.shape for x in find_layers(*network(run / "p-pruned"))}
+        assert all(layers[name] == layer.conv for name, layer in plan.layers.items())
+        assert plan.notes["speedup_is"] == "without masks"
 
 
 @pytest.mark.slow
@@ -116,5 +152,5 @@ def test_masks_of_another_network(run, capsys):
     assert main(["train", "--recipe", "digits_demo", "--plan", "p.yaml", "--out", "x", *start]) == 2
     assert "mask plan: layer " in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
-        main(["plan", "run", "--target-speedup", "1.5", "--out", "p.yaml", "--allow", "channels"])
-    assert "activsparse prune" in capsys.readouterr().err
+        main(["plan", "run", "--target-speedup", "1.5", "--out", "p.yaml", "--allow", "colours"])
+    assert "write input-size, channels or both" in capsys.readouterr().err

@@ -208,8 +208,9 @@ def _measure(conv: ConvShape, isa: str, threads: int) -> Times:
         for sparsity in SPARSITIES:
             parts, done = _masked(conv, algorithm, sparsity)
             spec = _native.Spec("conv", *parts)
+            # Some run under a mask only: `active_taps`.
             if dict(spec.algorithms(isa)).get(algorithm, "unknown"):
-                break
+                continue
             packed = _native.pack(spec, algorithm, isa)
             first = min(_native.time_operator(packed, 2, threads, EVICT_BYTES))
             repeat = int(np.clip(_RUN_MS / (first + 1), 4, 12))

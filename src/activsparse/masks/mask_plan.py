@@ -110,7 +110,10 @@ class MaskPlan:
                     f"{describe(convs[name])} in the network; use the plan of this network"
                 )
         if not self.masked():
-            raise ActivsparseError("mask plan: every layer is dense; there is nothing to mask")
+            raise ActivsparseError(
+                "mask plan: every layer is dense, there is nothing to mask; use its input size "
+                "without masks"
+            )
 
     def of_network(self, convs: Mapping[str, ConvShape]) -> MaskPlan:
         """The same masks for a network of other channels."""
