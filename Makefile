@@ -27,7 +27,7 @@ help:
 	@echo "make native    build the engine into src/, for work from the source tree"
 	@echo "make aarch64   cross-compile the libraries and C programs for 64-bit ARM into build/aarch64"
 	@echo "make aarch64-wheel  cross-build a wheel for 64-bit ARM into dist (Debian; needs its arm64 Python packages)"
-	@echo "make sanitize  executor, operators, forged plans and impossible specs under the sanitizers"
+	@echo "make sanitize  executor, operators, delegate, forged plans and impossible specs under the sanitizers"
 	@echo "make fuzz      random graphs, hostile ONNX files and forged plans for MINUTES (1), from a fresh SEED"
 	@echo "make faults    kill -9, full disks, little memory, threads, forks, load cycles: counts (some minutes)"
 	@echo "make mutants   SAMPLE small faults in the compiler's passes, the masks and the planner: do tests notice? (hours)"
@@ -88,6 +88,11 @@ sanitize:
 	  --emulator=$(CURDIR)/build/sanitize-operators/operator_server \
 	  test_conv.py test_winograd.py test_winograd_chequered.py test_winograd_stem.py test_conv_max_pool.py \
 	  test_inverted_residual.py test_operators.py -k "not threads and not reference and not specs" -m "not slow"
+	# The delegate inside LiteRT, which has to find the sanitizers' libraries loaded.
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=tests/native:src $(BIN)/python -m pytest -q -p no:cacheprovider \
+	  -p delegate_from --delegate build/sanitize-operators/libactivsparse_litert.so \
+	  tests/engine/test_litert_delegate.py -k "wide or skipped or odd or quantised or dynamic or resizing or random"
 
 # What fails lands in build/fuzz, random graphs shrunk and each with the command that repeats it.
 fuzz: venv
