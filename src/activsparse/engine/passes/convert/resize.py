@@ -117,8 +117,10 @@ def _coordinates(source: Source, scale: float, size: int, out: int) -> _Float:
     one, half, factor = np.float32(1), np.float32(0.5), np.float32(scale)
     if scale == 1.0 and out == size:
         return y
+    x: _Float
     if _is_old(source):
-        return y / factor
+        x = y / factor
+        return x
     transform = source.attribute("coordinate_transformation_mode", "half_pixel")
     if transform == "asymmetric":
         x = y / factor
