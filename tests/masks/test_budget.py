@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from activsparse.masks.budget import Choices, choose
+from activsparse.masks.budget import Choices, least_cost
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -16,7 +16,7 @@ def test_equals_trying_everything(seed):
     costs = [rng.random((count, 5)) for count in rows]
     groups = [rng.permutation(5) % count for count in (*rows[1:], 1)]
     layers = [Choices(*layer) for layer in zip(misses, costs, groups, strict=True)]
-    found = choose(layers, (0.004, 0.02))
+    found = least_cost(layers, (0.004, 0.02))
 
     def cost(picks):
         before = [0, *(group[i] for group, i in zip(groups, picks, strict=True))]

@@ -58,9 +58,9 @@ def test_a_searched_run_resumes_bit_equal(tmp_path, monkeypatch, step):
         trainer.train(config, tmp_path / "run")
     monkeypatch.setattr(trainer, "Interruption", Interruption)
     calls: list[int] = []
-    choose = search_callback.choose_masks
+    choose = search_callback.search_masks
     monkeypatch.setattr(
-        search_callback, "choose_masks", lambda *args: calls.append(1) or choose(*args)
+        search_callback, "search_masks", lambda *args: calls.append(1) or choose(*args)
     )
     trainer.resume(tmp_path / "run")
     assert len(calls) == (1 if step == 3 else 0)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from activsparse.errors import ActivsparseError
 from activsparse.masks.arrays import FloatMap, Mask
-from activsparse.masks.budget import Choices, choose
+from activsparse.masks.budget import Choices, least_cost
 from activsparse.masks.chains import chains as in_chains
 from activsparse.masks.latency import layer_cost
 from activsparse.masks.options import check_sparsity
@@ -183,7 +183,7 @@ def layouts(
             matters = following is not None and len(times[following]) > 1
             groups = _group(choices[i]) if matters else np.zeros(len(misses), dtype=np.int64)
             table.append(Choices(misses, times[i] + _EVENNESS * scale * misses**2, groups))
-    chosen = dict(zip(order, choose(table, _TOLERANCES[pattern]), strict=True))
+    chosen = dict(zip(order, least_cost(table, _TOLERANCES[pattern]), strict=True))
     found = [of_layer[chosen[i]] for i, of_layer in enumerate(choices)]
     return [
         Layout(possible.pattern, possible.mask(layer.output, phase))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Choices", "choose"]
+__all__ = ["Choices", "least_cost"]
 
 _UNIT = 0.004
 """Sparsities are added up in steps of this: the mean is off by at most half of it."""
@@ -22,7 +22,7 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Choices:
-    """What one layer may choose from.
+    """what one layer may choose from.
 
     Attributes:
         misses: (n,) what each choice's sparsity is above the requested one.
@@ -36,7 +36,7 @@ class Choices:
     groups: IntArray
 
 
-def choose(layers: Sequence[Choices], tolerances: Sequence[float]) -> list[int]:
+def least_cost(layers: Sequence[Choices], tolerances: Sequence[float]) -> list[int]:
     """Pick one choice per layer with the least sum of costs, by dynamic programming.
 
     Args:

@@ -19,9 +19,9 @@ from activsparse.files import atomic_path, require_file
 from activsparse.train.phase import make_network, make_teacher, run_phase
 from activsparse.train.plan.target import (
     as_chosen,
+    asks_for_plan,
     check_search,
-    choose_plan,
-    chooses_plan,
+    make_plan,
 )
 from activsparse.train.prune import follow_pruned
 from activsparse.train.recipes.config import Config, SearchSection
@@ -166,8 +166,8 @@ def _carry_out(
                 data.resume(0, 0)
         elif main.init_from is not None and (Path(main.init_from) / "summary.json").is_file():
             dense = _read_summary(Path(main.init_from))
-        if chooses_plan(main) and main.init_from is not None:
-            chosen = choose_plan(config, folder, Path(main.init_from), trust)
+        if asks_for_plan(main) and main.init_from is not None:
+            chosen = make_plan(config, folder, Path(main.init_from), trust)
             # A resumed run finds the choice made.
             _write(folder / "config.yaml", dump_config(chosen))
             main = chosen.model_copy(update={"init_from": main.init_from})

@@ -20,7 +20,7 @@ from activsparse.masks.mask_plan import MaskPlan, PlannedLayer
 from activsparse.masks.mask_plan_file import write_mask_plan
 from activsparse.train import Sparsifier
 from activsparse.train.plan.masked_network import MaskedNetwork
-from activsparse.train.sparsify.candidates import choose_masks
+from activsparse.train.sparsify.candidates import search_masks
 from activsparse.train.sparsify.layers import find_layers
 
 
@@ -118,7 +118,7 @@ def test_a_search_among_phases_shifts_them_and_is_remembered():
     plan = make_plan(net)
     sparsifier = Sparsifier(net, example(), plan=plan)
     batches = [(x, torch.arange(4) % 5)]
-    choice = choose_masks(sparsifier, batches, torch.nn.functional.cross_entropy, candidates=6)
+    choice = search_masks(sparsifier, batches, torch.nn.functional.cross_entropy, candidates=6)
     masks = sparsifier.masks()
     state = {key: value.clone() for key, value in net.state_dict().items()}
     again = make_net()

@@ -14,7 +14,7 @@ from activsparse import ActivsparseError
 from activsparse.masks.maker import CANDIDATES, mix_scores
 from activsparse.models import build_model
 from activsparse.train import Sparsifier
-from activsparse.train.sparsify.candidates import choose_masks, halve, rounds
+from activsparse.train.sparsify.candidates import halve, rounds, search_masks
 from activsparse.train.sparsify.importance import measure_importance
 from activsparse.train.sparsify.norms import batch_statistics, recalibrate_norms
 
@@ -64,7 +64,7 @@ def test_the_chosen_masks_have_the_least_held_out_loss(options):
     net, batches = make_net(), _batches(4)
     sparsifier = Sparsifier(net, example(), 0.4, seed=3, **options)
     before = {k: v.clone() for k, v in net.state_dict().items() if "running" in k or "num" in k}
-    choice = choose_masks(sparsifier, batches, LOSS, candidates=6)
+    choice = search_masks(sparsifier, batches, LOSS, candidates=6)
     assert sparsifier.frozen
     chosen = sparsifier.masks()
     for key, value in before.items():
@@ -213,7 +213,7 @@ def test_batch_statistics_leave_no_trace():
 def test_errors():
     sparsifier = Sparsifier(make_net(), example(), 0.4)
     with pytest.raises(ActivsparseError, match="needs one of each"):
-        choose_masks(sparsifier, [], LOSS)
+        search_masks(sparsifier, [], LOSS)
     with pytest.raises(ActivsparseError, match="magnitude"):
         measure_importance(sparsifier, _batches(1), LOSS, "magnitud")
     with pytest.raises(ActivsparseError, match="no scores to weigh"):

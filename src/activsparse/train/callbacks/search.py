@@ -13,7 +13,7 @@ from activsparse.data import BatchData
 from activsparse.train.callbacks.steps import Step, StepCallback
 from activsparse.train.learning.learner import Learner
 from activsparse.train.recipes.config import SearchSection
-from activsparse.train.sparsify.candidates import choose_masks
+from activsparse.train.sparsify.candidates import search_masks
 from activsparse.train.sparsify.importance import measure_importance
 from activsparse.train.sparsify.norms import recalibrate_norms
 from activsparse.train.sparsify.sparsifier import Sparsifier
@@ -78,7 +78,7 @@ class SearchCallback(StepCallback):
         batches = self._batches(trainer, pl_module)
         if self.search.candidates > 1:
             loss = self._loss(batches)
-            choice = choose_masks(self.sparsifier, batches, loss, self.search.candidates)
+            choice = search_masks(self.sparsifier, batches, loss, self.search.candidates)
             finalists = [
                 loss
                 for loss, seen in zip(choice.losses, choice.batches, strict=True)

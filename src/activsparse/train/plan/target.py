@@ -16,7 +16,7 @@ from activsparse.train.recipes.read import with_plan
 from activsparse.train.run.folder import load_run
 from activsparse.train.tasks.task import held_out_loss
 
-__all__ = ["as_chosen", "check_search", "choose_plan", "chooses_plan"]
+__all__ = ["as_chosen", "asks_for_plan", "check_search", "make_plan"]
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def check_search(config: Config) -> None:
             f"search.importance {search.importance} and sparsity.importance_weight "
             f"{sparsity.importance_weight:g}: importance needs both; set the other one as well"
         )
-    if not chooses_plan(config):
+    if not asks_for_plan(config):
         return
     if search.spread and search.target_speedup is not None:
         raise ActivsparseError(
@@ -68,13 +68,13 @@ def check_search(config: Config) -> None:
         )
 
 
-def chooses_plan(config: Config) -> bool:
+def asks_for_plan(config: Config) -> bool:
     """Whether masks are to be chosen before the phase with masks begins."""
     search = config.search
     return config.sparsity is not None and (search.spread or search.target_speedup is not None)
 
 
-def choose_plan(config: Config, folder: Path, start: Path, trust: bool = False) -> Config:
+def make_plan(config: Config, folder: Path, start: Path, trust: bool = False) -> Config:
     """The recipe with `sparsity.plan` in place of its overall target.
 
     Writes plan.yaml into `folder`, and losses.csv, by which a stopped choice goes on.
@@ -89,7 +89,7 @@ def choose_plan(config: Config, folder: Path, start: Path, trust: bool = False) 
         ActivsparseError: a target that cannot be reached; see also `planning`.
     """
     search, sparsity = config.search, config.sparsity
-    if sparsity is None or not chooses_plan(config):
+    if sparsity is None or not asks_for_plan(config):
         return config
     run = load_run(start, trust=trust or config)
     if run.sparsifier is not None:
@@ -133,7 +133,7 @@ def as_chosen(config: Config, recorded: Config) -> Config:
     sparsity, chosen = config.sparsity, recorded.sparsity
     if sparsity is None or chosen is None:
         return config
-    if not chooses_plan(config) or chooses_plan(recorded):
+    if not asks_for_plan(config) or asks_for_plan(recorded):
         return config
     changes: dict[str, Any] = {"plan": chosen.plan}
     if config.search.target_speedup is not None:

@@ -20,7 +20,7 @@ from activsparse.masks.maker import CANDIDATES
 from activsparse.train.sparsify.norms import batch_statistics
 from activsparse.train.sparsify.sparsifier import Sparsifier
 
-__all__ = ["Choice", "choose_masks", "halve", "rounds"]
+__all__ = ["Choice", "halve", "rounds", "search_masks"]
 
 Batches = Sequence[tuple[Tensor, Tensor]]
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -76,7 +76,7 @@ def halve(candidates: int, batches: int, measure: Callable[[int, int], float]) -
 
 
 @torch.no_grad()
-def choose_masks(
+def search_masks(
     sparsifier: Sparsifier, batches: Batches, loss: Loss, candidates: int = 16
 ) -> Choice:
     """Compare candidate masks on `batches`, make the best ones final.
