@@ -110,6 +110,8 @@ def _status(parser: argparse.ArgumentParser, words: list[str]) -> object:
         action.required = False
         if not action.option_strings:
             action.nargs = "*"
+    for group in parser._mutually_exclusive_groups:
+        group.required = False
     try:
         parser.parse_args(words)
     except SystemExit as ended:

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         raise ActivsparseError(
             f"{args.model}: is a compiled plan; name the ONNX model it was made from"
         )
-    refuse_overwrite([args.model, args.plan], [args.out])
+    refuse_overwrite([path for path in (args.model, args.plan) if path], [args.out])
     sizes = vars(input_sizes(args))
     if args.plan is not None:
         plan = read_mask_plan(args.plan)

@@ -96,7 +96,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     options.add_argument(
         "--allow",
         type=_allowed,
-        default=(),
+        default=[],
         metavar="WHAT",
         help="what else may change: input-size (smaller images), channels (fewer, of a run), or "
         "both with a comma, each with and without masks",
