@@ -179,3 +179,15 @@ def test_the_work_grows_with_the_network_only():
         return count
 
     assert steps(80) < 2.1 * steps(40)
+
+
+def test_a_pooling_written_as_sums_of_parts_is_no_residual_addition():
+    net = Net()
+    x = net.conv("a", net.conv("stem", 0, kernel=3), kernel=3)
+    parts = [net.add(Kind.SLICE, x) for _ in range(4)]
+    pooled = net.add(Kind.ADD, net.add(Kind.ADD, parts[0], parts[1]), parts[2])
+    pooled = net.add(Kind.ADD, pooled, net.add(Kind.SLICE, parts[3]))
+    found = net.found(net.conv("b", net.add(Kind.ZERO, pooled), kernel=3))
+    # No residual additions: each layer has a phase of its own.
+    assert [found[name].phase for name in ("stem", "a", "b")] == [0, 1, 2]
+    assert not found["a"].added

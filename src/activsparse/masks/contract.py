@@ -41,6 +41,14 @@ class Graph:
         for operation in operations:
             for value in dict.fromkeys(operation.inputs):
                 self.readers.setdefault(value, []).append(operation)
+        # Of parts of a map, and of their sums: that map.
+        self._whole: dict[Value, Value] = {}
+        for operation in operations:
+            if operation.kind is Kind.SLICE or (
+                operation.kind is Kind.ADD and self._adds_parts(operation)
+            ):
+                value = operation.inputs[0]
+                self._whole[operation.output] = self._whole.get(value, value)
 
     def only_reader(self, value: Value) -> Operation | None:
         """The operation that alone reads `value`; None where several do, or it is a result."""
@@ -48,7 +56,10 @@ class Graph:
         return readers[0] if len(readers) == 1 and value not in self.outputs else None
 
     def is_residual(self, operation: Operation) -> bool:
-        """Whether it adds maps of one size."""
+        """Whether it adds maps of one size that are no parts of one map.
+
+        Sums of parts are a pooling written out, as torch does where an adaptive one grows a map.
+        """
         sizes = [self.sizes.get(value) for value in operation.inputs]
         first = sizes[0] if sizes else None
         return (
@@ -57,7 +68,12 @@ class Graph:
             and first is not None
             and len(first) == 4
             and all(size == first for size in sizes)
+            and not self._adds_parts(operation)
         )
+
+    def _adds_parts(self, operation: Operation) -> bool:
+        wholes = {self._whole.get(value, value) for value in operation.inputs}
+        return len(wholes) == 1 and wholes.isdisjoint(operation.inputs)
 
 
 def contract(
