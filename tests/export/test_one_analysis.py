@@ -90,6 +90,7 @@ SLOW = {
     "activsparse": ("yolov5n",),
 }
 SIZE = 64
+LARGER = {"inception_v3": 96}
 # Left out: torch's older exporter fails on botnet26t_256, halonet26t and bat_resnext26ts; the
 # weights of nfnet_l0 are standardised in the file, where they lose their names;
 # blurs (resnetblur18, tresnet_m) are convolutions in a file and no layers in torch.
@@ -115,7 +116,9 @@ def role(layer):
 
 
 def seen(layer):
-    return layer.name, role(layer), layer.phase, layer.source, layer.added, layer.problem
+    # What cannot be masked need not keep its name in a file.
+    name = None if layer.problem else layer.name
+    return name, role(layer), layer.phase, layer.source, layer.added, layer.problem
 
 
 def from_script(model, x):
@@ -143,7 +146,8 @@ def test_files_with_folded_norms_have_the_same_layers(library, name):
 
 
 def masked_alike(library, name, patterns, tmp_path):
-    model, x = build(library, name), torch.zeros(1, 3, SIZE, SIZE)
+    size = LARGER.get(name, SIZE)
+    model, x = build(library, name), torch.zeros(1, 3, size, size)
     layers = find_layers(model, x)
     proto = convert(model, x, verify=False).model
     # Convolutions over one axis, as over channels, are no layers in torch.

@@ -27,8 +27,6 @@ _KINDS = {
         "acos", "acosh", "cos", "cosh", "exp", "hardsigmoid", "log", "log_sigmoid_forward",
         "reciprocal", "rsqrt", "rsub", "sigmoid", "softplus", "threshold",
     ),
-    Kind.ADD: ("add",),
-    Kind.MULTIPLY: ("mul",),
     Kind.COMBINE: ("fmax", "fmin", "maximum", "minimum", "sub"),
     Kind.POOL: (
         "adaptive_avg_pool2d", "adaptive_max_pool2d", "addmm", "amax", "amin", "avg_pool2d",
@@ -74,6 +72,15 @@ def kind_of(operator: str, args: Sequence[Any], is_computed: _IsComputed) -> Kin
     return _KIND_OF.get(name, Kind.OTHER)
 
 
+def _add(args: Sequence[Any], is_computed: _IsComputed) -> Kind:
+    # What a sum starts with where a branch is left out.
+    return Kind.SAME if any(type(a) in (int, float) and a == 0 for a in args[:2]) else Kind.ADD
+
+
+def _multiply(args: Sequence[Any], is_computed: _IsComputed) -> Kind:
+    return Kind.SAME if any(type(a) in (int, float) and a == 1 for a in args[:2]) else Kind.MULTIPLY
+
+
 def _convolution(args: Sequence[Any], is_computed: _IsComputed) -> Kind:
     transposed = args[6]
     return Kind.CONVOLUTION if args[0].ndim == 4 and not transposed else Kind.OTHER
@@ -115,6 +122,7 @@ def _power(args: Sequence[Any], is_computed: _IsComputed) -> Kind:
 
 
 _SPECIAL: Mapping[str, Callable[[Sequence[Any], _IsComputed], Kind]] = {
+    "add": _add,
     "clamp": _clamp,
     "clamp_max": _clamp_max,
     "clamp_min": _clamp,
@@ -122,5 +130,6 @@ _SPECIAL: Mapping[str, Callable[[Sequence[Any], _IsComputed], Kind]] = {
     "convolution": _convolution,
     "div": _divide,
     "hardtanh": _hardtanh,
+    "mul": _multiply,
     "pow": _power,
 }
