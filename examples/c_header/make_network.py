@@ -85,7 +85,7 @@ def main(folder: Path) -> None:
     """Write the files."""
     folder.mkdir(parents=True, exist_ok=True)
     dense, weights = network(np.random.default_rng(0))
-    masked, _ = mask_model(dense, 0.4, pattern="random", include_stem=True)
+    masked, _ = mask_model(dense, 0.4, pattern="random", skip_stem=False)
     masks = masks_of(masked)
     onnx.save(masked, folder / "network.onnx")
     compile_file(folder / "network.onnx", folder / "network.plan", tune=False)

@@ -11,6 +11,7 @@ namespace {
 template <class Sizes>
 struct VecForeign : Sizes {
   static constexpr bool kMaxKeepsNan = true;
+  static constexpr float kVanishingExponent = 0;
   static VecForeign load(const float*);
   static VecForeign load_partial(const float*, int);
   static VecForeign broadcast(const float*);

@@ -8,6 +8,7 @@ namespace activsparse {
 
 struct VecAvx2 {
   static constexpr int kWidth = Avx2Sizes::kWidth;
+  static constexpr float kVanishingExponent = -88.0f;
   static constexpr int kRegisters = Avx2Sizes::kRegisters;
   static constexpr bool kHalves = Avx2Sizes::kHalves;
   static constexpr bool kMaxKeepsNan = false;

@@ -8,6 +8,7 @@ namespace activsparse {
 
 struct VecAvx512 {
   static constexpr int kWidth = Avx512Sizes::kWidth;
+  static constexpr float kVanishingExponent = -104.0f;
   static constexpr int kRegisters = Avx512Sizes::kRegisters;
   static constexpr bool kHalves = Avx512Sizes::kHalves;
   static constexpr bool kMaxKeepsNan = false;

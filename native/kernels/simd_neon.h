@@ -8,6 +8,7 @@ namespace activsparse {
 
 struct VecNeon {
   static constexpr int kWidth = NeonSizes::kWidth;
+  static constexpr float kVanishingExponent = -88.0f;
   static constexpr int kRegisters = NeonSizes::kRegisters;
   static constexpr bool kHalves = NeonSizes::kHalves;
   static constexpr bool kMaxKeepsNan = true;

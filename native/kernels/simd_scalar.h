@@ -17,10 +17,11 @@
 //   limit_number(x, lo, hi)        min(max(x, lo), hi), 0 < hi <= -lo; may stop at -lo in place of
 //   hi, and at either of them where x is NaN
 //   round_nearest(a)               to the nearest integer, |a| < 2^22, or NaN
-//   scale_by_power(a, n)           a * 2^n for integral n, -126 <= n <= 127; a * 0 where n = -127,
+//   scale_by_power(a, n)           a * 2^n for integral n, -126 <= n <= 127; at -127 or a * 0,
 //   more than 2^127 a where n = 128; NaN where a and n are
 //   reciprocal(a)                  1 / a to 2 units in the last place, 1 <= a < 2^126, or NaN; at
 //   most 2^-126 above, and 0 where a is 1 + scale_by_power(., 128)
+//   V::kVanishingExponent          of which the exponential by scale_by_power is 0
 //
 //   V::transpose(block)            block[i] lane j <-> block[j] lane i, block of kWidth vectors
 //
@@ -31,6 +32,7 @@ namespace activsparse {
 
 struct VecScalar {
   static constexpr int kWidth = 1;
+  static constexpr float kVanishingExponent = -88.0f;
   static constexpr int kRegisters = 16;
   static constexpr bool kHalves = false;
   static constexpr bool kMaxKeepsNan = false;

@@ -19,13 +19,14 @@ inline V clip(V x, V lo, V hi) {
   return min(hi, max(lo, x));
 }
 
-// exp(x) for x <= 0, minus infinity included; NaN gives NaN. From -87.7 down it is 0.
+// exp(x) for x <= 0, minus infinity included; NaN gives NaN. From -87.7 down it is 0, with AVX-512,
+// which makes denormal numbers, from -104.
 // x = n ln2 + r with |r| <= ln2 / 2 (ln2 in two parts, so that r is exact to rounding); exp(r) is 1
 // plus r times the polynomial of degree 4 with the smallest relative error of the whole, 9.1e-8; in
 // total at most 3 units in the last place of float32 (2^-23) from -87 on.
 template <class V>
 inline V vec_exp(V x) {
-  x = max(V::set1(-88.0f), x);
+  x = max(V::set1(V::kVanishingExponent), x);
   const V n = round_nearest(x * V::set1(1.44269504088896341f));
   V r = fma(n, V::set1(-0.693359375f), x);
   r = fma(n, V::set1(2.12194440e-4f), r);

@@ -20,6 +20,7 @@ README = Path(__file__).parents[2] / "README.md"
 WORDS = {
     "mask": "dense.onnx --include-stem --sparsity 0.3 --out masked.onnx",
     "compile": "sparse.onnx --out model.plan",
+    "info": "sparse.onnx",
     "explain": "sparse.onnx --repeat 1",
     "run": "sparse.onnx --input x.npy --output y.npy",
     "verify": "sparse.onnx",

@@ -49,19 +49,6 @@ class MaskOptions:
 
     Attributes:
         sparsity: share of output positions not computed in every masked layer, in [0, 1).
-        per_layer: name glob -> sparsity, over `sparsity`; the last match counts. These layers get
-            the nearest sparsity their pattern has; the others may trade among themselves.
-        skip: name globs of layers left dense; in an ONNX file over the node's name as well.
-        only: name globs of the layers to mask; empty means all.
-        skip_types: classes or class names; convolutions of such a class or inside such a module are
-            left dense. An ONNX file knows no classes.
-        skip_kernel_sizes: kernel sizes left dense, as 1 or (1, 1).
-        kernel_sizes: the only kernel sizes masked, alike; empty means all.
-        skip_stem: whether the convolution that runs first is left dense, with those of a deep stem
-            (as in ResNet-D).
-        skip_shortcuts: whether the 1x1 projections of residual shortcuts are left dense (an
-            identity shortcut keeps all positions as well).
-        skip_head: whether layers whose positions are the answer, as in detectors, are left dense.
         pattern: `random` (the published method), `lattice`, `tiles` or `auto`.
         block: `random` only: side of the aligned squares dropped as a whole.
         fill: what a skipped position holds: `zero`, the value of the `nearest` kept position, or
@@ -78,12 +65,33 @@ class MaskOptions:
         importance_weight: `random` only, while a network is trained: share of a position's score
             that is its importance, see `activsparse.train.sparsify.importance`; nothing until that
             was measured.
+        per_layer: name glob -> sparsity, over `sparsity`; the last match counts. These layers get
+            the nearest sparsity their pattern has; the others may trade among themselves.
+        skip: name globs of layers left dense; in an ONNX file over the node's name as well.
+        only: name globs of the layers to mask; empty means all.
+        skip_types: classes or class names; convolutions of such a class or inside such a module are
+            left dense. An ONNX file knows no classes.
+        skip_kernel_sizes: kernel sizes left dense, as 1 or (1, 1).
+        kernel_sizes: the only kernel sizes masked, alike; empty means all.
+        skip_stem: whether the convolution that runs first is left dense, with those of a deep stem
+            (as in ResNet-D).
+        skip_shortcuts: whether the 1x1 projections of residual shortcuts are left dense (an
+            identity shortcut keeps all positions as well).
+        skip_head: whether layers whose positions are the answer, as in detectors, are left dense.
 
     Raises:
         ActivsparseError: a value outside its range, or one that does not go with the pattern.
     """
 
     sparsity: float = 0.3
+    pattern: Pattern = "tiles"
+    block: int = 1
+    fill: Fill = "zero"
+    site: Site = "norm"
+    criterion: Criterion = "lnorm"
+    phases: Phases = "block"
+    share_in_block: bool = False
+    importance_weight: float = 0.0
     per_layer: Mapping[str, float] = field(default_factory=dict)
     skip: Sequence[str] = ()
     only: Sequence[str] = ()
@@ -93,14 +101,6 @@ class MaskOptions:
     skip_stem: bool = True
     skip_shortcuts: bool = True
     skip_head: bool = True
-    pattern: Pattern = "tiles"
-    block: int = 1
-    fill: Fill = "zero"
-    site: Site = "norm"
-    criterion: Criterion = "lnorm"
-    phases: Phases = "block"
-    share_in_block: bool = False
-    importance_weight: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "per_layer", dict(self.per_layer or {}))

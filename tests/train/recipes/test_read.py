@@ -152,7 +152,7 @@ def test_a_file_may_extend_a_recipe(tmp_path):
         (["training.epochs=many"], "training.epochs: should be a valid integer, not .many"),
         (
             ["sparsity=0.3"],
-            "sparsity is a section, not a value; it has the keys sparsity, per_layer",
+            "sparsity is a section, not a value; it has the keys sparsity, pattern",
         ),
         (["training.schedule=cosin"], "training.schedule: 'cosin' is unknown; did you mean cosine"),
         (["data.image_size=[3]"], r"data.image_size: should be a valid integer or a pair, not"),
