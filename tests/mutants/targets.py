@@ -13,11 +13,7 @@ _COMPILER = (
     "tests/engine/test_random_graphs.py",
 )
 _PLANNER = (
-    *(
-        "tests/train/plan/test_spread.py",
-        "tests/train/plan/test_speedup.py",
-        "tests/train/plan/test_knapsack.py",
-    ),
+    *("tests/train/plan/test_planner.py", "tests/train/plan/test_planned_masks.py"),
     *("tests/train/plan/test_sensitivity.py", "tests/train/test_search_recipe.py"),
 )
 _SCHEDULE = ("tests/train/sparsify/test_schedule.py", "tests/train/sparsify/test_paper.py")

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
     if is_plan(args.model):
         facts = _plan(args.model)
-    elif require_file(args.model).read_bytes()[4:8] == _TFLITE:
+    elif _starts(require_file(args.model))[4:8] == _TFLITE:
         facts = _tflite(args.model)
     else:
         facts = _onnx(args)
@@ -52,6 +52,11 @@ def run(args: argparse.Namespace) -> int:
     for name, value in facts:
         console.print(f"{name:<{width}}  {value}")
     return 0
+
+
+def _starts(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(8)
 
 
 def _onnx(args: argparse.Namespace) -> list[Fact]:
@@ -119,8 +124,8 @@ def _engine(args: argparse.Namespace) -> list[Fact]:
     from activsparse import Session
     from activsparse.errors import ActivsparseError
 
+    shapes = input_shapes(args, args.model)
     try:
-        shapes = input_shapes(args, args.model)
         session = Session(args.model, tune=False, input_shapes=shapes)
     except ActivsparseError as error:
         refused = str(error).removeprefix(f"{args.model}: ")
@@ -129,7 +134,7 @@ def _engine(args: argparse.Namespace) -> list[Fact]:
     try:
         session = Session(args.model, tune=False, input_shapes=shapes, fallback="onnxruntime")
         rows = session.explain()
-    except (ActivsparseError, UnboundLocalError):
+    except ActivsparseError:
         return [("engine", f"does not run it: {refused}")]
     foreign = [row.name for row in rows if row.algorithm == "onnxruntime"]
     return [

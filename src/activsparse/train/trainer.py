@@ -78,8 +78,10 @@ def train(
     # Mistakes in the recipe should show before the folder exists, and before a dense phase is over.
     data = _data(config)
     network, example = make_network(config, data), example_input(data.shape)
-    make_sparsifier(network, example, config, total_steps=1)
+    sparsifier = make_sparsifier(network, example, config, total_steps=1)
     if check_export and first:
+        if sparsifier is not None:
+            sparsifier.freeze()  # with the masks it ends with
         _check_export(network, example)
     if not _will_be_own_teacher(config):
         make_teacher(config, data, trust or config)

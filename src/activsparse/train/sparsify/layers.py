@@ -12,7 +12,7 @@ from activsparse.errors import ActivsparseError
 from activsparse.masks import ConvShape
 from activsparse.masks.network import Convolution, find_convolutions
 from activsparse.train.sparsify.hooks import without_masks
-from activsparse.train.sparsify.recorder import Recorder
+from activsparse.train.sparsify.recorder import Recorder, pair
 
 __all__ = ["ConvLayer", "find_layers"]
 
@@ -127,7 +127,7 @@ def _layer(
     conv, first = modules[name], calls[0]
     assert isinstance(conv, nn.Conv2d)
     sizes = {recorder.sizes[call.operation.output][2:] for call in calls}
-    output = _pair(recorder.sizes[first.operation.output][2:])
+    output = pair(recorder.sizes[first.operation.output][2:])
     problem = None
     if len(sizes) > 1:
         problem = "it runs several times with outputs of different sizes"
@@ -137,13 +137,13 @@ def _layer(
         name=name,
         norm=_masked_norm(first, modules, recorder) if len(calls) == 1 else None,
         shape=ConvShape(
-            kernel=_pair(conv.kernel_size),
-            stride=_pair(conv.stride),
+            kernel=pair(conv.kernel_size),
+            stride=pair(conv.stride),
             group=conv.groups,
             in_channels=conv.in_channels,
             out_channels=conv.out_channels,
             output=output,
-            dilation=_pair(conv.dilation),
+            dilation=pair(conv.dilation),
         ),
         block=first.phase,
         shortcut=first.role == "shortcut",
@@ -169,10 +169,6 @@ def _masked_norm(
     if inner in modules and f"{name}.act" in modules and recorder.calls[inner] == 1:
         return inner
     return name
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    return int(value[0]), int(value[1])
 
 
 def _parents(name: str) -> list[str]:

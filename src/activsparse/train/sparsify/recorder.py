@@ -179,13 +179,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if isinstance(module, nn.Conv2d):
             kind = Kind.CONVOLUTION
             shape = ConvShape(
-                kernel=_pair(module.kernel_size),
-                stride=_pair(module.stride),
+                kernel=pair(module.kernel_size),
+                stride=pair(module.stride),
                 group=module.groups,
                 in_channels=module.in_channels,
                 out_channels=module.out_channels,
-                output=_pair(output.shape[-2:]),
-                dilation=_pair(module.dilation),
+                output=pair(output.shape[-2:]),
+                dilation=pair(module.dilation),
             )
         elif _is_norm(module):
             kind = Kind.NORM
@@ -255,15 +255,16 @@ def _tensors(value: Any) -> list[Tensor]:
 def _conv_shape(args: Any, output: Tensor) -> ConvShape:
     _, weight, _, stride, _, dilation, _, _, groups = args
     return ConvShape(
-        kernel=_pair(weight.shape[2:]),
-        stride=_pair(stride),
+        kernel=pair(weight.shape[2:]),
+        stride=pair(stride),
         group=groups,
         in_channels=groups * weight.shape[1],
         out_channels=weight.shape[0],
-        output=_pair(output.shape[2:]),
-        dilation=_pair(dilation),
+        output=pair(output.shape[2:]),
+        dilation=pair(dilation),
     )
 
 
-def _pair(value: Any) -> tuple[int, int]:
+def pair(value: Any) -> tuple[int, int]:
+    """(height, width) of two numbers, or of one that stands for both."""
     return int(value[0]), int(value[-1])
