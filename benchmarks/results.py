@@ -11,6 +11,7 @@ from typing import Any
 
 from activsparse.bench.compare import OWN_ENGINE
 from activsparse.bench.machine import summary_line
+from activsparse.bench.timing import Ratio
 from activsparse.files import atomic_path
 
 FOLDER = Path(__file__).parent / "results"
@@ -105,9 +106,9 @@ def from_comparison(
         date: when it was measured, ISO format.
         repeat: timed runs per row.
     """
-    best = comparison["best_dense"]["median_ms"]
+    best = comparison["best_dense"]["visits_ms"]
     rows = comparison["rows"]
-    dense = {row["engine"]: row["median_ms"] for row in rows if row["variant"] == DENSE}
+    dense = {row["engine"]: row["visits_ms"] for row in rows if row["variant"] == DENSE}
     return [
         Result(
             date=date,
@@ -120,11 +121,15 @@ def from_comparison(
             repeat=repeat,
             median_ms=round(row["median_ms"], 4),
             mad_ms=round(row["mad_ms"], 4),
-            vs_best_dense_peer=round(best / row["median_ms"], 4),
-            vs_own_dense=round(dense[row["engine"]] / row["median_ms"], 4),
+            vs_best_dense_peer=_ratio(best, row),
+            vs_own_dense=_ratio(dense[row["engine"]], row),
         )
         for row in rows
     ]
+
+
+def _ratio(yardstick_ms: list[float], row: dict[str, Any]) -> float:
+    return round(Ratio.of_rounds(yardstick_ms, row["visits_ms"]).median, 4)
 
 
 def own(results: Iterable[Result]) -> list[Result]:

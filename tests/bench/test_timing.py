@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from activsparse.bench.timing import CALLS_PER_VISIT, Timing, time_interleaved, visit_order
+from activsparse.bench.timing import CALLS_PER_VISIT, Ratio, Timing, time_interleaved, visit_order
 
 
 def test_statistics_equal_numpy():
@@ -62,3 +62,10 @@ def test_samples_are_clock_differences_in_ms():
     timing = time_interleaved({"a": work}, 7, clock_ns=lambda: now)["a"]
     assert timing.samples_ms.tolist() == [3.0] * 7
     assert (timing.median_ms, timing.mad_ms, timing.min_ms) == (3.0, 0.0, 3.0)
+
+
+def test_a_ratio_is_the_median_of_the_rounds():
+    slow, fast = Timing(np.array([4.0] * 5 + [8.0] * 5 + [9.0])), Timing(np.array([2.0] * 11))
+    np.testing.assert_array_equal(slow.visits_ms, [4.0, 8.0, 9.0])
+    ratio = Ratio.of_rounds(slow.visits_ms, fast.visits_ms)
+    assert (ratio.median, ratio.mad) == (4.0, 0.5)

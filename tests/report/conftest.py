@@ -13,7 +13,9 @@ LAYERS = [
 
 def row(model: str, engine: str, median_ms: float) -> Row:
     variant = "dense" if model == "dense.onnx" else "sparse"
-    return Row(model, engine, "1.0", variant, 1, median_ms, 0.02 * median_ms, median_ms, 1e-6)
+    return Row(
+        model, engine, "1.0", variant, 1, median_ms, 0.02 * median_ms, median_ms, 1e-6, [median_ms]
+    )
 
 
 def sparse_variant(name: str, model: str, top1: float, achieved: float) -> Variant:

@@ -16,7 +16,7 @@ from activsparse.bench.engines import Engine, engine_class
 from activsparse.bench.engines.base import Array
 from activsparse.bench.machine import describe_machine
 from activsparse.bench.related import difference
-from activsparse.bench.timing import Timing, time_interleaved
+from activsparse.bench.timing import Ratio, Timing, time_interleaved
 from activsparse.engine.input_size import shapes_at
 from activsparse.engine.plan_file import is_plan
 from activsparse.errors import ActivsparseError
@@ -60,6 +60,8 @@ class Row:
     mad_ms: float
     min_ms: float
     max_abs_err: float
+    visits_ms: list[float]
+    """Median of its visit in every round."""
 
 
 @dataclass(frozen=True)
@@ -234,6 +236,7 @@ def _row(contender: _Contender, timing: Timing, threads: int) -> Row:
         mad_ms=timing.mad_ms,
         min_ms=timing.min_ms,
         max_abs_err=contender.max_abs_err,
+        visits_ms=[round(float(ms), 6) for ms in timing.visits_ms],
     )
 
 
@@ -258,19 +261,25 @@ def summarize(rows: Sequence[Row]) -> tuple[dict[str, Any], list[dict[str, Any]]
     place only where no other engine was asked for.
 
     Returns:
-        (best dense row, ratios), a ratio above 1 meaning that ours is faster.
+        (best dense row, ratios), a ratio above 1 meaning that ours is faster; see `timing.Ratio`,
+        whose spread is given beside each.
     """
     dense = [row for row in rows if row.variant == "dense"]
     others = [row for row in dense if row.engine != OWN_ENGINE]
     best = min(others or dense, key=lambda row: row.median_ms)
     own = [row for row in rows if row.engine == OWN_ENGINE]
     own_dense = next((row for row in own if row.variant == "dense"), None)
-    ratios = [
-        {
-            "model": row.model,
-            "vs_best_dense": best.median_ms / row.median_ms,
-            "vs_own_dense": own_dense.median_ms / row.median_ms if own_dense else None,
-        }
-        for row in own
-    ]
+    ratios = []
+    for row in own:
+        to_best = Ratio.of_rounds(best.visits_ms, row.visits_ms)
+        to_own = Ratio.of_rounds(own_dense.visits_ms, row.visits_ms) if own_dense else None
+        ratios.append(
+            {
+                "model": row.model,
+                "vs_best_dense": to_best.median,
+                "vs_best_dense_mad": to_best.mad,
+                "vs_own_dense": to_own.median if to_own else None,
+                "vs_own_dense_mad": to_own.mad if to_own else None,
+            }
+        )
     return asdict(best), ratios

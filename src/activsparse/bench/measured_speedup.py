@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from activsparse.bench.compare import OWN_ENGINE, compare
-from activsparse.bench.timing import time_interleaved
+from activsparse.bench.timing import Ratio, time_interleaved
 
 __all__ = ["measured_speedup", "size_speedup"]
 
@@ -25,10 +25,10 @@ def measured_speedup(
     masked: Path,
     *,
     threads: int = 1,
-    repeat: int = 60,
+    repeat: int = 100,
     session: Mapping[str, Any] | None = None,
 ) -> float:
-    """The dense model's median time over the masked one's.
+    """How many times as fast the masked model is, see `bench.timing.Ratio`.
 
     Args:
         dense: ONNX file.
@@ -40,7 +40,15 @@ def measured_speedup(
     Raises:
         ActivsparseError: see `compare`, which checks both against ONNX Runtime first.
     """
-    found = compare(dense, [masked], [OWN_ENGINE], threads=threads, repeat=repeat, session=session)
+    found = compare(
+        dense,
+        [masked],
+        [OWN_ENGINE],
+        threads=threads,
+        repeat=repeat,
+        session=session,
+        clock_ns=_clock(threads),
+    )
     (ratio,) = (row for row in found.ratios if row["model"] == str(masked))
     return float(ratio["vs_own_dense"])
 
@@ -50,7 +58,7 @@ def size_speedup(
     small: Path,
     *,
     threads: int = 1,
-    repeat: int = 60,
+    repeat: int = 100,
     session: Mapping[str, Any] | None = None,
 ) -> float:
     """How many times as fast a network runs on smaller images; arguments as above."""
@@ -63,7 +71,7 @@ def size_speedup(
         x = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
         calls[str(path)] = partial(engine.run, x)
     times = time_interleaved(calls, repeat, clock_ns=_clock(threads))
-    return times[str(large)].median_ms / times[str(small)].median_ms
+    return Ratio.of_rounds(times[str(large)].visits_ms, times[str(small)].visits_ms).median
 
 
 def _clock(threads: int) -> Callable[[], int]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Timing", "time_interleaved", "visit_order"]
+__all__ = ["Ratio", "Timing", "time_interleaved", "visit_order"]
 
 CALLS_PER_VISIT = 5
 
@@ -44,6 +44,39 @@ class Timing:
     def min_ms(self) -> float:
         """The fastest sample."""
         return float(self.samples_ms.min())
+
+    @property
+    def visits_ms(self) -> npt.NDArray[np.float64]:
+        """Median of every visit, in the order of rounds."""
+        return np.array(
+            [
+                np.median(self.samples_ms[start : start + CALLS_PER_VISIT])
+                for start in range(0, len(self.samples_ms), CALLS_PER_VISIT)
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times as fast one contender was as another: the median over rounds, and its spread.
+
+    What slows the machine down for seconds slows both visits of a round, so that a ratio of
+    medians over all rounds moves by half as much again.
+
+    Attributes:
+        median: of the rounds' ratios.
+        mad: their median absolute deviation from it (unscaled).
+    """
+
+    median: float
+    mad: float
+
+    @classmethod
+    def of_rounds(cls, slower_ms: npt.ArrayLike, faster_ms: npt.ArrayLike) -> Ratio:
+        """Of two contenders' visits, ms, taken in the same rounds."""
+        rounds = np.asarray(slower_ms, np.float64) / np.asarray(faster_ms, np.float64)
+        median = float(np.median(rounds))
+        return cls(median, float(np.median(np.abs(rounds - median))))
 
 
 def visit_order(count: int, round_index: int) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,7 +157,8 @@ def table(comparison: Comparison) -> Table:
         box=SIMPLE,
         title=f"{summary_line(comparison.machine)}; {best['threads']} thread(s)",
         caption=f"x best: times as fast as {best['engine']} on the dense model; x own: as our own "
-        "dense; ±: median absolute deviation; error: largest difference to ONNX Runtime.\n"
+        "dense, medians over rounds; ±: median absolute deviation; error: largest difference to "
+        "ONNX Runtime.\n"
         + ", ".join(f"{engine} {version}" for engine, version in versions.items()),
     )
     result.add_column("model", overflow="fold")
@@ -170,14 +172,15 @@ def table(comparison: Comparison) -> Table:
             row.engine,
             f"{row.median_ms:.3f}",
             f"{row.mad_ms:.3f}",
-            *(_times(ratio.get(key)) for key in ("vs_best_dense", "vs_own_dense")),
+            *(_times(ratio, key) for key in ("vs_best_dense", "vs_own_dense")),
             f"{row.max_abs_err:.0e}",
         )
     return result
 
 
-def _times(ratio: float | None) -> str:
-    return "" if ratio is None else f"{ratio:.2f}"
+def _times(ratio: Mapping[str, float | None], key: str) -> str:
+    median, mad = ratio.get(key), ratio.get(f"{key}_mad")
+    return "" if median is None else f"{median:.2f} ± {mad:.2f}"
 
 
 def _engines(text: str) -> list[str]:
