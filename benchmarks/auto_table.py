@@ -18,7 +18,7 @@ from pathlib import Path
 from layers import MODELS, Layer
 
 from activsparse import _native
-from activsparse.engine.calibrate import least, measure_rows, write_rows
+from activsparse.engine.calibrate import least, measure_fill, measure_rows, write_rows
 from activsparse.masks.shape import ConvShape
 
 TABLES = Path(__file__).parents[1] / "src/activsparse/masks/tables"
@@ -61,7 +61,8 @@ def main() -> None:
             pairs = {k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}
             conv = ConvShape(**pairs)
             found[conv] = least(times, found[conv]) if conv in found else times
-    write_rows({conv: found[conv] for conv in sorted(found, key=str)}, out, args.isa, 1)
+    rows = {conv: found[conv] for conv in sorted(found, key=str)}
+    write_rows(rows, out, args.isa, 1, measure_fill(args.isa, 1))
 
 
 if __name__ == "__main__":

@@ -28,8 +28,9 @@ DEPTHWISE = ConvShape((3, 3), (2, 2), 32, 32, 32, (14, 14))
 
 def test_a_table_holds_what_was_measured(tmp_path):
     rows = calibration.measure_rows([CONV, DEPTHWISE], ISA, 1, 60, rounds=1)
-    calibration.write_rows(rows, tmp_path / "t.json", ISA, 1)
+    calibration.write_rows(rows, tmp_path / "t.json", ISA, 1, 2.5e-7)
     table = read_table(tmp_path / "t.json")
+    assert table.fill_ms == 2.5e-7
     assert set(table.lines) == {CONV, DEPTHWISE}
     assert table.isa == ISA
     assert "direct" in table.lines[CONV]
@@ -98,7 +99,7 @@ def test_default_masks_do_not_depend_on_the_machine(tmp_path):
     for times in rows.values():
         for points in times.values():
             points[:] = [[done, 100 * ms] for done, ms in points]
-    calibration.write_rows(rows, tmp_path / "t.json", ISA, 1)
+    calibration.write_rows(rows, tmp_path / "t.json", ISA, 1, 0.0)
     table = read_table(tmp_path / "t.json")
     assert dense_ms(CONV, table) > 20 * dense_ms(CONV)
     default = possible_masks(CONV, "auto", 0)

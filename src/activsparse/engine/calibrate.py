@@ -22,6 +22,7 @@ from activsparse import _native
 from activsparse.engine.choice_cache import CACHE_VARIABLE, machine_file
 from activsparse.errors import ActivsparseError, Option
 from activsparse.files import atomic_path
+from activsparse.masks.fill import nearest_source
 from activsparse.masks.latency import winograd_macs, winograd_run
 from activsparse.masks.lattice import lattice
 from activsparse.masks.pattern import sparsity_of
@@ -34,6 +35,7 @@ __all__ = [
     "busy_cores",
     "calibrate",
     "calibrated_file",
+    "measure_fill",
     "measure_rows",
     "this_table",
     "write_rows",
@@ -58,6 +60,8 @@ ALGORITHMS = (
 
 EVICT_BYTES = 32 << 20
 """So much other memory is read before each run: within a network weights are in no cache."""
+_FILLED = ((112, 96), (56, 144), (28, 192))
+"""(side, channels) of maps that fill `nearest` is timed on: those of MobileNetV2."""
 _RUN_MS = 15.0
 _MOST_BUSY = 0.3
 """Of a core: what a quiet machine does beside."""
@@ -118,6 +122,7 @@ def calibrate(
             "it is quiet, or use ",
             Option("force", True),
         )
+    fill_ms = measure_fill(isa, threads)
     rows = measure_rows(default_table().lines, isa, threads, seconds, advance=advance)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +130,7 @@ def calibrate(
         raise ActivsparseError(
             f"{path.parent}: cannot be created ({error.strerror}); set {CACHE_VARIABLE} to another"
         ) from error
-    write_rows(rows, path, isa, threads)
+    write_rows(rows, path, isa, threads, fill_ms)
     read_table(path)
     return path
 
@@ -168,14 +173,35 @@ def measure_rows(
     return table
 
 
-def write_rows(rows: dict[ConvShape, Times], path: Path, isa: str, threads: int) -> None:
-    """Write what `measure_rows` gave as a table of times."""
+def measure_fill(isa: str, threads: int) -> float:
+    """Ms per value that fill `nearest` copies: the median over maps large enough to tell."""
+    found = []
+    for side, channels in _FILLED:
+        conv = ConvShape((1, 1), (1, 1), 1, 16, channels, (side, side))
+        mask = lattice(conv.output, 0.5)
+        attributes, arrays, inputs, outputs = _problem(conv, mask, None)
+        filled = {**arrays, "source": nearest_source(mask)}
+        ms = []
+        for of_fill in (arrays, filled):
+            spec = _native.Spec("conv", attributes, of_fill, inputs, outputs)
+            packed = _native.pack(spec, "pointwise", isa)
+            runs = [_native.time_operator(packed, 12, threads, EVICT_BYTES) for _ in range(4)]
+            ms.append(min(float(np.quantile(of_run, 0.25)) for of_run in runs))
+        found.append((ms[1] - ms[0]) / (np.count_nonzero(~mask) * channels))
+    return max(float(np.median(found)), 0.0)
+
+
+def write_rows(
+    rows: dict[ConvShape, Times], path: Path, isa: str, threads: int, fill_ms: float
+) -> None:
+    """Write what `measure_rows` and `measure_fill` gave as a table of times."""
     head = {
         "machine": str(_native.cpu_info()["name"]),
         "isa": isa,
         "precision": "fp32",
         "threads": threads,
         "date": datetime.date.today().isoformat(),
+        "fill_ms": fill_ms,
         "times": "algorithm -> [multiply-adds done, ms] at several sparsities",
     }
     shapes = (

@@ -20,7 +20,7 @@ from activsparse.masks.pattern import sparsity_of
 from activsparse.masks.possible import PossibleMask, possible_masks
 from activsparse.masks.shape import ConvShape
 from activsparse.masks.tiles import Kept
-from activsparse.masks.time_table import TimeTable
+from activsparse.masks.time_table import TimeTable, default_table
 
 __all__ = ["PLAN_PATTERNS", "PlanLayer", "PlanOption", "macs", "plan_options", "times"]
 
@@ -156,7 +156,11 @@ def macs(layer: PlanLayer, options: Sequence[PlanOption]) -> FloatArray:
 def _ms(conv: ConvShape, option: PlanOption, live: float, table: TimeTable | None) -> float:
     exact = option.exact
     kept = Kept(exact.rows, exact.columns, exact.run) if isinstance(exact, TilesMask) else None
-    return layer_cost(conv, table).ms(1 - option.sparsity, kept, live)
+    ms = layer_cost(conv, table).ms(1 - option.sparsity, kept, live)
+    if option.fill == "nearest":
+        copied = option.sparsity * conv.positions * conv.out_channels
+        ms += copied * (table or default_table()).fill_ms
+    return ms
 
 
 def _tiles(layer: PlanLayer, table: TimeTable | None, count: int, alone: bool) -> list[ExactMask]:

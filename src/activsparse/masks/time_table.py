@@ -1,7 +1,8 @@
 """Tables of measured times: one per machine, shipped or calibrated.
 
 A table is a JSON file: `machine` (the processor, as the engine names it), `isa`, `threads`, `date`,
-and `layers`, each with its shape and `times`: algorithm -> [multiply-adds done, ms] at several
+`fill_ms` (per value that fill `nearest` copies; tables from before it was measured lack it), and
+`layers`, each with its shape and `times`: algorithm -> [multiply-adds done, ms] at several
 sparsities. `activsparse calibrate` measures one. What masks cost by default is always reckoned by
 the same table, so that pattern `auto` gives the same masks on every machine; a mask plan is made by
 that of the machine it is for.
@@ -34,6 +35,9 @@ __all__ = [
     "table_of",
 ]
 
+_FILL_MS = 1e-7
+"""Of tables without `fill_ms`: as much as machines measured since take."""
+
 DEFAULT = "amd-epyc-family-26-model-2-avx512"
 """The shipped table that pattern `auto` chooses by."""
 
@@ -47,12 +51,14 @@ class TimeTable:
         isa: instruction set of the engine.
         threads: of the engine.
         lines: layer -> algorithm -> (fixed, rate), in ms per multiply-add, see `masks.latency`.
+        fill_ms: per value that fill `nearest` copies.
     """
 
     machine: str
     isa: str
     threads: int
     lines: dict[ConvShape, dict[str, tuple[float, float]]]
+    fill_ms: float = _FILL_MS
 
     def __str__(self) -> str:
         threads = f"{self.threads} thread" + "s" * (self.threads > 1)
@@ -140,7 +146,11 @@ def table_of(values: Any) -> TimeTable:
         lines[conv] = {name: _line(of_one, dense) for name, of_one in points.items()}
     if not lines:
         raise ValueError("holds no layers")
-    return TimeTable(str(values["machine"]), str(values["isa"]), int(values["threads"]), lines)
+    fill_ms = float(values.get("fill_ms", _FILL_MS))
+    if not (math.isfinite(fill_ms) and fill_ms >= 0):
+        raise ValueError("fill_ms is no time")
+    machine, isa = str(values["machine"]), str(values["isa"])
+    return TimeTable(machine, isa, int(values["threads"]), lines, fill_ms)
 
 
 def _pair(values: Any) -> tuple[int, int]:

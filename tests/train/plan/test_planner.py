@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from activsparse import ActivsparseError
 from activsparse.masks import ConvShape
 from activsparse.masks.latency import dense_ms, layer_ms
 from activsparse.masks.plan_options import PlanLayer, macs, plan_options, times
+from activsparse.masks.time_table import default_table
 from activsparse.train import Sparsifier
 from activsparse.train.plan.losses import LossFile, MeasuredLoss
 from activsparse.train.plan.meet_target import SpeedSearch
@@ -103,6 +105,18 @@ def test_never_worse_than_choosing_sparsities_and_then_masks(seed):
         one = planner.solve(planner.cost(tuple(picks)))
         assert one is not None, (seed, target)
         assert planner.whole_loss(one) <= two_steps + 1e-5, (seed, target)
+
+
+def test_fill_nearest_costs_what_it_copies():
+    table = replace(default_table(), fill_ms=1e-4)
+    layer = PlanLayer("conv", ConvShape((1, 1), (1, 1), 1, 16, 24, (14, 14)))
+    options = plan_options(layer, SIZE, table=table, patterns=("lattice",), by_time=False)
+    filled = [option for option in options if option.fill == "nearest"]
+    empty = [option for option in options if option.fill == "zero" and option.sparsity]
+    assert [option.exact for option in filled] == [option.exact for option in empty] != []
+    (ms,), (less,) = times(layer, filled, table=table), times(layer, empty, table=table)
+    copied = [option.sparsity * 14 * 14 * 24 for option in filled]
+    np.testing.assert_allclose(ms - less, 1e-4 * np.array(copied), rtol=1e-9)
 
 
 def test_where_nothing_is_lost_no_more_is_skipped_than_asked():
