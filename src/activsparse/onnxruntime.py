@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,8 +134,8 @@ class Rewritten:
         kept: nodes left to ONNX Runtime.
     """
 
-    model: onnx.ModelProto
-    plans: list[Plan]
+    model: onnx.ModelProto = field(repr=False)
+    plans: list[Plan] = field(repr=False)
     kept: int
 
 

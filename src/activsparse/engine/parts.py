@@ -106,6 +106,7 @@ class ForeignPart:
             raise ActivsparseError(
                 f"{graph.name}: ONNX Runtime cannot run {titles}: {str(error).splitlines()[0]}"
             ) from error
+        self.output_types = {v.name: str(v.type) for v in self._session.get_outputs()}
         self._inputs = graph.inputs
         self.reads = set(graph.inputs)
         self.output_names = graph.outputs

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +26,10 @@ from activsparse.engine.passes.infer import infer
 from activsparse.engine.plan import Plan, compile_graph
 from activsparse.engine.plan_file import is_plan, read_plan, write_plan
 from activsparse.engine.report import NodeReport
+from activsparse.engine.value_info import ValueInfo
 from activsparse.errors import ActivsparseError, Option, Words, memory_suffices
 from activsparse.files import require_file
+from activsparse.names import suggest
 
 __all__ = ["NodeReport", "Session"]
 
@@ -135,6 +138,15 @@ class Session:
                 "fallback": fallback,
             }
 
+    def __repr__(self) -> str:
+        """Inputs, outputs and what runs them, a line each."""
+        lines = [f"Session({self._name!r}, isa={self._isa!r}, threads={self._threads})"]
+        for what, values in (("input", self.get_inputs()), ("output", self.get_outputs())):
+            lines += [f"  {what} {v.name}: {v.type} {v.shape}" for v in values]
+        runs = Counter(f"{r.kind} by {r.algorithm}" for r in self.explain())
+        lines += [f"  {count} x {what}" for what, count in runs.most_common()]
+        return "\n".join(lines)
+
     def __reduce__(self) -> tuple[Callable[..., Session], tuple[Any, ...]]:
         """Copies, in other processes too, are made from the plan; with a fallback, from the file.
 
@@ -223,18 +235,69 @@ class Session:
         plans = [part.plan for part in self._parts if isinstance(part, NativePart)]
         return 4 * sum(plan.arena_floats for plan in plans)
 
-    def run(self, x: npt.ArrayLike | Mapping[str, npt.ArrayLike]) -> FloatArray | list[FloatArray]:
+    def get_inputs(self) -> list[ValueInfo]:
+        """Inputs in graph order, as `onnxruntime.InferenceSession` gives them."""
+        return [ValueInfo(name, list(shape)) for name, shape in self._inputs]
+
+    def get_outputs(self) -> list[ValueInfo]:
+        """Outputs in graph order, alike; only a fallback computes others than float32."""
+        types = {
+            name: type_
+            for part in self._parts
+            if isinstance(part, ForeignPart)
+            for name, type_ in part.output_types.items()
+        }
+        return [
+            ValueInfo(name, list(shape), types.get(result, "tensor(float)"))
+            for (name, shape), result in zip(self._outputs, self._results, strict=True)
+        ]
+
+    @overload
+    def run(
+        self, x: npt.ArrayLike | Mapping[str, npt.ArrayLike]
+    ) -> FloatArray | list[FloatArray]: ...
+
+    @overload
+    def run(
+        self, x: Sequence[str] | None, feeds: Mapping[str, npt.ArrayLike]
+    ) -> list[FloatArray]: ...
+
+    def run(
+        self, x: Any, feeds: Mapping[str, npt.ArrayLike] | None = None
+    ) -> FloatArray | list[FloatArray]:
         """Run the model once.
 
         Args:
-            x: the input, float32 in the shape of `inputs` (NCHW), or a dict of all inputs by name.
+            x: the input, float32 in the shape of `inputs` (NCHW), or a dict of all inputs by name;
+                arrays, or tensors of torch. With `feeds` the names of the outputs that are wanted,
+                None for all.
+            feeds: all inputs by name. `run(None, {"x": x})` answers as ONNX Runtime does.
 
         Returns:
-            The output as a new float32 array; a list in graph order where there are several.
+            The output as a new float32 array; a list in graph order where there are several. With
+            `feeds` a list in any case.
 
         Raises:
-            ActivsparseError: an input is missing, unknown, or of another shape or dtype.
+            ActivsparseError: an input is missing, unknown, or of another shape or dtype; or there
+                is no such output.
         """
+        if feeds is None:
+            results = self._run(x)
+            return results[0] if len(results) == 1 else results
+        known = [name for name, _ in self._outputs]
+        wanted = known if x is None or len(x) == 0 else list(x)
+        if odd := [name for name in wanted if name not in known]:
+            raise ActivsparseError(
+                f"{self._name}: has no output {odd[0]!r}; {suggest(str(odd[0]), known)}"
+            )
+        if not isinstance(feeds, Mapping):
+            raise ActivsparseError(
+                f"{self._name}: the inputs are a {type(feeds).__name__}; give a dict of all of them"
+            )
+        by_name = dict(zip(known, self._run(feeds), strict=True))
+        return [by_name[name] for name in wanted]
+
+    def _run(self, x: npt.ArrayLike | Mapping[str, npt.ArrayLike]) -> list[FloatArray]:
         values = self._arguments(x)
         with memory_suffices(self._name):
             for part in self._parts:
@@ -242,10 +305,9 @@ class Session:
         # What no part computes is the caller's array, or the model's.
         unchanged = self._constants.keys() | {name for name, _ in self._inputs}
         values.update(self._constants)
-        results = [
+        return [
             np.array(values[name]) if name in unchanged else values[name] for name in self._results
         ]
-        return results[0] if len(results) == 1 else results
 
     def explain(self) -> list[NodeReport]:
         """Describe every operator, with times if `profile` has run."""
@@ -302,7 +364,8 @@ class Session:
 
     def _check(self, name: str, shape: Shape, value: npt.ArrayLike) -> FloatArray:
         try:
-            array = np.asarray(value)
+            # A tensor of torch may carry gradients, or be on another device.
+            array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
         except (ValueError, TypeError) as error:  # lists of unequal lengths, say
             raise ActivsparseError(
                 f"{self._name}: input '{name}' is no array ({error}); give one of shape {shape}"

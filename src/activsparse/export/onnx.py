@@ -23,7 +23,7 @@ from activsparse.export.insert import remove_masks
 from activsparse.export.mask import REQUESTED_KEY, write_requested
 from activsparse.export.model_file import write_model
 from activsparse.export.normalise import place_mask, write_masks
-from activsparse.masks import Mask
+from activsparse.masks import Mask, sparsity_of
 from activsparse.train.sparsify.hooks import HeldMask, held_masks, hold_masks
 
 __all__ = ["DEFAULT_OPSET", "Exported", "convert", "export_onnx", "without_masks"]
@@ -32,13 +32,23 @@ DEFAULT_OPSET = 18
 """The oldest operator set torch's exporter writes by itself; most engines know it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Exported:
     """An ONNX model, its masks by name of the convolution, its check (None: not asked for)."""
 
     model: onnx.ModelProto
     masks: dict[str, Mask]
     check: Check | None
+
+    def __repr__(self) -> str:
+        """What was exported, not its megabytes of weights."""
+        nodes = len(self.model.graph.node)
+        lines = [f"Exported({nodes} nodes, {len(self.masks)} masked layers, check={self.check})"]
+        lines += [
+            f"  {name} {mask.shape[0]}x{mask.shape[1]}: {sparsity_of(mask):.3f} skipped"
+            for name, mask in self.masks.items()
+        ]
+        return "\n".join(lines)
 
 
 def export_onnx(

@@ -516,3 +516,15 @@ def test_polynomial_schedule_raises_regular_masks_step_by_step():
     assert np.diff(seen).min() > -0.05
     assert seen[-1] == pytest.approx(0.5, abs=0.03)
     assert sparsifier.frozen
+
+
+def test_reprs_list_the_masked_layers_and_dump_no_model():
+    model = make_net()
+    sparsifier = Sparsifier(model, example(), 0.3, pattern="lattice")
+    exported = convert(model, example())
+    for text in (repr(sparsifier), repr(model), repr(exported)):
+        for layer in sparsifier.layers:
+            assert f"{layer.name} {layer.shape[0]}x{layer.shape[1]}" in text
+        assert len(text) < 4000
+    assert "frozen, masked: " in repr(copy.deepcopy(model))
+    assert "frozen, masked: " in repr(pickle.loads(pickle.dumps(model)))

@@ -62,6 +62,7 @@ def attach_mask(
         state: of the Sparsifier.
     """
     host = parts[-1]
+    state.shapes[layer] = shape
     tensor = next(iter(host.parameters()), None)
     device = None if tensor is None else tensor.device
     host.register_buffer(MASK, torch.ones(1, 1, *shape, device=device))

@@ -180,6 +180,21 @@ class Sparsifier:
         self._compared = False
         self._enter(0)
 
+    def __repr__(self) -> str:
+        """The masked layers, a line each."""
+        layers = self.layers
+        head = f"Sparsifier({len(layers)} masked layers, {self.pattern}, {self.phase})"
+        return "\n".join(
+            [
+                head,
+                *(
+                    f"  {x.name} {x.shape[0]}x{x.shape[1]}: "
+                    f"{x.requested:.3f} requested, {x.achieved:.3f} skipped"
+                    for x in layers
+                ),
+            ]
+        )
+
     def step(self, loss: Tensor | float | None = None, *, agreed: bool = False) -> None:
         """Finish an optimiser step and set the masks of the next one.
 

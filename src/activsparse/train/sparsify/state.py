@@ -33,6 +33,7 @@ class SparsifierState(nn.Module):
 
     Attributes:
         made_with: what decides the masks besides the step; a state of other options is refused.
+        shapes: (OH, OW) of every masked layer by the name of its convolution.
         seed: of all score maps.
         step: optimiser steps done.
         best_step: the pruning step with the lowest training loss so far, -1 before the first.
@@ -48,6 +49,7 @@ class SparsifierState(nn.Module):
         super().__init__()
         self.schedule = schedule
         self.made_with = {"seed": seed, **made_with}
+        self.shapes: dict[str, tuple[int, int]] = {}
         self.seed = seed
         self.step = 0
         self.best_step = -1
@@ -77,6 +79,13 @@ class SparsifierState(nn.Module):
     def follow(self, other: SparsifierState) -> None:
         """Take over the numbers of the same Sparsifier's state in another copy of the model."""
         self.set_extra_state(other.get_extra_state())
+
+    def extra_repr(self) -> str:
+        """The masked layers, which `print(model)` shows with it."""
+        shapes = getattr(self, "shapes", {})  # models pickled by earlier versions have none
+        listed = ", ".join(f"{name} {h}x{w}" for name, (h, w) in shapes.items())
+        how = "frozen" if self.frozen else f"step {self.step}"
+        return f"{how}, masked: {listed}" if listed else how
 
     def forward(self, x: Any) -> Any:
         """Return `x`: inside an `nn.Sequential` the state is called like a layer."""

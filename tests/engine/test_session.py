@@ -1,0 +1,95 @@
+"""A Session as a stand-in for onnxruntime's, and what it says about itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import parser
+
+from activsparse import ActivsparseError, Session
+
+
+@pytest.fixture
+def two_outputs(tmp_path):
+    model = parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[1, 3, 8, 8] x, float[1, 3, 8, 8] z) => (float[1, 3, 8, 8] a, float[1, 3, 8, 8] b)
+        { a = Add(x, z) b = Relu(a) }"""
+    )
+    onnx.save(model, tmp_path / "two.onnx")
+    return tmp_path / "two.onnx"
+
+
+def described(values) -> list[tuple[str, list[int], str]]:
+    return [(value.name, value.shape, value.type) for value in values]
+
+
+def test_it_answers_as_onnxruntime_does(two_outputs):
+    ours = Session(two_outputs)
+    theirs = onnxruntime.InferenceSession(two_outputs, providers=["CPUExecutionProvider"])
+    assert described(ours.get_inputs()) == described(theirs.get_inputs())
+    assert described(ours.get_outputs()) == described(theirs.get_outputs())
+    rng = np.random.default_rng(0)
+    feeds = {v.name: rng.standard_normal(v.shape, np.float32) for v in ours.get_inputs()}
+    for names in (None, ["b"], ["b", "a"], []):
+        actual = ours.run(names, feeds)
+        assert isinstance(actual, list)
+        for one, other in zip(actual, theirs.run(names, feeds), strict=True):
+            np.testing.assert_array_equal(one, other)
+    for one, other in zip(ours.run(feeds), ours.run(None, feeds), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_one_output_is_a_list_only_with_two_arguments(dense):
+    session = Session(dense)
+    x = np.ones((1, 3, 8, 8), np.float32)
+    (listed,) = session.run(None, {"x": x})
+    np.testing.assert_array_equal(session.run(x), listed)
+
+
+def test_a_fallback_names_its_types(tmp_path):
+    model = parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[1, 3, 8, 8] x) => (float[1, 3, 8, 8] y, int64[1, 1, 8, 8] top)
+        { y = Relu(x) top = ArgMax<axis = 1>(y) }"""
+    )
+    onnx.save(model, tmp_path / "m.onnx")
+    session = Session(tmp_path / "m.onnx", fallback="onnxruntime")
+    assert [value.type for value in session.get_outputs()] == ["tensor(float)", "tensor(int64)"]
+    assert [y.dtype for y in session.run(session.random_input())] == [np.float32, np.int64]
+
+
+@pytest.mark.parametrize(
+    ("names", "feeds", "message"),
+    [
+        (["q"], {"x": 0, "z": 0}, r"has no output 'q'; valid names: a, b"),
+        (None, {"x": 0}, r"got inputs \['x'\], the model has \['x', 'z'\]"),
+        (None, 3, "the inputs are a int; give a dict"),
+    ],
+)
+def test_mistakes(two_outputs, names, feeds, message):
+    with pytest.raises(ActivsparseError, match=message):
+        Session(two_outputs).run(names, feeds)
+
+
+def test_tensors_of_torch_are_inputs(dense):
+    torch = pytest.importorskip("torch")
+    session = Session(dense)
+    x = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = session.run(x.numpy())
+    np.testing.assert_array_equal(session.run(x), expected)
+    np.testing.assert_array_equal(session.run(x.requires_grad_()), expected)
+    with pytest.raises(ActivsparseError, match="is float64; convert it to float32"):
+        session.run(x.double())
+    with pytest.raises(ActivsparseError, match="is no array"):
+        session.run(x.bfloat16())
+
+
+def test_its_repr_names_inputs_types_and_kernels(sparse):
+    text = repr(Session(sparse, threads=2))
+    assert "threads=2" in text
+    assert "input x: tensor(float) [1, 3, 8, 8]" in text
+    assert "output y: tensor(float) [1, 4, 8, 8]" in text
+    assert "1 x conv by " in text
