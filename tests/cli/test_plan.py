@@ -22,9 +22,10 @@ class OutOfReachError(ActivsparseError):
     """What masks cannot do."""
 
 
-def network(folder):
+def network(folder, size=None):
     found = load_run(folder)
-    return found.model, found.example_input
+    x = found.example_input
+    return found.model, x if size is None else x[..., : size[0], : size[1]]
 
 
 @pytest.fixture
@@ -115,6 +116,36 @@ def test_fewer_channels_may_be_part_of_a_plan(run, monkeypatch, capsys, loses):
         layers = {x.name: x.shape for x in find_layers(*network(run / "p-pruned"))}
         assert all(layers[name] == layer.conv for name, layer in plan.layers.items())
         assert plan.notes["speedup_is"] == "without masks"
+
+
+def test_a_smaller_input_and_fewer_channels_go_together(run, monkeypatch):
+    """No masks reach the target, and of the variants only what is both."""
+    pytest.importorskip("torch_pruning")
+    from activsparse.cli import plan_variants
+
+    monkeypatch.setattr(plan_variants, "RATIOS", (0.4,))
+    monkeypatch.setattr(plan_variants, "SIZES", (0.5,))
+    seen = []
+
+    def faster(self, variant):
+        seen.append((variant.size, variant.ratio))
+        return 9.0 if variant.ratio and variant.size < (16, 16) else 1.5
+
+    def find(planner, target, measure, args):
+        if target > 1:
+            raise OutOfReachError
+        return planner.without_masks()
+
+    monkeypatch.setattr(plan_variants._Timing, "faster", faster)
+    monkeypatch.setattr(plan_variants, "_find", find)
+    make_run(run / "wide", "sparsity=null", "model.options={'widths': [32, 32], 'blocks': [1, 1]}")
+    command = ["plan", "wide", "--target-speedup", "8.5", "--out", "p.yaml", *FEW, "--estimate"]
+    assert main([*command, "--allow", "input-size,channels", "--rounds", "0"]) == 0
+    assert seen == [((8, 8), 0.0), ((16, 16), 0.4), ((8, 8), 0.4)]
+    plan = read_mask_plan("p.yaml")
+    assert (plan.input_size, plan.notes["speedup"]) == ((8, 8), 9.0)
+    layers = {x.name: x.shape for x in find_layers(*network(run / "p-pruned", (8, 8)))}
+    assert all(layers[name] == layer.conv for name, layer in plan.layers.items())
 
 
 @pytest.mark.slow

@@ -99,7 +99,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default=[],
         metavar="WHAT",
         help="what else may change: input-size (smaller images), channels (fewer, of a run), or "
-        "both with a comma, each with and without masks",
+        "both with a comma, together and alone, with and without masks",
     )
     parser.add_argument(
         "--rounds",

@@ -196,20 +196,20 @@ def _told(found: Found, target: float, faster: float, dense_loss: float) -> Foun
 
 
 def _others(args: argparse.Namespace, subject: Subject) -> list[Variant]:
-    """Smaller inputs and fewer channels, as far as they are allowed; one at a time."""
-    found = []
-    height, width = subject.size
+    """Smaller inputs, fewer channels, and both, as far as they are allowed."""
+    (height, width), sizes = subject.size, [subject.size]
     if "input-size" in args.allow:
-        sizes = dict.fromkeys(
+        smaller = dict.fromkeys(
             (max(8, round(height * s / 8) * 8), max(8, round(width * s / 8) * 8)) for s in SIZES
         )
-        found += [Variant(subject, size) for size in sizes if size < subject.size]
+        sizes += [size for size in smaller if size < subject.size]
+    subjects = [(subject, 0.0)]
     if "channels" in args.allow:
         example = example_input((subject.channels, *subject.size))
         for ratio in RATIOS:
             pruned = prune_channels(subject.model, example, ratio).eval()
-            found.append(Variant(replace(subject, model=pruned), subject.size, ratio))
-    return found
+            subjects.append((replace(subject, model=pruned), ratio))
+    return [Variant(of_it, size, ratio) for of_it, ratio in subjects for size in sizes][1:]
 
 
 @contextmanager
