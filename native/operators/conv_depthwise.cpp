@@ -39,8 +39,7 @@ class ConvDepthwise : public ConvOperator {
   }
 
   const ConvParams& params() const override { return h_.params; }
-  int phases() const override { return fill_.empty() ? 1 : 2; }
-  int tasks(int phase) const override { return phase == 0 ? kMinTasks : SourceFill::kTasks; }
+  int tasks(int) const override { return kMinTasks; }
   std::size_t scratch_bytes() const override {
     return (rows_.max_taps() * (kDepthwiseRows + 1) + 2 * kDepthwiseRows) * sizeof(float*);
   }
@@ -56,8 +55,7 @@ class ConvDepthwise : public ConvOperator {
            std::to_string(kernels_.width);
   }
 
-  void run(const RunArgs& run, int phase, int begin, int end) const override {
-    if (phase == 1) return fill_.run(run.outputs[0], begin, end);
+  void run(const RunArgs& run, int, int begin, int end) const override {
     const ConvParams& p = h_.params;
     const float** rows = reinterpret_cast<const float**>(run.scratch);
     const float** residual = rows + rows_.max_taps() * kDepthwiseRows;
@@ -95,6 +93,12 @@ class ConvDepthwise : public ConvOperator {
         if (p.has_residual) residual[r] = run.inputs[1] + pixel * p.residual.stride;
       }
       kernels_.depthwise_f32.tile[tile.rows - 1](args);
+      if (fill_.empty()) continue;
+      float* to = run.outputs[0] + image * p.output.h * p.output.w * p.output.stride;
+      for (int r = 0; r < tile.rows; ++r) {
+        const int64_t position = rows_.output_pixel(tile.positions[r]);
+        fill_.copy_from(to, position, position + 1, 0, p.output.c);
+      }
     }
   }
 

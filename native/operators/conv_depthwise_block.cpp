@@ -48,7 +48,7 @@ class ConvDepthwiseBlock : public ConvOperator {
   }
 
   const ConvParams& params() const override { return h_.params; }
-  int phases() const override { return fill_.empty() ? 1 : 2; }
+  int phases() const override { return fill_.empty() || skips() ? 1 : 2; }
   int tasks(int phase) const override { return phase == 0 ? kMinTasks : SourceFill::kTasks; }
   std::size_t scratch_bytes() const override { return kMaxBlockPixels * sizeof(float*); }
   std::size_t index_bytes() const override {
@@ -59,9 +59,8 @@ class ConvDepthwiseBlock : public ConvOperator {
   }
   double macs() const override {
     const ConvParams& p = h_.params;
-    const bool skips = kernels_.depthwise_block_f32.skips[p.kernel_h == 5][p.stride_h - 1];
     const int64_t image = int64_t{p.output.h} * p.output.w;
-    const int64_t kept = mask_ && skips ? image - std::count(mask_, mask_ + image, 0) : image;
+    const int64_t kept = mask_ && skips() ? image - std::count(mask_, mask_ + image, 0) : image;
     return double(p.output.n) * double(kept) * p.taps() * p.output.c;
   }
   std::string kernel() const override {
@@ -79,6 +78,12 @@ class ConvDepthwiseBlock : public ConvOperator {
   }
 
  private:
+  // Other kernels store anything to skipped positions, perhaps after another block has filled them.
+  bool skips() const {
+    const ConvParams& p = h_.params;
+    return kernels_.depthwise_block_f32.skips[p.kernel_h == 5][p.stride_h - 1];
+  }
+
   // Where part `i` of `size` begins that is cut into `parts`.
   static int part_begin(int size, int64_t i, int parts) {
     return static_cast<int>(size * i / parts);
@@ -99,7 +104,7 @@ class ConvDepthwiseBlock : public ConvOperator {
     args.residual_row = int64_t{p.output.w} * p.residual.stride;
     args.residual_column = p.residual.stride;
     args.mask_row = p.output.w;
-    args.skipped = skipped_value_;
+    args.skipped = fill_.empty() ? skipped_value_ : nullptr;
     args.epilogue = &p.epilogue;
     args.whole_vectors = whole_vectors_;
     const auto& kernels = kernels_.depthwise_block_f32.block[p.kernel_h == 5][p.stride_h - 1];
@@ -119,6 +124,11 @@ class ConvDepthwiseBlock : public ConvOperator {
       if (mask_) args.keep = mask_ + int64_t{y} * p.output.w + x;
       args.columns = width;
       kernels[height - 1](args);
+      if (fill_.empty() || !skips()) continue;
+      float* to = run.outputs[0] + image * p.output.h * p.output.w * p.output.stride;
+      for (int64_t at = int64_t{y} * p.output.w + x; at < (int64_t{y} + height) * p.output.w;
+           at += p.output.w)
+        fill_.copy_from(to, at, at + width, 0, p.output.c);
     }
   }
 

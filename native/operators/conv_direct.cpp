@@ -48,11 +48,7 @@ class ConvDirect : public ConvOperator {
   }
 
   const ConvParams& params() const override { return h_.params; }
-  int phases() const override { return fill_.empty() ? 1 : 2; }
-  int tasks(int phase) const override {
-    if (phase == 1) return SourceFill::kTasks;
-    return chunks_ * static_cast<int>(panels_.all().size());
-  }
+  int tasks(int) const override { return chunks_ * static_cast<int>(panels_.all().size()); }
   std::size_t scratch_bytes() const override {
     const std::size_t taps = rows_.max_taps();
     return ((taps + 2) * kMaxTileRows + h_.params.taps()) * sizeof(float*);
@@ -69,8 +65,7 @@ class ConvDirect : public ConvOperator {
            std::to_string(vectors * kernels_.width);
   }
 
-  void run(const RunArgs& args, int phase, int begin, int end) const override {
-    if (phase == 1) return fill_.run(args.outputs[0], begin, end);
+  void run(const RunArgs& args, int, int begin, int end) const override {
     // Neighbouring tasks of one panel become one stretch of tiles, so that its weights are fetched
     // once.
     while (begin < end) {
@@ -136,6 +131,12 @@ class ConvDirect : public ConvOperator {
           if (p.has_residual) residual[r] = run.inputs[1] + pixel * p.residual.stride + panel.first;
         }
         kernels_.gemm_f32.tile[panel.vectors - 1][tile.rows - 1](args);
+        if (fill_.empty() || !final) continue;
+        float* to = run.outputs[0] + image * p.output.h * p.output.w * p.output.stride;
+        for (int r = 0; r < tile.rows; ++r) {
+          const int64_t position = rows_.output_pixel(tile.positions[r]);
+          fill_.copy_from(to, position, position + 1, panel.first, panel.columns);
+        }
       }
     }
   }

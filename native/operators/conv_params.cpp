@@ -105,9 +105,9 @@ ConvParams conv_params_of(const OpSpec& spec) {
     const auto* index = static_cast<const int32_t*>(source->data);
     const auto* mask = static_cast<const uint8_t*>(spec.array("mask")->data);
     for (int64_t i = 0; i < positions; ++i)
-      require(
-          index[i] >= 0 && index[i] < positions && mask[index[i]] && (!mask[i] || index[i] == i),
-          "the fill source must name kept positions, and a kept position itself");
+      require(mask[i] ? index[i] == i
+                      : index[i] == -1 || (index[i] >= 0 && index[i] < positions && mask[index[i]]),
+              "the fill source must name kept positions or -1, and a kept position itself");
   }
   p.epilogue = epilogue_of(spec);
   return p;

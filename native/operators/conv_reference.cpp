@@ -25,7 +25,7 @@ class ConvReference : public ConvOperator {
     mask_ = h_.has_mask ? blob.array<uint8_t>(h_.mask, positions) : nullptr;
     source_ = h_.has_source ? blob.array<int32_t>(h_.source, positions) : nullptr;
     for (int64_t i = 0; source_ && i < positions; ++i)
-      require_packed(source_[i] >= 0 && source_[i] < positions);
+      require_packed(source_[i] >= -1 && source_[i] < positions);
   }
   const ConvParams& params() const override { return h_.params; }
   int tasks(int) const override { return static_cast<int>(h_.params.output.pixels()); }
@@ -37,6 +37,7 @@ class ConvReference : public ConvOperator {
     for (int pixel = begin; pixel < end; ++pixel) {
       const int image = pixel / positions, position = pixel % positions;
       const int computed = source_ ? source_[position] : position;
+      if (computed < 0) continue;  // nobody reads it
       for (int o = 0; o < p.output.c; ++o) {
         double value = !mask_ || mask_[computed] ? convolve(args.inputs[0], image, computed, o)
                                                  : double{skipped_value_[o]};

@@ -94,7 +94,7 @@ DepthwiseStrip::DepthwiseStrip(const BlobView& blob, const ConvParams& params,
   make_tiles(live);
   blocks_ = all_kept_ || blocks_cost() <= tile_cost();
   if (blocks_) tiles_ = {}, positions_ = {}, first_tile_ = {};
-  if (blocks_ && !all_kept_ && !layout.fill_skipped && !blocks_skip()) make_places();
+  if (layout.skipped == Skipped::kNotWritten && writes_skipped()) make_places();
 }
 
 // The blocks store what nobody reads to one pixel, which stays in the first-level cache: what
@@ -132,7 +132,7 @@ void DepthwiseStrip::make_tiles(const std::vector<uint8_t>& live) {
         const Position at{static_cast<uint16_t>(y - y0), static_cast<uint16_t>(x)};
         if (kept_[int64_t{y} * p.output.w + x])
           by_taps[taps_of(y, x)].push_back(at);
-        else if (layout_.fill_skipped)
+        else if (layout_.skipped == Skipped::kValue)
           skipped.push_back(at);
       }
     Groups<Position> groups(by_taps.begin(), by_taps.end());
@@ -192,18 +192,17 @@ double DepthwiseStrip::macs() const {
   return sum * params_.output.c;
 }
 
-void DepthwiseStrip::mark_read(std::vector<uint8_t>& positions) const {
-  const ConvParams& p = params_;
-  std::vector<uint8_t> read(positions.size(), 0);
+std::vector<uint8_t> DepthwiseStrip::read(const ConvParams& p, const std::vector<uint8_t>& kept) {
+  std::vector<uint8_t> read(int64_t{p.input.h} * p.input.w, 0);
   for (int y = 0; y < p.output.h; ++y)
     for (int x = 0; x < p.output.w; ++x) {
-      if (!kept_[int64_t{y} * p.output.w + x]) continue;
+      if (!kept[int64_t{y} * p.output.w + x]) continue;
       for (int t = 0; t < p.taps(); ++t) {
         const int64_t pixel = p.input_pixel(y, x, t / p.kernel_w, t % p.kernel_w);
         if (pixel >= 0) read[pixel] = 1;
       }
     }
-  for (std::size_t i = 0; i < read.size(); ++i) positions[i] &= read[i];
+  return read;
 }
 
 bool DepthwiseStrip::whole_vectors() const { return params_.input.padded && params_.output.padded; }
@@ -239,7 +238,7 @@ void DepthwiseStrip::run_blocks(int y0, int height, const float* const** lines, 
   args.out_row = int64_t{p.output.w} * stride;
   args.out_column = stride;
   args.mask_row = p.output.w;
-  args.skipped = layout_.fill_skipped ? skipped_value_ : nullptr;
+  args.skipped = layout_.skipped == Skipped::kValue ? skipped_value_ : nullptr;
   args.placed = out;
   args.epilogue = &p.epilogue;
   args.whole_vectors = whole_vectors();

@@ -42,10 +42,13 @@ struct Strips {
 
 class DepthwiseStrip {
  public:
+  // What becomes of skipped positions: they take skipped_value, activated; are not written at all;
+  // or hold anything.
+  enum class Skipped { kValue, kNotWritten, kAnything };
   struct Layout {
     Strips strips;
     int ring_rows, channels;
-    bool fill_skipped;  // whether skipped positions are written: skipped_value, activated
+    Skipped skipped;
   };
   // Offsets in the blob of (taps, channels), (channels), (channels).
   struct Arrays {
@@ -65,8 +68,10 @@ class DepthwiseStrip {
   std::size_t scratch_bytes() const;
   std::size_t index_bytes() const;
   double macs() const;  // of one image
-  // Clears the input positions no kept output reads.
-  void mark_read(std::vector<uint8_t>& positions) const;
+  // The input positions that kept outputs read.
+  static std::vector<uint8_t> read(const ConvParams& params, const std::vector<uint8_t>& kept);
+  // Whether it writes to skipped positions, whatever the layout asks for.
+  bool writes_skipped() const { return blocks_ && !all_kept_ && !blocks_skip(); }
 
   // The output rows of a strip, to `out` with `stride` floats between pixels. Where skipped
   // positions are not written, the stride is layout.channels and one pixel beyond the tallest

@@ -4,16 +4,20 @@
 //
 // A thread keeps the expanded rows its current strip sees in a ring; the next strip only adds the
 // rows it does not share. All stages address pixels through pointers, so skipped positions cost
-// nothing between the stages: they are a pointer to one constant pixel, and nothing is written for
-// them. Positions no later stage reads are not computed.
+// nothing between the stages: they are a pointer to one constant pixel, or to that of the kept
+// position they take their value from, and nothing is written for them. Positions no later stage
+// reads are not computed.
 #include <algorithm>
+#include <numeric>
 #include <optional>
+#include <utility>
 
 #include "operators/depthwise_strip.h"
 #include "operators/depthwise_weights.h"
 #include "operators/locate.h"
 #include "operators/pixel_product.h"
 #include "operators/residual_stages.h"
+#include "operators/source_fill.h"
 #include "operators/stem_product.h"
 
 namespace activsparse {
@@ -26,9 +30,10 @@ enum Stage { kExpand, kDepthwise, kProject, kStages };
 
 struct Header {
   ConvParams params[kStages];
-  int32_t present[kStages], has_mask[kStages];
+  int32_t present[kStages], has_mask[kStages], has_source[kStages];
   int32_t padded_channels;
-  uint64_t masks[kStages];
+  uint64_t masks[kStages], sources[kStages];
+  SourceFillHeader fill;  // of the last stage
   PixelProductHeader expand, project;
   StemProductHeader stem;  // in place of `expand` where the input is NCHW
   // (padded_channels): what the depthwise stage reads at skipped positions of the expansion, and
@@ -37,14 +42,14 @@ struct Header {
   uint64_t weights, bias, skipped_value, zeros;
 };
 
-// The kept (or skipped) positions of a plane, row by row.
+// Positions of a plane (y * w + x), listed row by row.
 struct PositionRows {
-  std::vector<int32_t> first, pixel;  // pixel: y * w + x
+  std::vector<int32_t> first, pixel;
   PositionRows() = default;
-  PositionRows(const std::vector<uint8_t>& mask, int h, int w, bool kept) : first(1, 0) {
+  PositionRows(const std::vector<uint8_t>& listed, int h, int w) : first(1, 0) {
     for (int y = 0; y < h; ++y) {
       for (int64_t i = int64_t{y} * w; i < (y + int64_t{1}) * w; ++i)
-        if ((mask[i] != 0) == kept) pixel.push_back(static_cast<int32_t>(i));
+        if (listed[i]) pixel.push_back(static_cast<int32_t>(i));
       first.push_back(static_cast<int32_t>(pixel.size()));
     }
   }
@@ -60,8 +65,9 @@ std::uintptr_t address(const float* base, int64_t floats) {
 class InvertedResidual : public Operator {
  public:
   InvertedResidual(const BlobView& blob, Isa isa)
-      : h_(blob.header<Header>()), kernels_(kernels_for(isa)) {
-    check(blob);
+      : h_(blob.header<Header>()),
+        kernels_(kernels_for(isa)),
+        fill_(checked(blob), h_.fill, outputs()[0]) {
     const ConvParams& d = depthwise();
     channels_ = h_.padded_channels;
     if (h_.present[kExpand] && h_.params[kExpand].input.nchw)
@@ -73,32 +79,26 @@ class InvertedResidual : public Operator {
     depthwise_fill_ = blob.array<float>(h_.depthwise_fill, channels_);
     zeros_ = blob.array<float>(h_.zeros, channels_);
 
-    std::vector<uint8_t> expanded = mask(blob, kExpand, d.input);
-    std::vector<uint8_t> depthwise = mask(blob, kDepthwise, d.output);
-    const std::vector<uint8_t> projected = mask(blob, kProject, d.output);
-    const std::vector<uint8_t> computed = depthwise;
-    std::vector<uint8_t> live = expanded;
-    const bool zero =
-        std::all_of(expand_fill_, expand_fill_ + channels_, [](float v) { return v == 0.0f; });
-    if (!h_.present[kExpand] || !zero) live.assign(live.size(), 1);
-    if (h_.present[kProject])
-      for (std::size_t i = 0; i < depthwise.size(); ++i) depthwise[i] &= projected[i];
+    const std::vector<int32_t> expanded = origins(blob, kExpand, d.input);
+    const std::vector<int32_t> between = origins(blob, kDepthwise, d.output);
+    const std::vector<int32_t> projected = origins(blob, kProject, d.output);
+    const std::vector<uint8_t> computed = computed_between(between, projected);
+    list_expanded(expanded, DepthwiseStrip::read(d, computed));
+    std::vector<uint8_t> live(expanded.size(), 1);
+    if (h_.present[kExpand] && is_zero(expand_fill_))
+      for (std::size_t i = 0; i < live.size(); ++i) live[i] = expanded[i] >= 0;
     choose_strip();
-    DepthwiseStrip::Layout layout{strips_, ring_rows_, channels_, !h_.present[kProject]};
-    strip_.emplace(blob, d, kernels_, layout, live, depthwise,
+    using Skipped = DepthwiseStrip::Skipped;
+    const Skipped skipped = h_.present[kProject]        ? Skipped::kNotWritten
+                            : h_.has_source[kDepthwise] ? Skipped::kAnything
+                                                        : Skipped::kValue;
+    strip_.emplace(blob, d, kernels_,
+                   DepthwiseStrip::Layout{strips_, ring_rows_, channels_, skipped}, live, computed,
                    DepthwiseStrip::Arrays{h_.weights, h_.bias, h_.skipped_value});
-    strip_->mark_read(expanded);
-    expand_all_ =
-        std::all_of(expanded.begin(), expanded.end(), [](uint8_t kept) { return kept != 0; });
-    expand_kept_ = PositionRows(expanded, d.input.h, d.input.w, true);
-    kept_ = PositionRows(projected, d.output.h, d.output.w, true);
-    skipped_ = PositionRows(projected, d.output.h, d.output.w, false);
-    for (int y = 0; y < d.output.h; ++y) {
-      first_missing_.push_back(static_cast<int32_t>(missing_.size()));
-      for (int32_t i = kept_.first[y]; i < kept_.first[y + 1]; ++i)
-        if (!computed[kept_.pixel[i]]) missing_.push_back(i);
-    }
-    first_missing_.push_back(static_cast<int32_t>(missing_.size()));
+    if (h_.present[kProject])
+      list_projected(between, projected);
+    else if (strip_->writes_skipped())
+      list_late();
   }
 
   std::vector<TensorDesc> inputs() const override {
@@ -110,14 +110,19 @@ class InvertedResidual : public Operator {
   std::vector<TensorDesc> outputs() const override {
     return {h_.params[h_.present[kProject] ? kProject : kDepthwise].output};
   }
-  int tasks(int) const override { return depthwise().output.n * strips_.count; }
+  int phases() const override { return late_.empty() ? 1 : 2; }
+  int tasks(int phase) const override {
+    return phase == 1 ? SourceFill::kTasks : depthwise().output.n * strips_.count;
+  }
   std::size_t scratch_bytes() const override {
     return floats() * sizeof(float) + pointers() * sizeof(float*) +
            (stem_ ? stem_->scratch_bytes() : 0) + strip_->scratch_bytes();
   }
   std::size_t index_bytes() const override {
     return expand_kept_.bytes() + kept_.bytes() + skipped_.bytes() + strip_->index_bytes() +
-           sizeof(int32_t) * (missing_.size() + first_missing_.size());
+           fill_.bytes() + sizeof(Filled) * expand_filled_.size() +
+           sizeof(int32_t) * (first_filled_.size() + from_.size() + missing_.size() +
+                              first_missing_.size() + 2 * late_.size());
   }
   Constants constants() const override {
     if (expand_) return expand_->weights();
@@ -138,7 +143,8 @@ class InvertedResidual : public Operator {
     return std::string(kernels_.isa) + " " + std::to_string(strip_rows_) + " rows";
   }
 
-  void run(const RunArgs& run, int, int begin, int end) const override {
+  void run(const RunArgs& run, int phase, int begin, int end) const override {
+    if (phase == 1) return fill_late(run, begin, end);
     const ConvParams& d = depthwise();
     Work work(*this, run);
     int expanded = 0;
@@ -146,8 +152,9 @@ class InvertedResidual : public Operator {
     for (int task = begin; task < end; ++task) {
       const int image = task / strips_.count, strip = task % strips_.count;
       const int y0 = strips_.first(strip), y1 = strips_.first(strip + 1);
-      const int first = std::clamp(y0 * d.stride_h - d.pad_top, 0, d.input.h);
-      const int last = std::clamp((y1 - 1) * d.stride_h - d.pad_top + d.kernel_h, 0, d.input.h);
+      const int first = std::clamp(y0 * d.stride_h - d.pad_top - reach_up_, 0, d.input.h);
+      const int last =
+          std::clamp((y1 - 1) * d.stride_h - d.pad_top + d.kernel_h + reach_down_, 0, d.input.h);
       if (task == begin || y0 == 0) expanded = first;
       if (task == end - 1) fetch.add(run);
       expanded = std::max(expanded, first);
@@ -158,14 +165,16 @@ class InvertedResidual : public Operator {
       else
         point_rows(work, image, expanded, last);
       expanded = std::max(expanded, last);
-      float* out = work.strip;
-      int64_t stride = channels_;
-      if (!project_) {
-        out = run.outputs[0] + (int64_t{image} * d.output.h + y0) * d.output.w * d.output.stride;
-        stride = d.output.stride;
+      if (project_) {
+        strip_->run(strip, work.table, work.zero_row, work.strip, channels_, work.depthwise);
+        project_rows(work, image, y0, y1, fetch);
+        continue;
       }
-      strip_->run(strip, work.table, work.zero_row, out, stride, work.depthwise);
-      if (project_) project_rows(work, image, y0, y1, fetch);
+      const TensorDesc& out = d.output;
+      float* to = run.outputs[0] + int64_t{image} * out.h * out.w * out.stride;
+      strip_->run(strip, work.table, work.zero_row, to + int64_t{y0} * out.w * out.stride,
+                  out.stride, work.depthwise);
+      fill_strip(to, int64_t{y0} * out.w, int64_t{y1} * out.w);
     }
   }
 
@@ -195,7 +204,7 @@ class InvertedResidual : public Operator {
     }
   };
 
-  void check(const BlobView& blob) const {
+  const BlobView& checked(const BlobView& blob) const {
     for (int stage = 0; stage < kStages; ++stage)
       if (h_.present[stage]) require_packed(blob, h_.params[stage], stage == kExpand);
     const ConvParams &expand = h_.params[kExpand], &d = depthwise(), &project = h_.params[kProject];
@@ -203,12 +212,14 @@ class InvertedResidual : public Operator {
       return fits(from, to) && fits(to, from) && to.padded && to.stride == least_stride(to);
     };
     require_packed(h_.present[kDepthwise] && is_depthwise(d) && !d.has_residual);
+    require_packed(d.kernel_h <= 5 && d.kernel_w <= 5);
     require_packed(h_.padded_channels == (d.output.c + 15) / 16 * 16);
     if (h_.present[kExpand])
       require_packed(follows(expand.output, d.input) && !expand.has_residual &&
                      (expand.input.nchw || is_pixelwise(expand)));
     if (h_.present[kProject])
       require_packed(follows(d.output, project.input) && is_pixelwise(project));
+    return blob;
   }
 
   // Of this operator's weights what a run reads after the first panel's.
@@ -230,18 +241,130 @@ class InvertedResidual : public Operator {
     return ring_floats() + (project_ ? strip * channels_ : 0);
   }
   int64_t most_pixels() const {
-    return std::max(int64_t{ring_rows_} * depthwise().input.w,
-                    int64_t{strip_rows_} * depthwise().output.w);
+    return std::max(int64_t{ring_rows_} * depthwise().input.w, int64_t{most_projected_});
   }
   int64_t pointers() const {
     return (ring_rows_ + 1) * int64_t{strip_->table_width()} + 3 * most_pixels();
   }
 
-  std::vector<uint8_t> mask(const BlobView& blob, Stage stage, const TensorDesc& plane) const {
-    const int64_t count = int64_t{plane.h} * plane.w;
-    if (!h_.has_mask[stage]) return std::vector<uint8_t>(count, 1);
-    const uint8_t* data = blob.array<uint8_t>(h_.masks[stage], count);
-    return {data, data + count};
+  bool is_zero(const float* value) const {
+    return std::all_of(value, value + channels_, [](float v) { return v == 0.0f; });
+  }
+
+  // For every position of a stage's result the computed one whose value it holds; -1: none.
+  std::vector<int32_t> origins(const BlobView& blob, Stage stage, const TensorDesc& plane) const {
+    const int32_t count = plane.h * plane.w;
+    std::vector<int32_t> all(count);
+    std::iota(all.begin(), all.end(), 0);
+    if (!h_.has_mask[stage]) return all;
+    const uint8_t* mask = blob.array<uint8_t>(h_.masks[stage], count);
+    const int32_t* source =
+        h_.has_source[stage] ? blob.array<int32_t>(h_.sources[stage], count) : nullptr;
+    for (int32_t i = 0; i < count; ++i) {
+      if (mask[i]) continue;
+      const int32_t from = source ? source[i] : -1;
+      require_packed(from >= -1 && from < count && (from < 0 || mask[from]));
+      all[i] = from;
+    }
+    return all;
+  }
+
+  // Of the depthwise stage: what it keeps, as far as kept positions of the projection read it.
+  std::vector<uint8_t> computed_between(const std::vector<int32_t>& between,
+                                        const std::vector<int32_t>& projected) const {
+    std::vector<uint8_t> computed(between.size(), 0);
+    for (std::size_t i = 0; i < between.size(); ++i) {
+      const auto self = static_cast<int32_t>(i);
+      if (h_.present[kProject] ? projected[i] == self && between[i] >= 0 : between[i] == self)
+        computed[between[i]] = 1;
+    }
+    return computed;
+  }
+
+  // The expanded positions to compute, and where the others that are read take their values from.
+  void list_expanded(const std::vector<int32_t>& expanded, const std::vector<uint8_t>& read) {
+    const TensorDesc& plane = depthwise().input;
+    std::vector<uint8_t> needed(read.size(), 0);
+    for (int y = 0; y < plane.h; ++y) {
+      first_filled_.push_back(static_cast<int32_t>(expand_filled_.size()));
+      for (int x = 0; x < plane.w; ++x) {
+        const int32_t i = y * plane.w + x, from = expanded[i];
+        if (!read[i] || from < 0) continue;
+        needed[from] = 1;
+        if (from == i) continue;
+        expand_filled_.push_back({x, from / plane.w, from % plane.w});
+        reach_up_ = std::max(reach_up_, y - from / plane.w);
+        reach_down_ = std::max(reach_down_, from / plane.w - y);
+      }
+    }
+    first_filled_.push_back(static_cast<int32_t>(expand_filled_.size()));
+    expand_all_ = std::all_of(needed.begin(), needed.end(), [](uint8_t n) { return n != 0; }) &&
+                  expand_filled_.empty();
+    expand_kept_ = PositionRows(needed, plane.h, plane.w);
+  }
+
+  // What the projection computes, in the order of the rows that it reads, so that all are there.
+  void list_projected(const std::vector<int32_t>& between, const std::vector<int32_t>& projected) {
+    const TensorDesc& plane = depthwise().output;
+    const auto read = [&](int32_t i) { return between[i] < 0 ? i : between[i]; };
+    std::vector<int32_t> next(plane.h + std::size_t{1}, 0);
+    bool moved = false;
+    int32_t count = 0;
+    for (int32_t i = 0; i < plane.h * plane.w; ++i) {
+      if (projected[i] != i) continue;
+      ++next[read(i) / plane.w + 1], ++count;
+      moved |= read(i) != i;
+    }
+    for (int y = 0; y < plane.h; ++y) next[y + 1] += next[y];
+    kept_.first = next;
+    kept_.pixel.resize(count);
+    for (int32_t i = 0; i < plane.h * plane.w; ++i)
+      if (projected[i] == i) kept_.pixel[next[read(i) / plane.w]++] = i;
+    for (int y = 0; y < plane.h; ++y) {
+      first_missing_.push_back(static_cast<int32_t>(missing_.size()));
+      for (int32_t i = kept_.first[y]; i < kept_.first[y + 1]; ++i)
+        if (between[kept_.pixel[i]] < 0) missing_.push_back(i);
+    }
+    first_missing_.push_back(static_cast<int32_t>(missing_.size()));
+    if (moved)
+      for (const int32_t i : kept_.pixel) from_.push_back(read(i));
+    std::vector<uint8_t> skipped(projected.size(), 0);
+    for (std::size_t i = 0; i < skipped.size(); ++i)
+      skipped[i] = projected[i] < 0 && !h_.has_source[kProject];
+    skipped_ = PositionRows(skipped, plane.h, plane.w);
+    for (int i = 0; i < strips_.count; ++i)
+      most_projected_ =
+          std::max({most_projected_, kept_.count(strips_.first(i), strips_.first(i + 1)),
+                    skipped_.count(strips_.first(i), strips_.first(i + 1))});
+  }
+
+  // Skipped positions that a later strip writes to when they have been filled.
+  void list_late() {
+    const int w = depthwise().output.w;
+    for (int i = 0; i < strips_.count; ++i) {
+      const int64_t begin = int64_t{strips_.first(i)} * w, end = int64_t{strips_.first(i + 1)} * w;
+      fill_.each(begin, end, [&](int32_t source, int32_t skipped) {
+        if (skipped < begin || skipped >= end) late_.push_back({source, skipped});
+      });
+    }
+  }
+
+  // Fills what positions [begin, end) of an image, a strip, are the sources of.
+  void fill_strip(float* image, int64_t begin, int64_t end) const {
+    const TensorDesc& out = depthwise().output;
+    if (late_.empty()) return fill_.copy_from(image, begin, end, 0, out.c);
+    fill_.each(begin, end, [&](int32_t source, int32_t skipped) {
+      if (skipped >= begin && skipped < end) fill_.copy(image, source, skipped);
+    });
+  }
+
+  void fill_late(const RunArgs& run, int begin, int end) const {
+    const TensorDesc& out = depthwise().output;
+    const auto count = static_cast<int64_t>(late_.size()), all = count * out.n;
+    for (int64_t i = all * begin / SourceFill::kTasks; i < all * end / SourceFill::kTasks; ++i) {
+      float* image = run.outputs[0] + i / count * out.h * out.w * out.stride;
+      fill_.copy(image, late_[i % count].first, late_[i % count].second);
+    }
   }
 
   void choose_strip() {
@@ -249,14 +372,15 @@ class InvertedResidual : public Operator {
     const int64_t in_row = h_.present[kExpand] ? int64_t{d.input.w} * channels_ * 4 : 0;
     const int64_t out_row = project_ ? int64_t{d.output.w} * channels_ * 4 : 0;
     auto bytes = [&](int rows) {
-      return ((rows - 1) * d.stride_h + d.kernel_h) * in_row + rows * out_row;
+      return ((rows - 1) * d.stride_h + d.kernel_h + reach_up_ + reach_down_) * in_row +
+             rows * out_row;
     };
     const int64_t room = kernels_.caches.of_l2(kStripShare);
     int most = 2;
     while (most < d.output.h && bytes(most + 2) <= room) most += 2;
     strips_ = Strips::of(d.output.h, most);
     strip_rows_ = strips_.tallest();
-    ring_rows_ = (strip_rows_ - 1) * d.stride_h + d.kernel_h;
+    ring_rows_ = (strip_rows_ - 1) * d.stride_h + d.kernel_h + reach_up_ + reach_down_;
   }
 
   const float** table_row(const Work& work, int y) const {
@@ -304,6 +428,12 @@ class InvertedResidual : public Operator {
     int here = expand_kept_.count(y, y + 1);
     while (here > 0 && pixels[here - 1] - begin >= columns) --here;
     for (int i = 0; i < here; ++i) row[pixels[i] - begin] = to + (pixels[i] - begin) * channels_;
+    int from = y;
+    for (int32_t i = first_filled_[y]; i < first_filled_[y + 1]; ++i) {
+      const Filled& filled = expand_filled_[i];
+      if (filled.row != from) to = ring_row(work, from = filled.row);
+      if (filled.column < columns) row[filled.column] = to + filled.source_column * channels_;
+    }
   }
 
   void expand_rows(Work& work, int image, int first, int last, Fetch& fetch) const {
@@ -337,13 +467,17 @@ class InvertedResidual : public Operator {
         locate(work.residual, address(work.run.inputs[1], first * p.residual.stride), pixels, count,
                p.residual.stride);
       if (!skipped) {
-        locate(work.rows, address(work.strip, -int64_t{y0} * out.w * channels_), pixels, count,
-               channels_);
+        locate(work.rows, address(work.strip, -int64_t{y0} * out.w * channels_),
+               from_.empty() ? pixels : from_.data() + kept_.first[y0], count, channels_);
         for (int i = first_missing_[y0]; i < first_missing_[y1]; ++i)
           work.rows[missing_[i] - kept_.first[y0]] = depthwise_fill_;
       }
       project_->run(work.rows, work.out, p.has_residual ? work.residual : nullptr, count, skipped,
                     fetch);
+      if (skipped || fill_.empty()) continue;
+      float* to = work.run.outputs[0] + first * out.stride;
+      for (int i = 0; i < count; ++i)
+        fill_.copy_from(to, pixels[i], int64_t{pixels[i]} + 1, 0, out.c);
     }
   }
 
@@ -356,10 +490,21 @@ class InvertedResidual : public Operator {
   Strips strips_;
   int strip_rows_, ring_rows_;  // the tallest strip, and what it sees
   const float *expand_fill_, *depthwise_fill_, *zeros_;
+  SourceFill fill_;  // of the last stage
   bool expand_all_;  // all positions are computed (and read)
   PositionRows expand_kept_, kept_, skipped_;
-  // Of kept_, those that the depthwise stage skips, row by row.
-  std::vector<int32_t> missing_, first_missing_;
+  // Where the expanded positions of a row that are filled take their values from, by that's row.
+  struct Filled {
+    int32_t column, row, source_column;
+  };
+  std::vector<Filled> expand_filled_;
+  std::vector<int32_t> first_filled_;  // of each row, and the end
+  int reach_up_ = 0, reach_down_ = 0;  // how many rows away that is at most
+  // Of kept_, what it reads of the depthwise stage, where that is not the same position; those that
+  // the depthwise stage leaves without a value, row by row.
+  std::vector<int32_t> from_, missing_, first_missing_;
+  int most_projected_ = 0;                         // of a strip
+  std::vector<std::pair<int32_t, int32_t>> late_;  // (source, skipped)
 };
 
 uint64_t pack_fill(BlobWriter& writer, const OpSpec& stage, const ConvParams& p, int channels) {
@@ -386,7 +531,12 @@ Blob pack(const OpSpec& spec, Isa isa) {
       h.has_mask[i] = 1;
       h.masks[i] = writer.append(static_cast<const uint8_t*>(mask->data), mask->size());
     }
+    if (const ArrayView* source = specs[i]->array("source")) {
+      h.has_source[i] = 1;
+      h.sources[i] = writer.append(static_cast<const int32_t*>(source->data), source->size());
+    }
   }
+  h.fill = SourceFill::pack(writer, stages.has_project ? stages.project : stages.depthwise);
   const ConvParams& d = h.params[kDepthwise];
   h.padded_channels = (d.output.c + 15) / 16 * 16;
   const int channels = h.padded_channels;
@@ -411,8 +561,6 @@ Blob pack(const OpSpec& spec, Isa isa) {
 std::string unsupported(const OpSpec& spec, Isa) {
   const ResidualStages stages = residual_stages_of(spec);
   if (spec.outputs[0].nchw) return "the output is NCHW";
-  for (const OpSpec* stage : {&stages.expand, &stages.depthwise, &stages.project})
-    if (stage->array("source") != nullptr) return "skipped positions are filled from others";
   for (const OpSpec* stage : {&stages.expand, &stages.project}) {
     if (stage->array("weight") == nullptr) continue;
     const std::string reason = stage->inputs[0].nchw ? StemProduct::unsupported(*stage)

@@ -42,7 +42,7 @@ class Pointwise : public ConvOperator {
         panels_(kernels_, 1, h_.params.output.c, h_.params.input.c, kernels_.gemm_f32.max_vectors,
                 true),
         fill_(blob, h_.fill, h_.params.output) {
-    require_packed(is_pixelwise(h_.params));
+    require_packed(is_pixelwise(h_.params) && (h_.has_mask || fill_.empty()));
     weights_ = blob.array<float>(h_.weights, panels_.weight_floats());
     bias_ = blob.array<float>(h_.bias, panels_.channel_floats());
     skipped_value_ = blob.array<float>(h_.skipped_value, panels_.channel_floats());
@@ -78,7 +78,7 @@ class Pointwise : public ConvOperator {
   }
 
   const ConvParams& params() const override { return h_.params; }
-  int phases() const override { return h_.skipped_count > 0 || !fill_.empty() ? 2 : 1; }
+  int phases() const override { return h_.skipped_count > 0 ? 2 : 1; }
   int tasks(int phase) const override {
     if (phase == 1) return SourceFill::kTasks;
     return one_chunk() ? std::min(first_tile_.back(), kMinTasks) : group_count_ * chunks_;
@@ -102,7 +102,6 @@ class Pointwise : public ConvOperator {
 
   void run(const RunArgs& args, int phase, int begin, int end) const override {
     if (phase == 1) {
-      if (!fill_.empty()) return fill_.run(args.outputs[0], begin, end);
       const int64_t rows = int64_t{h_.params.output.n} * h_.skipped_count;
       const Stretch skipped{rows * begin / SourceFill::kTasks, rows * end / SourceFill::kTasks,
                             skipped_, h_.skipped_count};
@@ -195,6 +194,23 @@ class Pointwise : public ConvOperator {
       fetch.spread(tiles, p.input.c);
       for (int i = first_panel; i < last_panel; ++i)
         multiply(run, panels[i], count, skipped, fetch);
+      if (!fill_.empty() && first_panel < last_panel)
+        fill(run, stretch, begin, count, panels[first_panel], panels[last_panel - 1]);
+    }
+  }
+
+  // Copies the channels of panels first..last, of these rows of a stretch, to where they are the
+  // sources.
+  void fill(const RunArgs& run, const Stretch& stretch, int64_t begin, int count,
+            const Panel& first, const Panel& last) const {
+    const TensorDesc& out = h_.params.output;
+    const int channels = last.first + last.columns - first.first;
+    int64_t image = begin / stretch.count, at = begin % stretch.count;
+    for (int64_t left = count; left > 0; ++image, at = 0) {
+      const int64_t here = std::min(left, stretch.count - at);
+      fill_.copy_from(run.outputs[0] + image * out.h * out.w * out.stride, stretch.positions[at],
+                      int64_t{stretch.positions[at + here - 1]} + 1, first.first, channels);
+      left -= here;
     }
   }
 

@@ -1,16 +1,15 @@
-// Fill `nearest`: skipped positions copy the finished output of a kept one, in a phase after the
-// convolution.
+// Fill `nearest`: skipped positions copy the finished output of a kept one. Nobody else writes
+// there, so that whoever computes a source may copy it at once, while it is in the cache; where
+// an algorithm stores anything to skipped positions, all are copied in a phase of their own.
 #pragma once
-#include <algorithm>
 #include <vector>
 
-#include "operators/checks.h"
 #include "operators/operator.h"
 
 namespace activsparse {
 
 struct SourceFillHeader {
-  uint64_t skipped, source;
+  uint64_t source;
   int32_t count;
 };
 
@@ -19,48 +18,32 @@ class SourceFill {
   static constexpr int kTasks = 32;
 
   // Nothing to do when the spec has no `source`.
-  static SourceFillHeader pack(BlobWriter& writer, const OpSpec& spec) {
-    std::vector<int32_t> skipped, sources;
-    if (const ArrayView* array = spec.array("source")) {
-      const auto* source = static_cast<const int32_t*>(array->data);
-      for (int32_t i = 0; i < array->size(); ++i)
-        if (source[i] != i) skipped.push_back(i), sources.push_back(source[i]);
-    }
-    SourceFillHeader h{};
-    h.count = static_cast<int32_t>(skipped.size());
-    h.skipped = writer.append(skipped.data(), skipped.size());
-    h.source = writer.append(sources.data(), sources.size());
-    return h;
+  static SourceFillHeader pack(BlobWriter& writer, const OpSpec& spec);
+  SourceFill(const BlobView& blob, const SourceFillHeader& header, const TensorDesc& output);
+
+  bool empty() const { return skipped_.empty(); }
+  std::size_t bytes() const { return sizeof(int32_t) * (first_.size() + skipped_.size()); }
+
+  // Calls copy(source, skipped) for the skipped positions whose sources are among [begin, end).
+  template <class Copy>
+  void each(int64_t begin, int64_t end, Copy copy) const {
+    if (empty()) return;
+    for (int32_t i = first_[begin]; i < first_[end]; ++i) copy(source_[skipped_[i]], skipped_[i]);
   }
 
-  SourceFill(const BlobView& blob, const SourceFillHeader& h, const TensorDesc& output)
-      : count_(h.count), output_(output) {
-    const int positions = output.h * output.w;
-    require_packed(count_ >= 0 && count_ <= positions);
-    skipped_ = blob.array<int32_t>(h.skipped, count_);
-    source_ = blob.array<int32_t>(h.source, count_);
-    for (int i = 0; i < count_; ++i)
-      require_packed(skipped_[i] >= 0 && skipped_[i] < positions && source_[i] >= 0 &&
-                     source_[i] < positions);
-  }
+  // Copies `channels` channels from the first one on, to where positions [begin, end) of an image
+  // are the sources.
+  void copy_from(float* image, int64_t begin, int64_t end, int first, int channels) const;
+  void copy(float* image, int32_t source, int32_t skipped) const;  // all channels
 
-  bool empty() const { return count_ == 0; }
-  std::size_t bytes() const { return 2 * sizeof(int32_t) * count_; }
-
-  void run(float* output, int begin, int end) const {
-    const int64_t image_floats = int64_t{output_.h} * output_.w * output_.stride;
-    const int64_t rows = int64_t{output_.n} * count_;
-    for (int64_t i = rows * begin / kTasks; i < rows * end / kTasks; ++i) {
-      float* image = output + i / count_ * image_floats;
-      std::copy_n(image + int64_t{source_[i % count_]} * output_.stride, output_.c,
-                  image + int64_t{skipped_[i % count_]} * output_.stride);
-    }
-  }
+  // The share [begin, end) of all skipped positions, cut into kTasks.
+  void run(float* output, int begin, int end) const;
 
  private:
-  int32_t count_;
   TensorDesc output_;
-  const int32_t *skipped_, *source_;
+  const int32_t* source_ = nullptr;  // of every position
+  // Positions that are filled, by their sources; where those of each position begin.
+  std::vector<int32_t> skipped_, first_;
 };
 
 }  // namespace activsparse

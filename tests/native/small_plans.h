@@ -168,6 +168,8 @@ inline void residual(SmallPlan& plan) {
   for (int i = 0; i < 90; ++i) source[i] = i % 10 == 4 ? i - 1 : i;
   plan.ints(filled, "source", source);
   next(filled, "direct", false);
+  source[4] = -1;
+  plan.ints(filled, "source", source);
   next(filled, "winograd4", false);
   next(filled, "reference", false);
   OpSpec pointwise = spec_of("conv");
@@ -262,6 +264,18 @@ inline void mobile(SmallPlan& plan) {
   plan.bytes(block, "depthwise.mask", {9, 11}, keep(3));
   plan.bytes(block, "project.mask", {9, 11}, keep(5));
   next(block, "strips", true);
+  OpSpec filled = block;
+  const auto fill = [&](const char* name, int step) {
+    std::vector<int32_t> source(99);
+    for (int i = 0; i < 99; ++i) source[i] = i % step ? i : i < 98 ? i + 1 : i - 1;
+    plan.ints(filled, name, source);
+  };
+  fill("expand.source", 2);
+  fill("depthwise.source", 3);
+  next(filled, "strips", true);
+  next(filled, "reference", true);
+  fill("project.source", 5);
+  next(filled, "strips", false);
   OpSpec tail = block;
   tail.arrays.erase("expand.weight");
   tail.arrays.erase("expand.mask");

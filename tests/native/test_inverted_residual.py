@@ -15,6 +15,7 @@ from helpers import (
     FloatArray,
     Tensor,
     make_mask,
+    nearest_source,
     random_layout,
     read_by,
 )
@@ -52,7 +53,7 @@ class Case:
             }
             attributes |= {f"{name}.{key}": value for key, value in own.items()}
             given = {"weight": stage.weight, "bias": stage.bias, "mask": stage.mask}
-            given["skipped_value"] = stage.skipped_value
+            given |= {"skipped_value": stage.skipped_value, "source": stage.source}
             for key, value in given.items():
                 if value is not None:
                     array = value.astype(np.uint8) if value.dtype == bool else value
@@ -77,13 +78,16 @@ class Case:
         return y
 
 
-def random_case(rng: np.random.Generator, kind: str | None = None, stem: bool = False) -> Case:
+def random_case(
+    rng: np.random.Generator, kind: str | None = None, stem: bool = False, filled: float = 0.3
+) -> Case:
     """A random inverted residual; all masks of one kind if `kind` is given.
 
     Args:
         rng: source of all choices.
         kind: of the masks.
         stem: whether the expansion is a network's first convolution, of any kernel, reading NCHW.
+        filled: probability that skipped positions of a stage take the values of kept ones.
     """
     c, wide, o = (int(rng.integers(1, limit)) for limit in (40, 100, 60))
     kernel, stride = int(rng.choice([3, 3, 5])), int(rng.integers(1, 3))
@@ -128,7 +132,9 @@ def random_case(rng: np.random.Generator, kind: str | None = None, stem: bool = 
         if rng.random() < 0.8:
             stage.bias = rng.standard_normal(shape[1]).astype(np.float32)
         stage.mask = make_mask(kind or str(rng.choice(MASKS)), shape[2:], rng)
-        if stage.mask is not None and rng.random() < 0.4:
+        if stage.mask is not None and rng.random() < filled:
+            stage.source = nearest_source(stage.mask)
+        elif stage.mask is not None and rng.random() < 0.4:
             stage.skipped_value = rng.standard_normal(shape[1]).astype(np.float32)
         stages[name] = stage
         y = np.zeros(shape, np.float32)
@@ -136,7 +142,7 @@ def random_case(rng: np.random.Generator, kind: str | None = None, stem: bool = 
     input_layout, output_layout = random_layout(rng), random_layout(rng)
     first.layouts = (input_layout, *first.layouts[1:])
     last.layouts = (last.layouts[0], random_layout(rng), output_layout)
-    if chosen[-1] == "project" and rng.random() < 0.5:
+    if chosen[-1] == "project" and last.source is None and rng.random() < 0.5:
         last.residual = rng.standard_normal(last.output_shape).astype(np.float32)
     return Case(stages)
 
@@ -168,10 +174,11 @@ def test_a_first_convolution_expands(seed: int) -> None:
         check(case, isa, seed, expected)
 
 
+@pytest.mark.parametrize("filled", [0.0, 1.0])
 @pytest.mark.parametrize("kind", MASKS)
-def test_masks(kind: str) -> None:
+def test_masks(kind: str, filled: float) -> None:
     for seed in range(4):
-        case = random_case(np.random.default_rng(seed), kind)
+        case = random_case(np.random.default_rng(seed), kind, filled=filled)
         expected = case.one_by_one()
         for isa in ISAS:
             check(case, isa, seed, expected)
@@ -196,3 +203,40 @@ def test_stages_that_do_not_fit_are_refused() -> None:
     bare = _native.Spec("inverted_residual", {}, {}, [inputs[0].desc], [output.desc])
     with pytest.raises(ActivsparseError, match="inverted_residual"):
         _native.pack(bare, "strips", "scalar")
+
+
+@pytest.mark.parametrize("algorithm", ["strips", "reference"])
+@pytest.mark.parametrize("prefix", ["expand", "depthwise", "project"])
+def test_sources_that_are_not_kept_are_refused(prefix: str, algorithm: str) -> None:
+    cases = (random_case(np.random.default_rng(seed), "lattice") for seed in range(20))
+    case = next(case for case in cases if len(case.stages) == 3)
+    for stage in case.stages.values():
+        assert stage.mask is not None
+        stage.skipped_value = stage.residual = None
+        stage.source = nearest_source(stage.mask)
+    _native.pack(case.spec()[0], algorithm, "scalar")
+    source, mask = case.stages[prefix].source, case.stages[prefix].mask
+    assert source is not None
+    assert mask is not None
+    hole, kept = int(np.flatnonzero(~mask.ravel())[0]), int(np.flatnonzero(mask.ravel())[0])
+    for position, value in ((hole, source.size), (hole, -2), (hole, hole), (kept, -1)):
+        before, source[position] = source[position], value
+        with pytest.raises(ActivsparseError, match="fill source"):
+            _native.pack(case.spec()[0], algorithm, "scalar")
+        source[position] = before
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_nobody_reads_is_not_filled(seed: int) -> None:
+    case = random_case(np.random.default_rng(seed), "lattice", filled=1.0)
+    last = list(case.stages.values())[-1]
+    assert last.mask is not None
+    assert last.source is not None
+    expected = case.one_by_one()
+    dropped = ~last.mask.ravel() & (np.random.default_rng(seed).random(last.mask.size) < 0.5)
+    last.source = np.where(dropped, np.int32(-1), last.source)
+    for isa in ISAS:
+        actual = case.run("strips", isa)
+        actual = np.where(dropped.reshape(last.mask.shape), expected, actual)
+        tolerance = 1e-3 * (1 + np.abs(expected).max())
+        assert np.abs(actual - expected).max() < tolerance, f"{isa}, seed {seed}: {case.describe()}"

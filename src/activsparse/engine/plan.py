@@ -18,6 +18,7 @@ from activsparse.engine.load import load
 from activsparse.engine.lower import lower
 from activsparse.engine.memory import ALIGNMENT
 from activsparse.engine.passes import (
+    drop_fills,
     fuse_inverted_residual,
     join_branches,
     join_stem_pool,
@@ -128,7 +129,7 @@ def compile_graph(
         return taken(stem, [image], [rows]) == _IN_BANDS
 
     if fuse:
-        graph = join_branches(fuse_inverted_residual(graph))
+        graph = join_branches(fuse_inverted_residual(drop_fills(graph)))
     if fuse and threads == 1:  # several would compute bands twice where their shares meet
         graph = join_stem_pool(graph, in_bands)
 

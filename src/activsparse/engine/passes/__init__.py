@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from activsparse.engine.graph import Graph
 from activsparse.engine.passes.clean import clean
 from activsparse.engine.passes.convert import convert
+from activsparse.engine.passes.drop_fills import drop_fills
 from activsparse.engine.passes.fold_affine import fold_affine
 from activsparse.engine.passes.fold_pad import fold_pad
 from activsparse.engine.passes.fold_scale import fold_scale
@@ -23,7 +24,7 @@ from activsparse.engine.passes.match_fill import match_fill
 from activsparse.engine.passes.resolve_reshapes import resolve_reshapes
 from activsparse.engine.passes.zero_positions import zero_positions
 
-__all__ = ["fuse_inverted_residual", "join_branches", "join_stem_pool", "optimise"]
+__all__ = ["drop_fills", "fuse_inverted_residual", "join_branches", "join_stem_pool", "optimise"]
 
 
 def optimise(graph: Graph) -> Graph:

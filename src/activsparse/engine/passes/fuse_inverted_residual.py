@@ -14,12 +14,16 @@ __all__ = ["STAGES", "fuse_inverted_residual", "stages_of"]
 STAGES = ("expand", "depthwise", "project")
 """Prefixes of the attributes and arrays of an `inverted_residual`; 'name' is the layer's."""
 
-# What leaves a cache of 1 MiB (floats of the widest tensor between the stages): below, strips save
-# nothing and their many small products cost a little. With masks they also save the filling of
-# skipped positions.
 # Most channels of a graph input that is read as NCHW.
 _STEM_CHANNELS = 4
 
+# How many rows away what an expansion's skipped positions take their values from may lie: a strip
+# keeps so many more in cache.
+_MOST_ROWS = 4
+
+# What leaves a cache of 1 MiB (floats of the widest tensor between the stages): below, strips save
+# nothing and their many small products cost a little. With masks they also save the filling of
+# skipped positions.
 _LARGE_DENSE = (512 << 10) // 4
 _LARGE_MASKED = (256 << 10) // 4
 
@@ -96,7 +100,19 @@ def _pays(graph: Graph, stages: Mapping[str, Node]) -> bool:
 
 
 def _expands(graph: Graph, node: Node | None) -> TypeGuard[Node]:
-    return node is not None and (_is_pointwise(node) or _is_stem(graph, node))
+    if node is None or not (_is_pointwise(node) or _is_stem(graph, node)):
+        return False
+    return _is_near(graph, node)
+
+
+def _is_near(graph: Graph, node: Node) -> bool:
+    """Whether every filled position takes the value of one within few rows."""
+    if "source" not in node.arrays:
+        return True
+    width = graph.shape(node.output)[3]
+    source = node.arrays["source"].astype(np.int64)
+    rows = np.abs(source // width - np.arange(source.size) // width)
+    return bool(rows[source >= 0].max(initial=0) <= _MOST_ROWS)
 
 
 def _is_stem(graph: Graph, node: Node) -> bool:
@@ -104,7 +120,6 @@ def _is_stem(graph: Graph, node: Node) -> bool:
     value = node.inputs[0]
     return (
         node.op == "conv"
-        and "source" not in node.arrays
         and value in graph.inputs
         and graph.uses(value) == 1
         and node.attributes.get("group", 1) == 1
@@ -117,7 +132,6 @@ def _is_pointwise(node: Node) -> bool:
     pads = [attributes.get(f"pad_{side}", 0) for side in ("top", "left", "bottom", "right")]
     return (
         node.op == "conv"
-        and "source" not in node.arrays
         and node.arrays["weight"].shape[2:] == (1, 1)
         and attributes.get("group", 1) == attributes.get("stride_h", 1) == 1
         and attributes.get("stride_w", 1) == 1
@@ -126,7 +140,7 @@ def _is_pointwise(node: Node) -> bool:
 
 
 def _is_depthwise(graph: Graph, node: Node) -> bool:
-    if node.op != "conv" or len(node.inputs) != 1 or "source" in node.arrays:
+    if node.op != "conv" or len(node.inputs) != 1:
         return False
     attributes, shape = node.attributes, node.arrays["weight"].shape
     strides = attributes.get("stride_h", 1), attributes.get("stride_w", 1)
