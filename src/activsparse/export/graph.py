@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import onnx
@@ -12,6 +13,9 @@ __all__ = ["GraphIndex", "TensorType", "reads", "tensor_types"]
 
 TensorType = tuple[int, tuple[int | None, ...]]
 """ONNX element type and sizes, None where a size is open."""
+
+# Shapes depend on the values of small constants only: sizes, axes, scales.
+_MOST_VALUES = 1024
 
 
 class GraphIndex:
@@ -58,7 +62,7 @@ def tensor_types(model: onnx.ModelProto, name: str = "model") -> dict[str, Tenso
         ActivsparseError: a node does not fit its inputs.
     """
     try:
-        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+        inferred = onnx.shape_inference.infer_shapes(_outline(model), data_prop=True).graph
     except Exception as error:  # the inference raises several types, with no narrower base
         cause = str(error).strip() or type(error).__name__
         raise ActivsparseError(
@@ -71,6 +75,28 @@ def tensor_types(model: onnx.ModelProto, name: str = "model") -> dict[str, Tenso
             sizes = (d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
             types[value.name] = (tensor.elem_type, tuple(sizes))
     return types
+
+
+def _outline(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy without the values of large constants, which the inference would copy and parse."""
+    outline = onnx.ModelProto(
+        ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions
+    )
+    graph = outline.graph
+    graph.name = model.graph.name
+    for field in ("node", "input", "value_info", "output", "sparse_initializer"):
+        getattr(graph, field).extend(getattr(model.graph, field))
+    for tensor in model.graph.initializer:
+        if math.prod(tensor.dims) <= _MOST_VALUES:
+            graph.initializer.append(tensor)
+        else:
+            graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+    for node in graph.node:
+        for attribute in node.attribute if node.op_type == "Constant" else ():
+            if math.prod(attribute.t.dims) > _MOST_VALUES:
+                bare = onnx.TensorProto(data_type=attribute.t.data_type, dims=attribute.t.dims)
+                attribute.t.CopyFrom(bare)
+    return outline
 
 
 def reads(node: onnx.NodeProto) -> Iterator[str]:
