@@ -1,7 +1,8 @@
 """`python -m mutants`: a random sample of faults, and which test noticed each.
 
-Every mutant runs in a forked child that has the libraries already; the tests go one file at a time
-until one fails. Results are appended to a CSV file, and a run goes on where the last one stopped.
+Every mutant runs in a forked child that has the libraries already, and in it the tests that reach
+the function it is in, until one fails. Results are appended to a CSV file, and a run goes on where
+the last one stopped.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ import tempfile
 import time
 from pathlib import Path
 
+import pytest
+
 from mutants.mutate import Mutant, count, mutant
+from mutants.reach import Reach
 from mutants.targets import files
 
 SOURCE = Path("src")
@@ -27,7 +31,7 @@ FIELDS = ("file", "line", "code", "change", "outcome", "by")
 
 def preload() -> None:
     """Import what tests need, but nothing of ours."""
-    import _pytest.main  # noqa: F401
+    import coverage  # noqa: F401
     import hypothesis  # noqa: F401
     import onnx.reference  # noqa: F401
     import onnxruntime  # noqa: F401
@@ -46,36 +50,34 @@ def shadow(folder: Path) -> Path:
     return copy
 
 
-def passes(source: Path, test: str, seconds: float) -> bool | None:
-    """Whether the tests of a file or folder pass against a source folder; None on timeout."""
-    pid = os.fork()
-    if pid == 0:
-        status = 98
-        try:
-            os.setsid()
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, 1)
-            os.dup2(null, 2)
-            others = [p for p in sys.path if Path(p).resolve() != SOURCE.resolve()]
-            sys.path[:] = [str(source), *others]
-            os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
-            sys.dont_write_bytecode = True
-            import pytest
+class _FirstFailure:
+    """Tells the parent process which test failed."""
 
-            words = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", test]
-            status = int(pytest.main(words))
-        finally:
-            os._exit(status)
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            code = os.waitstatus_to_exitcode(status)
-            return code in (0, 5)  # 5: no test was selected
-        time.sleep(0.02)
-    os.killpg(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    return None
+    def __init__(self, pipe: int) -> None:
+        self._pipe = pipe
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._tell(report)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self._tell(report)
+
+    def _tell(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        if report.failed:
+            os.write(self._pipe, report.nodeid.encode()[:4000])
+
+
+def run_tests(source: Path, tests: list[str], *plugins: object) -> int:
+    """Run tests against a source folder in this process, which is for nothing else; its status."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    others = [p for p in sys.path if Path(p).resolve() != SOURCE.resolve()]
+    sys.path[:] = [str(source), *others]
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
+    sys.dont_write_bytecode = True
+    words = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", *tests]
+    return int(pytest.main(words, plugins=list(plugins)))
 
 
 def verdict(mutant: Mutant, source: Path, tests: list[str], seconds: float) -> tuple[str, str]:
@@ -84,13 +86,45 @@ def verdict(mutant: Mutant, source: Path, tests: list[str], seconds: float) -> t
     original = file.read_text()
     try:
         file.write_text(mutant.source)
-        for test in tests:
-            passed = passes(source, test, seconds)
-            if not passed:
-                return ("killed" if passed is False else "timeout"), test
+        passed, failed = judge(source, tests, seconds)
     finally:
         file.write_text(original)
-    return "survived", ""
+    if passed is None:
+        return "timeout", ""
+    return ("survived", "") if passed else ("killed", failed)
+
+
+def judge(source: Path, tests: list[str], seconds: float) -> tuple[bool | None, str]:
+    """Whether tests pass against a source folder (None: no answer in time), and who failed."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        status = 98
+        try:
+            os.close(reader)
+            os.setsid()
+            status = run_tests(source, tests, _FirstFailure(writer))
+        finally:
+            os._exit(status)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                return _told(os.waitstatus_to_exitcode(status), pipe.read(4000).decode())
+            time.sleep(0.02)
+        os.killpg(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        return None, ""
+
+
+def _told(status: int, failed: str) -> tuple[bool, str]:
+    if status in (0, 5):  # 5: no test was selected
+        return True, ""
+    if not failed and status >= 0:
+        raise RuntimeError(f"pytest ended with {status} and no failed test")
+    return False, failed or f"signal {-status}"
 
 
 def main() -> int:
@@ -103,7 +137,7 @@ def main() -> int:
     parser.add_argument(
         "--again", action="store_true", help="survivors and timeouts in the file once more"
     )
-    parser.add_argument("--seconds", type=float, default=300, help="per test file")
+    parser.add_argument("--seconds", type=float, default=900, help="per fault")
     args = parser.parse_args()
     os.environ.update(OMP_NUM_THREADS="1", ACTIVSPARSE_CACHE="off")
     targets = {name: tests for name, tests in files(SOURCE).items() if args.only in name}
@@ -118,13 +152,22 @@ def main() -> int:
     print(f"{len(every)} mutants in {len(targets)} files; {len(sample)} drawn by seed {args.seed}")
     with tempfile.TemporaryDirectory() as folder:
         source = shadow(Path(folder))
+        reach = Reach(source, list(files(SOURCE)), args.out.with_name("mutants-reach.json"))
         for number, fault in enumerate(sample, 1):
             key = fault.key
             old = known.get(key)
             if key in excused or (old and not (args.again and old != "killed")):
                 continue
             begin = time.monotonic()
-            outcome, by = verdict(fault, source, targets[fault.file], args.seconds)
+            tests = reach.tests(
+                fault.file,
+                fault.line,
+                targets[fault.file],
+                lambda test: run_tests(source, [test]),
+            )
+            outcome, by = "survived", ""
+            if tests:
+                outcome, by = verdict(fault, source, tests, args.seconds)
             known[key] = outcome
             append(args.out, fault, outcome, by)
             took = time.monotonic() - begin

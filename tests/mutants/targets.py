@@ -21,10 +21,7 @@ TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("activsparse/engine/passes/*.py", _COMPILER),
     ("activsparse/engine/passes/*/*.py", _COMPILER),
     ("activsparse/masks/*.py", ("tests/masks", "tests/train/sparsify/test_sparsifier.py")),
-    (
-        "activsparse/train/sparsify/schedule.py",
-        ("tests/train/sparsify/test_schedule.py", "tests/train/sparsify/test_paper.py"),
-    ),
+    ("activsparse/train/sparsify/schedule.py", _SCHEDULE),
     ("activsparse/train/plan/*.py", _PLANNER),
 )
 
