@@ -21,10 +21,19 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `bin` folder of a fresh environment with the package installed from the sources."""
     folder = tmp_path_factory.mktemp("wheel")
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
-    command = [folder / "venv/bin/pip", "install", "-q", REPOSITORY]
-    command += ["--config-settings", f"build-dir={folder / 'build'}"]
-    subprocess.run(command, check=True)
+    sources = copy_sources(folder / "sources")
+    command = [folder / "venv/bin/pip", "install", "-q", sources]
+    command += ["--config-settings", f"build-dir={sources / 'build/wheel'}"]
+    # Where ccache is used, objects of the same sources in another folder are the same.
+    subprocess.run(command, check=True, env={**os.environ, "CCACHE_BASEDIR": str(sources)})
     return folder / "venv/bin"
+
+
+def copy_sources(folder: Path) -> Path:
+    """The repository without what was built in it."""
+    ignored = shutil.ignore_patterns(".git", ".venv", "build", "dist", "*.so", "__pycache__")
+    shutil.copytree(REPOSITORY, folder, ignore=ignored, symlinks=True)
+    return folder
 
 
 def call(environment: Path, *args: object, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -84,11 +93,9 @@ def test_a_wheel_is_the_same_bytes_wherever_it_is_built(tmp_path: Path):
     """From two folders of different names, with nothing kept between them."""
     wheels = []
     for name in ("here", "a longer name"):
-        source = tmp_path / name
-        ignored = shutil.ignore_patterns(".git", ".venv", "build", "dist", "*.so", "__pycache__")
-        shutil.copytree(REPOSITORY, source, ignore=ignored, symlinks=True)
+        source = copy_sources(tmp_path / name)
         command = ["sh", source / "cmake/wheel.sh", sys.executable, source / "dist"]
-        environment = {**os.environ, "SOURCE_DATE_EPOCH": "1577836800"}
+        environment = {**os.environ, "SOURCE_DATE_EPOCH": "1577836800", "CCACHE_DISABLE": "1"}
         subprocess.run(command, check=True, env=environment, capture_output=True)
         wheels += (source / "dist").glob("*.whl")
     first, second = wheels

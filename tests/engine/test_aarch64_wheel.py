@@ -17,7 +17,7 @@ from pathlib import Path
 import graphs
 import numpy as np
 import pytest
-from aarch64 import EMULATOR, ROOT, needs_aarch64
+from aarch64 import EMULATOR, ROOT, needs_aarch64, one_at_a_time
 
 from activsparse import Session
 from activsparse.engine.compile import compile_file
@@ -101,11 +101,9 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("scikit_build_core", reason="needs scikit-build-core and nanobind")
     pytest.importorskip("nanobind", reason="needs scikit-build-core and nanobind")
     folder = tmp_path_factory.mktemp("aarch64")
-    built = subprocess.run(
-        [ROOT / "cmake" / "aarch64_wheel.sh", sys.executable, folder],
-        capture_output=True,
-        text=True,
-    )
+    command = [ROOT / "cmake" / "aarch64_wheel.sh", sys.executable, folder]
+    with one_at_a_time(PYTHON):
+        built = subprocess.run(command, capture_output=True, text=True)
     if built.returncode == 3:
         pytest.skip(built.stderr.splitlines()[-1])
     assert built.returncode == 0, built.stdout[-1000:] + built.stderr[-2000:]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,8 +22,18 @@ needs_aarch64 = pytest.mark.skipif(
 )
 
 
+@contextmanager
+def one_at_a_time(build: Path) -> Iterator[None]:
+    """Keep tests that run side by side from building in one folder at once."""
+    build.parent.mkdir(exist_ok=True)
+    with build.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def built() -> Path:
     """`make aarch64`, which takes minutes the first time; returns the folder of its programs."""
-    made = subprocess.run(["make", "aarch64"], cwd=ROOT, capture_output=True, text=True)
+    with one_at_a_time(BUILD):
+        made = subprocess.run(["make", "aarch64"], cwd=ROOT, capture_output=True, text=True)
     assert made.returncode == 0, made.stdout[-2000:] + made.stderr[-2000:]
     return BUILD
