@@ -86,20 +86,14 @@ def _split(graph: Graph, handed_over: Collection[str]) -> list[tuple[bool, Graph
         for node in graph.nodes
     ]
     # Even levels are ours, odd ones are not; a node lies on the first level behind its inputs'.
-    levels: list[int] = []
+    levels: dict[int, list[Node]] = {}
     level_of: dict[str, int] = {}
     for node, ours in zip(graph.nodes, native, strict=True):
         level = max((level_of.get(name, 0) for name in node.inputs), default=0)
         level += level % 2 == ours
-        levels.append(level)
+        levels.setdefault(level, []).append(node)
         level_of.update(dict.fromkeys(node.outputs, level))
-    return [
-        (
-            level % 2 == 0,
-            _part(graph, [n for n, at in zip(graph.nodes, levels, strict=True) if at == level]),
-        )
-        for level in sorted(set(levels))
-    ]
+    return [(level % 2 == 0, _part(graph, levels[level])) for level in sorted(levels)]
 
 
 def _is_native(graph: Graph, node: Node) -> bool:
@@ -114,9 +108,12 @@ def _part(graph: Graph, chosen: list[Node]) -> Graph:
     written = {name for node in nodes for name in node.outputs if name}
     read = dict.fromkeys(name for node in nodes for name in node.inputs if name)
     outputs = [name for name in written if graph.uses(name) > nodes.reads(name)]
+    values = [*read, *(name for name in written if name not in read)]
     return replace(
-        graph.copy(),
+        graph,
         nodes=nodes,
+        shapes={name: graph.shapes[name] for name in values if name in graph.shapes},
+        dtypes={name: graph.dtypes[name] for name in values if name in graph.dtypes},
         inputs=[name for name in read if name not in written and name not in graph.constants],
         outputs=sorted(outputs),
         constants={name: graph.constants[name] for name in read if name in graph.constants},

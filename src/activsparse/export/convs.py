@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 
@@ -98,10 +98,14 @@ def find_convs(model: onnx.ModelProto, name: str = "model") -> list[OnnxConv]:
     known = {conv.operation.name: conv for conv in network}
     names: dict[str, str] = {}  # by output
     taken: set[str] = set()
-    found = []
+    found: list[OnnxConv] = []
+    # By weights and size: convolutions that are one layer, which runs several times.
+    runs: dict[tuple[str, Sizes], list[int]] = {}
     for node in model.graph.node:
         if node.op_type != "Conv" or node.domain:
             continue
+        size = types.get(str(node.output[0]), (0, ()))[1][2:]
+        runs.setdefault((str(node.input[1]), size), []).append(len(found))
         output = str(node.output[0])
         names[output] = next(n for n in _names(node, index) if n not in taken)
         taken.add(names[output])
@@ -123,7 +127,32 @@ def find_convs(model: onnx.ModelProto, name: str = "model") -> list[OnnxConv]:
                 added=conv is not None and conv.added,
             )
         )
+    for same in runs.values():
+        if len(same) > 1:
+            for i, run in zip(same, _one_layer([found[i] for i in same]), strict=True):
+                found[i] = run
     return found
+
+
+def _one_layer(runs: list[OnnxConv]) -> list[OnnxConv]:
+    """Give all runs of a layer one place in the network, as a module that runs several times has.
+
+    It is masked before its norms, of which there may be several.
+    """
+    first = runs[0]
+    head = all(run.head for run in runs)
+    role = "layer" if first.head and not head else first.role
+    return [
+        replace(
+            run,
+            norm_output=run.conv_output,
+            phase=first.phase,
+            role=role,
+            source=first.source,
+            added=any(other.added for other in runs),
+        )
+        for run in runs
+    ]
 
 
 def _names(node: onnx.NodeProto, index: GraphIndex) -> list[str]:

@@ -52,11 +52,14 @@ def write_masks(model: onnx.ModelProto, held: Mapping[str, HeldMask]) -> dict[st
         The masks written, in the order of execution. A convolution that runs several times has
         further ones under its nodes' names.
     """
-    layers: dict[str, str] = {}
-    for node in [node for node in model.graph.node if node.domain == _DOMAIN]:
-        layers[node.output[0]] = onnx.helper.get_node_attr_value(node, "layer").decode()
-        place = FoundMask((node,), node.input[0], node.output[0], "", "zero")
-        remove_masks(model, [place])
+    places = [node for node in model.graph.node if node.domain == _DOMAIN]
+    layers = {
+        node.output[0]: onnx.helper.get_node_attr_value(node, "layer").decode() for node in places
+    }
+    remove_masks(
+        model,
+        [FoundMask((node,), node.input[0], node.output[0], "", "zero") for node in places],
+    )
     for entry in [entry for entry in model.opset_import if entry.domain == _DOMAIN]:
         model.opset_import.remove(entry)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 import onnx
 
 from activsparse.export.graph import GraphIndex, TensorType, reads
+from activsparse.export.spelled_norms import spelled_norms
 from activsparse.masks.operations import Kind, Operation
 from activsparse.masks.shape import ConvShape
 
@@ -51,12 +52,19 @@ def operations(
     Convolutions are named by their first output.
     """
     computed = {value.name for value in graph.input if index.constant(value.name) is None}
+    norms = {norm.output: norm for norm in spelled_norms(graph, index, types)}
+    inner = {tensor for norm in norms.values() for tensor in norm.inner}
     for node in graph.node:
         inputs = [name for name in reads(node) if name in computed]
         outputs = tuple(str(name) for name in node.output if name)
         if not inputs or node.op_type in _SIZES or not outputs:
             continue
         computed.update(outputs)
+        if outputs[0] in inner:
+            continue
+        if outputs[0] in norms:
+            yield Operation(Kind.NORM, (norms[outputs[0]].input,), outputs, outputs[0])
+            continue
         kind, shape = _kind(node, inputs, index), None
         if node.op_type == "Conv" and node.input[0] in computed:
             inputs = [node.input[0]]

@@ -1,0 +1,148 @@
+"""Frozen norms are arithmetic in a file, and layers that run several times are several nodes."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from activsparse.engine.session import Session
+from activsparse.export.convs import find_convs
+from activsparse.export.mask import mask_model
+from activsparse.export.onnx import convert
+from activsparse.export.read import read_masks
+from activsparse.train import Sparsifier
+from activsparse.train.sparsify.layers import find_layers
+
+
+class Arithmetic(nn.Module):
+    """A convolution, then what is given."""
+
+    def __init__(self, after) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.next = nn.Conv2d(4, 4, 3, padding=1)
+        self.after = after
+        self.register_buffer("a", torch.rand(1, 4, 1, 1) + 0.5)
+        self.register_buffer("b", torch.randn(4, 1, 1))
+
+    def forward(self, x):
+        return self.next(torch.relu(self.after(self.conv(x), self.a, self.b)))
+
+
+class Repeated(nn.Module):
+    """One layer that runs three times, between others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, 2, 1)
+        self.again = nn.Conv2d(8, 8, 3, padding=1)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(8) for _ in range(3))
+        self.last = nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x):
+        x = self.stem(x).relu()
+        for norm in self.norms:
+            x = x + norm(self.again(x)).relu()
+        return self.last(x)
+
+
+def from_script(model, x):
+    """By torch's older exporter, which is quicker."""
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(model, (x,), file, dynamo=False, opset_version=17)
+    return onnx.load_from_string(file.getvalue())
+
+
+def place(layer):
+    flags = layer.stem, layer.shortcut, layer.head, layer.normed
+    return layer.phase, layer.source, layer.added, layer.problem, flags
+
+
+def masks_alike(model, x, proto, path, fill):
+    """A Sparsifier's masks and those of the file, in order; writes the masked file."""
+    sparsifier = Sparsifier(model, x, 0.4, pattern="lattice", fill=fill)
+    wanted = sparsifier.masks()
+    sparsifier.detach()
+    masked, _ = mask_model(proto, 0.4, pattern="lattice", fill=fill)
+    onnx.save(masked, path)
+    return wanted, read_masks(path)
+
+
+def test_a_frozen_norm_is_a_norm(tmp_path):
+    ops = pytest.importorskip("torchvision.ops")
+    models = pytest.importorskip("torchvision.models")
+    torch.manual_seed(0)
+    model = models.resnet18(norm_layer=ops.FrozenBatchNorm2d).eval()
+    for norm in model.modules():
+        if isinstance(norm, ops.FrozenBatchNorm2d):
+            norm.running_var.uniform_(0.5, 2)
+            norm.bias.uniform_(-1, 1)
+    x = torch.randn(1, 3, 64, 64)
+    proto = convert(model, x, verify=False).model
+    layers, convs = find_layers(model, x), find_convs(proto)
+    assert [(c.name, *place(c)) for c in convs] == [(y.name, *place(y)) for y in layers]
+    assert all(conv.normed for conv in convs)
+    for fill in ("zero", "nearest"):
+        path = tmp_path / f"{fill}.onnx"
+        wanted, found = masks_alike(model, x, proto, path, fill)
+        assert list(found) == list(wanted) != []
+        for name, mask in found.items():
+            np.testing.assert_array_equal(mask, wanted[name], err_msg=name)
+        # The engine skips what is masked behind such a norm, and gives ONNX Runtime's numbers.
+        session = Session(path, tune=False)
+        masked = [report for report in session.explain() if (report.requested or 0) > 0.3]
+        assert len(masked) == len(wanted)
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        reference = onnxruntime.InferenceSession(path, options)
+        (expected,) = reference.run(None, {reference.get_inputs()[0].name: x.numpy()})
+        np.testing.assert_allclose(
+            session.run(x.numpy()), expected, rtol=0, atol=1e-4 * abs(expected).max()
+        )
+
+
+@pytest.mark.parametrize(
+    ("after", "normed"),
+    [
+        (lambda x, a, b: x * a + b, True),
+        (lambda x, a, b: (x - b) / a, True),
+        (lambda x, a, b: b + a * x, True),
+        (lambda x, a, b: (x - b) * a + 2 * b, True),
+        (lambda x, a, b: x * a, False),  # a scale alone
+        (lambda x, a, b: x + b, False),
+        (lambda x, a, b: 0.3 * x + 0.5, False),  # as activations are spelled
+        (lambda x, a, b: b - x, False),
+        (lambda x, a, b: x * a + b + x, False),  # something else reads the convolution
+        (lambda x, a, b: x * x.mean((2, 3), keepdim=True) + b, False),  # computed
+    ],
+)
+def test_which_arithmetic_is_a_norm(after, normed):
+    torch.manual_seed(0)
+    model = Arithmetic(after).eval()
+    conv, _ = find_convs(from_script(model, torch.randn(1, 3, 8, 8)))
+    assert conv.normed == normed
+
+
+def test_a_layer_that_runs_several_times_is_masked_alike(tmp_path):
+    torch.manual_seed(0)
+    model, x = Repeated().eval(), torch.randn(1, 3, 32, 32)
+    proto = convert(model, x, verify=False).model
+    layers = {layer.name: place(layer) for layer in find_layers(model, x)}
+    assert [place(conv) for conv in find_convs(proto)] == [
+        *(layers[name] for name in ("stem", "again", "again", "again", "last")),
+    ]
+    for fill in ("zero", "nearest"):
+        wanted, found = masks_alike(model, x, proto, tmp_path / "masked.onnx", fill)
+        assert set(wanted) <= set(found)
+        assert len(found) == len(wanted) + 2
+        for name, mask in found.items():
+            np.testing.assert_array_equal(mask, wanted.get(name, wanted["again"]), err_msg=name)
