@@ -87,12 +87,13 @@ STOREYS = (
     ("litert", "onnxruntime"),
     ("bench",),
     ("report",),
+    ("pipeline", "api"),
     ("cli",),
 )
 # A registry of data sets names the one that builds on it.
 UPWARD = {("data/registry.py", "detect.registry")}
 # Beside the house: what takes names from all of it when they are first used, and what leads there.
-OPEN = {"__init__.py", "__main__.py", "train/__init__.py"}
+OPEN = {"__init__.py", "__main__.py", "train/__init__.py", "export/__init__.py"}
 
 
 def storey(name: str) -> int | None:

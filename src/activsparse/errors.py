@@ -45,13 +45,13 @@ class Option:
 
 @dataclass(frozen=True)
 class Setting:
-    """A recipe's key and a value for it."""
+    """A recipe's key and a value for it, left out where only the key is meant."""
 
     key: str
-    value: Any
+    value: Any = ...
 
     def __str__(self) -> str:
-        return f"{self.key}={self.value}"
+        return self.key if self.value is ... else f"{self.key}={self.value}"
 
 
 @dataclass(frozen=True)

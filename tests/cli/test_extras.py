@@ -18,6 +18,7 @@ SOURCE = str(Path(activsparse.__file__).resolve().parents[1])
 README = Path(__file__).parents[2] / "README.md"
 
 WORDS = {
+    "sparsify": "small_resnet --data digits --target-speedup 1.5 --out made",
     "mask": "dense.onnx --include-stem --sparsity 0.3 --out masked.onnx",
     "compile": "sparse.onnx --out model.plan",
     "info": "sparse.onnx",

@@ -74,6 +74,22 @@ class Comparison:
     ratios: list[dict[str, Any]]
     warnings: list[str] = field(default_factory=list)
 
+    def __str__(self) -> str:
+        """A line for each model and engine, ratios where our engine ran."""
+        names = short_names([row.model for row in self.rows])
+        ratios = {ratio["model"]: ratio for ratio in self.ratios}
+        lines = []
+        for row in self.rows:
+            line = f"{names[row.model]} in {row.engine}: {row.median_ms:.3f} ms"
+            ratio = ratios[row.model] if row.engine == OWN_ENGINE else {}
+            if ratio.get("vs_own_dense") is not None and row.variant != "dense":
+                line += f", {ratio['vs_own_dense']:.2f} times as fast as dense"
+            if ratio and self.best_dense["engine"] != OWN_ENGINE:
+                times, best = ratio["vs_best_dense"], self.best_dense["engine"]
+                line += f", {times:.2f} times as fast as {best} runs the dense one"
+            lines.append(line)
+        return "\n".join(lines)
+
 
 @dataclass(frozen=True)
 class _Contender:

@@ -29,6 +29,7 @@ from activsparse.errors import ActivsparseError
 __all__ = ["build_parser", "main"]
 
 COMMANDS = {
+    "sparsify": "from a network and a folder of images to a faster network, in one command",
     "train": "train a sparse network from a recipe",
     "prune": "take channels out of a trained network",
     "sensitivity": "measure what each layer loses at several sparsities",

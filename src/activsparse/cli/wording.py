@@ -30,6 +30,19 @@ _COMMANDS = {
 # Options that are of no help at some commands: those, and one where they are.
 _ELSEWHERE = {"fallback": (("mask", "compile", "convert"), "activsparse run")}
 
+# Keys of recipes that are options of `activsparse sparsify`.
+_KEYS = {
+    "model.name": "MODEL",
+    "model.weights": "--weights",
+    "data.name": "--data",
+    "data.root": "--data",
+    "data.image_size": "--input-size",
+    "data.batch_size": "--batch-size",
+    "training.epochs": "--epochs",
+    "dense.epochs": "--dense-epochs",
+    "search.target_speedup": "--target-speedup",
+}
+
 
 def speller(command: str | None) -> Callable[[Named], str]:
     """Return `spell` for the messages of a command, which may name options of another one."""
@@ -39,9 +52,19 @@ def speller(command: str | None) -> Callable[[Named], str]:
             commands, other = _ELSEWHERE.get(named.name, ((), ""))
             if command in commands:
                 return f"{other} {spell(named)}"
+        if command == "sparsify" and isinstance(named, Setting):
+            return _of_sparsify(named)
         return spell(named)
 
     return spell_there
+
+
+def _of_sparsify(named: Setting) -> str:
+    """A recipe's key as the option of `activsparse sparsify` that decides it."""
+    option = _KEYS.get(named.key)
+    if option is None:
+        return spell(named) if named.value is not ... else f"--set {named.key}=..."
+    return option if named.value is ... else f"{option} {shlex.quote(str(named.value))}"
 
 
 def spell(named: Named) -> str:
@@ -50,7 +73,7 @@ def spell(named: Named) -> str:
         words = [_COMMANDS.get(named.function, named.function)]
         return " ".join([*words, *(shlex.quote(os.fspath(a)) for a in named.arguments)])
     if isinstance(named, Setting):
-        return f"--set {shlex.quote(str(named))}"
+        return str(named) if named.value is ... else f"--set {shlex.quote(str(named))}"
     if named.name in _OPPOSITE:
         return _OPPOSITE[named.name]
     option = _OPTIONS.get(named.name, "--" + named.name.replace("_", "-"))

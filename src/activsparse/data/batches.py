@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from activsparse.data.sampler import EpochSampler, FixedBatches
 from activsparse.distributed import rank, world_size
-from activsparse.errors import ActivsparseError
+from activsparse.errors import ActivsparseError, Setting
 
 __all__ = ["BatchData", "size_of"]
 
@@ -65,8 +65,8 @@ class BatchData(pl.LightningDataModule):
         super().__init__()
         if size_of(train) < batch_size:
             raise ActivsparseError(
-                f"{size_of(train)} training images do not fill a batch of {batch_size}; "
-                "lower data.batch_size"
+                f"{size_of(train)} training images do not fill a batch of {batch_size}; lower ",
+                Setting("data.batch_size"),
             )
         self._train, self._validation, self._test = train, validation, test
         self._unvaried = unvaried

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from torch.utils.data import Dataset
+import torch
+from torch.utils.data import Dataset, Subset
 
 from activsparse.data.download import downloaded
 from activsparse.data.images import Images, candidate_roots
@@ -16,6 +17,7 @@ __all__ = ["load_flowers102", "load_food101", "load_image_folder", "load_imagene
 # Of ImageNet, which pretrained networks expect.
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
+_TEST_SHARE = 0.2
 
 
 def load_flowers102(root: str | None, image_size: tuple[int, int]) -> Images:
@@ -97,16 +99,20 @@ def load_image_folder(root: str | None, image_size: tuple[int, int]) -> Images:
     """A folder with `train/CLASS/*`, and optionally `val/CLASS/*` and `test/CLASS/*`.
 
     With `val` but no `test` the validation images are the test images and the validation part is
-    split off the training images.
+    split off the training images. A folder with `CLASS/*` alone is split into training and test
+    images, class by class.
 
     Raises:
         ActivsparseError: no root, no such folders, no images, or other classes in one of them.
     """
     if root is None:
         raise ActivsparseError(
-            "data image_folder: needs a folder with train/CLASS/*.jpg; set data.root"
+            "data image_folder: needs a folder with train/CLASS/*.jpg or CLASS/*.jpg; set ",
+            Setting("data.root"),
         )
     base = Path(root).expanduser()
+    if base.is_dir() and not (base / "train").is_dir():
+        return _split_folder(base)
     train = _folder(base / "train")
     parts: dict[str, Any] = {}
     for name in ("val", "test"):
@@ -120,7 +126,42 @@ def load_image_folder(root: str | None, image_size: tuple[int, int]) -> Images:
                 )
     test: Dataset[Any] | None = parts.get("test", parts.get("val"))
     validation = parts.get("val") if "test" in parts else None
-    return Images(train, test, len(train.classes), 3, _MEAN, _STD, validation=validation, flip=True)
+    return Images(
+        train,
+        test,
+        len(train.classes),
+        3,
+        _MEAN,
+        _STD,
+        validation=validation,
+        flip=True,
+        classes=tuple(train.classes),
+    )
+
+
+def _split_folder(base: Path) -> Images:
+    """A fifth of each class's images are test images: the same ones in every run."""
+    whole = _folder(base)
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.tensor(whole.targets)
+    train: list[int] = []
+    test: list[int] = []
+    for label in range(len(whole.classes)):
+        own = torch.nonzero(labels == label)[:, 0]
+        own = own[torch.randperm(len(own), generator=generator)]
+        count = round(len(own) * _TEST_SHARE)
+        test += own[:count].tolist()
+        train += own[count:].tolist()
+    return Images(
+        Subset(whole, train),
+        Subset(whole, test) if test else None,
+        len(whole.classes),
+        3,
+        _MEAN,
+        _STD,
+        flip=True,
+        classes=tuple(whole.classes),
+    )
 
 
 def _folder(path: Path) -> Any:

@@ -26,6 +26,7 @@ class Images:
         std: alike.
         flip: whether mirrored images keep their meaning.
         small: whether images come in their final size (shifted for augmentation, not cropped).
+        classes: names of the labels, where the data set has any.
     """
 
     train: Dataset[Any]
@@ -37,6 +38,7 @@ class Images:
     validation: Dataset[Any] | None = None
     flip: bool = False
     small: bool = False
+    classes: tuple[str, ...] = ()
 
 
 def candidate_roots(root: str | None) -> list[Path]:

@@ -18,7 +18,11 @@ __all__ = ["ImageData"]
 
 
 class ImageData(BatchData):
-    """Images with one label each, (N,) int64."""
+    """Images with one label each, (N,) int64.
+
+    Attributes:
+        classes: names of the labels; empty where the data set has none.
+    """
 
     def __init__(
         self,
@@ -29,6 +33,7 @@ class ImageData(BatchData):
         channels: int | None,
         augmentation: Augmentation,
         validation: float,
+        limit: int | None = None,
         workers: int,
         seed: int,
     ) -> None:
@@ -36,18 +41,23 @@ class ImageData(BatchData):
         train, held_out = images.train, images.validation
         if held_out is None:
             train, held_out = split(images.train, validation)
+        test = images.test
+        if limit is not None:
+            train, held_out = first(train, limit), first(held_out, limit)
+            test = None if test is None else first(test, limit)
         unchanged = plain(images, shape)
         batched = shifted(train, images, shape, augmentation)
         super().__init__(
             Varied(train, varied(images, shape, augmentation), seed, batched),
             _Plain(held_out, unchanged),
-            None if images.test is None else _Plain(images.test, unchanged),
+            None if test is None else _Plain(test, unchanged),
             batch_size,
             unvaried=_Plain(train, unchanged),
             seed=seed,
             workers=workers,
         )
         self.num_classes, self.shape = images.num_classes, shape
+        self.classes = images.classes
         self.mean, self.std = statistics(images, shape[0])
 
 
@@ -64,6 +74,12 @@ class _Plain(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         image, label = self.dataset[index]
         return self.transform(image), int(label)
+
+
+def first(dataset: Dataset[Any], count: int) -> Dataset[Any]:
+    """At most so many of the samples, always the same ones, whatever order they are listed in."""
+    order = torch.randperm(size_of(dataset), generator=torch.Generator().manual_seed(0)).tolist()
+    return Subset(dataset, order[:count]) if count < len(order) else dataset
 
 
 def split(dataset: Dataset[Any], share: float) -> tuple[Dataset[Any], Dataset[Any]]:

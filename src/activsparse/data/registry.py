@@ -34,6 +34,9 @@ _SOURCES: dict[str, Callable[[str | None, tuple[int, int]], Images]] = {
     "imagenet": load_imagenet,
 }
 
+CLASSIFICATION = tuple(_SOURCES)
+"""Data of images with one label each."""
+
 BOXES = ("fashion_scenes", "voc", "coco")
 """Data of `activsparse.detect`."""
 
@@ -49,6 +52,7 @@ def build_data(
     auto_augment: str | None = None,
     random_erasing: float = 0.0,
     validation: float = 0.1,
+    limit: int | None = None,
     workers: int = 0,
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
@@ -66,6 +70,7 @@ def build_data(
         auto_augment: `trivial`, `rand` or `auto`: torchvision's policy of that name on top.
         random_erasing: probability that a rectangle of a training image is blanked.
         validation: share of the training images held out, where the data has no part for it.
+        limit: at most so many images of each part (training, validation, test), always the same.
         workers: processes that load images.
         seed: of the order and the variation of training images.
         options: of data with boxes: see `activsparse.detect.registry.build_detection_data`.
@@ -90,6 +95,7 @@ def build_data(
                 "channels": channels,
                 "auto_augment": auto_augment,
                 "random_erasing": random_erasing,
+                "limit": limit,
             },
             augment=augment,
             validation=validation,
@@ -107,6 +113,7 @@ def build_data(
         channels=channels,
         augmentation=Augmentation(augment, auto_augment, random_erasing),
         validation=validation,
+        limit=limit,
         workers=workers,
         seed=seed,
     )

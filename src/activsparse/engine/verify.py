@@ -15,7 +15,14 @@ from activsparse.engine.session import Session
 from activsparse.engine.tolerance import network_bound, sums_of
 from activsparse.errors import ActivsparseError
 
-__all__ = ["NORMAL", "TRIALS", "OutputError", "compare_with_onnxruntime"]
+__all__ = [
+    "NORMAL",
+    "TRIALS",
+    "MismatchError",
+    "OutputError",
+    "compare_with_onnxruntime",
+    "require_agreement",
+]
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -90,6 +97,30 @@ class OutputError:
     def holds(self) -> bool:
         """Whether the error is within the bound; NaN is not."""
         return not self.problem and self.max_abs_err <= self.bound
+
+
+class MismatchError(ActivsparseError):
+    """An output differs from ONNX Runtime's by more than rounding explains."""
+
+
+def require_agreement(
+    path: str | os.PathLike[str], session: Session, seed: int = 0
+) -> list[OutputError]:
+    """Compare on inputs of all kinds; arguments and result as of `compare_with_onnxruntime`.
+
+    Raises:
+        MismatchError: a bound does not hold.
+        ActivsparseError: see `compare_with_onnxruntime`.
+    """
+    rows = compare_with_onnxruntime(path, session, seed, TRIALS)
+    for row in rows:
+        if not row.holds:
+            why = row.problem or f"error {row.max_abs_err:.3g}, bound {row.bound:.3g}"
+            raise MismatchError(
+                f"{os.fspath(path)}: output {row.name!r} on {row.trial} inputs is not ONNX "
+                f"Runtime's ({why}); please report this"
+            )
+    return rows
 
 
 def compare_with_onnxruntime(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from activsparse.errors import ActivsparseError
+from activsparse.errors import ActivsparseError, Setting
 from activsparse.models.features import PREFIX, FeatureClassifier
 from activsparse.models.small_resnet import SmallResNet
 from activsparse.models.stem import adapt_stem
@@ -74,7 +76,7 @@ def _call(factory: Callable[..., Any], model_name: str, /, **options: Any) -> nn
         model = factory(**options)
     except (TypeError, ValueError, AssertionError) as error:
         raise ActivsparseError(
-            f"model {model_name}: cannot be built ({error}); check model.options"
+            f"model {model_name}: cannot be built ({error}); check ", Setting("model.options")
         ) from error
     if not isinstance(model, nn.Module):
         raise ActivsparseError(
@@ -112,6 +114,9 @@ def _timm(name: str, num_classes: int, in_channels: int, options: dict[str, Any]
 
 def _imported(name: str, num_classes: int, in_channels: int, options: dict[str, Any]) -> nn.Module:
     module_name, _, attribute = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)  # as `python -m` does, which not every start is
     try:
         factory = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError, ValueError) as error:
@@ -138,7 +143,9 @@ def _published(name: str, options: dict[str, Any]) -> dict[str, Any]:
             return dict(models.get_model_weights(name)["DEFAULT"].get_state_dict(progress=False))
     except (OSError, RuntimeError, KeyError) as error:
         raise ActivsparseError(
-            f"published weights of {name} cannot be downloaded ({error}); "
-            "pass a file of weights as model.weights, or null to start from random ones"
+            f"published weights of {name} cannot be downloaded ({error}); pass a file of weights "
+            "as ",
+            Setting("model.weights"),
+            ", or none to start from random ones",
         ) from error
-    raise ActivsparseError(f"model {name} has no published weights; pass a file or null")
+    raise ActivsparseError(f"model {name} has no published weights; pass a file or none")

@@ -23,7 +23,7 @@ _PREFIXES = ("model.", "module.", "_orig_mod.")
 _AVERAGE = "average.module."
 
 
-def load_weights(model: nn.Module, path: str | Path) -> None:
+def load_weights(model: nn.Module, path: str | Path) -> bool:
     """Load a file of weights into `model`.
 
     Takes a plain state dict, or one under `state_dict`, `model` or `model_state` (checkpoints of
@@ -31,6 +31,9 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     Of a run's checkpoint the averaged weights are taken, where it has any.
     A head for another number of classes is left as it is; a stem of a larger kernel or of other
     channels is fitted (see `stem.fit_stem_weight`).
+
+    Returns:
+        Whether the head is that of the file, too.
 
     Raises:
         ActivsparseError: not a file of weights, or weights of another network.
@@ -51,7 +54,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         content = trained_weights(content)
     if not isinstance(content, Mapping) or not any(isinstance(v, Tensor) for v in content.values()):
         raise ActivsparseError(f"{file}: holds no weights; pass a state dict saved by torch.save")
-    fill_in(model, content, str(file))
+    return fill_in(model, content, str(file))
 
 
 def read_tensors(file: Path) -> Any:
@@ -68,8 +71,11 @@ def trained_weights(state: Mapping[str, Any]) -> dict[str, Any]:
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
 
-def fill_in(model: nn.Module, state: Mapping[str, Any], where: str) -> None:
+def fill_in(model: nn.Module, state: Mapping[str, Any], where: str) -> bool:
     """Load a state dict that may carry wrapper prefixes, masks, and another head.
+
+    Returns:
+        Whether the head came along.
 
     Raises:
         ActivsparseError: anything but the head does not fit; names the first such weight.
@@ -99,6 +105,7 @@ def fill_in(model: nn.Module, state: Mapping[str, Any], where: str) -> None:
         _log.info("%s: the head %s starts anew, for another number of classes", where, head)
     kept = {key: value for key, value in weights.items() if key in own and key not in replaced}
     model.load_state_dict(kept, strict=False)
+    return not replaced
 
 
 def _fits_stem(weight: Tensor, own: Tensor) -> bool:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable
 from pathlib import Path
 
-import torch
-
 from activsparse.errors import ActivsparseError
-from activsparse.files import atomic_path
 from activsparse.masks.stored import MASK, SOURCE, STATE
 from activsparse.models.pruned import PRUNED, channels_of, prune_channels
 from activsparse.train.recipes.config import Config
-from activsparse.train.recipes.read import dump_config, read_config, with_plan
-from activsparse.train.run.folder import Run, load_run, make_sparsifier, recipe_plan
+from activsparse.train.recipes.read import read_config, with_plan
+from activsparse.train.run.folder import (
+    Run,
+    load_run,
+    make_sparsifier,
+    recipe_plan,
+    write_network,
+)
 from activsparse.train.run.trust import check_trust
 from activsparse.train.sparsify.layers import find_layers
 
@@ -81,17 +83,7 @@ def prune_run(
     sparsifier = make_sparsifier(model, run.example_input, config, total_steps=1)
     if sparsifier is not None:
         model.load_state_dict({**model.state_dict(), **masks})
-    folder.mkdir(parents=True, exist_ok=True)
-    content = {
-        "state_dict": {f"model.{k}": v for k, v in model.state_dict().items()},
-        "activsparse": {"shape": list(run.example_input.shape[1:]), "num_classes": run.num_classes},
-    }
-    with atomic_path(folder / "best.ckpt") as path:
-        file = io.BytesIO()
-        torch.save(content, file)  # into memory, for into a file torch does not say why it fails
-        path.write_bytes(file.getvalue())
-    with atomic_path(folder / "config.yaml") as path:
-        path.write_text(dump_config(config), encoding="utf-8")
+    write_network(folder, model, config, run.example_input.shape[1:], run.num_classes)
     return load_run(folder, trust=trust or config)
 
 

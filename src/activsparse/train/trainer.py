@@ -30,7 +30,7 @@ from activsparse.train.run.folder import example_input, make_sparsifier, read_ru
 from activsparse.train.run.interrupt import Interruption
 from activsparse.train.run.quiet import quiet_lightning
 
-__all__ = ["resume", "train"]
+__all__ = ["dense_phase", "resume", "train"]
 
 _log = logging.getLogger(__name__)
 
@@ -134,6 +134,19 @@ def resume(
     return _carry_out(recorded, folder, _data(recorded), console, trust)
 
 
+def dense_phase(config: Config) -> Config:
+    """The recipe of the first phase alone, which trains without masks."""
+    return config.model_copy(
+        update={
+            "training": config.dense or config.training,
+            "dense": None,
+            "sparsity": None,
+            "search": SearchSection(),
+            "distillation": None,
+        }
+    )
+
+
 def _carry_out(
     config: Config, folder: Path, data: BatchData, console: Console | None, trust: bool
 ) -> dict[str, Any]:
@@ -148,15 +161,7 @@ def _carry_out(
             if (dense_folder / "summary.json").is_file():
                 dense = _read_summary(dense_folder)
             else:
-                plain = config.model_copy(
-                    update={
-                        "training": config.dense,
-                        "dense": None,
-                        "sparsity": None,
-                        "search": SearchSection(),
-                        "distillation": None,
-                    }
-                )
+                plain = dense_phase(config)
                 if rank() == 0:
                     dense_folder.mkdir(exist_ok=True)
                     _write(dense_folder / "config.yaml", dump_config(plain))

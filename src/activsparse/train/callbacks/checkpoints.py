@@ -162,11 +162,16 @@ class Checkpoints(StepCallback):
     def _way(self) -> tuple[Words, ...]:
         """The way out for a run that has diverged."""
         if self._saved_step is None:
-            return (f"lower training.lr (no checkpoint was written yet to {self.folder})",)
+            return (
+                "lower ",
+                Setting("training.lr"),
+                f" (no checkpoint was written yet to {self.folder})",
+            )
         file = self.folder / "last.ckpt"
         return (
-            f"the last good checkpoint is {file}, of step {self._saved_step}: lower training.lr, "
-            "or go on from there in a new run with ",
+            f"the last good checkpoint is {file}, of step {self._saved_step}: lower ",
+            Setting("training.lr"),
+            ", or go on from there in a new run with ",
             Setting("init_from", file),
         )
 

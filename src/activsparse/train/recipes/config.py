@@ -54,6 +54,7 @@ class DataSection(_Section):
     auto_augment: Literal["trivial", "rand", "auto"] | None = None
     random_erasing: Fraction = 0.0
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    limit: PositiveInt | None = None
     workers: Annotated[int, Field(ge=0)] = 0
     options: dict[str, Any] = {}
 

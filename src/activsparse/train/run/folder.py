@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,13 @@ from torch import Tensor, nn
 
 from activsparse.data import build_data
 from activsparse.errors import ActivsparseError, Call
-from activsparse.files import require_file
+from activsparse.files import atomic_path, require_file
 from activsparse.masks.mask_plan import MaskPlan
 from activsparse.masks.mask_plan_file import plan_of, read_mask_plan
 from activsparse.models import build_model
 from activsparse.models.weights import read_tensors, trained_weights
 from activsparse.train.recipes.config import Config, in_recipe
-from activsparse.train.recipes.read import read_config
+from activsparse.train.recipes.read import dump_config, read_config
 from activsparse.train.run.trust import check_trust
 from activsparse.train.sparsify.sparsifier import Sparsifier
 
@@ -30,6 +32,7 @@ __all__ = [
     "read_checkpoint",
     "read_run_config",
     "recipe_plan",
+    "write_network",
 ]
 
 
@@ -135,6 +138,31 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
             f"({type(error).__name__}); restore it, or delete it to train again"
         ) from error
     return dict(content)
+
+
+def write_network(
+    folder: Path, model: nn.Module, config: Config, shape: Sequence[int], num_classes: int
+) -> None:
+    """Make a run folder of a network as it is, with nothing to go on from.
+
+    Args:
+        folder: created.
+        model: whose state becomes best.ckpt.
+        config: the recipe that makes this network, and the masks it holds.
+        shape: (C, H, W) of its input.
+        num_classes: outputs of the model.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {
+        "state_dict": {f"model.{k}": v for k, v in model.state_dict().items()},
+        "activsparse": {"shape": list(shape), "num_classes": num_classes},
+    }
+    with atomic_path(folder / "best.ckpt") as path:
+        file = io.BytesIO()
+        torch.save(content, file)  # into memory, for into a file torch does not say why it fails
+        path.write_bytes(file.getvalue())
+    with atomic_path(folder / "config.yaml") as path:
+        path.write_text(dump_config(config), encoding="utf-8")
 
 
 def example_input(shape: tuple[int, int, int] | list[int]) -> Tensor:

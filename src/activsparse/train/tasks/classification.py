@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms import v2
 
-from activsparse.errors import ActivsparseError
+from activsparse.errors import ActivsparseError, Setting
 from activsparse.train.learning.distill import Teacher
 from activsparse.train.learning.learner import Learner, epoch_mean
 from activsparse.train.recipes.config import TrainingSection
@@ -55,7 +55,8 @@ class Classifier(Learner):
         if not isinstance(logits, Tensor):
             raise ActivsparseError(
                 f"{type(self.model).__name__} gives a {type(logits).__name__} in training, not "
-                "logits; switch off its auxiliary outputs in model.options (aux_logits: false)"
+                "logits; switch off its auxiliary outputs with ",
+                Setting("model.options", "{aux_logits: false}"),
             )
         loss: Tensor = self.loss(logits, targets)
         if self.teacher is not None:

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from activsparse.data import BatchData
 from activsparse.detect.data import DetectionData
-from activsparse.errors import ActivsparseError
+from activsparse.errors import ActivsparseError, Setting
 from activsparse.models import YoloV5
 from activsparse.train.learning.distill import Teacher
 from activsparse.train.learning.learner import Learner
@@ -30,10 +30,13 @@ def check_task(model: nn.Module, data: BatchData) -> None:
     detects, boxes = isinstance(model, YoloV5), isinstance(data, DetectionData)
     if detects != boxes:
         kind = type(model).__name__
+        if boxes:
+            raise ActivsparseError(
+                f"{kind} is no detector, the data have boxes; choose yolov5n or yolov5s in ",
+                Setting("model.name"),
+            )
         raise ActivsparseError(
-            f"{kind} is no detector, the data have boxes; set model.name to yolov5n or yolov5s"
-            if boxes
-            else f"{kind} is a detector; set data.name to fashion_scenes, voc or coco"
+            f"{kind} is a detector; choose fashion_scenes, voc or coco in ", Setting("data.name")
         )
     if not detects:
         _check_logits(model, data)
@@ -46,8 +49,10 @@ def _check_logits(model: nn.Module, data: BatchData) -> None:
             logits = model.eval()(torch.zeros(1, *data.shape))
     except (RuntimeError, ValueError, TypeError) as error:
         raise ActivsparseError(
-            f"{kind} does not run on images of shape {data.shape} ({error}); choose another "
-            "data.image_size or model.name"
+            f"{kind} does not run on images of shape {data.shape} ({error}); choose another ",
+            Setting("data.image_size"),
+            " or ",
+            Setting("model.name"),
         ) from error
     finally:
         model.train(training)
@@ -55,7 +60,8 @@ def _check_logits(model: nn.Module, data: BatchData) -> None:
     if found != (1, data.num_classes):
         raise ActivsparseError(
             f"{kind} gives {found} for one image, not logits of shape (1, {data.num_classes}); "
-            "name a classifier in model.name"
+            "name a classifier in ",
+            Setting("model.name"),
         )
 
 

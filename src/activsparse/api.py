@@ -1,0 +1,193 @@
+"""The whole way in Python, for a training loop of one's own: masks, export, checks, times.
+
+Everything here is a name of `activsparse` itself, resolved on first use:
+
+    sparsifier = activsparse.sparsify(model, example_input, target_speedup=1.5, batches=some)
+    ...                                                  # train, with sparsifier.step(loss)
+    activsparse.export(model, example_input, "masked.onnx", dense="dense.onnx")
+    activsparse.verify("masked.onnx")
+    print(activsparse.benchmark("dense.onnx", "masked.onnx"))
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from activsparse.errors import ActivsparseError, Option
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from activsparse.bench.compare import Comparison
+    from activsparse.engine.verify import OutputError
+    from activsparse.export.onnx import Exported
+    from activsparse.train import Sparsifier
+
+__all__ = ["benchmark", "export", "sparsify", "verify"]
+
+FilePath = str | os.PathLike[str]
+
+
+def sparsify(
+    model: nn.Module,
+    example_input: Tensor,
+    sparsity: float | None = None,
+    *,
+    target_speedup: float | None = None,
+    batches: Sequence[tuple[Tensor, Tensor]] | None = None,
+    loss: Callable[[Any, Any], Tensor] | None = None,
+    quick: bool = False,
+    threads: int = 1,
+    **options: Any,
+) -> Sparsifier:
+    """Put masks into a network: as many as are asked for, or those of least loss for a speed-up.
+
+    Args:
+        model: any module with Conv2d layers, in place; for `target_speedup` a trained one.
+        example_input: (N, C, H, W) float32. Masks belong to its size.
+        sparsity: share of output positions not computed in every masked layer.
+        target_speedup: in its place: how many times as fast the whole network is to be in this
+            engine on this machine. Losses are measured on `batches`, times in the engine.
+        batches: pairs of images and targets, of that size and on the model's device.
+        loss: mean loss of (outputs, targets); cross-entropy by default.
+        quick: measure less, in minutes.
+        threads: of the engine that is timed.
+        options: of `activsparse.train.Sparsifier` (`total_steps`, `begin`, `end`), and those of
+            `activsparse.masks.MaskOptions`.
+
+    Returns:
+        Its Sparsifier, to be stepped after the optimiser.
+
+    Raises:
+        ActivsparseError: see `Sparsifier`; a target that no masks reach; no batches for one.
+    """
+    from activsparse.train import Sparsifier
+
+    if target_speedup is None:
+        return Sparsifier(model, example_input, sparsity, **options)
+    if sparsity is not None:
+        raise ActivsparseError(
+            Option("sparsity"), " and ", Option("target_speedup"), " both choose masks; give one"
+        )
+    if not batches:
+        raise ActivsparseError(
+            Option("target_speedup"),
+            " measures losses under masks; give some batches of images and targets in ",
+            Option("batches"),
+        )
+    from dataclasses import fields
+
+    from torch.nn.functional import cross_entropy
+
+    from activsparse.export.onnx import export_onnx
+    from activsparse.masks import MaskOptions
+    from activsparse.pipeline.options import FULL, QUICK
+    from activsparse.pipeline.plan import find_masks
+
+    names = {field.name for field in fields(MaskOptions)}
+    chosen = MaskOptions().but(**{k: v for k, v in options.items() if k in names})
+    rest = {k: v for k, v in options.items() if k not in names}
+    training = model.training
+    model.eval()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            dense = Path(folder) / "dense.onnx"
+            export_onnx(model, example_input[:1], dense)
+            found, _ = find_masks(
+                model,
+                example_input[:1],
+                batches,
+                loss or cross_entropy,
+                target_speedup,
+                dense=dense,
+                effort=QUICK if quick else FULL,
+                options=chosen,
+                threads=threads,
+            )
+    finally:
+        model.train(training)
+    # The masks of a plan are final; there is nothing to ramp.
+    return Sparsifier(model, example_input, plan=found.plan, **{"begin": 0.0, "end": 0.0, **rest})
+
+
+def export(
+    model: nn.Module,
+    example_input: Any,
+    path: FilePath,
+    *,
+    dense: FilePath | None = None,
+    **options: Any,
+) -> Exported:
+    """Write a network as an ONNX file of standard operators, and its twin without masks.
+
+    Args:
+        model: sparsified or not, see `activsparse.export.onnx.convert`.
+        example_input: (N, C, H, W), or a tuple of the model's arguments.
+        path: file to write.
+        dense: also write the same weights without masks.
+        options: see `activsparse.export.onnx.convert`.
+
+    Raises:
+        ActivsparseError: see `activsparse.export.onnx.convert`.
+    """
+    from activsparse.export.model_file import write_model
+    from activsparse.export.onnx import export_onnx, without_masks
+
+    exported = export_onnx(model, example_input, path, **options)
+    if dense is not None:
+        write_model(without_masks(exported.model), dense)
+    return exported
+
+
+def verify(path: FilePath, *, seed: int = 0, **options: Any) -> list[OutputError]:
+    """Compare this engine with ONNX Runtime on random inputs, normal and odd ones.
+
+    Args:
+        path: ONNX file.
+        seed: of the inputs.
+        options: of `Session`.
+
+    Returns:
+        The error and bound of every output and kind of input; all hold.
+
+    Raises:
+        ActivsparseError: an output differs by more than rounding explains; see also `Session`.
+    """
+    from activsparse.engine.session import Session
+    from activsparse.engine.verify import require_agreement
+
+    return require_agreement(path, Session(path, **options), seed)
+
+
+def benchmark(
+    dense: FilePath,
+    *masked: FilePath,
+    engines: Sequence[str] = ("activsparse", "onnxruntime"),
+    threads: int = 1,
+    repeat: int = 50,
+    **options: Any,
+) -> Comparison:
+    """Time ONNX files on several engines, interleaved, their outputs checked first.
+
+    Args:
+        dense: the dense model.
+        masked: masked ones to set against it.
+        engines: see `activsparse bench --help`.
+        threads: of every engine.
+        repeat: timed runs of each.
+        options: see `activsparse.bench.compare.compare`.
+
+    Returns:
+        All figures; printed, a line for each.
+
+    Raises:
+        ActivsparseError: see `activsparse.bench.compare.compare`.
+    """
+    from activsparse.bench.compare import compare
+
+    files = [Path(path) for path in masked]
+    return compare(Path(dense), files, engines, threads=threads, repeat=repeat, **options)

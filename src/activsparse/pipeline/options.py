@@ -1,0 +1,156 @@
+"""What `activsparse sparsify` can be asked for, and the recipe that follows from it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from activsparse.data.registry import BOXES, CLASSIFICATION
+from activsparse.errors import ActivsparseError, Option
+from activsparse.names import suggest
+from activsparse.train.recipes.config import Config
+from activsparse.train.recipes.read import load_config
+
+__all__ = ["FULL", "QUICK", "Effort", "SparsifyOptions", "recipe_of"]
+
+RECIPE = "finetune"
+
+_SMALL = ("digits", "fashion_mnist", "cifar10", "cifar100")
+"""Data sets of images of about 32 pixels."""
+_SMALL_SIZE = 32
+_SMALL_STEM = 64
+"""Images up to this size get a stem for small ones."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured.
+
+    Attributes:
+        images: training images that losses under masks are measured on.
+        masks: of each pattern and layer.
+        rounds: how often losses are measured again around the solution.
+        repeat: timed runs of each network and engine.
+    """
+
+    images: int
+    masks: int
+    rounds: int
+    repeat: int
+
+
+FULL = Effort(images=256, masks=4, rounds=2, repeat=100)
+QUICK = Effort(images=64, masks=2, rounds=1, repeat=30)
+
+_QUICK = {"data.limit": 512, "dense.epochs": 3, "training.epochs": 2}
+_FROM_NOTHING = {"dense.epochs": 30, "dense.lr": 1e-3}
+"""Of the dense phase of a network that starts from random weights."""
+
+
+@dataclass(frozen=True)
+class SparsifyOptions:
+    """What is to be done; equal options continue what others of them began.
+
+    Attributes:
+        model: name of the network, see `activsparse.models.build_model`.
+        data: a folder of images, `CLASS/*` or `train/CLASS/*`, or the name of a data set.
+        target_speedup: how many times as fast as the dense network, in this engine.
+        weights: a file, `default` for the published ones, None for random ones.
+        input_size: (H, W) of the network's input.
+        batch_size: training images per step.
+        dense_epochs: of the dense network, before masks; 0 takes it as it is.
+        epochs: with masks.
+        quick: a trial in minutes: few epochs, few images.
+        threads: of the engines.
+        engines: other engines to time; None for those that are installed.
+        settings: `key=value` of the recipe, over all of the above.
+    """
+
+    model: str
+    data: str
+    target_speedup: float
+    weights: str | None = None
+    input_size: tuple[int, int] | None = None
+    batch_size: int | None = None
+    dense_epochs: int | None = None
+    epochs: int | None = None
+    quick: bool = False
+    threads: int = 1
+    engines: tuple[str, ...] | None = None
+    settings: tuple[str, ...] = ()
+
+    @property
+    def effort(self) -> Effort:
+        """How much is measured."""
+        return QUICK if self.quick else FULL
+
+
+def recipe_of(options: SparsifyOptions) -> Config:
+    """The recipe, with its dense phase; masks are still those of the recipe `finetune`.
+
+    Raises:
+        ActivsparseError: no such data, or boxes; a wrong key or value in `settings`.
+    """
+    name, root = _source(options.data)
+    size = options.input_size
+    if size is None and name in _SMALL:
+        size = (_SMALL_SIZE, _SMALL_SIZE)
+    values: dict[str, Any] = {
+        "model.name": options.model,
+        "model.weights": options.weights,
+        "data.name": name,
+        "data.root": root,
+    }
+    if options.weights is None:
+        values |= _FROM_NOTHING
+    if options.quick:
+        values |= _QUICK
+    given = {
+        "data.image_size": list(size) if size else None,
+        "data.batch_size": options.batch_size,
+        # 0 epochs are none, which no recipe can say.
+        "dense.epochs": options.dense_epochs or None,
+        "training.epochs": options.epochs,
+    }
+    values |= {key: value for key, value in given.items() if value is not None}
+    if size is not None and max(size) <= _SMALL_STEM and _is_adapted(options):
+        values["model.small_images"] = True
+    settings = [f"{key}={json.dumps(value)}" for key, value in values.items()]
+    return load_config(RECIPE, [*settings, *options.settings])
+
+
+def _is_adapted(options: SparsifyOptions) -> bool:
+    """Whether the network is one whose stem may be changed: not one's own, not own weights."""
+    foreign = ":" in options.model and not options.model.startswith("timm:")
+    return not foreign and options.weights in (None, "default")
+
+
+def _source(data: str) -> tuple[str, str | None]:
+    """Name and root of the data."""
+    folder = Path(data).expanduser()
+    boxes = "these are detection data, and sparsify trains classifiers; use a recipe of activsparse"
+    if folder.is_dir():
+        if _holds_boxes(folder):
+            raise ActivsparseError(f"{data}: {boxes} train, see docs/detection.md")
+        return "image_folder", str(folder.resolve())
+    if data in BOXES:
+        raise ActivsparseError(f"{data}: {boxes} train, see docs/detection.md")
+    if data not in CLASSIFICATION or data == "image_folder":
+        raise ActivsparseError(
+            f"{data}: no such folder, and no data set of that name "
+            f"({suggest(data, [n for n in CLASSIFICATION if n != 'image_folder'])}); name a folder "
+            "of images, one sub-folder per class, in ",
+            Option("data"),
+        )
+    return data, None
+
+
+def _holds_boxes(folder: Path) -> bool:
+    """Whether a folder is laid out as COCO, YOLO or VOC have their data."""
+    yolo = any(folder.glob("*.yaml")) and any((folder / n).is_dir() for n in ("images", "train"))
+    labels = (folder / "labels").is_dir() and (folder / "images").is_dir()
+    coco = (folder / "annotations").is_dir() and any((folder / "annotations").glob("*.json"))
+    voc = (folder / "Annotations").is_dir() and (folder / "JPEGImages").is_dir()
+    return yolo or labels or coco or voc

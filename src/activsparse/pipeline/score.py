@@ -1,0 +1,105 @@
+"""What masks cost: both files on the same held-out images, in this engine, image by image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from activsparse.engine.session import Session
+from activsparse.files import atomic_path
+from activsparse.pipeline.progress import Measuring
+
+if TYPE_CHECKING:
+    from activsparse.pipeline.work import Work
+
+__all__ = ["Score", "make_score", "paired_interval", "read_score"]
+
+IntArray = npt.NDArray[np.int64]
+NETWORKS = ("dense", "masked")
+_DRAWS = 10_000
+
+
+@dataclass(frozen=True)
+class Score:
+    """Both networks on the same images.
+
+    Attributes:
+        labels: (N,).
+        dense, masked: the classes they say, (N,).
+    """
+
+    labels: IntArray
+    dense: IntArray
+    masked: IntArray
+
+    @property
+    def top1(self) -> dict[str, float]:
+        """Share of the images that each gets right."""
+        both = {"dense": self.dense, "masked": self.masked}
+        return {name: float(np.mean(said == self.labels)) for name, said in both.items()}
+
+    @property
+    def lost(self) -> float:
+        """What the masked one gets wrong that the dense one gets right, as a share, net."""
+        return self.top1["dense"] - self.top1["masked"]
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Paired 95 % interval of `lost`."""
+        return paired_interval(self.dense == self.labels, self.masked == self.labels)
+
+
+def paired_interval(
+    one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_], seed: int = 0
+) -> tuple[float, float]:
+    """Bootstrap percentile interval (95 %) of mean(one) - mean(other) over the same samples.
+
+    Drawing samples anew with replacement draws how many of them differ either way from a
+    multinomial distribution, since a pair's difference is -1, 0 or 1.
+
+    Args:
+        one: whether a sample is right, (N,).
+        other: alike, of the same samples.
+        seed: of the draws.
+    """
+    count = len(one)
+    difference = one.astype(int) - other.astype(int)
+    shares = [float(np.mean(difference == value)) for value in (1, 0, -1)]
+    drawn = np.random.default_rng(seed).multinomial(count, shares, _DRAWS)
+    low, high = np.quantile((drawn[:, 0] - drawn[:, 2]) / count, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def make_score(work: Work) -> None:
+    """Write `predictions.npz`."""
+    sessions = {
+        name: Session(work.path(f"{name}.onnx"), threads=work.options.threads) for name in NETWORKS
+    }
+    labels: list[int] = []
+    said: dict[str, list[int]] = {name: [] for name in NETWORKS}
+    loader = work.data.test_dataloader()
+    total = len(loader)
+    with Measuring("held-out images, batches", work.console) as progress:
+        for done, (images, targets) in enumerate(loader, 1):
+            labels += targets.tolist()
+            for name, session in sessions.items():
+                scores = (session.run(image[None].numpy()) for image in images)
+                said[name] += [int(np.argmax(score)) for score in scores]
+            progress.advance(done, total)
+    with atomic_path(work.path("predictions.npz")) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(
+            file,
+            labels=np.array(labels, np.int64),
+            dense=np.array(said["dense"], np.int64),
+            masked=np.array(said["masked"], np.int64),
+        )
+
+
+def read_score(path: Path) -> Score:
+    """What `make_score` wrote."""
+    with np.load(path) as found:
+        return Score(found["labels"], found["dense"], found["masked"])

@@ -1,0 +1,118 @@
+"""Dense and masked in this engine and the others at hand, in one interleaved run."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from activsparse.bench.compare import OWN_ENGINE, Comparison, Row, compare
+from activsparse.bench.engines import ENGINES, is_installed
+from activsparse.engine.calibrate import busy_cores
+from activsparse.errors import ActivsparseError
+from activsparse.input_sizes import InputSizes
+from activsparse.pipeline.progress import Measuring
+
+if TYPE_CHECKING:
+    from activsparse.pipeline.work import Work
+
+__all__ = ["engines_at_hand", "make_timing", "read_timing", "time_files", "warn_if_busy"]
+
+_log = logging.getLogger(__name__)
+
+_MOST_BUSY = 0.3
+"""Of a core: what a quiet machine does beside."""
+
+
+def engines_at_hand() -> tuple[str, ...]:
+    """The engines that read ONNX files and are installed, this one first."""
+    return tuple(name for name, x in ENGINES.items() if x.reads_onnx and is_installed(name))
+
+
+def make_timing(work: Work) -> None:
+    """Write `bench.json`.
+
+    Raises:
+        ActivsparseError: see `compare`.
+    """
+    engines = work.options.engines
+    comparison = time_files(
+        work.path("dense.onnx"),
+        [work.path("masked.onnx")],
+        engines_at_hand() if engines is None else (OWN_ENGINE, *engines),
+        threads=work.options.threads,
+        repeat=work.options.effort.repeat,
+        console=work.console,
+    )
+    work.write("bench.json", json.dumps(asdict(comparison), indent=1) + "\n")
+
+
+def time_files(
+    dense: Path,
+    masked: Sequence[Path],
+    engines: Sequence[str],
+    *,
+    threads: int,
+    repeat: int,
+    console: Console | None,
+    sizes: InputSizes | None = None,
+) -> Comparison:
+    """Time the files as `activsparse bench` does, with a warning where the machine is busy.
+
+    Other engines that cannot run them, or give other numbers, are left out.
+    """
+    given = {} if sizes is None else vars(sizes)
+    names = [
+        name
+        for name in dict.fromkeys(engines)
+        if name == OWN_ENGINE or _can_run(name, dense, masked, given)
+    ]
+    total, done = repeat * len(names) * (1 + len(masked)), 0
+    warn_if_busy()
+    with Measuring("timed runs", console) as progress:
+
+        def advance(samples: int) -> None:
+            nonlocal done
+            done += samples
+            progress.advance(done, total)
+
+        return compare(
+            dense,
+            masked,
+            names,
+            threads=threads,
+            repeat=repeat,
+            session={"tune": True},
+            advance=advance,
+            **given,
+        )
+
+
+def _can_run(engine: str, dense: Path, masked: Sequence[Path], sizes: Mapping[str, Any]) -> bool:
+    try:
+        compare(dense, masked, [engine], threads=1, repeat=1, **sizes)
+    except ActivsparseError as error:
+        _log.warning("%s is left out: %s", engine, error)
+        return False
+    return True
+
+
+def warn_if_busy() -> None:
+    """Say so where other programs are at work."""
+    busy = busy_cores()
+    if busy > _MOST_BUSY:
+        _log.warning(
+            "the machine is busy (%.1f cores at work beside this); times are less certain", busy
+        )
+
+
+def read_timing(path: Path) -> Comparison:
+    """What `make_timing` wrote."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    found["rows"] = [Row(**row) for row in found["rows"]]
+    return Comparison(**found)

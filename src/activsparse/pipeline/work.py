@@ -1,0 +1,129 @@
+"""The folder that one call of `activsparse sparsify` fills, and what its stages share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from activsparse.data import BatchData, build_data
+from activsparse.errors import ActivsparseError, Option
+from activsparse.files import atomic_path
+from activsparse.pipeline.options import SparsifyOptions, recipe_of
+from activsparse.train.phase import make_network
+from activsparse.train.recipes.config import Config
+from activsparse.train.run.folder import Run, example_input, load_run, make_sparsifier
+from activsparse.train.trainer import dense_phase
+
+__all__ = ["Work"]
+
+_NOTED = "sparsify.json"
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every stage gets.
+
+    Attributes:
+        options: what was asked for.
+        folder: of all results.
+        console: shows progress bars; None where there is no terminal.
+        command: that does it all, for the model card.
+    """
+
+    options: SparsifyOptions
+    folder: Path
+    console: Console | None = None
+    command: str = ""
+
+    @cached_property
+    def config(self) -> Config:
+        """The recipe."""
+        return recipe_of(self.options)
+
+    @cached_property
+    def data(self) -> BatchData:
+        """The images."""
+        return build_data(**self.config.data.model_dump(), seed=self.config.seed)
+
+    def path(self, name: str) -> Path:
+        """A file or folder of the results."""
+        return self.folder / name
+
+    def run(self, name: str) -> Run:
+        """A trained network of the results, `dense` or `masked`."""
+        return load_run(self.path(name), trust=self.config)
+
+    def check(self) -> None:
+        """Find mistakes in the options before there is a folder: make the network and its masks.
+
+        Raises:
+            ActivsparseError: there is no such network, data or layer, or one does not fit another.
+        """
+        network = make_network(dense_phase(self.config), self.data)
+        make_sparsifier(network, example_input(self.data.shape), self.config, total_steps=1)
+
+    def claim(self) -> None:
+        """Note in the folder what it is for, or see that it is for the same.
+
+        Raises:
+            ActivsparseError: it holds the results of other options, or of something else.
+        """
+        file, asked = self.path(_NOTED), self._asked()
+        if file.is_file():
+            try:
+                there = dict(json.loads(file.read_text(encoding="utf-8")))
+            except (ValueError, TypeError):
+                raise ActivsparseError(
+                    f"{file}: is damaged; restore it, or name another folder in ", Option("out")
+                ) from None
+            for name, here in asked.items():
+                if there.get(name) != here:
+                    raise _other(self.folder, name, there.get(name), here)
+            return
+        if self.folder.is_dir() and any(self.folder.iterdir()):
+            raise ActivsparseError(
+                f"{self.folder}: holds other files; name a new or empty folder in ", Option("out")
+            )
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ActivsparseError(
+                f"{self.folder}: cannot be created ({error.strerror}); choose a writable place"
+            ) from error
+        self.write(_NOTED, json.dumps(asked, indent=1) + "\n")
+
+    def write(self, name: str, text: str) -> None:
+        """Write a result as text, whole or not at all."""
+        with atomic_path(self.path(name)) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+    def _asked(self) -> dict[str, Any]:
+        asked: dict[str, Any] = json.loads(json.dumps(asdict(self.options)))
+        weights = self.options.weights
+        if weights not in (None, "default") and Path(str(weights)).is_file():
+            content = Path(str(weights)).read_bytes()
+            asked["weights"] = f"{weights} ({hashlib.blake2b(content, digest_size=8).hexdigest()})"
+        return asked
+
+
+def _other(folder: Path, name: str, there: Any, here: Any) -> ActivsparseError:
+    was = "without" if there in (None, False, []) else f"with {_told(there)} as"
+    now = "it is left out" if here in (None, False, []) else f"it is {_told(here)}"
+    return ActivsparseError(
+        f"{folder}: was begun {was} ",
+        Option(name),
+        f", and now {now}; give the same options to go on, or name another folder in ",
+        Option("out"),
+    )
+
+
+def _told(value: Any) -> str:
+    if value is True:
+        return "given"
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,135 @@
+"""What `activsparse sparsify` takes, and how it refuses the rest: in its own options, one line."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from activsparse import ActivsparseError
+from activsparse.cli import build_parser, main
+from activsparse.cli.sparsify import words_of
+from activsparse.pipeline.options import SparsifyOptions, recipe_of
+from activsparse.pipeline.work import Work
+
+ASKED = ("--data", "images", "--target-speedup", "1.5", "--out", "out")
+KEYS = re.compile(r"\b(?:model|data|training|dense|sparsity|search|distillation)\.(?!onnx)[a-z_]+")
+
+
+def test_the_recipe_is_finetune_with_what_is_asked_for(place):
+    options = SparsifyOptions(
+        "resnet18",
+        "images",
+        1.5,
+        weights="default",
+        input_size=(96, 64),
+        batch_size=8,
+        dense_epochs=4,
+        epochs=5,
+        settings=("training.lr=0.01",),
+    )
+    config = recipe_of(options)
+    assert (config.recipe, config.model.weights) == ("finetune", "default")
+    assert (config.data.name, config.data.root) == ("image_folder", str(place / "images"))
+    assert (config.data.image_size, config.data.batch_size) == ((96, 64), 8)
+    assert (config.dense.epochs, config.training.epochs, config.training.lr) == (4, 5, 0.01)
+    assert not config.model.small_images
+
+
+def test_small_images_get_a_small_stem_but_not_in_networks_of_ones_own(place):
+    def small(model: str, weights: str | None = None) -> bool:
+        return recipe_of(SparsifyOptions(model, "digits", 1.5, weights)).model.small_images
+
+    assert small("resnet18")
+    assert small("timm:resnet18", "default")
+    assert not small("resnet18", "own.pt")
+    assert not small("own:tiny")
+
+
+def test_the_command_line_and_the_options_say_the_same(place):
+    words = ["m", *ASKED[:4], "--weights", "w.pt", "--input-size", "8x16", "--batch-size", "4"]
+    words += ["--dense-epochs", "0", "--epochs", "2", "--threads", "2", "--engines", "openvino"]
+    words += ["--quick", "--set", "seed=3", "data.workers=1"]
+    args = build_parser("sparsify").parse_args(["sparsify", *words, "--out", "out"])
+    options = SparsifyOptions(
+        args.model,
+        args.data,
+        args.target_speedup,
+        args.weights,
+        args.input_size,
+        args.batch_size,
+        args.dense_epochs,
+        args.epochs,
+        args.quick,
+        args.threads,
+        args.engines,
+        tuple(args.set),
+    )
+    assert sorted(words_of(options)) == sorted(words)
+
+
+FAILURES = [
+    (["own:tiny", "--data", "images"], "--target-speedup is missing"),
+    (["own:tiny", *ASKED[:4]], "--out is missing"),
+    (["own:tiny", "--epochs", "3"], "--epochs is of training"),
+    (["dense.onnx", *ASKED], "name the network the file came from"),
+    (["resnet19", *ASKED], "did you mean resnet18"),
+    (["own:huge", *ASKED], "cannot be imported"),
+    (["own:tiny", "--data", "nowhere", *ASKED[2:]], "name a folder of images"),
+    (["own:tiny", "--data", "digitz", *ASKED[2:]], "did you mean digits"),
+    (["own:tiny", "--data", "coco", *ASKED[2:]], "see docs/detection.md"),
+    (["own:tiny", "--data", "boxes", *ASKED[2:]], "see docs/detection.md"),
+    (["own:tiny", "--data", "empty", *ASKED[2:]], "one sub-folder per class"),
+    (["own:tiny", *ASKED, "--batch-size", "500"], "lower --batch-size"),
+    (["own:tiny", *ASKED, "--weights", "no.pt"], "no such file"),
+    (["own:tiny", *ASKED, "--set", "training.lrr=1"], "did you mean lr"),
+    (["own:tiny", *ASKED, "--set", "sparsity.skip=[q]"], "matches"),
+    (["own:tiny", *ASKED, "--input-shape", "x=1x3x8x8"], "give --input-size"),
+    (["yolov5n", *ASKED, "--input-size", "32x32"], "is a detector"),
+    (["resnet18", *ASKED, "--dense-epochs", "0"], "random weights know nothing"),
+    (["own:picky", *ASKED, "--input-size", "16x16"], "choose another --input-size or MODEL"),
+    (["own:features", *ASKED, "--input-size", "16x16"], "name a classifier in MODEL"),
+    (["own.onnx", "--weights", "x"], "an ONNX file has its own"),
+    (["missing.onnx"], "no such file"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), FAILURES)
+def test_mistakes_are_one_line_in_its_own_options(place, monkeypatch, words, message, capsys):
+    monkeypatch.setattr("activsparse.pipeline.dense.train", lambda *_, **__: pytest.fail("trained"))
+    (place / "boxes" / "annotations").mkdir(parents=True)
+    (place / "boxes" / "annotations" / "instances.json").write_text("{}")
+    (place / "empty").mkdir()
+    assert main(["sparsify", *words]) == 2
+    (line,) = (x for x in capsys.readouterr().err.splitlines() if "activsparse: error:" in x)
+    assert message in line
+    keys = KEYS.findall(line)
+    assert not keys or "--set" in " ".join(words), line
+
+
+def test_a_folder_of_other_options_is_refused(place, capsys):
+    Work(SparsifyOptions("own:tiny", "images", 1.5), place / "out").claim()
+    Work(SparsifyOptions("own:tiny", "images", 1.5), place / "out").claim()
+    for other, message in (
+        (["--target-speedup", "2"], "was begun with 1.5 as --target-speedup, and now it is 2.0"),
+        (["--quick"], "was begun without --quick, and now it is given"),
+        (["--epochs", "3"], "was begun without --epochs, and now it is 3"),
+    ):
+        assert main(["sparsify", "own:tiny", *ASKED, *other]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line
+        assert "name another folder in --out" in line
+
+
+def test_other_weights_under_the_same_name_are_other_options(place):
+    (place / "w.pt").write_bytes(b"one")
+    options = SparsifyOptions("own:tiny", "images", 1.5, "w.pt")
+    Work(options, place / "out").claim()
+    (place / "w.pt").write_bytes(b"two")
+    with pytest.raises(ActivsparseError, match=r"begun with w\.pt .* as weights"):
+        Work(options, place / "out").claim()
+
+
+def test_a_folder_of_something_else_is_left_alone(place):
+    with pytest.raises(ActivsparseError, match="holds other files"):
+        Work(SparsifyOptions("own:tiny", "images", 1.5), place / "images").claim()

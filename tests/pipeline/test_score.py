@@ -1,0 +1,34 @@
+"""The paired interval against drawing images anew, one by one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from activsparse.pipeline.score import Score, paired_interval
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_interval_is_that_of_drawn_images(seed):
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(150, 400))
+    dense = rng.random(count) < 0.9
+    masked = np.where(rng.random(count) < 0.1, ~dense, dense)
+    drawn = rng.integers(0, count, (10_000, count))
+    differences = dense[drawn].mean(axis=1) - masked[drawn].mean(axis=1)
+    expected = np.quantile(differences, (0.025, 0.975))
+    found = paired_interval(dense, masked)
+    # Both ends are multiples of 1/count, drawn twice.
+    np.testing.assert_allclose(found, expected, atol=2.1 / count, err_msg=f"seed {seed}, {count}")
+    assert found == paired_interval(dense, masked)
+
+
+def test_what_is_lost_is_net():
+    labels = np.array([0, 1, 2, 3])
+    score = Score(labels, np.array([0, 1, 2, 0]), np.array([0, 0, 0, 3]))
+    assert score.top1 == {"dense": 0.75, "masked": 0.5}
+    assert score.lost == 0.25
+    low, high = score.interval
+    assert low <= 0.25 <= high
+    same = Score(labels, labels, labels)
+    assert same.interval == (0.0, 0.0)

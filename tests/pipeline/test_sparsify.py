@@ -1,0 +1,152 @@
+"""`activsparse sparsify` from images to a model card, stopped anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import activsparse
+from activsparse import Session, cli
+from activsparse.data import build_data
+from activsparse.export.read import read_masks
+from activsparse.masks.mask_plan_file import read_mask_plan
+from activsparse.models import build_model
+from activsparse.pipeline import stages
+from activsparse.pipeline.score import read_score
+from activsparse.train import load_run
+from activsparse.train.run import interrupt
+
+COMMAND = (
+    *("sparsify", "own:tiny", "--data", "images", "--target-speedup", "1.1", "--out", "out"),
+    *("--quick", "--input-size", "16x16", "--batch-size", "8", "--engines", "onnxruntime"),
+    *("--set", "threads=1"),
+)
+RESULTS = [stage.result for stage in stages.STAGES]
+
+
+def digests(folder: Path, names: list[str]) -> dict[str, str]:
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+
+
+@pytest.mark.slow
+def test_it_ends_with_files_a_table_and_a_card(place, estimated, capsys):
+    assert cli.main(COMMAND) == 0
+    shown = capsys.readouterr().out
+    sentence = next(line for line in shown.splitlines() if "times as fast as your dense" in line)
+    assert re.search(r"on 12 held-out images \(paired 95 % interval", sentence)
+    out = place / "out"
+
+    # The masks that run are those of the plan, in every file.
+    plan, masked = read_mask_plan(out / "plan.yaml"), read_masks(out / "masked.onnx")
+    assert plan.masks().keys() == masked.keys()
+    for name, mask in plan.masks().items():
+        np.testing.assert_array_equal(masked[name], mask, err_msg=name)
+    assert not read_masks(out / "dense.onnx")
+
+    # Predictions are those of torch on the very images.
+    score = read_score(out / "predictions.npz")
+    for name, said in (("dense", score.dense), ("masked", score.masked)):
+        run = load_run(out / name, trust=True)
+        images = next(iter(build_data(**run.config.data.model_dump()).test_dataloader()))[0]
+        np.testing.assert_array_equal(run.model(images).argmax(dim=1).numpy(), said)
+
+    # The card's snippets run, and its table is the one that is shown.
+    card = (out / "README.md").read_text()
+    assert sentence in card
+    assert "own:tiny --data images --target-speedup 1.1" in card
+    assert (out / "classes.txt").read_text().split() == ["bars", "noise", "rows"]
+    code = "\n".join(re.findall(r"^```python\n(.*?)^```", card, re.MULTILINE | re.DOTALL))
+    environment = {**os.environ, "PYTHONPATH": str(Path(activsparse.__file__).parents[1])}
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, cwd=out, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) in (0, 1, 2)
+    assert sentence.split(",")[0] in (out / "report.html").read_text()
+
+    # Once more, nothing is made anew.
+    before = digests(out, RESULTS)
+    assert cli.main(COMMAND) == 0
+    assert digests(out, RESULTS) == before
+
+
+class Killed(BaseException):
+    """What ends a process between two stages."""
+
+
+@pytest.mark.slow
+def test_it_goes_on_after_a_stop_between_any_two_stages(place, estimated, monkeypatch, capsys):
+    made: list[str] = []
+
+    def counted(stage: stages.Stage, stop: bool) -> stages.Stage:
+        def make(work) -> None:
+            stage.make(work)
+            made.append(stage.result)
+            if stop:
+                raise Killed
+
+        return stages.Stage(stage.title, stage.result, make, stage.base)
+
+    original = stages.STAGES
+    monkeypatch.setattr(stages, "STAGES", tuple(counted(stage, True) for stage in original))
+    for at in range(len(original)):
+        with pytest.raises(Killed):
+            cli.main(COMMAND)
+        assert made == RESULTS[: at + 1]
+    assert cli.main(COMMAND) == 0
+    assert made == RESULTS
+    assert (place / "out" / "README.md").is_file()
+
+    # A lost result that others were made from is not made anew under them.
+    (place / "out" / "plan.yaml").unlink()
+    capsys.readouterr()
+    assert cli.main(COMMAND) == 2
+    assert "plan.yaml: is missing, and masked.onnx was made from it" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_stop_within_training_goes_on_there(place, estimated, monkeypatch, caplog):
+    class Impatient(interrupt.Interruption):
+        asked = 0
+
+        @property
+        def requested(self) -> bool:
+            Impatient.asked += 1
+            return Impatient.asked == 3
+
+        @requested.setter
+        def requested(self, value: bool) -> None:
+            pass
+
+    monkeypatch.setattr("activsparse.train.trainer.Interruption", Impatient)
+    assert cli.main(COMMAND) == 130
+    assert "go on with: activsparse sparsify own:tiny" in caplog.text
+    assert not (place / "out" / "dense.onnx").exists()
+    assert cli.main(COMMAND) == 0
+    stopped = digests(place / "out", ["dense.onnx", "masked.onnx"])
+    whole = [word if word != "out" else "whole" for word in COMMAND]
+    assert cli.main(whole) == 0
+    assert digests(place / "whole", ["dense.onnx", "masked.onnx"]) == stopped
+
+
+@pytest.mark.slow
+def test_own_weights_that_know_the_classes_are_taken_as_they_are(place, estimated, capsys):
+    torch.manual_seed(0)
+    network = build_model("own:tiny", 3).eval()
+    torch.save(network.state_dict(), "own.pt")
+    command = [*COMMAND, "dense.epochs=1", "training.epochs=1"]
+    assert cli.main([*command[:2], "--weights", "own.pt", *command[2:]]) == 0
+    x = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = network(x).numpy()
+    np.testing.assert_allclose(Session("out/dense.onnx").run(x), expected, atol=1e-4)
+    noted = json.loads((place / "out" / "sparsify.json").read_text())
+    assert noted["weights"].startswith("own.pt (")
