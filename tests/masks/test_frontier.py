@@ -72,3 +72,20 @@ def test_more_budget_never_loses_more(seed: int) -> None:
         budget = found.costs[0] + share * (found.costs[-1] - found.costs[0])
         rough, fine = (sums(layers, tuple(f.within(budget) or ())) for f in (found, exact))
         assert rough[1] <= fine[1] + 0.02 * sum(layer.losses.max() for layer in layers), seed
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_few_labels_are_the_best_of_each_step_of_cost(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    costs = np.sort(rng.uniform(1, 9, 400))
+    losses = np.sort(rng.uniform(0, 1, 400))[::-1]
+    found = frontier([LayerChoices(losses, costs[None])], most=8)
+    assert len(found.costs) <= 10
+    # The cheapest and the best of all among them.
+    assert found.costs[0] == costs[0]
+    assert found.losses[-1] == losses[-1]
+    bounds = np.linspace(costs[0], costs[-1], 9)
+    for low, high in itertools.pairwise(bounds):
+        within = (costs >= low) & (costs < high)
+        kept = (found.costs >= low) & (found.costs < high)
+        assert found.losses[kept].min() == losses[within].min(), (seed, low)

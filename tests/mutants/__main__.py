@@ -16,12 +16,13 @@ import signal
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from mutants.mutate import Mutant, count, mutant
-from mutants.reach import Reach
+from mutants.reach import Reach, test_files
 from mutants.targets import files
 
 SOURCE = Path("src")
@@ -137,7 +138,7 @@ def main() -> int:
     parser.add_argument(
         "--again", action="store_true", help="survivors and timeouts in the file once more"
     )
-    parser.add_argument("--seconds", type=float, default=900, help="per fault")
+    parser.add_argument("--seconds", type=float, default=600, help="per test file")
     args = parser.parse_args()
     os.environ.update(OMP_NUM_THREADS="1", ACTIVSPARSE_CACHE="off")
     targets = {name: tests for name, tests in files(SOURCE).items() if args.only in name}
@@ -159,15 +160,14 @@ def main() -> int:
             if key in excused or (old and not (args.again and old != "killed")):
                 continue
             begin = time.monotonic()
-            tests = reach.tests(
-                fault.file,
-                fault.line,
-                targets[fault.file],
-                lambda test: run_tests(source, [test]),
-            )
             outcome, by = "survived", ""
-            if tests:
-                outcome, by = verdict(fault, source, tests, args.seconds)
+            for test in test_files(targets[fault.file]):
+                run = partial(run_tests, source, [test])
+                tests = reach.tests(fault.file, fault.line, test, run)
+                if tests:
+                    outcome, by = verdict(fault, source, tests, args.seconds)
+                if outcome != "survived":
+                    break
             known[key] = outcome
             append(args.out, fault, outcome, by)
             took = time.monotonic() - begin

@@ -27,14 +27,13 @@ def test_files(tests: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(str(file) for some in files for file in some))
 
 
-def reached(source: Path, targets: Iterable[str], test: str, run: Callable[[], object]) -> Lines:
+def reached(source: Path, targets: Iterable[str], run: Callable[[], object]) -> Lines:
     """Lines of the target files below `source` that the tests of one file ran.
 
     Args:
         source: folder with the package.
         targets: files below it.
-        test: a file of tests.
-        run: runs them, in a process that did not import the package yet.
+        run: runs those tests, in a process that did not import the package yet.
     """
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
@@ -74,35 +73,27 @@ class Reach:
 
     def __init__(self, source: Path, targets: list[str], note: Path) -> None:
         self._source, self._targets, self._note = source, targets, note
-        self._lines: dict[str, Lines] = {}
         code = b"".join((source / target).read_bytes() for target in targets)
         self._digest = hashlib.sha256(code).hexdigest()
         self._known = json.loads(note.read_text()) if note.exists() else {}
 
-    def tests(
-        self, file: str, line: int, tests: list[str], run: Callable[[str], object]
-    ) -> list[str]:
-        """Those of `tests` that may notice a fault in a line, as arguments for pytest."""
+    def tests(self, file: str, line: int, test: str, run: Callable[[], object]) -> list[str]:
+        """Those in the file `test` that may notice a fault in a line, as arguments for pytest."""
         around = _function_of((self._source / file).read_text(), line)
         folder = (self._source / file).parent
         cached = any(_CACHES.search(path.read_text()) for path in folder.glob("*.py"))
-        chosen = []
-        for test in test_files(tests):
-            if around is None or _STARTS_PROCESSES.search(Path(test).read_text()):
-                chosen.append(test)
-                continue
-            ran = self._of(test, run).get(file, {})
-            names = {name for inner in around for name in ran.get(str(inner), [])}
-            if names and (cached or not names <= _functions(test)):
-                chosen.append(test)
-            else:
-                chosen += [f"{test}::{name}" for name in sorted(names)]
-        return chosen
+        if around is None or _STARTS_PROCESSES.search(Path(test).read_text()):
+            return [test]
+        ran = self._of(test, run).get(file, {})
+        names = {name for inner in around for name in ran.get(str(inner), [])}
+        if names and (cached or not names <= _functions(test)):
+            return [test]
+        return [f"{test}::{name}" for name in sorted(names)]
 
-    def _of(self, test: str, run: Callable[[str], object]) -> Lines:
+    def _of(self, test: str, run: Callable[[], object]) -> Lines:
         key = hashlib.sha256(Path(test).read_bytes() + self._digest.encode()).hexdigest()
         if key not in self._known:
-            self._known[key] = reached(self._source, self._targets, test, lambda: run(test))
+            self._known[key] = reached(self._source, self._targets, run)
             self._note.write_text(json.dumps(self._known))
         lines: Lines = self._known[key]
         return lines

@@ -10,7 +10,14 @@ _COMPILER = (
     *("tests/engine/test_join_branches.py", "tests/engine/test_join_stem_pool.py"),
     *("tests/engine/test_inverted_residual.py", "tests/engine/test_matmul.py"),
     *("tests/fuzz/test_fuzz.py", "tests/engine/test_fallback.py"),
-    "tests/engine/test_random_graphs.py",
+    *("tests/engine/test_opsets.py", "tests/engine/test_ranks.py", "tests/engine/test_results.py"),
+    *("tests/engine/test_masks_in_a_row.py", "tests/engine/test_lay_out.py"),
+    *("tests/engine/test_random_graphs.py", "tests/engine/test_detectors.py"),
+    "tests/engine/test_models.py",
+)
+_MASKS = (
+    *("tests/masks", "tests/train/plan/test_planner.py", "tests/engine/test_calibrate.py"),
+    *("tests/export/test_mask_model.py", "tests/train/sparsify/test_sparsifier.py"),
 )
 _PLANNER = (
     *("tests/train/plan/test_planner.py", "tests/train/plan/test_planned_masks.py"),
@@ -20,7 +27,7 @@ _SCHEDULE = ("tests/train/sparsify/test_schedule.py", "tests/train/sparsify/test
 TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("activsparse/engine/passes/*.py", _COMPILER),
     ("activsparse/engine/passes/*/*.py", _COMPILER),
-    ("activsparse/masks/*.py", ("tests/masks", "tests/train/sparsify/test_sparsifier.py")),
+    ("activsparse/masks/*.py", _MASKS),
     ("activsparse/train/sparsify/schedule.py", _SCHEDULE),
     ("activsparse/train/plan/*.py", _PLANNER),
 )

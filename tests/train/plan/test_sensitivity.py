@@ -12,7 +12,11 @@ from torch import nn
 from activsparse import ActivsparseError
 from activsparse.cli import main
 from activsparse.train import Sparsifier
-from activsparse.train.plan.sensitivity import measure_sensitivity
+from activsparse.train.plan.sensitivity import (
+    Sensitivity,
+    measure_sensitivity,
+    write_sensitivity,
+)
 
 LOSS = nn.functional.cross_entropy
 
@@ -61,6 +65,17 @@ def test_a_layer_that_changes_nothing_is_an_error():
 
     with pytest.raises(ActivsparseError, match=r"layer lost: .* changes nothing"):
         measure_sensitivity(Unused(), example(), [(example(4), torch.zeros(4).long())], LOSS)
+
+
+def test_a_file_holds_six_decimals(tmp_path):
+    third = 1 / 3
+    write_sensitivity(
+        [Sensitivity("conv", 0.3, third, 2 * third, -third, None)], tmp_path / "s.csv"
+    )
+    assert (tmp_path / "s.csv").read_text().splitlines() == [
+        "layer,requested,achieved,loss,loss_increase,top1",
+        "conv,0.3,0.333333,0.666667,-0.333333,",
+    ]
 
 
 def test_command(tmp_path, capsys):
