@@ -32,11 +32,12 @@ if [ ! -e "$root/.complete" ]; then
   rm -rf "$apt"
   touch "$root/.complete"
 fi
+# Debian's own only includes this one, by a path that would have to be on every compiler's command line.
+cp "$root/usr/include/aarch64-linux-gnu/python$version/pyconfig.h" "$root/usr/include/python$version"
 
 export _PYTHON_HOST_PLATFORM=linux-aarch64
 export SETUPTOOLS_EXT_SUFFIX=".cpython-${version%.*}${version#*.}-aarch64-linux-gnu.so"
 "$python" -m pip wheel -q . --no-deps --no-build-isolation -w "$dist" \
   -C build-dir=build/aarch64-wheel \
   -C cmake.define.CMAKE_TOOLCHAIN_FILE="$PWD/cmake/aarch64-linux-gnu.cmake" \
-  -C cmake.define.Python_INCLUDE_DIR="$root/usr/include/python$version" \
-  -C cmake.define.CMAKE_CXX_FLAGS="-mtune=cortex-a72 -isystem $root/usr/include"
+  -C cmake.define.Python_INCLUDE_DIR="$root/usr/include/python$version"
