@@ -1,0 +1,113 @@
+"""The names of `activsparse` itself: masks, export, checks and times in one's own loop."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import activsparse
+from activsparse import ActivsparseError, Session
+from activsparse.export.read import read_masks
+from activsparse.models import SmallResNet
+from activsparse.train import Sparsifier
+
+
+@pytest.fixture
+def network(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    return SmallResNet(3, 3, widths=(8, 16), blocks=(1, 1)).eval()
+
+
+@pytest.fixture
+def example():
+    return torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+def test_a_loop_ends_with_an_export_a_check_and_a_speed(network, example):
+    sparsifier = activsparse.sparsify(network, example, 0.3, pattern="lattice")
+    assert isinstance(sparsifier, Sparsifier)
+    exported = activsparse.export(network, example, "masked.onnx", dense="dense.onnx")
+    assert read_masks("masked.onnx").keys() == {x.name for x in sparsifier.layers}
+    assert exported.masks.keys() == read_masks("masked.onnx").keys()
+    with torch.no_grad():
+        expected = network(example).numpy()
+    np.testing.assert_allclose(Session("masked.onnx").run(example), expected, atol=1e-4)
+    sparsifier.detach()
+    with torch.no_grad():
+        expected = network(example).numpy()
+    np.testing.assert_allclose(Session("dense.onnx").run(example), expected, atol=1e-4)
+
+    rows = activsparse.verify("masked.onnx")
+    assert rows
+    assert all(row.holds for row in rows)
+    found = activsparse.benchmark("dense.onnx", "masked.onnx", repeat=1)
+    lines = str(found).splitlines()
+    assert len(lines) == 4
+    assert "times as fast as dense" in next(x for x in lines if "masked.onnx in activsparse" in x)
+
+
+def test_masks_for_a_speed_up(network, example, monkeypatch):
+    targets = []
+
+    def speedup(dense, plan, **how) -> float:
+        targets.append(how["threads"])
+        skipped = plan.sparsities().values()
+        return 1 / (1 - sum(skipped) / max(len(plan.layers), 1))
+
+    monkeypatch.setattr("activsparse.pipeline.plan.plan_speedup", speedup)
+    batches = [(torch.randn(8, 3, 16, 16), torch.randint(3, (8,)))]
+    network.train()
+    sparsifier = activsparse.sparsify(
+        network, example, target_speedup=1.1, batches=batches, quick=True, skip=["stages.0*"]
+    )
+    assert network.training
+    assert set(targets) == {1}
+    assert sparsifier.pattern == "plan"
+    assert sparsifier.frozen
+    assert sparsifier.layers
+    assert not any(layer.name.startswith("stages.0") for layer in sparsifier.layers)
+
+
+def test_mistakes(network, example):
+    for options, message in (
+        ({"target_speedup": 1.5}, "batches"),
+        ({"target_speedup": 1.5, "sparsity": 0.3}, "both choose masks"),
+        ({"sparsity": 1.5}, "sparsity"),
+    ):
+        with pytest.raises(ActivsparseError, match=message):
+            activsparse.sparsify(network, example, **options)
+
+
+def test_a_wrong_output_is_an_error(dense, monkeypatch):
+    from activsparse.engine import session
+
+    right = session.Session._run
+    monkeypatch.setattr(session.Session, "_run", lambda *a: [y + 1 for y in right(*a)])
+    with pytest.raises(ActivsparseError, match="is not ONNX Runtime's"):
+        activsparse.verify(dense)
+
+
+@pytest.mark.parametrize("first", ["", "import activsparse.export.onnx; "])
+def test_names_are_there_whatever_was_imported_first(first):
+    code = (
+        f"import activsparse; {first}"
+        "f = activsparse.export; assert callable(f) and f.__name__ == 'activsparse.export'\n"
+        "import activsparse.export.onnx\n"
+        "assert activsparse.export is f and f.onnx.export_onnx\n"
+        "for name in activsparse.__all__: getattr(activsparse, name)\n"
+        "assert callable(activsparse.sparsify)\n"
+        "try: activsparse.export(1)\n"
+        "except TypeError: pass"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_modules_that_are_no_networks_are_refused(example, tmp_path):
+    with pytest.raises(ActivsparseError):
+        activsparse.sparsify(nn.Linear(3, 3), example, 0.3)
