@@ -11,7 +11,7 @@ import onnx
 import pytest
 import torch
 
-from activsparse.export.convs import find_convs
+from activsparse.export.convs import BLUR, find_convs
 from activsparse.export.mask import mask_model
 from activsparse.export.onnx import convert
 from activsparse.export.read import read_masks
@@ -67,6 +67,7 @@ SLOW = {
         "mobilenetv3_small_050",
         "mobilenetv4_conv_small",
         "mobileone_s0",
+        "nfnet_l0",
         "regnetx_002",
         "regnety_002",
         "repvgg_a0",
@@ -74,6 +75,7 @@ SLOW = {
         "resnest14d",
         "resnet26d",
         "resnet26t",
+        "resnetblur18",
         "rexnet_100",
         "selecsls42b",
         "semnasnet_075",
@@ -85,15 +87,14 @@ SLOW = {
         "tf_efficientnet_lite0",
         "tf_efficientnetv2_b0",
         "tinynet_e",
+        "tresnet_m",
         "vovnet39a",
     ),
     "activsparse": ("yolov5n",),
 }
 SIZE = 64
 LARGER = {"inception_v3": 96}
-# Left out: torch's older exporter fails on botnet26t_256, halonet26t and bat_resnext26ts; the
-# weights of nfnet_l0 are standardised in the file, where they lose their names;
-# blurs (resnetblur18, tresnet_m) are convolutions in a file and no layers in torch.
+# Left out: torch's older exporter fails on botnet26t_256, halonet26t and bat_resnext26ts.
 
 
 def build(library, name):
@@ -150,8 +151,9 @@ def masked_alike(library, name, patterns, tmp_path):
     model, x = build(library, name), torch.zeros(1, 3, size, size)
     layers = find_layers(model, x)
     proto = convert(model, x, verify=False).model
-    # Convolutions over one axis, as over channels, are no layers in torch.
-    convs = [c for c in find_convs(proto) if "height and width" not in (c.problem or "")]
+    # Convolutions over one axis, as over channels, and blurs are no layers in torch.
+    no_layers = ("not a convolution over height and width", BLUR)
+    convs = [conv for conv in find_convs(proto) if conv.problem not in no_layers]
     assert [seen(conv) for conv in convs] == [seen(layer) for layer in layers]
     for pattern in patterns:
         sparsifier = Sparsifier(model, x, 0.3, pattern=pattern)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import onnx
 
 from activsparse.export.graph import GraphIndex, TensorType, tensor_types
-from activsparse.export.operations import conv_shape, operations
+from activsparse.export.operations import conv_shape, operations, weight_type
 from activsparse.masks import ConvShape
 from activsparse.masks.network import find_convolutions
 from activsparse.masks.operations import Sizes, Value
@@ -17,6 +17,8 @@ __all__ = ["OPEN_SIZE", "OnnxConv", "find_convs"]
 
 OPEN_SIZE = "the size of its output is open"
 """The problem of a convolution in a model whose input size is not fixed."""
+BLUR = "a blur: one fixed filter for all channels, no layer"
+"""The problem of a convolution that no module of a network stands for."""
 
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
 
@@ -98,6 +100,7 @@ def find_convs(model: onnx.ModelProto, name: str = "model") -> list[OnnxConv]:
     known = {conv.operation.name: conv for conv in network}
     names: dict[str, str] = {}  # by output
     taken: set[str] = set()
+    blurs: set[str] = set()
     found: list[OnnxConv] = []
     # By weights and size: convolutions that are one layer, which runs several times.
     runs: dict[tuple[str, Sizes], list[int]] = {}
@@ -111,7 +114,11 @@ def find_convs(model: onnx.ModelProto, name: str = "model") -> list[OnnxConv]:
         taken.add(names[output])
         conv = known.get(output)
         problem = _problem(node, index, types)
+        if problem == BLUR:
+            blurs.add(output)
         source = None if conv is None or conv.source is None else network[conv.source]
+        if source is not None and str(source.operation.name) in blurs:
+            source = None
         found.append(
             OnnxConv(
                 name=names[output],
@@ -157,22 +164,39 @@ def _one_layer(runs: list[OnnxConv]) -> list[OnnxConv]:
 
 def _names(node: onnx.NodeProto, index: GraphIndex) -> list[str]:
     """Names for a convolution, best first; the last one is unique in any graph."""
-    weight = str(node.input[1])
-    module = [weight.removesuffix(".weight")] if weight.endswith(".weight") else []
+    weights = [str(node.input[1]), *index.roots(str(node.input[1]))]
+    module = [name.removesuffix(".weight") for name in weights if name.endswith(".weight")][:1]
     return [*module, *([node.name] if node.name else []), str(node.output[0])]
+
+
+def _is_blur(node: onnx.NodeProto, index: GraphIndex) -> bool:
+    """Whether all channels are averaged by one filter, as before a stride without aliases."""
+    weight = index.constant(str(node.input[1]))
+    if weight is None or weight.dims[0] < 2 or weight.dims[1] != 1 or len(node.input) > 2:
+        return False
+    if weight.dims[2] * weight.dims[3] < 2:
+        return False
+    filters = onnx.numpy_helper.to_array(weight)
+    return bool(
+        (filters == filters[:1]).all()
+        and (filters >= 0).all()
+        and abs(float(filters[0].sum()) - 1) < 1e-3
+    )
 
 
 def _problem(
     node: onnx.NodeProto, index: GraphIndex, types: Mapping[str, TensorType]
 ) -> str | None:
     """Why there can be no mask."""
-    weight = index.constant(node.input[1])
+    weight = weight_type(node, index, types)
     if weight is None:
         return "its weights are no constant"
-    if len(weight.dims) != 4:
+    if len(weight[1]) != 4:
         return "not a convolution over height and width"
-    if weight.data_type not in _FLOATS:
+    if weight[0] not in _FLOATS:
         return "its weights are no floats"
+    if _is_blur(node, index):
+        return BLUR
     sizes = types.get(node.output[0], (0, ()))[1]
     if len(sizes) != 4 or sizes[2] is None or sizes[3] is None:
         return OPEN_SIZE

@@ -31,6 +31,10 @@ class GraphIndex:
         self._initializers: dict[str, onnx.TensorProto] = {
             tensor.name: tensor for tensor in graph.initializer
         }
+        self._fixed = set(self._initializers)
+        for node in graph.node:  # in the order of execution
+            if all(name in self._fixed for name in reads(node)):
+                self._fixed.update(name for name in node.output if name)
 
     def only_consumer(self, tensor: str) -> onnx.NodeProto | None:
         """The node that alone reads `tensor`; None when several do or it leaves the graph."""
@@ -53,6 +57,24 @@ class GraphIndex:
                     tensor: onnx.TensorProto = attribute.t
                     return tensor
         return None
+
+    def is_fixed(self, tensor: str) -> bool:
+        """Whether a tensor depends on constants only, whatever is computed of them."""
+        return tensor in self._fixed
+
+    def roots(self, tensor: str) -> list[str]:
+        """The initializers that a tensor is computed of, in the order in which they are read."""
+        found, waiting, seen = [], [tensor], set()
+        while waiting:
+            name = waiting.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            if name in self._initializers:
+                found.append(name)
+            elif name in self.producers:
+                waiting.extend(reversed([*reads(self.producers[name])]))
+        return found
 
 
 def tensor_types(model: onnx.ModelProto, name: str = "model") -> dict[str, TensorType]:

@@ -22,6 +22,7 @@ from activsparse.export.check import Check, compare
 from activsparse.export.insert import remove_masks
 from activsparse.export.mask import REQUESTED_KEY, write_requested
 from activsparse.export.model_file import write_model
+from activsparse.export.name_weights import name_weights
 from activsparse.export.normalise import place_mask, write_masks
 from activsparse.masks import Mask, sparsity_of
 from activsparse.train.sparsify.hooks import HeldMask, held_masks, hold_masks
@@ -100,6 +101,7 @@ def convert(
         frozen(*inputs)
     with hold_masks(held, place_mask):
         proto = _torch_export(frozen, inputs, opset, dynamic_batch)
+    name_weights(proto, frozen)
     _drop_notes(proto)
     masks = write_masks(proto, held)
     _require_masks(frozen, held, masks)

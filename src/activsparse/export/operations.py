@@ -11,7 +11,7 @@ from activsparse.export.spelled_norms import spelled_norms
 from activsparse.masks.operations import Kind, Operation
 from activsparse.masks.shape import ConvShape
 
-__all__ = ["conv_shape", "operations"]
+__all__ = ["conv_shape", "operations", "weight_type"]
 
 _KINDS = {
     Kind.NORM: ("BatchNormalization",),
@@ -124,13 +124,28 @@ def _number(node: onnx.NodeProto, place: int, attribute: str, index: GraphIndex)
     return next((float(a.f) for a in node.attribute if a.name == attribute), None)
 
 
+def weight_type(
+    node: onnx.NodeProto, index: GraphIndex, types: Mapping[str, TensorType]
+) -> tuple[int, tuple[int, ...]] | None:
+    """Element type and sizes of a Conv's weights; None where they depend on the network's input."""
+    name = str(node.input[1])
+    if not index.is_fixed(name):
+        return None
+    constant = index.constant(name)
+    if constant is not None:
+        return constant.data_type, tuple(constant.dims)
+    elem_type, sizes = types.get(name, (0, ()))
+    known = tuple(size for size in sizes if size is not None)
+    return (elem_type, known) if known and len(known) == len(sizes) else None
+
+
 def conv_shape(
     node: onnx.NodeProto, index: GraphIndex, types: Mapping[str, TensorType]
 ) -> ConvShape | None:
     """What masks depend on of a Conv over height and width; None where it is not constant."""
-    weight = index.constant(node.input[1])
+    weight = weight_type(node, index, types)
     sizes = types.get(node.output[0], (0, ()))[1]
-    if weight is None or len(weight.dims) != 4 or len(sizes) != 4:
+    if weight is None or len(weight[1]) != 4 or len(sizes) != 4:
         return None
     if sizes[2] is None or sizes[3] is None:
         return None
@@ -138,7 +153,7 @@ def conv_shape(
     stride = attributes.get("strides", [1, 1])
     dilation = attributes.get("dilations", [1, 1])
     group = int(attributes.get("group", 1))
-    out_channels, group_channels, height, width = weight.dims
+    out_channels, group_channels, height, width = weight[1]
     return ConvShape(
         kernel=(height, width),
         stride=(stride[0], stride[1]),

@@ -64,28 +64,11 @@ def _per_channel(
     other = second if first == data else first
     constant = index.constant(other)
     shape = tuple(constant.dims) if constant is not None else types.get(other, (0, ()))[1]
-    if other not in index.producers and constant is None:
-        return False  # an input of the network
     sizes = types.get(data, (0, ()))[1]
     rank = len(shape)
     return (
-        len(sizes) == 4
+        index.is_fixed(other)
+        and len(sizes) == 4
         and rank in (3, 4)
         and shape == (1, sizes[1], 1, 1)[4 - rank :]
-        and (constant is not None or not _computed(other, index))
     )
-
-
-def _computed(tensor: str, index: GraphIndex) -> bool:
-    """Whether something depends on what the network is given."""
-    waiting, seen = [tensor], set()
-    while waiting:
-        name = waiting.pop()
-        if name in seen or not name or index.constant(name) is not None:
-            continue
-        seen.add(name)
-        node = index.producers.get(name)
-        if node is None:
-            return True
-        waiting.extend(node.input)
-    return False
