@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import builds
 import numpy as np
 import pytest
 
@@ -24,8 +25,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sources = copy_sources(folder / "sources")
     command = [folder / "venv/bin/pip", "install", "-q", sources]
     command += ["--config-settings", f"build-dir={sources / 'build/wheel'}"]
-    # Where ccache is used, objects of the same sources in another folder are the same.
-    subprocess.run(command, check=True, env={**os.environ, "CCACHE_BASEDIR": str(sources)})
+    subprocess.run(command, check=True, env=builds.environment(sources))
     return folder / "venv/bin"
 
 

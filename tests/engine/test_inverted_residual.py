@@ -55,6 +55,25 @@ def test_blocks_that_fit_into_the_cache_are_not(tmp_path):
     assert "inverted_residual" not in {row.kind for row in Session(path).explain()}
 
 
+@pytest.mark.parametrize(
+    ("masked", "wide", "size", "joined"),
+    [
+        (False, 128, 32, False),  # 512 KiB between the stages
+        (False, 128, 33, True),
+        (False, 64, 40, False),
+        (True, 64, 32, False),  # 256 KiB
+        (True, 64, 33, True),
+    ],
+)
+def test_what_is_joined_leaves_the_cache_or_half_of_it_with_masks(
+    tmp_path, masked, wide, size, joined
+):
+    b = graphs.Builder()
+    path = b.save(tmp_path / "m.onnx", block(b, masked, size, wide))
+    kinds = [row.kind for row in Session(path, tune=False).explain()]
+    assert ("inverted_residual" in kinds) == joined
+
+
 def test_a_forced_algorithm_runs_convolutions_one_by_one(tmp_path):
     b = graphs.Builder()
     path = b.save(tmp_path / "m.onnx", block(b, masked=True))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from builds import environment
 from c_programs import LIBRARY, ROOT, build, needs_c, run
 from plan_cases import Cases
 
@@ -68,7 +67,8 @@ def test_the_example_classifies_an_image(exported, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_example_builds_by_the_commands_of_the_readme(exported, tmp_path: Path) -> None:
-    if shutil.which("cmake") is None or shutil.which("cc") is None:
+    path = environment(tmp_path)["PATH"]
+    if shutil.which("cmake", path=path) is None or shutil.which("cc") is None:
         pytest.skip("needs cmake and cc")
     blocks = (ROOT / "README.md").read_text().split("```")[1::2]
     (commands,) = [block for block in blocks if "examples/c/" in block]
@@ -78,12 +78,12 @@ def test_the_example_builds_by_the_commands_of_the_readme(exported, tmp_path: Pa
     session = Session(exported("resnet18"))
     session.save(tmp_path / "tiles.plan")
     write_image(tmp_path / "image.pgm", np.random.default_rng(1), (64, 64))
-    # By the cmake of this installation, if it has one, and ccache, if it is used: then objects that
-    # the installation compiled are not compiled again.
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": path, "CCACHE_BASEDIR": str(tmp_path)}
     ran = subprocess.run(
-        ["bash", "-ec", commands], cwd=tmp_path, capture_output=True, text=True, env=environment
+        ["bash", "-ec", commands],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=environment(tmp_path),
     )
     assert ran.returncode == 0, ran.stderr
     # Between what cmake says, in an order of its own.
