@@ -175,6 +175,46 @@ def test_losses_are_those_of_the_masked_network(tmp_path):
         planner.find(50.0)
 
 
+def test_a_plan_notes_what_it_was_chosen_by():
+    def estimate(plan):
+        layers = plan.layers.values()
+        dense = sum(1e-6 * x.conv.positions * x.conv.macs_per_position for x in layers)
+        return dense / sum(x.ms for x in layers)
+
+    measured = []
+
+    def measure(plan):
+        measured.append(plan)
+        return 1 + 0.8 * (estimate(plan) - 1)
+
+    net = make_net()
+    with planning(net, example(), batches(), LOSS, where="a table", **FEW) as planner:
+        by_estimate = planner.find(1.3, rounds=1)
+        assert not measured
+        by_measurement = planner.find(1.3, measure, rounds=1, tolerance=0.06)
+    with torch.no_grad(), batch_statistics(net):
+        dense = np.mean([float(LOSS(net(x), y)) for x, y in batches()])
+    for found, kind in (
+        (by_estimate, "estimated, convolutions alone"),
+        (by_measurement, "measured"),
+    ):
+        assert found.plan.notes == {
+            "target_speedup": 1.3,
+            "speedup": round(found.speedup, 3),
+            "speedup_is": kind,
+            "times": "a table",
+            "loss": found.loss,
+            "dense_loss": found.dense_loss,
+        }
+        assert found.dense_loss == pytest.approx(dense, abs=1e-5)
+        assert (found.loss, found.dense_loss) == (round(found.loss, 6), round(found.dense_loss, 6))
+    assert by_estimate.speedup == pytest.approx(estimate(by_estimate.plan))
+    assert by_estimate.speedup >= 1.3 * (1 - 1e-9)
+    assert by_measurement.plan.masks().keys() <= measured[-1].layers.keys()
+    assert by_measurement.speedup == pytest.approx(1 + 0.8 * (estimate(by_measurement.plan) - 1))
+    assert by_measurement.speedup == pytest.approx(1.3, rel=0.06)
+
+
 class StopError(Exception):
     pass
 
