@@ -6,6 +6,7 @@ import pytest
 
 from activsparse import Session
 from activsparse.engine.verify import compare_with_onnxruntime
+from activsparse.masks import nearest_source
 
 
 def block(b, masked, size=64, wide=96):
@@ -91,3 +92,21 @@ def test_a_value_used_twice_stays_in_memory(tmp_path):
     assert "inverted_residual" not in {row.kind for row in session.explain()}
     value = np.random.default_rng(0).standard_normal((1, 3, 64, 64)).astype(np.float32)
     assert np.isfinite(session.run(value)).all()
+
+
+@pytest.mark.parametrize("rows", [4, 5])
+def test_values_from_far_away_are_not_waited_for(tmp_path, rows):
+    """Strips keep the rows that holes take their values from, if those are near."""
+    b = graphs.Builder()
+    x = b.node("Relu", b.conv(b.input(1, 3, 64, 64), 16))
+    mask = np.ones((64, 64), bool)
+    mask[20 : 20 + 2 * rows] = False  # half of them copy the row above, half the one below
+    y = b.conv(x, 96, (1, 1), pads=(0, 0, 0, 0))
+    y = b.node("Relu", b.gather(y, nearest_source(mask)))
+    y = b.node("Relu", b.conv(y, 96, group=96))
+    y = b.conv(y, 16, (1, 1), pads=(0, 0, 0, 0))
+    path = b.save(tmp_path / "m.onnx", y)
+    session = Session(path, tune=False)
+    (row,) = [row for row in session.explain() if row.kind == "inverted_residual"]
+    assert (row.dense_macs == 64 * 64 * (2 * 16 * 96 + 9 * 96)) == (rows == 4)
+    assert all(result.holds for result in compare_with_onnxruntime(path, session, seed=1))

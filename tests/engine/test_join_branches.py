@@ -6,6 +6,7 @@ import pytest
 
 from activsparse import Session
 from activsparse.engine.verify import compare_with_onnxruntime
+from activsparse.masks import make_mask, nearest_source
 
 
 class Block(graphs.Builder):
@@ -77,6 +78,15 @@ def test_equal_masks_stay(tmp_path, b, kinds):
     (row,) = [r for r in Session(tmp_path / "m.onnx", tune=False).explain() if " + " in r.name]
     assert row.eligible
     assert row.achieved == pytest.approx(1 - mask.mean())
+
+
+def test_equal_fills_stay(b, kinds):
+    """Also where their readers need different positions of them."""
+    x = b.input(1, 24, 9, 7)
+    mask = make_mask("lattice", (9, 7), 0.3)
+    main, side = (b.gather(b.point(x, 16), nearest_source(mask)) for _ in range(2))
+    rows = kinds(b.point(b.concat(b.bottleneck(main, 16, True), side), 20, mask))
+    assert joined(rows)
 
 
 def test_inside_another_concatenation(b, kinds):

@@ -11,7 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from activsparse.engine.graph import Graph, Node
+from activsparse.engine.graph import Array, Graph, Node
+from activsparse.engine.passes.drop_fills import NOT_READ
 
 __all__ = ["join_branches"]
 
@@ -58,8 +59,14 @@ def _are_alike(main: Node, side: Node) -> bool:
         return False
     if main.arrays["weight"].shape[1:] != side.arrays["weight"].shape[1:]:
         return False
-    planes = main.arrays.keys() & {"mask", "source", "input_mask"}
-    return all(np.array_equal(main.arrays[key], side.arrays[key]) for key in planes)
+    planes = main.arrays.keys() & {"mask", "input_mask"}
+    return all(np.array_equal(main.arrays[key], side.arrays[key]) for key in planes) and (
+        "source" not in main.arrays or _fill_alike(main.arrays["source"], side.arrays["source"])
+    )
+
+
+def _fill_alike(main: Array, side: Array) -> bool:
+    return bool(((main == side) | (main == NOT_READ) | (side == NOT_READ)).all())
 
 
 def _can_overwrite(graph: Graph, old: str, concat: Node) -> bool:
@@ -89,6 +96,8 @@ def _join(graph: Graph, main: Node, side: Node, concat: Node) -> None:
         if key in ("weight", "bias", "skipped_value")
     }
     joined = replace(main, name=f"{main.name} + {side.name}", outputs=(whole,))
+    if "source" in main.arrays:  # what is read of either
+        arrays["source"] = np.maximum(main.arrays["source"], side.arrays["source"])
     half = {"axis": 1, "start": 0, "step": 1}
     graph.nodes.replace(
         main,
