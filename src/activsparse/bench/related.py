@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ def difference(dense: Path, sparse: Path) -> str | None:
 
     Returns:
         A sentence, or None where inputs, outputs and the shapes of all convolutions' weights agree.
-        Names may differ, and an open size agrees with any.
+        Names may differ, and an open size or an unknown shape agrees with any.
     """
     graphs = [read_model(path, weights=False).graph for path in (dense, sparse)]
     for what, of in (("inputs", _inputs), ("outputs", _outputs)):
@@ -40,21 +41,25 @@ def difference(dense: Path, sparse: Path) -> str | None:
     return None
 
 
-def _inputs(graph: onnx.GraphProto) -> list[Shape]:
+def _inputs(graph: onnx.GraphProto) -> list[Shape | None]:
     constants = {tensor.name for tensor in graph.initializer}
     return [_shape(value) for value in graph.input if value.name not in constants]
 
 
-def _outputs(graph: onnx.GraphProto) -> list[Shape]:
+def _outputs(graph: onnx.GraphProto) -> list[Shape | None]:
     return [_shape(value) for value in graph.output]
 
 
-def _shape(value: onnx.ValueInfoProto) -> Shape:
+def _shape(value: onnx.ValueInfoProto) -> Shape | None:
+    if not value.type.tensor_type.HasField("shape"):
+        return None
     dims = value.type.tensor_type.shape.dim
     return tuple(d.dim_value if d.dim_value > 0 else d.dim_param or "?" for d in dims)
 
 
-def _agree(one: Shape, other: Shape) -> bool:
+def _agree(one: Shape | None, other: Shape | None) -> bool:
+    if one is None or other is None:
+        return True
     return len(one) == len(other) and all(
         isinstance(a, str) or isinstance(b, str) or a == b for a, b in zip(one, other, strict=True)
     )
@@ -70,5 +75,5 @@ def _convolutions(graph: onnx.GraphProto) -> Counter[Shape]:
     )
 
 
-def _text(shapes: list[Shape]) -> str:
-    return ", ".join("x".join(map(str, shape)) for shape in shapes)
+def _text(shapes: Sequence[Shape | None]) -> str:
+    return ", ".join("?" if shape is None else "x".join(map(str, shape)) for shape in shapes)

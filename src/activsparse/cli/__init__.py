@@ -40,6 +40,7 @@ COMMANDS = {
     "compile": "compile an ONNX model into a plan, one file that loads fast and without onnx",
     "convert": "write an ONNX model, masked or not, as a .tflite file for LiteRT",
     "verify": "compare this engine with ONNX Runtime on random inputs",
+    "check": "try networks: verified dense, verified masked, timed if asked for; a line each",
     "bench": "time dense and sparse models on several engines, interleaved",
     "info": "say what is in a model file, and what the engine would do with it",
     "explain": "say per layer what is skipped, how, and what it saves",

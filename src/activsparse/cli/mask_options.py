@@ -110,15 +110,19 @@ def add_mask_options(
             )
 
 
-def add_sparsity_option(parser: argparse._ActionsContainer, *, required: bool = True) -> None:
-    """Add --sparsity, without a default."""
+def add_sparsity_option(
+    parser: argparse._ActionsContainer, *, required: bool = True, default: float | None = None
+) -> None:
+    """Add --sparsity."""
+    ending = "" if default is None else f" (default: {default:g})"
     parser.add_argument(
         "--sparsity",
         type=number(0, 1, "sparsity in [0, 1)"),
         required=required,
+        default=default,
         metavar="S",
         help="share of output positions not to compute, in [0, 1); the mean over the masked layers "
-        "is within 0.03 of it",
+        f"is within 0.03 of it{ending}",
     )
 
 

@@ -1,0 +1,175 @@
+"""`activsparse check`: do these networks run, right, dense and masked, and how fast?"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import tempfile
+from dataclasses import asdict, fields
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from activsparse.cli.console import plain_console
+from activsparse.cli.engine_options import (
+    add_choice_options,
+    add_fallback_option,
+    add_input_options,
+    add_isa_option,
+    input_sizes,
+)
+from activsparse.cli.mask_options import add_mask_options, add_sparsity_option, mask_options
+from activsparse.cli.numbers import natural, positive
+from activsparse.cli.wording import speller
+from activsparse.errors import ActivsparseError
+
+if TYPE_CHECKING:
+    from activsparse.bench.trial import Trial
+    from activsparse.input_sizes import InputSizes
+    from activsparse.masks.options import MaskOptions
+
+__all__ = ["add_parser", "run"]
+
+_SIZE = (224, 224)
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the options of `activsparse check`."""
+    from activsparse.masks.options import UNTRAINED
+
+    parser = subparsers.add_parser(
+        "check",
+        help="try networks: verified dense, verified masked, timed if asked for; a line each",
+        description="Verify every network against ONNX Runtime as it is and with masks, and print "
+        "one line on each. Networks by name (resnet18, timm:mobilenetv3_large_100, "
+        "package.module:factory) have random weights and 1000 classes. Exit status 1 where one "
+        "stops or is wrong.",
+    )
+    parser.add_argument(
+        "models", nargs="+", metavar="FILE|NAME", help="an ONNX file or the name of a network"
+    )
+    add_sparsity_option(parser, required=False, default=0.3)
+    add_mask_options(parser, UNTRAINED)
+    parser.add_argument(
+        "--time",
+        action="store_true",
+        help="time both on one thread, and the model as it is in the other engines installed here",
+    )
+    parser.add_argument(
+        "--repeat", type=positive, default=30, metavar="N", help="timed runs (default: 30)"
+    )
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the lines there as well")
+    parser.add_argument(
+        "--seed", type=natural, default=0, metavar="N", help="of inputs and weights (default: 0)"
+    )
+    add_input_options(parser)
+    add_isa_option(parser)
+    add_fallback_option(parser)
+    add_choice_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Try one after the other; 1 where one stops or is wrong."""
+    from activsparse.bench.trial import Trial
+    from activsparse.masks.options import UNTRAINED
+    from activsparse.overwrite import refuse_overwrite
+
+    if args.csv:
+        refuse_overwrite(args.models, [args.csv])
+    options = mask_options(args, UNTRAINED)
+    console = plain_console()
+    found = []
+    for model in args.models:
+        try:
+            trial = _try(model, args, options)
+        except ActivsparseError as error:  # it cannot even be had
+            trial = Trial(model, f"stops: {error.worded(speller('check'))}")
+        console.print(_line(trial, options.sparsity))
+        found.append(trial)
+        if args.csv:
+            _write(args.csv, found)
+    return 0 if all(trial.holds for trial in found) else 1
+
+
+def _try(model: str, args: argparse.Namespace, options: MaskOptions) -> Trial:
+    from activsparse.bench.engines import ENGINES, is_installed
+    from activsparse.bench.trial import try_model
+    from activsparse.input_sizes import InputSizes
+
+    def told(error: ActivsparseError) -> str:
+        return error.worded(speller("check")).replace(str(path), model)
+
+    sizes = input_sizes(args)
+    engines = [name for name in ENGINES if ENGINES[name].reads_onnx and is_installed(name)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(model)
+        if path.suffix != ".onnx" and not path.is_file():
+            path = Path(folder) / "model.onnx"
+            _export(model, path, sizes.input_size or _SIZE, args.seed)
+            sizes = InputSizes()
+        return try_model(
+            model,
+            path,
+            partial(_mask, options=options, sizes=sizes),
+            seed=args.seed,
+            engines=engines if args.time else (),
+            repeat=args.repeat,
+            sizes=sizes,
+            told=told,
+            session={
+                "isa": args.isa,
+                "winograd": not args.no_winograd,
+                "fallback": args.fallback,
+                **({"tune": False} if args.no_tune else {}),
+            },
+        )
+
+
+def _export(name: str, path: Path, size: tuple[int, int], seed: int) -> None:
+    import torch
+
+    from activsparse.export.onnx import export_onnx
+    from activsparse.models import build_model
+
+    torch.manual_seed(seed)
+    model = build_model(name, 1000).eval()
+    export_onnx(model, torch.randn(1, 3, *size), path, verify=False)
+
+
+def _mask(model: Path, out: Path, options: MaskOptions, sizes: InputSizes) -> int:
+    from activsparse.export.mask import mask_model
+    from activsparse.export.model_file import read_model, write_model
+    from activsparse.masks.requests import NothingToMaskError
+
+    dense, name = read_model(model), str(model)
+    try:
+        masked, report = mask_model(dense, options=options, name=name, replace=True, **vars(sizes))
+    except NothingToMaskError:
+        return 0
+    write_model(masked, out)
+    return len(report.layers)
+
+
+def _line(trial: Trial, sparsity: float) -> str:
+    parts = [f"{trial.model}: dense {trial.dense}"]
+    if trial.masked:
+        layers = f" ({trial.layers} layers at {sparsity:g})" if trial.layers else ""
+        parts.append(f"masked {trial.masked}{layers}" if layers else trial.masked)
+    if trial.dense_ms and trial.masked_ms:
+        parts.append(f"{trial.dense_ms:.2f} ms, masked {trial.masked_ms:.2f} ms")
+    if trial.peer_ms and trial.dense_ms and trial.masked_ms:
+        parts.append(
+            f"{trial.peer_ms / trial.dense_ms:.2f} and {trial.peer_ms / trial.masked_ms:.2f} "
+            f"times as fast as {trial.peer}"
+        )
+    return "; ".join(parts)
+
+
+def _write(path: Path, found: list[Trial]) -> None:
+    from activsparse.bench.trial import Trial
+    from activsparse.files import atomic_path
+
+    with atomic_path(path) as file, file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, [f.name for f in fields(Trial)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(trial) for trial in found)

@@ -1,0 +1,95 @@
+"""`activsparse check`: a line on each network, whatever becomes of it."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from activsparse.cli import main
+
+
+def write(path, nodes, shape=(1, 3, 16, 16), constants=()):
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [value("x", TensorProto.FLOAT, shape)],
+        [value("y", TensorProto.FLOAT, None)],
+        [onnx.numpy_helper.from_array(array, name) for name, array in constants],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+    return str(path)
+
+
+@pytest.fixture
+def open_size(tmp_path):
+    rng = np.random.default_rng(0)
+    weights = [(n, rng.standard_normal((8, i, 3, 3), np.float32)) for n, i in (("a", 3), ("b", 8))]
+    nodes = [
+        helper.make_node("Conv", ["x", "a"], ["h"], strides=[2, 2], pads=[1] * 4),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("Conv", ["r", "b"], ["y"], strides=[2, 2], pads=[1] * 4),
+    ]
+    return write(tmp_path / "open.onnx", nodes, (1, 3, "h", "w"), weights)
+
+
+@pytest.fixture
+def unknown(tmp_path):
+    return write(tmp_path / "unknown.onnx", [helper.make_node("Cosh", ["x"], ["y"])])
+
+
+def lines(capsys, *words, status):
+    assert main(["check", *map(str, words)]) == status
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    return printed.out.splitlines()
+
+
+def test_a_line_each_and_none_stops_the_others(dense, open_size, unknown, tmp_path, capsys):
+    table = tmp_path / "found.csv"
+    words = (unknown, tmp_path / "none.onnx", dense, open_size, "--input-size", "16x16")
+    stops, missing, runs, sized = lines(capsys, *words, "--csv", table, status=1)
+    assert stops.startswith(f"{unknown}: dense stops: {unknown}: ")
+    assert "--fallback onnxruntime" in stops
+    assert "none.onnx: dense stops: " in missing
+    assert runs.startswith(f"{dense}: dense stops") or "dense holds; masked holds" in runs
+    assert sized.startswith(f"{open_size}: dense holds; masked holds (1 layers at 0.3)")
+    with table.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["model"] for row in rows] == [str(word) for word in words[:4]]
+    assert float(rows[3]["relative_error"]) < 1e-4
+
+
+def test_what_the_engine_leaves_to_another_holds(unknown, capsys):
+    (line,) = lines(capsys, unknown, "--fallback", "onnxruntime", status=0)
+    assert line == f"{unknown}: dense holds; nothing to mask"
+
+
+def test_times_stand_beside_the_fastest_other(open_size, capsys):
+    words = (open_size, "--input-size", "64x64", "--time", "--repeat", "3", "--sparsity", "0.5")
+    (line,) = lines(capsys, *words, status=0)
+    assert "(1 layers at 0.5)" in line
+    assert " ms, masked " in line
+    assert "times as fast as " in line
+
+
+def test_a_wrong_output_is_told(open_size, monkeypatch, capsys):
+    from activsparse.engine.session import Session
+
+    run = Session.run
+    monkeypatch.setattr(Session, "run", lambda *a, **k: 1.01 * run(*a, **k))
+    (line,) = lines(capsys, open_size, "--input-size", "16x16", status=1)
+    assert "dense WRONG: output 'y', error " in line
+
+
+@pytest.mark.slow
+def test_networks_by_name(capsys):
+    pytest.importorskip("torchvision")
+    good, bad = lines(capsys, "squeezenet1_1", "nosuchnet", "--input-size", "64x64", status=1)
+    assert good.startswith("squeezenet1_1: dense holds; masked holds (")
+    assert bad.startswith("nosuchnet: dense stops: model 'nosuchnet' is unknown")
