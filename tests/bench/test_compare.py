@@ -31,6 +31,11 @@ ROW_KEYS = [
     "min_ms",
     "max_abs_err",
     "visits_ms",
+    "p90_ms",
+    "p99_ms",
+    "load_ms",
+    "peak_bytes",
+    "isa",
 ]
 
 

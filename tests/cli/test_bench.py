@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from activsparse import cli
+from activsparse.bench import machine
 
 
 def bench(*args: object) -> subprocess.CompletedProcess[str]:
@@ -55,3 +59,42 @@ def test_a_failed_run_leaves_no_output(tmp_path: Path):
     out = tmp_path / "bench.json"
     assert bench("--dense", tmp_path / "missing.onnx", "--json", out).returncode == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def columns(text: str) -> list[str]:
+    """The headings of the table, from the line that begins with `model`."""
+    (line,) = [line for line in text.splitlines() if line.split()[:1] == ["model"]]
+    return line.split()
+
+
+def test_columns_are_the_same_wherever_they_are_printed(dense, sparse, monkeypatch, capsys):
+    words = ["bench", "--dense", str(dense), "--sparse", str(sparse), "--repeat", "1"]
+    for width, terminal in (("40", "1"), ("300", "1"), ("40", "")):
+        monkeypatch.setenv("COLUMNS", width)
+        monkeypatch.setenv("FORCE_COLOR", terminal)
+        assert cli.main(words) == 0
+        shown = capsys.readouterr().out
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+        found = columns(plain)
+        assert " ".join(found) == "model engine p50 ± p90 p99 load peak x best x own error"
+        assert "float32; instruction set: activsparse on" in " ".join(plain.split())
+
+
+def test_a_busy_machine_is_named(dense, monkeypatch, caplog, tmp_path):
+    out = tmp_path / "bench.json"
+    words = ["bench", "--dense", str(dense), "--repeat", "1", "--json", str(out)]
+    for busy, said in ((1.5, True), (0.1, False)):
+        monkeypatch.setattr(machine, "busy_cores", lambda busy=busy: busy)
+        caplog.clear()
+        assert cli.main(words) == 0
+        assert ("the machine is busy (1.5 cores" in caplog.text) == said
+        assert bool(json.loads(out.read_text())["warnings"]) == said
+
+
+def test_a_row_says_how_slow_slow_runs_are_and_what_loading_took(dense, tmp_path):
+    out = tmp_path / "bench.json"
+    assert cli.main(["bench", "--dense", str(dense), "--repeat", "20", "--json", str(out)]) == 0
+    for row in json.loads(out.read_text())["rows"]:
+        assert 0 < row["min_ms"] <= row["median_ms"] <= row["p90_ms"] <= row["p99_ms"]
+        assert row["load_ms"] > 0
+        assert (row["isa"] is not None) == (row["engine"] == "activsparse")

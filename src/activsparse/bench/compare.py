@@ -14,7 +14,8 @@ import numpy as np
 
 from activsparse.bench.engines import Engine, engine_class
 from activsparse.bench.engines.base import Array
-from activsparse.bench.machine import describe_machine
+from activsparse.bench.machine import busy_warning, describe_machine
+from activsparse.bench.memory import peak_memory
 from activsparse.bench.related import difference
 from activsparse.bench.timing import Ratio, Timing, time_interleaved
 from activsparse.engine.input_size import shapes_at
@@ -62,6 +63,13 @@ class Row:
     max_abs_err: float
     visits_ms: list[float]
     """Median of its visit in every round."""
+    p90_ms: float | None = None
+    p99_ms: float | None = None
+    load_ms: float | None = None
+    """Until it could run, compiling and measuring algorithms included."""
+    peak_bytes: int | None = None
+    """Memory that loading and the first run took at most, beyond what the process held."""
+    isa: str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +106,8 @@ class _Contender:
     engine: Engine
     max_abs_err: float
     call: Callable[[], object]
+    load_ms: float
+    peak_bytes: int | None
 
     @property
     def key(self) -> str:
@@ -117,6 +127,7 @@ def compare(
     batch: int | None = None,
     peers_on_sparse: bool = True,
     session: Mapping[str, Any] | None = None,
+    warn_if_busy: bool = False,
     advance: Callable[[int], None] = lambda samples: None,
     clock_ns: Callable[[], int] = time.perf_counter_ns,
 ) -> Comparison:
@@ -135,6 +146,7 @@ def compare(
         peers_on_sparse: whether the other engines run the masked models too; it costs them more
             time than the dense one does.
         session: further arguments of our engine's `Session`.
+        warn_if_busy: whether to look, for half a second, if other programs are at work.
         advance: told how many timed runs have just finished.
         clock_ns: the clock, nanoseconds; the wall's by default.
 
@@ -161,6 +173,8 @@ def compare(
         )
     ]
     warnings = [text for path in sparse if (text := difference(dense, path))]
+    if warn_if_busy and (busy := busy_warning()):
+        warnings.append(busy)
     for text in warnings:
         _log.warning("%s", text)
     timings = time_interleaved(
@@ -209,10 +223,15 @@ def _load(
         options = dict(session) if name == OWN_ENGINE else {}
         if given and name == OWN_ENGINE:
             options["named_shapes"] = given
-        engine = engine_class(name)(path, threads, shapes, **options)
-        error = largest_difference(engine.run(inputs), expected, f"{path}: engine {name}")
+        make = engine_class(name)
+        with peak_memory() as peak:
+            start = time.perf_counter()
+            engine = make(path, threads, shapes, **options)
+            load_ms = 1e3 * (time.perf_counter() - start)
+            outputs = engine.run(inputs)
+        error = largest_difference(outputs, expected, f"{path}: engine {name}")
         call = partial(engine.run, inputs)
-        contenders.append(_Contender(path, variant, engine, error, call))
+        contenders.append(_Contender(path, variant, engine, error, call, load_ms, peak.bytes))
     return contenders
 
 
@@ -253,6 +272,11 @@ def _row(contender: _Contender, timing: Timing, threads: int) -> Row:
         min_ms=timing.min_ms,
         max_abs_err=contender.max_abs_err,
         visits_ms=[round(float(ms), 6) for ms in timing.visits_ms],
+        p90_ms=timing.percentile_ms(90),
+        p99_ms=timing.percentile_ms(99),
+        load_ms=contender.load_ms,
+        peak_bytes=contender.peak_bytes,
+        isa=contender.engine.isa,
     )
 
 

@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from activsparse import __version__
+from activsparse.engine.calibrate import busy_cores
 
-__all__ = ["describe_machine", "summary_line"]
+__all__ = ["busy_warning", "describe_machine", "summary_line"]
+
+_MOST_BUSY = 0.3
+"""Of a core: what a quiet machine does beside."""
 
 CPU_FOLDER = Path("/sys/devices/system/cpu")
 BOARD = Path("/proc/device-tree/model")
@@ -67,6 +71,14 @@ def describe_machine() -> dict[str, Any]:
         "os": platform.platform(),
         "versions": _versions(("numpy", "onnx", "torch", "onnxruntime", "openvino", "ncnn")),
     }
+
+
+def busy_warning() -> str | None:
+    """What to say where other programs are at work beside this one; takes half a second."""
+    busy = busy_cores()
+    if busy <= _MOST_BUSY:
+        return None
+    return f"the machine is busy ({busy:.1f} cores at work beside this); times are less certain"
 
 
 def summary_line(machine: dict[str, Any]) -> str:

@@ -45,6 +45,10 @@ class Timing:
         """The fastest sample."""
         return float(self.samples_ms.min())
 
+    def percentile_ms(self, percent: float) -> float:
+        """So many percent of the samples are at most this."""
+        return float(np.percentile(self.samples_ms, percent))
+
     @property
     def visits_ms(self) -> npt.NDArray[np.float64]:
         """Median of every visit, in the order of rounds."""

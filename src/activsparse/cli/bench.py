@@ -82,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
     """Run the comparison; exit status 1 where an engine's output is wrong."""
     import sys
 
+    from rich.measure import Measurement
+
     from activsparse.bench.compare import DisagreementError
 
     try:
@@ -89,7 +91,11 @@ def run(args: argparse.Namespace) -> int:
     except DisagreementError as error:
         print(f"activsparse: check failed: {error.worded(spell)}", file=sys.stderr)
         return 1
-    wide_console().print(table(comparison))
+    console, shown = wide_console(), table(comparison)
+    # A terminal breaks lines that are too long; columns must not go missing.
+    wide = console.options.update(max_width=1000)
+    console.width = max(console.width, min(Measurement.get(console, wide, shown).maximum, 120))
+    console.print(shown)
     return 0
 
 
@@ -134,6 +140,7 @@ def _measure(args: argparse.Namespace) -> Comparison:
                 "tune": not args.no_tune,
                 "fallback": args.fallback,
             },
+            warn_if_busy=True,
             advance=lambda samples: progress.advance(task, samples),
         )
         if json_path:
@@ -153,25 +160,31 @@ def table(comparison: Comparison) -> Table:
     ratios = {ratio["model"]: ratio for ratio in comparison.ratios}
     names = short_names([row.model for row in comparison.rows])
     versions = {row.engine: row.version for row in comparison.rows}
+    own = next((row.isa for row in comparison.rows if row.engine == OWN_ENGINE), None)
+    which = f"activsparse on {own}, others on what they choose here" if own else "as engines choose"
     result = Table(
         box=SIMPLE,
         title=f"{summary_line(comparison.machine)}; {best['threads']} thread(s)",
-        caption=f"x best: times as fast as {best['engine']} on the dense model; x own: as our own "
-        "dense, medians over rounds; ±: median absolute deviation; error: largest difference to "
-        "ONNX Runtime.\n"
+        caption=f"float32; instruction set: {which}. Times in ms; load: until it can run (this "
+        "engine compiles; a plan loads at once); peak: MiB that loading and the first run took, in "
+        "an engine's first row with its own code; x best: times as fast as "
+        f"{best['engine']} on the dense model, x own: as our own dense, medians over rounds ± "
+        "median absolute deviation; error: largest difference to ONNX Runtime.\n"
         + ", ".join(f"{engine} {version}" for engine, version in versions.items()),
     )
     result.add_column("model", overflow="fold")
     result.add_column("engine", no_wrap=True)
-    for column in ("median ms", "±", "x best", "x own", "error"):
+    for column in ("p50", "±", "p90", "p99", "load", "peak", "x best", "x own", "error"):
         result.add_column(column, justify="right", no_wrap=True)
     for row in comparison.rows:
         ratio = ratios.get(row.model, {}) if row.engine == OWN_ENGINE else {}
         result.add_row(
             names[row.model],
             row.engine,
-            f"{row.median_ms:.3f}",
-            f"{row.mad_ms:.3f}",
+            *(f"{ms:.3f}" for ms in (row.median_ms, row.mad_ms)),
+            *("" if ms is None else f"{ms:.3f}" for ms in (row.p90_ms, row.p99_ms)),
+            "" if row.load_ms is None else f"{row.load_ms:.0f}",
+            "" if row.peak_bytes is None else f"{row.peak_bytes / 2**20:.1f}",
             *(_times(ratio, key) for key in ("vs_best_dense", "vs_own_dense")),
             f"{row.max_abs_err:.0e}",
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -143,6 +142,7 @@ def run(args: argparse.Namespace) -> int:
     from activsparse.errors import ActivsparseError
     from activsparse.masks.mask_plan_file import write_mask_plan
     from activsparse.overwrite import refuse_overwrite
+    from activsparse.pipeline.progress import Measuring
     from activsparse.report.plan import draw_frontier, draw_plan
     from activsparse.report.sensitivity import picture_kind
 
@@ -158,7 +158,9 @@ def run(args: argparse.Namespace) -> int:
     console = wide_console()
     console.print(where)
     targets = FRONTIER if args.frontier else (args.target_speedup,)
-    with _Progress() as progress:
+    errors = plain_console(stderr=True)
+    bar = errors if errors.is_terminal else None
+    with Measuring("measuring losses", bar) as progress:
         found = find_plans(args, subject, targets, table, where, isa, progress)
     for target, (each, dense, variant) in found.items():
         path = out.with_name(f"{out.stem}-{target:g}{out.suffix}") if args.frontier else out
@@ -179,38 +181,6 @@ def run(args: argparse.Namespace) -> int:
         _show_frontier(console, {target: each for target, (each, _, _) in found.items()})
     console.print(f"Wrote {plot}")
     return 0
-
-
-class _Progress:
-    """A bar of the measurements of a round and the time they take still."""
-
-    def __init__(self) -> None:
-        self.title = "measuring losses"
-        self._stack = ExitStack()
-
-    def __enter__(self) -> _Progress:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-        from rich.progress import TimeRemainingColumn as Left
-
-        console = plain_console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Left())
-        bar = Progress(*columns, console=console, disable=not console.is_terminal)
-        self._bar = self._stack.enter_context(bar)
-        self._task = bar.add_task(self.title, total=None)
-        self._last = 0
-        return self
-
-    def __exit__(self, *args: object) -> None:
-        self._stack.__exit__(*args)  # type: ignore[arg-type]
-
-    def advance(self, done: int, total: int, what: str) -> None:
-        """Note a measurement."""
-        if done < self._last:
-            self._bar.reset(self._task)
-        self._last = done
-        self._bar.update(
-            self._task, completed=done, total=total, description=f"{self.title}: {what}"
-        )
 
 
 def _write_picture(path: Path, kind: str, draw: Callable[[Path, str], None]) -> None:

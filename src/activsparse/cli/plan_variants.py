@@ -17,13 +17,11 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from activsparse.bench.measured_speedup import measured_speedup, size_speedup
+from activsparse.bench.measured_speedup import size_speedup
 from activsparse.cli.mask_options import mask_options
 from activsparse.data import build_data
 from activsparse.engine.plan_file import is_plan
 from activsparse.errors import ActivsparseError
-from activsparse.export.mask_by_plan import mask_by_plan
-from activsparse.export.model_file import read_model, write_model
 from activsparse.export.onnx import export_onnx
 from activsparse.masks import MaskOptions
 from activsparse.masks.latency import dense_ms
@@ -31,6 +29,7 @@ from activsparse.masks.mask_plan import MaskPlan
 from activsparse.masks.time_table import TimeTable
 from activsparse.models import build_model
 from activsparse.models.pruned import prune_channels
+from activsparse.pipeline.plan import plan_speedup
 from activsparse.train.plan.plan_network import Found, NetworkPlanner, planning
 from activsparse.train.prune import prune_run
 from activsparse.train.recipes.config import DataSection
@@ -259,12 +258,7 @@ class _Timing:
         if self._args.estimate:
             return None
 
-        def measure(plan: MaskPlan) -> float:
-            dense, masked = self._dense(variant), self._folder / "masked.onnx"
-            write_model(mask_by_plan(read_model(dense), plan)[0], masked)
-            return measured_speedup(dense, masked, **self._how)
-
-        return measure
+        return lambda plan: plan_speedup(self._dense(variant), plan, **self._how)
 
     def faster(self, variant: Variant) -> float:
         """How many times as fast as the whole network it is without masks."""

@@ -13,7 +13,6 @@ from rich.console import Console
 
 from activsparse.bench.compare import OWN_ENGINE, Comparison, Row, compare
 from activsparse.bench.engines import ENGINES, is_installed
-from activsparse.engine.calibrate import busy_cores
 from activsparse.errors import ActivsparseError
 from activsparse.input_sizes import InputSizes
 from activsparse.pipeline.progress import Measuring
@@ -21,12 +20,9 @@ from activsparse.pipeline.progress import Measuring
 if TYPE_CHECKING:
     from activsparse.pipeline.work import Work
 
-__all__ = ["engines_at_hand", "make_timing", "read_timing", "time_files", "warn_if_busy"]
+__all__ = ["engines_at_hand", "make_timing", "read_timing", "time_files"]
 
 _log = logging.getLogger(__name__)
-
-_MOST_BUSY = 0.3
-"""Of a core: what a quiet machine does beside."""
 
 
 def engines_at_hand() -> tuple[str, ...]:
@@ -73,7 +69,6 @@ def time_files(
         if name == OWN_ENGINE or _can_run(name, dense, masked, given)
     ]
     total, done = repeat * len(names) * (1 + len(masked)), 0
-    warn_if_busy()
     with Measuring("timed runs", console) as progress:
 
         def advance(samples: int) -> None:
@@ -88,6 +83,7 @@ def time_files(
             threads=threads,
             repeat=repeat,
             session={"tune": True},
+            warn_if_busy=True,
             advance=advance,
             **given,
         )
@@ -100,15 +96,6 @@ def _can_run(engine: str, dense: Path, masked: Sequence[Path], sizes: Mapping[st
         _log.warning("%s is left out: %s", engine, error)
         return False
     return True
-
-
-def warn_if_busy() -> None:
-    """Say so where other programs are at work."""
-    busy = busy_cores()
-    if busy > _MOST_BUSY:
-        _log.warning(
-            "the machine is busy (%.1f cores at work beside this); times are less certain", busy
-        )
 
 
 def read_timing(path: Path) -> Comparison:

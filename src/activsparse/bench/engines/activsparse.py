@@ -36,6 +36,7 @@ class Activsparse(Engine):
         """
         self.session = Session(path, threads=threads, input_shapes=named_shapes, **options)
         self.input_names = [name for name, _ in self.session.inputs]
+        self.isa = self.session.isa
 
     @staticmethod
     def version() -> str:

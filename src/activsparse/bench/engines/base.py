@@ -19,6 +19,8 @@ class Engine(ABC):
     """One model, loaded and ready to run with a fixed number of threads; float32 throughout."""
 
     name: ClassVar[str]
+    isa: str | None = None
+    """Instruction set, where an engine tells."""
 
     @abstractmethod
     def __init__(self, path: Path, threads: int, input_shapes: Sequence[tuple[int, ...]]) -> None:
