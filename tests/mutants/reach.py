@@ -27,18 +27,20 @@ def test_files(tests: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(str(file) for some in files for file in some))
 
 
-def reached(source: Path, targets: Iterable[str], run: Callable[[], object]) -> Lines:
+def reached(source: Path, targets: Iterable[str], test: str, run: Callable[[], int]) -> Lines:
     """Lines of the target files below `source` that the tests of one file ran.
 
     Args:
         source: folder with the package.
         targets: files below it.
-        run: runs those tests, in a process that did not import the package yet.
+        test: a file of tests.
+        run: runs them, in a process that did not import the package yet; returns pytest's status.
     """
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         pid = os.fork()
         if pid == 0:
+            status = 98
             try:
                 import coverage
 
@@ -49,12 +51,14 @@ def reached(source: Path, targets: Iterable[str], run: Callable[[], object]) -> 
                 )
                 watch.set_option("run:dynamic_context", "test_function")
                 watch.start()
-                run()
+                status = run()
                 watch.stop()
                 watch.save()
             finally:
-                os._exit(0)
-        os.waitpid(pid, 0)
+                os._exit(status)
+        _, ended = os.waitpid(pid, 0)
+        if os.waitstatus_to_exitcode(ended) not in (0, 5):  # 5: no test was selected
+            raise RuntimeError(f"{test} fails without any fault; run it by itself")
         from coverage import CoverageData
 
         found = CoverageData(str(data))
@@ -77,7 +81,7 @@ class Reach:
         self._digest = hashlib.sha256(code).hexdigest()
         self._known = json.loads(note.read_text()) if note.exists() else {}
 
-    def tests(self, file: str, line: int, test: str, run: Callable[[], object]) -> list[str]:
+    def tests(self, file: str, line: int, test: str, run: Callable[[], int]) -> list[str]:
         """Those in the file `test` that may notice a fault in a line, as arguments for pytest."""
         around = _function_of((self._source / file).read_text(), line)
         folder = (self._source / file).parent
@@ -90,10 +94,10 @@ class Reach:
             return [test]
         return [f"{test}::{name}" for name in sorted(names)]
 
-    def _of(self, test: str, run: Callable[[], object]) -> Lines:
+    def _of(self, test: str, run: Callable[[], int]) -> Lines:
         key = hashlib.sha256(Path(test).read_bytes() + self._digest.encode()).hexdigest()
         if key not in self._known:
-            self._known[key] = reached(self._source, self._targets, run)
+            self._known[key] = reached(self._source, self._targets, test, run)
             self._note.write_text(json.dumps(self._known))
         lines: Lines = self._known[key]
         return lines
