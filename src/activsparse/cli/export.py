@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
             )
             with writing(args.out):
                 save_model(exported.model, files[Path(args.out)], args.out)
-            lines.append(_summary(exported))
+            lines.append(_summary(exported, trained))
         if args.dense:
             with writing(args.dense):
                 save_model(without_masks(exported.model), files[Path(args.dense)], args.dense)
@@ -113,14 +113,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _summary(exported: Exported) -> str:
-    from activsparse.masks import sparsity_of
-
+def _summary(exported: Exported, trained: Run) -> str:
     lines = []
-    masks = exported.masks
-    if masks:
-        mean = sum(map(sparsity_of, masks.values())) / len(masks)
-        lines.append(f"masked layers: {len(masks)}, mean sparsity {mean:.3f}")
+    if exported.masks and trained.sparsifier is not None:
+        skipped, saved = trained.sparsifier.achieved_sparsity, 1 - trained.sparsifier.kept_macs
+        lines.append(
+            f"masked layers: {len(exported.masks)}, mean sparsity {skipped:.3f} (share of their "
+            f"positions, weighted by multiply-adds), multiply-adds saved: {saved:.3f} of all "
+            "convolutions'"
+        )
     else:
         lines.append("A dense model: no layer has a mask")
     if exported.check is not None:

@@ -128,7 +128,7 @@ def _print_summary(console: Console, folder: Path, summary: dict[str, object]) -
     from rich.table import Table
 
     figure = "top1" if "top1" in summary else "map50"
-    columns = ("", figure, "epochs", "sparsity", "multiply-adds", "time")
+    columns = ("", figure, "epochs", "skipped", "saved", "time")
     table = Table(*columns, title=f"{summary['recipe']}")
     dense, epochs = summary["dense"], 0
     name = "sparse" if summary["layers"] else "dense"
@@ -139,11 +139,15 @@ def _print_summary(console: Console, folder: Path, summary: dict[str, object]) -
                 label,
                 f"{100 * row[figure]:.2f} %",
                 f"{epochs}",
-                f"{row['achieved']:.3f}",
-                f"{100 * row['kept_macs']:.1f} %",
+                f"{100 * row['achieved']:.1f} %",
+                f"{100 * (1 - row['kept_macs']):.1f} %",
                 f"{row['seconds']:.0f} s",
             )
     console.print(table)
+    console.print(
+        "skipped: share of the masked layers' positions, weighted by multiply-adds; saved: share "
+        "of all convolutions' multiply-adds"
+    )
     if isinstance(dense, dict) and summary["layers"]:
         console.print(
             "What masks cost is the difference from a dense network trained as long: "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from activsparse.errors import ActivsparseError, Option
 from activsparse.export.convs import OPEN_SIZE, OnnxConv, find_convs
 from activsparse.export.insert import MASK_SUFFIX, SOURCE_SUFFIX, insert_masks, remove_masks
 from activsparse.input_sizes import InputSizes, image_axes
-from activsparse.masks import ConvShape, MaskOptions, sparsity_of
+from activsparse.masks import ConvShape, MaskOptions, mean_sparsity, sparsity_of
 from activsparse.masks.maker import MaskMaker
 from activsparse.masks.options import UNTRAINED
 from activsparse.masks.placement import fill_of
@@ -44,6 +44,11 @@ class MaskedLayer:
     achieved: float
 
     @property
+    def macs(self) -> int:
+        """Multiply-adds without the mask."""
+        return self.shape.positions * self.shape.macs_per_position
+
+    @property
     def is_far_off(self) -> bool:
         """Whether the layer alone misses the request by more than a tenth of its positions."""
         return abs(self.achieved - self.requested) > 0.1
@@ -55,15 +60,27 @@ class MaskReport:
 
     layers: list[MaskedLayer]
     dense: dict[str, str]
+    macs: int = 0
+    """Multiply-adds of all convolutions whose size is known, without masks."""
+
+    @property
+    def skipped(self) -> float:
+        """Share of the masked layers' positions that masks drop, see `mean_sparsity`."""
+        return mean_sparsity((x.achieved for x in self.layers), (x.macs for x in self.layers))
+
+    @property
+    def saved(self) -> float:
+        """Share of all convolutions' multiply-adds that are not computed."""
+        return sum(x.achieved * x.macs for x in self.layers) / max(self.macs, 1)
 
     @property
     def requested(self) -> float:
-        """Mean requested sparsity over the masked layers."""
+        """Mean requested sparsity of the masked layers, each counted once."""
         return sum(layer.requested for layer in self.layers) / len(self.layers)
 
     @property
     def achieved(self) -> float:
-        """Mean achieved sparsity over the masked layers."""
+        """The same of the achieved one: what `masks.allocate` brings near the request."""
         return sum(layer.achieved for layer in self.layers) / len(self.layers)
 
 
@@ -140,7 +157,7 @@ def mask_model(
         found = maker.layouts(seed, 0, sparsities)
     except ActivsparseError as error:
         raise type(error)(f"{name}: ", error) from error
-    report = MaskReport([], requests.dense)
+    report = MaskReport([], requests.dense, macs_of(convs))
     made = [
         (conv, layout.mask, fill_of(conv, options))
         for conv, layout in zip(layers, found, strict=True)
@@ -152,6 +169,12 @@ def mask_model(
         report.layers.append(MaskedLayer(conv.name, shape, layout.pattern, requested, achieved))
     write_requested(masked, {layer.name: layer.requested for layer in report.layers})
     return masked, report
+
+
+def macs_of(convs: Iterable[OnnxConv]) -> int:
+    """Multiply-adds of convolutions, as far as their sizes are known."""
+    shapes = [conv.shape for conv in convs if conv.shape is not None]
+    return sum(shape.positions * shape.macs_per_position for shape in shapes)
 
 
 def dense_copy(

@@ -13,6 +13,7 @@ from activsparse.export.mask import (
     MaskReport,
     dense_copy,
     image_size_of,
+    macs_of,
     write_requested,
 )
 from activsparse.input_sizes import InputSizes
@@ -53,7 +54,7 @@ def mask_by_plan(
         masks = plan.masks()
     except ActivsparseError as error:
         raise ActivsparseError(f"{name}: ", error) from error
-    report = MaskReport([], {})
+    report = MaskReport([], {}, macs_of(convs))
     made = []
     for conv in convs:
         if conv.shape is None or conv.name not in masks:

@@ -71,11 +71,9 @@ def preview(
             masked, report = mask_model(
                 dense, options=UNTRAINED.but(sparsity=sparsity), name=str(model), **given
             )
-            macs = [x.shape.positions * x.shape.macs_per_position for x in report.layers]
-            mean = sum(m * x.achieved for m, x in zip(macs, report.layers, strict=True)) / sum(macs)
             files.append(Path(folder) / f"masked-{sparsity:g}.onnx")
             write_model(masked, files[-1])
-            skipped[str(files[-1])] = (sparsity, mean)
+            skipped[str(files[-1])] = (sparsity, report.skipped)
         found = time_files(
             model,
             files,

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from activsparse.bench.compare import OWN_ENGINE, Comparison, Row
+from activsparse.masks import mean_sparsity
 
 if TYPE_CHECKING:
     from activsparse.engine.report import NodeReport
@@ -25,6 +26,7 @@ class Layer:
         requested: share of output positions the mask drops.
         achieved: share of the layer's multiply-adds that the engine skips for it.
         reason: why nothing is skipped; empty where something is.
+        macs: its multiply-adds without a mask.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Layer:
     achieved: float
     time_ms: float | None
     reason: str
+    macs: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -57,10 +60,10 @@ class Variant:
 
     @property
     def achieved(self) -> float | None:
-        """Mean achieved sparsity over the masked layers; None without any."""
+        """Share of the masked layers' multiply-adds that the engine skips; None without any."""
         if not self.layers:
             return None
-        return float(np.mean([layer.achieved for layer in self.layers]))
+        return mean_sparsity((x.achieved for x in self.layers), (x.macs for x in self.layers))
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,7 @@ def layers_of(nodes: Sequence[NodeReport]) -> list[Layer]:
             node.achieved or 0.0,
             node.time_ms,
             node.reason,
+            node.dense_macs,
         )
         for node in nodes
         if node.requested is not None

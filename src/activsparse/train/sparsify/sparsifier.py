@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from activsparse.distributed import agree, world_size
 from activsparse.errors import ActivsparseError
-from activsparse.masks import FloatMap, Mask, MaskOptions, nearest_source
+from activsparse.masks import FloatMap, Mask, MaskOptions, mean_sparsity, nearest_source
 from activsparse.masks.maker import MaskMaker, score_map
 from activsparse.masks.mask_plan import MaskPlan
 from activsparse.masks.placement import fill_of
@@ -183,7 +183,11 @@ class Sparsifier:
     def __repr__(self) -> str:
         """The masked layers, a line each."""
         layers = self.layers
-        head = f"Sparsifier({len(layers)} masked layers, {self.pattern}, {self.phase})"
+        head = (
+            f"Sparsifier({len(layers)} masked layers, {self.pattern}, {self.phase}: "
+            f"{self.achieved_sparsity:.3f} of their positions skipped, "
+            f"{1 - self.kept_macs:.3f} of all multiply-adds saved)"
+        )
         return "\n".join(
             [
                 head,
@@ -348,9 +352,9 @@ class Sparsifier:
 
     @property
     def achieved_sparsity(self) -> float:
-        """Share of the masked layers' output positions that the present masks skip."""
-        masks = self.masks().values()
-        return 1.0 - sum(int(m.sum()) for m in masks) / sum(m.size for m in masks)
+        """Share of the masked layers' output positions skipped now, see `mean_sparsity`."""
+        layers = self.layers
+        return mean_sparsity((x.achieved for x in layers), (x.macs for x in layers))
 
     @property
     def kept_macs(self) -> float:
