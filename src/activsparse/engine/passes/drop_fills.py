@@ -28,7 +28,9 @@ def drop_fills(graph: Graph) -> Graph:
     for node in reversed(list(graph.nodes)):
         shape = graph.shape(node.output)
         needed = read.get(node.output)
-        if len(shape) != 4 or needed is None or node.output in graph.outputs:
+        if len(shape) != 4:  # no image, and of more axes perhaps than numpy has
+            needed = np.ones((), dtype=bool)
+        elif needed is None or node.output in graph.outputs:
             needed = np.ones(shape[2:], dtype=bool)
         if node.op == "conv" and "source" in node.arrays:
             graph.nodes.replace(node, _without(node, needed))
