@@ -406,3 +406,23 @@ def test_loading_draws_nothing_from_the_stream_of_dropout():
         next(iter(loader))
         assert torch.equal(torch.get_rng_state(), before)
     assert build_data("digits", image_size=16, workers=2).train_dataloader().persistent_workers
+
+
+@pytest.mark.parametrize("kind", ["text", "bomb"])
+def test_an_image_that_cannot_be_read_is_named(tmp_path, monkeypatch, kind):
+    from PIL import Image
+
+    from activsparse.data import build_data
+
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for number in range(6):
+            Image.new("RGB", (40, 40)).save(tmp_path / label / f"{number}.png")
+    if kind == "text":
+        for number in range(6):
+            (tmp_path / "a" / f"{number}.png").write_text("no image")
+    else:
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    data = build_data("image_folder", root=str(tmp_path), image_size=(32, 32), batch_size=4)
+    with pytest.raises(ActivsparseError, match=r"\.png: cannot be read as an image \(.*; mend it"):
+        list(data.train_dataloader())

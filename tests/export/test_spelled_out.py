@@ -24,9 +24,9 @@ from activsparse.train.sparsify.layers import find_layers
 class Arithmetic(nn.Module):
     """A convolution, then what is given."""
 
-    def __init__(self, after) -> None:
+    def __init__(self, after, bias) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.conv = nn.Conv2d(3, 4, 3, padding=1, bias=bias)
         self.next = nn.Conv2d(4, 4, 3, padding=1)
         self.after = after
         self.register_buffer("a", torch.rand(1, 4, 1, 1) + 0.5)
@@ -105,25 +105,31 @@ def test_a_frozen_norm_is_a_norm(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "bias", [False, True]
+)  # a bias has been joined with a norm, or there is none
+@pytest.mark.parametrize(
     ("after", "normed"),
     [
         (lambda x, a, b: x * a + b, True),
-        (lambda x, a, b: (x - b) / a, True),
         (lambda x, a, b: b + a * x, True),
-        (lambda x, a, b: (x - b) * a + 2 * b, True),
+        (lambda x, a, b: (x * a + b) * a + 2 * b, True),  # and then something else
+        (lambda x, a, b: (x - b) / a, False),
         (lambda x, a, b: x * a, False),  # a scale alone
         (lambda x, a, b: x + b, False),
         (lambda x, a, b: 0.3 * x + 0.5, False),  # as activations are spelled
-        (lambda x, a, b: b - x, False),
         (lambda x, a, b: x * a + b + x, False),  # something else reads the convolution
         (lambda x, a, b: x * x.mean((2, 3), keepdim=True) + b, False),  # computed
     ],
 )
-def test_which_arithmetic_is_a_norm(after, normed):
+def test_which_arithmetic_is_a_norm(after, normed, bias):
     torch.manual_seed(0)
-    model = Arithmetic(after).eval()
+    model = Arithmetic(after, bias).eval()
     conv, _ = find_convs(from_script(model, torch.randn(1, 3, 8, 8)))
-    assert conv.normed == normed
+    assert conv.normed == (normed and not bias)
+    if conv.normed:
+        node = from_script(model, torch.randn(1, 3, 8, 8)).graph.node
+        first = next(n for n in node if n.op_type == "Add")
+        assert conv.norm_output == first.output[0]
 
 
 def test_a_layer_that_runs_several_times_is_masked_alike(tmp_path):
@@ -185,3 +191,47 @@ def test_computed_weights_have_names_and_blurs_are_no_layers(tmp_path, channels)
     session = Session(path, tune=False)
     assert sum((report.requested or 0) > 0.3 for report in session.explain()) == 2
     assert all(row.holds for row in compare_with_onnxruntime(path, session))
+
+
+class Odd(nn.Module):
+    """Modules that share weights, hold equal ones, are one under two names, or look like blurs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, 2, 1)
+        down = nn.Conv2d(8, 8, 3, 2, 1)
+        self.body = nn.Sequential(
+            down,
+            nn.ReLU(),
+            nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()),
+            nn.Conv2d(8, 8, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(8, 8, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(8, 8, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False),
+        )
+        self.body.append(self.body[2])
+        self.body[5].weight = self.body[3].weight  # one parameter
+        self.body[7].weight = nn.Parameter(self.body[3].weight.detach().clone())  # equal ones
+        nn.init.constant_(self.body[9].weight, 1 / 9)
+
+    def forward(self, x):
+        return self.body(self.stem(x).relu()).mean((2, 3))
+
+
+def test_every_module_has_weights_of_its_own_name():
+    torch.manual_seed(0)
+    model, x = Odd().eval(), torch.randn(1, 3, 32, 32)
+    proto = convert(model, x).model  # compared with torch
+    layers = {layer.name: place(layer) for layer in find_layers(model, x)}
+    convs = find_convs(proto)
+    assert [conv.name for conv in convs][:-1] == list(layers)
+    assert [place(conv) for conv in convs] == [*layers.values(), layers["body.2.0"]]
+    sparsifier = Sparsifier(model, x, 0.4, pattern="lattice")
+    wanted = sparsifier.masks()
+    sparsifier.detach()
+    masked, _ = mask_model(proto, 0.4, pattern="lattice")
+    found = {conv.name for conv in find_convs(masked)}
+    assert set(wanted) <= found

@@ -14,7 +14,7 @@ import numpy as np
 
 from activsparse.bench.engines import Engine, engine_class
 from activsparse.bench.engines.base import Array
-from activsparse.bench.machine import busy_warning, describe_machine
+from activsparse.bench.machine import BUSY, busy_warning, describe_machine
 from activsparse.bench.memory import peak_memory
 from activsparse.bench.related import difference
 from activsparse.bench.timing import Ratio, Timing, time_interleaved
@@ -81,6 +81,12 @@ class Comparison:
     best_dense: dict[str, Any]
     ratios: list[dict[str, Any]]
     warnings: list[str] = field(default_factory=list)
+
+    def log_busy(self) -> None:
+        """Log that the machine was busy, if it was, once the figures are where they belong."""
+        for text in self.warnings:
+            if text.startswith(BUSY):
+                _log.warning("%s", text)
 
     def __str__(self) -> str:
         """A line for each model and engine, ratios where our engine ran."""
@@ -173,10 +179,10 @@ def compare(
         )
     ]
     warnings = [text for path in sparse if (text := difference(dense, path))]
-    if warn_if_busy and (busy := busy_warning()):
-        warnings.append(busy)
     for text in warnings:
         _log.warning("%s", text)
+    if warn_if_busy and (busy := busy_warning()):
+        warnings.append(busy)
     timings = time_interleaved(
         {contender.key: contender.call for contender in contenders},
         repeat,

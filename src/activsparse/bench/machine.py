@@ -12,7 +12,7 @@ from typing import Any
 from activsparse import __version__
 from activsparse.engine.calibrate import busy_cores
 
-__all__ = ["busy_warning", "describe_machine", "summary_line"]
+__all__ = ["BUSY", "busy_warning", "describe_machine", "summary_line"]
 
 _MOST_BUSY = 0.3
 """Of a core: what a quiet machine does beside."""
@@ -73,12 +73,15 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
+BUSY = "the machine is busy"
+
+
 def busy_warning() -> str | None:
     """What to say where other programs are at work beside this one; takes half a second."""
     busy = busy_cores()
     if busy <= _MOST_BUSY:
         return None
-    return f"the machine is busy ({busy:.1f} cores at work beside this); times are less certain"
+    return f"{BUSY} ({busy:.1f} cores at work beside this); times are less certain"
 
 
 def summary_line(machine: dict[str, Any]) -> str:

@@ -91,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
     except DisagreementError as error:
         print(f"activsparse: check failed: {error.worded(spell)}", file=sys.stderr)
         return 1
+    comparison.log_busy()
     console, shown = wide_console(), table(comparison)
     # A terminal breaks lines that are too long; columns must not go missing.
     wide = console.options.update(max_width=1000)

@@ -76,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.csv:
         refuse_overwrite(args.models, [args.csv])
+        _write(args.csv, [])  # better to fail now than after minutes
     options = mask_options(args, UNTRAINED)
     console = plain_console()
     found = []
@@ -94,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
 def _try(model: str, args: argparse.Namespace, options: MaskOptions) -> Trial:
     from activsparse.bench.engines import ENGINES, is_installed
     from activsparse.bench.trial import try_model
+    from activsparse.engine.plan_file import is_plan
     from activsparse.input_sizes import InputSizes
 
     def told(error: ActivsparseError) -> str:
@@ -103,6 +105,11 @@ def _try(model: str, args: argparse.Namespace, options: MaskOptions) -> Trial:
     engines = [name for name in ENGINES if ENGINES[name].reads_onnx and is_installed(name)]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(model)
+        if is_plan(path):
+            raise ActivsparseError(
+                f"{model}: ONNX Runtime cannot run a compiled plan; "
+                "name the model it was compiled from"
+            )
         if path.suffix != ".onnx" and not path.is_file():
             path = Path(folder) / "model.onnx"
             _export(model, path, sizes.input_size or _SIZE, args.seed)

@@ -164,11 +164,23 @@ def _split_folder(base: Path) -> Images:
     )
 
 
+def _read(path: str) -> Any:
+    from PIL import Image
+    from torchvision.datasets.folder import pil_loader
+
+    try:
+        return pil_loader(path)
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise ActivsparseError(
+            f"{path}: cannot be read as an image ({error}); mend it or take it out of the folder"
+        ) from error
+
+
 def _folder(path: Path) -> Any:
     from torchvision.datasets import ImageFolder
 
     try:
-        return ImageFolder(str(path))
+        return ImageFolder(str(path), loader=_read)
     except (FileNotFoundError, OSError) as error:
         raise ActivsparseError(
             f"{path}: is no folder of images ({error}); put one sub-folder per class there"

@@ -170,9 +170,18 @@ def _names(node: onnx.NodeProto, index: GraphIndex) -> list[str]:
 
 
 def _is_blur(node: onnx.NodeProto, index: GraphIndex) -> bool:
-    """Whether all channels are averaged by one filter, as before a stride without aliases."""
+    """Whether all channels are averaged by one filter, as before a stride without aliases.
+
+    A module's weights are a layer's, whatever they hold.
+    """
     weight = index.constant(str(node.input[1]))
-    if weight is None or weight.dims[0] < 2 or weight.dims[1] != 1 or len(node.input) > 2:
+    if (
+        weight is None
+        or node.input[1].endswith(".weight")
+        or weight.dims[0] < 2
+        or weight.dims[1] != 1
+        or len(node.input) > 2
+    ):
         return False
     if weight.dims[2] * weight.dims[3] < 2:
         return False

@@ -53,7 +53,7 @@ def operations(
     """
     computed = {value.name for value in graph.input if index.constant(value.name) is None}
     norms = {norm.output: norm for norm in spelled_norms(graph, index, types)}
-    inner = {tensor for norm in norms.values() for tensor in norm.inner}
+    inner = {norm.inner for norm in norms.values()}
     for node in graph.node:
         inputs = [name for name in reads(node) if name in computed]
         outputs = tuple(str(name) for name in node.output if name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import onnx
@@ -11,57 +11,54 @@ from activsparse.export.graph import GraphIndex, TensorType
 
 __all__ = ["SpelledNorm", "spelled_norms"]
 
-_SCALES = ("Mul", "Div")
-_SHIFTS = ("Add", "Sub")
-
 
 @dataclass(frozen=True)
 class SpelledNorm:
-    """Scales and shifts that stand for the norm of a convolution.
+    """A scale and a shift that stand for the norm of a convolution.
 
     Attributes:
         input, output: the tensors before and after.
-        inner: what the operations but the last give, which nothing else reads.
+        inner: the tensor between the two, which nothing else reads.
     """
 
     input: str
     output: str
-    inner: tuple[str, ...]
+    inner: str
 
 
 def spelled_norms(
     graph: onnx.GraphProto, index: GraphIndex, types: Mapping[str, TensorType]
-) -> list[SpelledNorm]:
-    """All of them: at least one scale and one shift by constants of one value per channel.
+) -> Iterator[SpelledNorm]:
+    """All of them: behind a convolution without a bias, which a norm makes superfluous.
 
-    A single value for all channels is no norm: activations such as HardSigmoid are spelled so.
+    A convolution with one has been joined with its norm, or has none, and what follows is something
+    else. A single value for all channels is no norm: activations such as HardSigmoid are spelled
+    so.
     """
-    found = []
     for conv in graph.node:
-        if conv.op_type != "Conv" or conv.domain or not conv.output:
+        if conv.op_type != "Conv" or conv.domain or not conv.output or len(conv.input) > 2:
             continue
-        tensors, kinds = [str(conv.output[0])], set()
-        while True:
-            node = index.only_consumer(tensors[-1])
-            if node is None or node.domain or not _per_channel(node, tensors[-1], index, types):
-                break
-            kinds.add(node.op_type in _SCALES)
-            tensors.append(str(node.output[0]))
-        if len(kinds) == 2:
-            found.append(SpelledNorm(tensors[0], tensors[-1], tuple(tensors[1:-1])))
-    return found
+        data = str(conv.output[0])
+        for scale in index.consumers.get(data, ()):
+            if not _per_channel("Mul", scale, data, index, types):
+                continue
+            scaled = str(scale.output[0])
+            shift = index.only_consumer(scaled)
+            if shift is not None and _per_channel("Add", shift, scaled, index, types):
+                yield SpelledNorm(data, str(shift.output[0]), scaled)
 
 
 def _per_channel(
-    node: onnx.NodeProto, data: str, index: GraphIndex, types: Mapping[str, TensorType]
+    op: str,
+    node: onnx.NodeProto,
+    data: str,
+    index: GraphIndex,
+    types: Mapping[str, TensorType],
 ) -> bool:
-    """Whether a node scales or shifts `data` by a constant per channel."""
-    if node.op_type not in (*_SCALES, *_SHIFTS) or len(node.input) != 2:
+    """Whether a node takes `data` and a constant per channel."""
+    if node.op_type != op or node.domain or len(node.input) != 2 or data not in node.input:
         return False
-    first, second = node.input
-    if first != data and (second != data or node.op_type in ("Div", "Sub")):
-        return False
-    other = second if first == data else first
+    other = node.input[1] if node.input[0] == data else node.input[0]
     constant = index.constant(other)
     shape = tuple(constant.dims) if constant is not None else types.get(other, (0, ()))[1]
     sizes = types.get(data, (0, ()))[1]
@@ -69,6 +66,7 @@ def _per_channel(
     return (
         index.is_fixed(other)
         and len(sizes) == 4
+        and sizes[1] != 1
         and rank in (3, 4)
         and shape == (1, sizes[1], 1, 1)[4 - rank :]
     )

@@ -76,7 +76,7 @@ def time_files(
             done += samples
             progress.advance(done, total)
 
-        return compare(
+        comparison = compare(
             dense,
             masked,
             names,
@@ -87,6 +87,8 @@ def time_files(
             advance=advance,
             **given,
         )
+    comparison.log_busy()
+    return comparison
 
 
 def _can_run(engine: str, dense: Path, masked: Sequence[Path], sizes: Mapping[str, Any]) -> bool:
