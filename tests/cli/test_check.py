@@ -93,3 +93,18 @@ def test_networks_by_name(capsys):
     good, bad = lines(capsys, "squeezenet1_1", "nosuchnet", "--input-size", "64x64", status=1)
     assert good.startswith("squeezenet1_1: dense holds; masked holds (")
     assert bad.startswith("nosuchnet: dense stops: model 'nosuchnet' is unknown")
+
+
+def test_a_plan_is_told_to_be_one(dense, tmp_path, capsys):
+    plan = str(tmp_path / "dense.plan")
+    assert main(["compile", str(dense), "--out", plan]) == 0
+    capsys.readouterr()
+    (line,) = lines(capsys, plan, status=1)
+    assert line.endswith("cannot run a compiled plan; name the model it was compiled from")
+
+
+def test_a_table_that_cannot_be_written_stops_at_once(dense, tmp_path, capsys):
+    assert main(["check", str(dense), "--csv", str(tmp_path / "none" / "x.csv")]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "none" in printed.err

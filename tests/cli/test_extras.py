@@ -25,6 +25,7 @@ WORDS = {
     "explain": "sparse.onnx --repeat 1",
     "run": "sparse.onnx --input x.npy --output y.npy",
     "verify": "sparse.onnx",
+    "check": "sparse.onnx",
     "bench": "--dense dense.onnx --sparse sparse.onnx --repeat 1",
     "train": "--recipe digits_tiles --out run",
     "export": "run --out out.onnx",

@@ -174,6 +174,8 @@ def test_an_interrupt_leaves_nothing(dense, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Where the tests run in the background, interrupts are ignored, by children too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         while not list(out.parent.iterdir()) and process.poll() is None:
             time.sleep(0.05)  # the output is opened before anything is timed

@@ -70,6 +70,8 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Try one after the other; 1 where one stops or is wrong."""
+    import onnxruntime  # noqa: F401  (what is missing shows first)
+
     from activsparse.bench.trial import Trial
     from activsparse.masks.options import UNTRAINED
     from activsparse.overwrite import refuse_overwrite
@@ -105,7 +107,7 @@ def _try(model: str, args: argparse.Namespace, options: MaskOptions) -> Trial:
     engines = [name for name in ENGINES if ENGINES[name].reads_onnx and is_installed(name)]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(model)
-        if is_plan(path):
+        if path.is_file() and is_plan(path):
             raise ActivsparseError(
                 f"{model}: ONNX Runtime cannot run a compiled plan; "
                 "name the model it was compiled from"
