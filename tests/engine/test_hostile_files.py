@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 
 import numpy as np
@@ -520,3 +521,45 @@ def test_attributes_beyond_32_bits(model, saved, name, value):
 def test_graphs_by_load_have_one_name_per_value(model, saved):
     graph = load(saved(model))
     assert len({name for node in graph.nodes for name in node.outputs}) == len(graph.nodes)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "after"),
+    [
+        *itertools.product(
+            ("bias", "rank", "single", "kernel"), ("nothing", "BatchNormalization", "Mul", "Relu")
+        ),
+        ("norm", "BatchNormalization"),
+    ],
+)
+def test_vectors_of_another_shape_are_named(tmp_path, wrong, after):
+    rng = np.random.default_rng(0)
+    bias = {"bias": (5,), "rank": (4, 1, 1, 1), "single": (1,)}.get(wrong, (4,))
+    vector = (2, 2) if wrong == "norm" else (4,)
+    constants = {
+        "w": rng.standard_normal((4, 3, 3, 3)),
+        "b": rng.standard_normal(bias),
+        "v": rng.uniform(0.5, 1, vector),
+        "s": rng.standard_normal((4, 1, 1)),
+    }
+    kernel = [3, 2**62] if wrong == "kernel" else [3, 3]
+    end = "h" if after != "nothing" else "y"
+    nodes = [helper.make_node("Conv", ["x", "w", "b"], [end], "c", kernel_shape=kernel)]
+    if after != "nothing":
+        more = {"BatchNormalization": ["v"] * 4, "Mul": ["s"]}.get(after, [])
+        nodes.append(helper.make_node(after, ["h", *more], ["y"], "n"))
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [value("x", TensorProto.FLOAT, (1, 3, 8, 8))],
+        [value("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(v.astype(np.float32), k) for k, v in constants.items()],
+    )
+    path = tmp_path / "m.onnx"
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+    with pytest.raises(ActivsparseError) as caught:
+        Session(path)
+    (line,) = str(caught.value).splitlines()
+    assert ("'c'" if wrong != "norm" else "'n'") in line

@@ -56,9 +56,20 @@ def conv(source: Source) -> list[Node]:
     weight = source.weights(1, "weight")
     if weight.ndim != 4:
         source.fail(f"its weight has shape {weight.shape}", "only 2-d convolutions are supported")
+    kernel = tuple(source.attribute("kernel_shape", weight.shape[2:]))
+    if kernel != weight.shape[2:]:
+        source.fail(
+            f"its kernel_shape is {kernel}, that of its weight {weight.shape[2:]}",
+            "export the model again",
+        )
     arrays = {"weight": weight}
     if source.has(2):
         arrays["bias"] = source.weights(2, "bias")
+        if arrays["bias"].shape != weight.shape[:1]:
+            source.fail(
+                f"its bias has shape {arrays['bias'].shape} for {len(weight)} outputs",
+                "use one bias per output",
+            )
     attributes = window(source, (weight.shape[2], weight.shape[3]))
     attributes["group"] = int(source.attribute("group", 1))
     return [source.engine_node("conv", attributes, arrays=arrays, name=_layer_name(source))]
