@@ -311,3 +311,18 @@ def test_a_lucky_measurement_is_not_believed():
     assert speed == pytest.approx(1.1 / (solution + 0.1))
     assert speed == pytest.approx(1.5, rel=0.025)
     assert calls.count(solution) == 3
+
+
+def test_of_few_solutions_the_slowest_that_is_fast_enough_is_taken():
+    search = SpeedSearch(
+        solve=lambda budget: 1.0 if budget >= 1 else 0.5 if budget >= 0.5 else None,
+        cost=lambda cost: cost,
+        measure=lambda cost: {1.0: 1.0, 0.5: 1.6}[cost],
+        dense_cost=1.0,
+        least_cost=lambda: 0.5,
+        rounds=1,
+    )
+    search.measured[1.0] = (1.0, 1.0)
+    search._speeds[1.0] = [1.0]
+    search._next = lambda target: 1.0
+    assert search.meet(1.2) == (0.5, 1.6)

@@ -81,6 +81,7 @@ class SpeedSearch(Generic[S]):
             raise ActivsparseError("no masks are among the options; allow more layers or patterns")
         if best[1] < target * (1 - self.shortfall):
             self._refuse_unreachable(target)
+            best = self._slowest_enough(target)
         return best
 
     def _next(self, target: float) -> S | None:
@@ -108,6 +109,13 @@ class SpeedSearch(Generic[S]):
                 f"target speed-up {target:g}: the fastest masks among the options reach "
                 f"{fastest:.2f}; lower the target, or allow more (patterns, layers)"
             )
+
+    def _slowest_enough(self, target: float) -> tuple[S, float]:
+        """Where solutions are few: the slowest measured one that is fast enough."""
+        speeds = {solution: self.speed(solution) for solution in self.measured}
+        enough = {s: v for s, v in speeds.items() if v >= target * (1 - self.shortfall)}
+        solution = min(enough, key=lambda s: enough[s])
+        return solution, enough[solution]
 
     def speed(self, solution: S) -> float:
         """How many times as fast as dense a solution is, measured at least once."""
