@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from older_exporter import from_script
 
 from activsparse.export.convs import BLUR, find_convs
 from activsparse.export.mask import mask_model
@@ -120,15 +119,6 @@ def seen(layer):
     # What cannot be masked need not keep its name in a file.
     name = None if layer.problem else layer.name
     return name, role(layer), layer.phase, layer.source, layer.added, layer.problem
-
-
-def from_script(model, x):
-    """By torch's older exporter, which folds norms and spells activations out."""
-    file = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(model, (x,), file, dynamo=False, opset_version=17)
-    return onnx.load_from_string(file.getvalue())
 
 
 def list_of(networks):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import warnings
-
 import numpy as np
 import onnx
 import pytest
 import torch
+from older_exporter import from_script
 from torch import nn
 
 from activsparse.engine.session import Session
@@ -51,15 +49,6 @@ class Repeated(nn.Module):
         for norm in self.norms:
             x = x + norm(self.again(x)).relu()
         return self.last(x)
-
-
-def from_script(model, x):
-    """By torch's older exporter, which is quicker."""
-    file = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(model, (x,), file, dynamo=False, opset_version=17)
-    return onnx.load_from_string(file.getvalue())
 
 
 def place(layer):

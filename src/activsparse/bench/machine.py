@@ -10,12 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from activsparse import __version__
-from activsparse.engine.calibrate import busy_cores
+from activsparse.engine.calibrate import MOST_BUSY, busy_cores
 
 __all__ = ["BUSY", "busy_warning", "describe_machine", "summary_line"]
-
-_MOST_BUSY = 0.3
-"""Of a core: what a quiet machine does beside."""
 
 CPU_FOLDER = Path("/sys/devices/system/cpu")
 BOARD = Path("/proc/device-tree/model")
@@ -79,7 +76,7 @@ BUSY = "the machine is busy"
 def busy_warning() -> str | None:
     """What to say where other programs are at work beside this one; takes half a second."""
     busy = busy_cores()
-    if busy <= _MOST_BUSY:
+    if busy <= MOST_BUSY:
         return None
     return f"{BUSY} ({busy:.1f} cores at work beside this); times are less certain"
 

@@ -95,16 +95,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _try(model: str, args: argparse.Namespace, options: MaskOptions) -> Trial:
-    from activsparse.bench.engines import ENGINES, is_installed
     from activsparse.bench.trial import try_model
     from activsparse.engine.plan_file import is_plan
     from activsparse.input_sizes import InputSizes
+    from activsparse.pipeline.timing import engines_at_hand
 
     def told(error: ActivsparseError) -> str:
         return error.worded(speller("check")).replace(str(path), model)
 
     sizes = input_sizes(args)
-    engines = [name for name in ENGINES if ENGINES[name].reads_onnx and is_installed(name)]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(model)
         if path.is_file() and is_plan(path):
@@ -121,7 +120,7 @@ def _try(model: str, args: argparse.Namespace, options: MaskOptions) -> Trial:
             path,
             partial(_mask, options=options, sizes=sizes),
             seed=args.seed,
-            engines=engines if args.time else (),
+            engines=engines_at_hand() if args.time else (),
             repeat=args.repeat,
             sizes=sizes,
             told=told,

@@ -32,6 +32,7 @@ from activsparse.masks.time_table import TimeTable, choose_table, default_table,
 
 __all__ = [
     "ALGORITHMS",
+    "MOST_BUSY",
     "busy_cores",
     "calibrate",
     "calibrated_file",
@@ -63,7 +64,7 @@ EVICT_BYTES = 32 << 20
 _FILLED = ((112, 96), (56, 144), (28, 192))
 """(side, channels) of maps that fill `nearest` is timed on: those of MobileNetV2."""
 _RUN_MS = 15.0
-_MOST_BUSY = 0.3
+MOST_BUSY = 0.3
 """Of a core: what a quiet machine does beside."""
 
 
@@ -116,7 +117,7 @@ def calibrate(
             f"this machine has no {isa}; it has {', '.join(_native.available_isas())}"
         )
     busy = busy_cores()
-    if busy > _MOST_BUSY and not force:
+    if busy > MOST_BUSY and not force:
         raise ActivsparseError(
             f"the machine is busy ({busy:.1f} cores at work), times would be wrong; try again when "
             "it is quiet, or use ",
