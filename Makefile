@@ -50,7 +50,7 @@ $(MARK):
 	touch $@
 
 # torch and torchvision first and together: their versions belong to each other.
-$(STAMP): $(MARK) pyproject.toml constraints.txt CMakeLists.txt $(NATIVE_SOURCES)
+$(STAMP): $(MARK) pyproject.toml constraints.txt CMakeLists.txt $(NATIVE_SOURCES) native/kernels/table.inc
 	$(BIN)/pip install -q $$(grep -E '^(torch|torchvision)==' constraints.txt)
 	$(BIN)/pip install -q -c constraints.txt scikit-build-core nanobind cmake ninja
 	$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e ".[dev,engines,litert]"
@@ -81,6 +81,7 @@ sanitize:
 	$(CMAKE) -S . -B build/sanitize-operators -DACTIVSPARSE_SANITIZE=operators -DACTIVSPARSE_PYTHON=OFF
 	$(CMAKE) --build build/sanitize-operators -j 2
 	build/sanitize-operators/executor_stress
+	build/sanitize-operators/kernel_check
 	build/sanitize-operators/plan_forger 2600
 	build/sanitize-operators/spec_thrower 10000
 	cd tests/native && PYTHONPATH=.:$(CURDIR)/src $(abspath $(BIN))/python -m pytest -q -p no:cacheprovider -p emulated \

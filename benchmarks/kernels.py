@@ -5,6 +5,8 @@ timed. Times are medians of runs on data in cache (`--evict-mib` reads other mem
 share of peak counts the dense layer's multiply-adds, whatever an algorithm really does, so Winograd
 and masks may exceed 100 %. With sparsity 0 and others, a table of break-even sparsities follows per
 pattern: the lowest measured one at which an algorithm beats the layer's fastest dense algorithm.
+`--assert PERCENT` fails where the algorithm that estimates choose (`tune=False`) is further behind
+the fastest one, in two measurements, and says by how much.
 
     taskset -c 1 python benchmarks/kernels.py --model resnet18 --sparsity 0 0.3 --csv kernels.csv
 """
@@ -27,6 +29,8 @@ from rich.table import Column, Table
 
 from activsparse import _native
 from activsparse.bench.machine import describe_machine, summary_line
+from activsparse.engine.choose import Request, by_cost
+from activsparse.engine.graph import Node
 from activsparse.files import atomic_path
 from activsparse.masks import make_mask, sparsity_of
 
@@ -82,7 +86,9 @@ class Problem:
             arrays["mask"] = mask.astype(np.uint8)
         if input_masked:
             arrays["input_mask"] = mask.astype(np.uint8)
-        self.spec = _native.Spec("conv", attributes, arrays, self.input_descs, [self.output_desc])
+        node = Node("conv", layer.name, ("x",), ("y",), attributes, arrays)
+        self.request = Request(node, self.input_descs, [self.output_desc])
+        self.spec = self.request.spec()
 
         def exact(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> torch.Tensor:
             x, w, b = (torch.from_numpy(a).double() for a in (x, w, b))
@@ -119,6 +125,7 @@ class Measurement:
     requested: float
     achieved: float
     algorithm: str
+    chosen: bool  # by estimates
     kernel: str
     median_ms: float
     least_ms: float
@@ -132,6 +139,7 @@ def measure(
 ) -> list[Measurement]:
     """Check and time every algorithm that can run a layer; `peak` is in GFLOP/s."""
     problem = Problem(layer, pattern, sparsity, args.input_mask)
+    chosen = by_cost(problem.request, args.isa).algorithm
     found = []
     for algorithm, reason in problem.spec.algorithms(args.isa):
         wanted = args.algorithm is None or algorithm in args.algorithm
@@ -155,6 +163,7 @@ def measure(
                 requested=sparsity,
                 achieved=round(problem.achieved, 4),
                 algorithm=algorithm,
+                chosen=algorithm == chosen,
                 kernel=packed.kernel,
                 median_ms=round(ms, 5),
                 least_ms=round(min(times), 5),
@@ -225,6 +234,20 @@ def break_even(title: str, found: Sequence[Measurement]) -> Table:
     return table
 
 
+def behind(layer: Sequence[Measurement]) -> float:
+    """How many times as long as a layer's fastest algorithm the chosen one takes."""
+    taken = [row.median_ms for row in layer if row.chosen]
+    return min(taken, default=0) / min(row.median_ms for row in layer)
+
+
+def describe(layer: Sequence[Measurement]) -> str:
+    """A layer, its mask, what was chosen for it, and what is fastest."""
+    row = layer[0]
+    chosen = next(row.algorithm for row in layer if row.chosen)
+    fastest = min(layer, key=lambda row: row.median_ms).algorithm
+    return f"{row.model} {row.layer} {row.pattern} {row.requested}, {chosen} for {fastest}"
+
+
 def write(path: Path, found: Sequence[Measurement]) -> None:
     """Write the measurements as CSV."""
     with path.open("w", newline="") as file:
@@ -244,6 +267,7 @@ def main() -> None:
     peak = max(_native.fma_peak(args.isa) for _ in range(5)) * args.threads
     console.print(f"{args.isa}: {peak:.1f} GFLOP/s measured FMA peak, {args.threads} threads")
     everything: list[Measurement] = []
+    slower: dict[str, float] = {}
     masks = [("dense", 0.0)] if 0 in args.sparsity else []
     masks += [(pattern, s) for pattern in args.pattern for s in args.sparsity if s]
     with ExitStack() as files:
@@ -252,11 +276,16 @@ def main() -> None:
         for model in args.model:
             found: list[Measurement] = []
             for pattern, sparsity in masks:
-                new = [
-                    row
-                    for layer in MODELS[model]
-                    for row in measure(layer, model, pattern, sparsity, peak, args)
-                ]
+                new = []
+                for layer in MODELS[model]:
+                    rows = measure(layer, model, pattern, sparsity, peak, args)
+                    new += rows
+                    slow = args.limit is not None and behind(rows) > 1 + args.limit / 100
+                    if slow:  # noise does not come twice
+                        again = measure(layer, model, pattern, sparsity, peak, args)
+                        rows = min(rows, again, key=behind)
+                        if behind(rows) > 1 + args.limit / 100:
+                            slower[describe(rows)] = behind(rows)
                 console.print(speeds(f"{model}, {pattern} {sparsity or ''}", new))
                 found += new
             if 0 in args.sparsity:
@@ -266,6 +295,10 @@ def main() -> None:
             everything += against_dense(found)
         if path is not None:
             write(path, everything)
+    for name, times in slower.items():
+        console.print(f"{name}: what was chosen takes {times:.2f} times as long as the fastest")
+    if slower:
+        raise SystemExit(1)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -283,6 +316,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repeat", type=int, default=30)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--evict-mib", type=int, default=0)
+    parser.add_argument(
+        "--assert",
+        dest="limit",
+        type=float,
+        metavar="PERCENT",
+        help="fail where the choice by estimates is further behind the fastest algorithm",
+    )
     parser.add_argument("--csv", type=Path, help="also write the figures to this file")
     return parser
 

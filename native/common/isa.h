@@ -3,10 +3,9 @@
 #include <string>
 #include <vector>
 
-namespace activsparse {
+#include "common/isa_enum.h"
 
-// In rising order of preference on a machine that has several of them.
-enum class Isa : int { kScalar = 0, kNeon = 1, kAvx2 = 2, kAvx512 = 3 };
+namespace activsparse {
 
 const char* isa_name(Isa isa);  // "scalar", "neon", "avx2", "avx512"
 

@@ -6,6 +6,7 @@
 #pragma once
 #include "kernels/activate.h"
 #include "kernels/kernels.h"
+#include "kernels/table.h"
 
 namespace activsparse {
 
@@ -51,7 +52,7 @@ template <class V, int R>
 void depthwise_tile(const DepthwiseArgs& args) {
   const int whole = args.whole_vectors ? (args.channels + V::kWidth - 1) / V::kWidth * V::kWidth
                                        : args.channels / V::kWidth * V::kWidth;
-  constexpr int kVectors = V::kRegisters >= 32 ? 3 : 1;
+  constexpr int kVectors = tile_sizes(Family::depthwise_f32, V::kIsa).max_vectors;
   int c = 0;
   for (; c + kVectors * V::kWidth <= whole; c += kVectors * V::kWidth)
     depthwise_vectors<V, R, kVectors, false>(args, c, V::kWidth);
@@ -72,7 +73,7 @@ constexpr void fill_depthwise(DepthwiseKernels& kernels) {
 
 template <class V>
 constexpr DepthwiseKernels depthwise_kernels() {
-  DepthwiseKernels kernels{};
+  DepthwiseKernels kernels{tile_sizes(Family::depthwise_f32, V::kIsa), {}};
   fill_depthwise<V, kDepthwiseRows>(kernels);
   return kernels;
 }

@@ -7,19 +7,9 @@
 #include "kernels/depthwise_columns.h"
 #include "kernels/depthwise_outputs.h"
 #include "kernels/kernels.h"
-#include "kernels/vector_sizes.h"
+#include "kernels/table.h"
 
 namespace activsparse {
-
-// Whether a kernel goes through columns of inputs: where registers hold the weights of all taps and
-// more sums than a window has.
-template <class V, int K>
-constexpr bool kByColumns = K == 3 && V::kRegisters >= 32;
-
-// Whether it goes output by output: where they hold the inputs of a column of outputs as well. Not
-// with vectors of 4, as small cores would wait for one chain of multiply-adds after the other.
-template <class V, int K, int S>
-constexpr bool kByOutputs = kByColumns<V, K> && S == 1 && V::kWidth > 4;
 
 // W columns of outputs from x on at once, whose sums all stay in registers: where weights do not,
 // each load of one then serves H * W outputs.
@@ -69,9 +59,10 @@ inline void depthwise_windows(const DepthwiseBlockArgs& args, int x, int width, 
 
 template <class V, int K, int S, int H, bool kPartial>
 inline void depthwise_vector(const DepthwiseBlockArgs& args, int64_t c, int lanes) {
-  if constexpr (kByOutputs<V, K, S>) {
+  constexpr DepthwiseForm kForm = block_sizes(V::kIsa, K, S).form;
+  if constexpr (kForm == DepthwiseForm::kOutputs) {
     depthwise_outputs<V, K, S, H, kPartial>(args, c, lanes);
-  } else if constexpr (kByColumns<V, K>) {
+  } else if constexpr (kForm == DepthwiseForm::kColumns) {
     depthwise_columns<V, K, S, H, kPartial>(args, c, lanes);
   } else {
     constexpr int kWidest = 4;
@@ -103,28 +94,25 @@ void depthwise_block(const DepthwiseBlockArgs& args) {
 }
 
 template <class V, int K, int S, int H>
-constexpr void fill_blocks(DepthwiseBlockKernels& kernels) {
-  kernels.skips[K == 5][S - 1] = kByOutputs<V, K, S>;
-  kernels.block[K == 5][S - 1][H - 1] = depthwise_block<V, K, S, H>;
-  if constexpr (H > 1) fill_blocks<V, K, S, H - 1>(kernels);
+constexpr void fill_blocks(DepthwiseBlocks& blocks) {
+  if constexpr (H > 0) {
+    blocks.block[H - 1] = depthwise_block<V, K, S, H>;
+    fill_blocks<V, K, S, H - 1>(blocks);
+  }
+}
+
+template <class V, int K, int S>
+constexpr DepthwiseBlocks depthwise_blocks() {
+  constexpr DepthwiseBlocks sizes = block_sizes(V::kIsa, K, S);
+  DepthwiseBlocks blocks = sizes;
+  fill_blocks<V, K, S, sizes.rows>(blocks);
+  return blocks;
 }
 
 template <class V>
 constexpr DepthwiseBlockKernels depthwise_block_kernels() {
-  constexpr int kRows3 = kByColumns<V, 3> ? 4 : 2, kRows5 = 2;
-  DepthwiseBlockKernels kernels{};
-  kernels.rows[0] = kRows3;
-  kernels.rows[1] = kRows5;
-  // Each vector of channels is a pass through the block. Where it takes a part of a cache line, the
-  // block must still be in the first-level cache when the next part is due.
-  kernels.columns = V::kWidth >= 16 ? kMaxBlockColumns : 14;
-  fill_blocks<V, 3, 1, kRows3>(kernels);
-  fill_blocks<V, 3, 2, kRows3>(kernels);
-  if constexpr (!kCompact) {
-    fill_blocks<V, 5, 1, kRows5>(kernels);
-    fill_blocks<V, 5, 2, kRows5>(kernels);
-  }
-  return kernels;
+  return {{{depthwise_blocks<V, 3, 1>(), depthwise_blocks<V, 3, 2>()},
+           {depthwise_blocks<V, 5, 1>(), depthwise_blocks<V, 5, 2>()}}};
 }
 
 }  // namespace activsparse

@@ -3,15 +3,14 @@
 //
 // A tile of R rows by N vectors stays in registers over the whole reduction. Per input channel it
 // loads N weight vectors and broadcasts R inputs for R*N multiply-adds, so the taller and wider the
-// tile, the fewer loads. R is the largest that leaves registers for one row of weights and one
-// broadcast; on x86 there are registers for no more than 12 pointers to rows.
+// tile, the fewer loads. table.inc says which tiles there are.
 //
 // One call computes several tiles one below the other: out of order, a core starts the next one's
 // products while it still clips and stores the last one's sums.
 #pragma once
 #include "kernels/activate.h"
 #include "kernels/kernels.h"
-#include "kernels/vector_sizes.h"
+#include "kernels/table.h"
 
 namespace activsparse {
 
@@ -21,14 +20,6 @@ namespace activsparse {
 // alone.
 template <class V>
 inline constexpr bool kPlainTiles = V::kWidth == 16 && !kCompact;
-
-// Rows of the tallest tile of `vectors` vectors.
-template <class V>
-constexpr int tile_rows(int vectors) {
-  if (V::kRegisters >= 32)
-    return vectors == 4 ? 6 : vectors == 3 ? 8 : vectors == 2 || V::kWidth > 4 ? 12 : 16;
-  return vectors == 2 ? 6 : vectors == 1 ? 12 : 0;
-}
 
 // Adds the products of one tap's channels to the sums. kFetch: and brings args.fetch, and what lies
 // further ahead in the weights, closer meanwhile.
@@ -146,39 +137,23 @@ void gemm_tile(const GemmArgs& args) {
   }
 }
 
-// With 12 sums a core has enough to do, and overlaps the end of one tile with the next: on a Zen 5
-// tiles of 4x3 vectors take 4 to 8 % less time than of 8x3, 6x2 4 % less than 12x2, while 4x4 and
-// 6x4 are alike.
-template <class V>
-constexpr int best_tile_rows(int vectors) {
-  return V::kWidth < 16 || vectors == 1 || vectors == 4 ? tile_rows<V>(vectors) : 12 / vectors;
-}
-
 template <class V, bool kGather, int N, int R>
 constexpr void fill_tiles(GemmKernels& kernels) {
   if constexpr (R > 0) {
-    kernels.max_vectors = N;
-    kernels.max_rows[N - 1] = kernels.max_rows[N - 1] > R ? kernels.max_rows[N - 1] : R;
-    kernels.best_rows[N - 1] = best_tile_rows<V>(N);
     kernels.tile[N - 1][R - 1] = gemm_tile<V, R, N, kGather>;
     fill_tiles<V, kGather, N, R - 1>(kernels);
   }
 }
 
-// Only stems need gathering where the library has to be small: tiles of 12 to 16 sums do.
-template <class V, bool kGather>
-constexpr int most_tile_rows(int vectors) {
-  const int rows = tile_rows<V>(vectors), enough = vectors <= 2 ? 6 : 4;
-  return kGather && kCompact && V::kWidth > 4 && rows > enough ? enough : rows;
-}
-
 template <class V, bool kGather = false>
 constexpr GemmKernels gemm_kernels() {
-  GemmKernels kernels{};
-  fill_tiles<V, kGather, 1, most_tile_rows<V, kGather>(1)>(kernels);
-  fill_tiles<V, kGather, 2, most_tile_rows<V, kGather>(2)>(kernels);
-  fill_tiles<V, kGather, 3, most_tile_rows<V, kGather>(3)>(kernels);
-  fill_tiles<V, kGather, 4, most_tile_rows<V, kGather>(4)>(kernels);
+  constexpr TileSizes sizes =
+      tile_sizes(kGather ? Family::gather_gemm_f32 : Family::gemm_f32, V::kIsa);
+  GemmKernels kernels{sizes, {}};
+  fill_tiles<V, kGather, 1, sizes.max_rows[0]>(kernels);
+  fill_tiles<V, kGather, 2, sizes.max_rows[1]>(kernels);
+  fill_tiles<V, kGather, 3, sizes.max_rows[2]>(kernels);
+  fill_tiles<V, kGather, 4, sizes.max_rows[3]>(kernels);
   return kernels;
 }
 

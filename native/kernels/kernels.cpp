@@ -4,8 +4,6 @@
 
 namespace activsparse {
 
-extern const Kernels kScalarKernels, kNeonKernels, kAvx2Kernels, kAvx512Kernels;
-
 const Kernels& kernels_for(Isa isa) {
   switch (isa) {
     case Isa::kNeon:

@@ -1,10 +1,10 @@
 // The kernel table: what each instruction set offers, as plain function pointers. Operators call
 // kernels through it and never name a vector type.
 //
-// kernels.inc lists every family once, with its data type; a member of `Kernels` is named
-// <family>_<data type>. To add a family: declare its interface here (or in a header included here),
-// write a template over the vector type that returns it as a constant, and add one line to
-// kernels.inc.
+// table.inc lists every family, its data type, and the tiles each instruction set has of it; a
+// member of `Kernels` is named <family>_<data type>. To add a family: declare its interface here
+// (or in a header included here), write a template <family>_kernels over the vector type that
+// returns it as a constant, and add its lines to table.inc.
 //
 // This header and everything the templates include is compiled with the flags of every instruction
 // set. It must not use the standard library, and functions that are not templates over the vector
@@ -15,15 +15,12 @@
 #include <cstdint>
 
 #include "common/activation.h"
+#include "common/isa_enum.h"
 #include "kernels/cache_sizes.h"
+#include "kernels/tile_sizes.h"
 #include "kernels/winograd.h"
 
 namespace activsparse {
-
-enum class Isa : int;
-
-inline constexpr int kMaxTileRows = 16;
-inline constexpr int kMaxTileVectors = 4;
 
 // Register tiles of a matrix product whose left rows are addressed through pointers:
 //   sums[r][o] = start[o] + sum over t < taps, c < channels of rows[t][r][c] * weights[t][c][o]
@@ -54,15 +51,12 @@ struct GemmArgs {
 };
 inline constexpr int kFetchRows = 8;  // taller tiles have no registers for it, and few weights
 
-// tile[v - 1][r - 1] computes r rows by v vectors, for v <= max_vectors and r <= max_rows[v - 1].
+// tile[v - 1][r - 1] computes r rows by v vectors.
 //
 // Those of half_gemm have only half a vector of results in the last one, whose weights and `start`
-// are there twice: `lanes` and `store_lanes` are at most width / 2. max_vectors is 0 where an
-// instruction set has none of them.
-// best_rows: of the tiles that are fastest where the weights lie in the first-level cache.
+// are there twice: `lanes` and `store_lanes` are at most width / 2.
 struct GemmKernels {
-  int max_vectors;
-  int max_rows[kMaxTileVectors], best_rows[kMaxTileVectors];
+  TileSizes sizes;
   void (*tile[kMaxTileVectors][kMaxTileRows])(const GemmArgs& args);
 };
 
@@ -80,9 +74,9 @@ struct TapProductArgs {
   int64_t fetch_floats;
 };
 
-// tile[v - 1][r - 1] has r rows by v vectors, for all numbers of vectors that GemmKernels has.
+// tile[v - 1][r - 1] has r rows by v vectors, for all numbers of vectors that `gemm` has.
 struct TapProductKernels {
-  int max_rows[kMaxTileVectors];
+  TileSizes sizes;
   void (*tile[kMaxTileVectors][kMaxTileRows])(const TapProductArgs& args);
 };
 
@@ -102,7 +96,9 @@ struct DepthwiseArgs {
 
 inline constexpr int kDepthwiseRows = 8;
 
+// tile[r - 1] has r rows, and goes through as many vectors of channels at once as `sizes` says.
 struct DepthwiseKernels {
+  TileSizes sizes;
   void (*tile[kDepthwiseRows])(const DepthwiseArgs& args);
 };
 
@@ -138,12 +134,20 @@ inline constexpr int kMaxBlockRows = 4, kMaxBlockColumns = 56;
 inline constexpr int kMaxBlockLines = 9;  // 4 rows of 3x3 with stride 2
 inline constexpr int kMaxBlockPixels = kMaxBlockLines * (2 * kMaxBlockColumns + 3);
 
+// How a block is gone through (depthwise_block.h). By outputs, skipped ones are not computed.
+enum class DepthwiseForm { kWindows, kColumns, kOutputs };
+
+struct DepthwiseBlocks {
+  int rows = 0;     // the most of a block; 0: there is none
+  int columns = 0;  // up to which wider blocks are faster
+  DepthwiseForm form = DepthwiseForm::kWindows;
+  void (*block[kMaxBlockRows])(const DepthwiseBlockArgs& args) = {};  // [rows - 1]
+  bool skips() const { return form == DepthwiseForm::kOutputs; }
+};
+
 struct DepthwiseBlockKernels {
-  int rows[2];       // [kernel 3 or 5]: the most rows of a block
-  int columns;       // up to which wider blocks are faster
-  bool skips[2][2];  // [kernel 3 or 5][stride - 1]: skipped positions are not computed
-  // [kernel 3 or 5][stride - 1][H - 1]
-  void (*block[2][2][kMaxBlockRows])(const DepthwiseBlockArgs& args);
+  DepthwiseBlocks of[2][2];  // [kernel 3 or 5][stride - 1]
+  const DepthwiseBlocks& at(int kernel, int stride) const { return of[kernel == 5][stride - 1]; }
 };
 
 // In-place activation of a run of floats: `out` = activation(`in`); `in` may equal `out`. Touches
@@ -211,10 +215,11 @@ struct Kernels {
   const char* isa;
   int width;  // float32 lanes of a vector
   CacheSizes caches;
-#define KERNEL(dtype, family, Interface, factory) Interface family##_##dtype;
-#include "kernels/kernels.inc"
-#undef KERNEL
+#define FAMILY(type, family, Interface) Interface family##_##type;
+#include "kernels/table.inc"
 };
+
+extern const Kernels kScalarKernels, kNeonKernels, kAvx2Kernels, kAvx512Kernels;
 
 // Of instruction sets this library was not compiled for, the table holds sizes alone (foreign.cpp):
 // enough to pack operators, and no kernel to run them.

@@ -2,15 +2,15 @@
 #pragma once
 #include <immintrin.h>
 
+#include "common/isa_enum.h"
 #include "kernels/vector_sizes.h"
 
 namespace activsparse {
 
 struct VecAvx2 {
-  static constexpr int kWidth = Avx2Sizes::kWidth;
+  static constexpr Isa kIsa = Isa::kAvx2;
+  static constexpr int kWidth = kAvx2Width;
   static constexpr float kVanishingExponent = -88.0f;
-  static constexpr int kRegisters = Avx2Sizes::kRegisters;
-  static constexpr bool kHalves = Avx2Sizes::kHalves;
   static constexpr bool kMaxKeepsNan = false;
   __m256 v;
   static __m256i lanes(int n) {

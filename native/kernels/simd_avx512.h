@@ -2,15 +2,15 @@
 #pragma once
 #include <immintrin.h>
 
+#include "common/isa_enum.h"
 #include "kernels/vector_sizes.h"
 
 namespace activsparse {
 
 struct VecAvx512 {
-  static constexpr int kWidth = Avx512Sizes::kWidth;
+  static constexpr Isa kIsa = Isa::kAvx512;
+  static constexpr int kWidth = kAvx512Width;
   static constexpr float kVanishingExponent = -104.0f;
-  static constexpr int kRegisters = Avx512Sizes::kRegisters;
-  static constexpr bool kHalves = Avx512Sizes::kHalves;
   static constexpr bool kMaxKeepsNan = false;
   __m512 v;
   static __mmask16 lanes(int n) { return static_cast<__mmask16>((1u << n) - 1u); }

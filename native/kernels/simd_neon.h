@@ -2,15 +2,15 @@
 #pragma once
 #include <arm_neon.h>
 
+#include "common/isa_enum.h"
 #include "kernels/vector_sizes.h"
 
 namespace activsparse {
 
 struct VecNeon {
-  static constexpr int kWidth = NeonSizes::kWidth;
+  static constexpr Isa kIsa = Isa::kNeon;
+  static constexpr int kWidth = kNeonWidth;
   static constexpr float kVanishingExponent = -88.0f;
-  static constexpr int kRegisters = NeonSizes::kRegisters;
-  static constexpr bool kHalves = NeonSizes::kHalves;
   static constexpr bool kMaxKeepsNan = true;
   float32x4_t v;
   static VecNeon load(const float* p) { return {vld1q_f32(p)}; }

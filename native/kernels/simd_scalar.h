@@ -2,13 +2,11 @@
 // interface:
 //
 //   V::kWidth                      lanes of float32
-//   V::kHalves                     whether there is half_gemm, and with it
-//   join_halves(a, b), swap_halves(a), store_half(p)  lower half of a and upper half of b; the two
-//   exchanged; the lower one alone
-//   V::load / store                unaligned, kWidth floats
-//   V::load_partial / store_partial  the first n lanes, 0 <= n <= kWidth; other lanes read as 0 /
-//   are not touched
-//   V::broadcast(p), V::set1(x), V::zero()
+//   V::kIsa                        the instruction set it is for
+//   join_halves(a, b), swap_halves(a), store_half(p)  where table.inc has half_gemm: lower half of
+//   a and upper half of b; the two exchanged; the lower one alone V::load / store unaligned, kWidth
+//   floats V::load_partial / store_partial  the first n lanes, 0 <= n <= kWidth; other lanes read
+//   as 0 / are not touched V::broadcast(p), V::set1(x), V::zero()
 //   + - * /, fma(a, b, c) = a*b + c, a & b of the bits
 //   max(a, b), min(a, b)           a NaN in b gives NaN, one in a may give b
 //   V::kMaxKeepsNan                whether one in a gives NaN as well; where not there is
@@ -27,14 +25,14 @@
 //
 // A type of another instruction set is only ever named in the target_*.cpp compiled for that set.
 #pragma once
+#include "common/isa_enum.h"
 
 namespace activsparse {
 
 struct VecScalar {
+  static constexpr Isa kIsa = Isa::kScalar;
   static constexpr int kWidth = 1;
   static constexpr float kVanishingExponent = -88.0f;
-  static constexpr int kRegisters = 16;
-  static constexpr bool kHalves = false;
   static constexpr bool kMaxKeepsNan = false;
   float v;
   static VecScalar load(const float* p) { return {*p}; }

@@ -4,17 +4,10 @@
 // On small maps a tap has few rows, so that weights arrive from memory no faster than they are
 // used. What a tile is told to fetch goes evenly between its multiply-adds.
 #pragma once
-#include "kernels/gemm.h"
+#include "kernels/kernels.h"
+#include "kernels/table.h"
 
 namespace activsparse {
-
-// Rows of the tallest tile. A small library has tall ones for panels of whole width alone.
-template <class V>
-constexpr int tap_rows(int vectors) {
-  constexpr int kWhole = V::kRegisters >= 32 ? 4 : 2;
-  const int rows = tile_rows<V>(vectors);
-  return kCompact && vectors < kWhole && rows > 3 ? 3 : rows;
-}
 
 template <class V, int R, int N>
 void tap_product(const TapProductArgs& args) {
@@ -69,12 +62,12 @@ constexpr void fill_tap_products(TapProductKernels& kernels) {
 
 template <class V>
 constexpr TapProductKernels tap_product_kernels() {
-  TapProductKernels kernels{};
-  fill_tap_products<V, 1, tap_rows<V>(1)>(kernels);
-  fill_tap_products<V, 2, tap_rows<V>(2)>(kernels);
-  fill_tap_products<V, 3, tap_rows<V>(3)>(kernels);
-  fill_tap_products<V, 4, tap_rows<V>(4)>(kernels);
-  for (int n = 1; n <= kMaxTileVectors; ++n) kernels.max_rows[n - 1] = tap_rows<V>(n);
+  constexpr TileSizes sizes = tile_sizes(Family::tap_product_f32, V::kIsa);
+  TapProductKernels kernels{sizes, {}};
+  fill_tap_products<V, 1, sizes.max_rows[0]>(kernels);
+  fill_tap_products<V, 2, sizes.max_rows[1]>(kernels);
+  fill_tap_products<V, 3, sizes.max_rows[2]>(kernels);
+  fill_tap_products<V, 4, sizes.max_rows[3]>(kernels);
   return kernels;
 }
 

@@ -22,12 +22,9 @@ constexpr Kernels make_kernels(const char* isa, const CacheSizes& caches) {
       isa,
       V::kWidth,
       caches,
-#define KERNEL(dtype, family, Interface, factory) factory<V>(),
-#include "kernels/kernels.inc"
-#undef KERNEL
+#define FAMILY(type, family, Interface) family##_kernels<V>(),
+#include "kernels/table.inc"
   };
 }
-
-extern const Kernels kScalarKernels, kNeonKernels, kAvx2Kernels, kAvx512Kernels;
 
 }  // namespace activsparse

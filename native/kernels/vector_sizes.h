@@ -1,4 +1,5 @@
-// Sizes of each instruction set's vectors. They decide how weights are packed, on any machine.
+// Sizes of each instruction set's vectors. With table.inc they decide how weights are packed, on
+// any machine.
 #pragma once
 
 namespace activsparse {
@@ -12,19 +13,7 @@ inline constexpr bool kCompact = true;
 inline constexpr bool kCompact = false;
 #endif
 
-// kHalves: whether half_gemm (kernels/half_gemm.h) exists. Where vectors are short there is little
-// to gain.
-struct NeonSizes {
-  static constexpr int kWidth = 4, kRegisters = 32;
-  static constexpr bool kHalves = false;
-};
-struct Avx2Sizes {
-  static constexpr int kWidth = 8, kRegisters = 16;
-  static constexpr bool kHalves = false;
-};
-struct Avx512Sizes {
-  static constexpr int kWidth = 16, kRegisters = 32;
-  static constexpr bool kHalves = !kCompact;
-};
+// Lanes of float32.
+inline constexpr int kNeonWidth = 4, kAvx2Width = 8, kAvx512Width = 16;
 
 }  // namespace activsparse

@@ -23,13 +23,14 @@
 #include <cstdint>
 
 #include "common/activation.h"
+#include "kernels/tile_sizes.h"
 
 namespace activsparse {
 
 // Which axes of a tile are short. Tiles are sorted in this order: whatever points an element k
 // belongs to, the tiles that have it are neighbours.
 enum WinogradShape : int { kShortWidth = 0, kFull = 1, kShortHeight = 2, kShortBoth = 3 };
-inline constexpr int kWinogradShapes = 4, kWinogradMaxVecs = 4;
+inline constexpr int kWinogradShapes = 4;
 
 // Outputs of the short axis of a family, by those of its full one.
 constexpr int winograd_short(int out) { return out == 6 ? 4 : out / 2; }
@@ -56,8 +57,24 @@ struct WinogradTarget {
   const float* skipped;
 };
 
+// A part of the weights that is fetched while others are used.
+struct WinogradFetch {
+  const float* next;
+  int64_t floats;
+  bool near;  // into the first-level cache alone
+};
+
+// tile[n - 1][r - 1]: m[r] = sum over c < channels of v[r][c] * u[c], for r tiles and n vectors of
+// outputs; `more` adds to m instead.
+struct WinogradProducts {
+  TileSizes sizes;
+  void (*tile[kMaxTileVectors][kMaxTileRows])(const float* v, int64_t row_stride, int channels,
+                                              const float* u, float* m, int64_t m_stride, bool more,
+                                              const WinogradFetch& fetch);
+};
+
 struct WinogradKernels {
-  int max_vecs;  // largest `vecs` of a block of output channels, at most kWinogradMaxVecs
+  int max_vecs;  // largest `vecs` of a block of output channels, at most kMaxTileVectors
   // B^T d B of the patch whose first element is pixel (top, left), zeros outside of the image.
   void (*transform_input[kWinogradShapes])(const WinogradSource& source, int top, int left,
                                            float* v, int64_t v_stride);

@@ -11,7 +11,7 @@ template <class V, class W, template <class, class> class Tile = WinogradTile,
 constexpr WinogradKernels winograd_kernels() {
   using F = typename W::Full;
   using H = typename W::Short;
-  return {WinogradRowsTable<V>::kMaxVecs,
+  return {tile_sizes(Family::winograd_product_f32, V::kIsa).max_vectors,
           {winograd_transform_input<V, Tile<F, H>>, winograd_transform_input<V, Tile<F, F>>,
            winograd_transform_input<V, Tile<H, F>>, winograd_transform_input<V, Tile<H, H>>},
           winograd_multiply<V, Elements>,

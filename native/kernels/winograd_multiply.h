@@ -2,17 +2,10 @@
 #pragma once
 #include <cstdint>
 
+#include "kernels/table.h"
 #include "kernels/winograd.h"
 
 namespace activsparse {
-
-// Rows of the tallest register tile of `vecs` vectors: all sums, one row of U and one broadcast fit
-// the registers.
-template <class V>
-constexpr int winograd_max_rows(int vecs) {
-  if (V::kRegisters >= 32) return vecs == 4 ? 6 : vecs == 3 ? 9 : 14;
-  return vecs == 2 ? 6 : 12;
-}
 
 // Panels, or parts of them, up to this size are fetched into the first-level cache alone: passing
 // through the second level, a layer's weights would drive out the transformed tiles that lie there.
@@ -24,13 +17,6 @@ constexpr int64_t kNearBytes = 16 << 10;
 // wait in m: what is fetched is used soon, and memory delivers 40 GB/s where whole panels got 30
 // (Zen 5, 8 tiles of 7x7x512). For more groups, sums that come and go would cost more than that.
 constexpr int kMostWaitingGroups = 3;
-
-// A part of the weights that is fetched while others are used.
-struct WinogradFetch {
-  const float* next;
-  int64_t floats;
-  bool near;  // into the first-level cache alone
-};
 
 // m[r] = sum over c of v[r][c] * u[c], for R tiles; `more` adds to m instead.
 template <class V, int R, int N>
@@ -86,30 +72,27 @@ void winograd_rows(const float* v, int64_t row_stride, int channels, const float
     for (int j = 0; j < N; ++j) sums[r][j].store(m + r * m_stride + j * W);
 }
 
-using WinogradRows = void (*)(const float*, int64_t, int, const float*, float*, int64_t, bool,
-                              const WinogradFetch&);
-
-template <class V, int R, int N>
-constexpr void fill_winograd_rows(WinogradRows* rows) {
+template <class V, int N, int R>
+constexpr void fill_winograd_products(WinogradProducts& products) {
   if constexpr (R > 0) {
-    rows[R] = winograd_rows<V, R, N>;
-    fill_winograd_rows<V, R - 1, N>(rows);
+    products.tile[N - 1][R - 1] = winograd_rows<V, R, N>;
+    fill_winograd_products<V, N, R - 1>(products);
   }
 }
 
 template <class V>
-struct WinogradRowsTable {
-  static constexpr int kMaxVecs = V::kRegisters >= 32 ? 4 : 2;
-  WinogradRows rows[kMaxVecs + 1][16] = {};
-  constexpr WinogradRowsTable() {
-    fill_winograd_rows<V, winograd_max_rows<V>(1), 1>(rows[1]);
-    fill_winograd_rows<V, winograd_max_rows<V>(2), 2>(rows[2]);
-    if constexpr (kMaxVecs == 4) {
-      fill_winograd_rows<V, winograd_max_rows<V>(3), 3>(rows[3]);
-      fill_winograd_rows<V, winograd_max_rows<V>(4), 4>(rows[4]);
-    }
-  }
-};
+constexpr WinogradProducts winograd_product_kernels() {
+  constexpr TileSizes sizes = tile_sizes(Family::winograd_product_f32, V::kIsa);
+  WinogradProducts products{sizes, {}};
+  fill_winograd_products<V, 1, sizes.max_rows[0]>(products);
+  fill_winograd_products<V, 2, sizes.max_rows[1]>(products);
+  fill_winograd_products<V, 3, sizes.max_rows[2]>(products);
+  fill_winograd_products<V, 4, sizes.max_rows[3]>(products);
+  return products;
+}
+
+template <class V>
+inline constexpr WinogradProducts kWinogradProducts = winograd_product_kernels<V>();
 
 // Whether a short axis has a point of the full one.
 template <class W>
@@ -131,11 +114,11 @@ template <class V, class Elements>
 void winograd_multiply(const float* v, int64_t v_stride, int64_t row_stride,
                        const int (&first)[kWinogradShapes + 1], int channels, const float* u,
                        int vecs, float* m) {
-  static constexpr WinogradRowsTable<V> table;
+  constexpr const WinogradProducts& products = kWinogradProducts<V>;
   constexpr int64_t kLine = 64 / sizeof(float);
   const int64_t lanes = int64_t{vecs} * V::kWidth, panel = channels * lanes;
   const int64_t m_stride = int64_t{Elements::kCount} * lanes;
-  const int max_rows = winograd_max_rows<V>(vecs);
+  const int max_rows = products.sizes.max_rows[vecs - 1];
   const int near_parts = static_cast<int>((panel * sizeof(float) + kNearBytes - 1) / kNearBytes);
   for (int k = 0; k < Elements::kCount; ++k, v += v_stride, u += panel, m += lanes) {
     const bool short_height = Elements::short_height(k), short_width = Elements::short_width(k);
@@ -151,7 +134,7 @@ void winograd_multiply(const float* v, int64_t v_stride, int64_t row_stride,
       for (int g = 0, row = begin; g < groups; ++g) {
         const int rows = (end - row) / (groups - g);
         const int64_t from = lines * g / groups, to = lines * (g + 1) / groups;
-        table.rows[vecs][rows](
+        products.tile[vecs - 1][rows - 1](
             v + row * row_stride + c, row_stride, count, weights, m + row * m_stride, m_stride,
             part > 0,
             {weights + count * lanes + from * kLine, (to - from) * kLine, parts == near_parts});

@@ -193,7 +193,7 @@ void winograd_transform_output(const float* m, int vecs, const WinogradTarget& t
   const int64_t m_stride = int64_t{vecs} * V::kWidth;
   int c = 0;
   if (epilogue.activation <= Activation::kClip) {
-    alignas(64) float ignored[kWinogradMaxVecs * V::kWidth];
+    alignas(64) float ignored[kMaxTileVectors * V::kWidth];
     float* y[Y::kOut][X::kOut];
     const float* residual[Y::kOut][X::kOut] = {};
     winograd_positions<Y, X>(t.y, t.row, t.stride, t.keep, ignored, y);

@@ -87,7 +87,7 @@ class ConvActiveTaps : public ConvOperator {
   std::string kernel() const override {
     const int vectors = panels_.all()[0].vectors;
     return std::string(kernels_.isa) + " " +
-           std::to_string(kernels_.gemm_f32.max_rows[vectors - 1]) + "x" +
+           std::to_string(kernels_.gemm_f32.sizes.max_rows[vectors - 1]) + "x" +
            std::to_string(vectors * kernels_.width);
   }
 
@@ -192,7 +192,7 @@ class ConvActiveTaps : public ConvOperator {
 
   // All rows of a chunk without any product: `start` in, or residual and activation out.
   void pass(const Panel& panel, Chunk& c, const float* start, const Epilogue* epilogue) const {
-    const int max_rows = kernels_.gemm_f32.max_rows[panel.vectors - 1];
+    const int max_rows = kernels_.gemm_f32.sizes.max_rows[panel.vectors - 1];
     GemmArgs args{};
     args.start = start;
     args.epilogue = epilogue;
@@ -223,7 +223,7 @@ class ConvActiveTaps : public ConvOperator {
     if (count == 0) return;
     const int channels = p.in_per_group, lanes = panel.vectors * kernels_.width;
     const int64_t tap_floats = int64_t{channels} * lanes;
-    const int max_rows = kernels_.tap_product_f32.max_rows[panel.vectors - 1];
+    const int max_rows = kernels_.tap_product_f32.sizes.max_rows[panel.vectors - 1];
     const auto* tile = kernels_.tap_product_f32.tile[panel.vectors - 1];
     const int tiles = (count + max_rows - 1) / max_rows;
     const float* rows[kMaxChunkRows];
@@ -291,7 +291,7 @@ Blob pack(const OpSpec& spec, Isa isa) {
   Header h{};
   h.params = conv_params_of(spec);
   const ConvParams& p = h.params;
-  h.max_vectors = kernels.gemm_f32.max_vectors;
+  h.max_vectors = kernels.gemm_f32.sizes.max_vectors;
   const Panels panels = panels_of(p, kernels, h.max_vectors);
   const auto* mask_view = spec.array("mask");
   const auto* mask = mask_view ? static_cast<const uint8_t*>(mask_view->data) : nullptr;

@@ -38,9 +38,8 @@ class ConvDepthwiseBlock : public ConvOperator {
     skipped_value_ = blob.array<float>(h_.skipped_value, h_.padded_channels);
     zeros_ = blob.array<float>(h_.zeros, h_.padded_channels);
     if (h_.has_mask) mask_ = blob.array<uint8_t>(h_.mask, int64_t{p.output.h} * p.output.w);
-    const auto& blocks = kernels_.depthwise_block_f32;
-    const int rows = blocks.rows[p.kernel_h == 5];
-    blocks_y_ = (p.output.h + rows - 1) / rows;
+    const DepthwiseBlocks& blocks = kernels_.depthwise_block_f32.at(p.kernel_h, p.stride_h);
+    blocks_y_ = (p.output.h + blocks.rows - 1) / blocks.rows;
     blocks_x_ = (p.output.w + blocks.columns - 1) / blocks.columns;
     if (int64_t{blocks_y_} * blocks_x_ < kMinBlocks)
       blocks_x_ = std::min(p.output.w, kMinBlocks / blocks_y_);
@@ -81,7 +80,7 @@ class ConvDepthwiseBlock : public ConvOperator {
   // Other kernels store anything to skipped positions, perhaps after another block has filled them.
   bool skips() const {
     const ConvParams& p = h_.params;
-    return kernels_.depthwise_block_f32.skips[p.kernel_h == 5][p.stride_h - 1];
+    return kernels_.depthwise_block_f32.at(p.kernel_h, p.stride_h).skips();
   }
 
   // Where part `i` of `size` begins that is cut into `parts`.
@@ -107,7 +106,7 @@ class ConvDepthwiseBlock : public ConvOperator {
     args.skipped = fill_.empty() ? skipped_value_ : nullptr;
     args.epilogue = &p.epilogue;
     args.whole_vectors = whole_vectors_;
-    const auto& kernels = kernels_.depthwise_block_f32.block[p.kernel_h == 5][p.stride_h - 1];
+    const auto& kernels = kernels_.depthwise_block_f32.at(p.kernel_h, p.stride_h).block;
     const int64_t rows = int64_t{p.output.n} * blocks_y_, blocks = rows * blocks_x_;
     for (int64_t i = blocks * begin / kMinTasks; i < blocks * end / kMinTasks; ++i) {
       const int64_t row = i / blocks_x_, image = row / blocks_y_;

@@ -41,8 +41,9 @@ class ConvDirect : public ConvOperator {
     bias_ = blob.array<float>(h_.bias, panels_.channel_floats());
     skipped_value_ = blob.array<float>(h_.skipped_value, panels_.channel_floats());
     zeros_ = blob.array<float>(h_.zeros, p.in_per_group);
-    for (int i = 0; i < kernels_.gemm_f32.max_vectors; ++i)
-      tilings_.emplace_back(rows_, p.output.n, kernels_.gemm_f32.max_rows[i], p.in_per_group, 8);
+    for (int i = 0; i < kernels_.gemm_f32.sizes.max_vectors; ++i)
+      tilings_.emplace_back(rows_, p.output.n, kernels_.gemm_f32.sizes.max_rows[i], p.in_per_group,
+                            8);
     const int blocks = static_cast<int>(panels_.all().size());
     chunks_ = std::max(1, (kMinTasks + blocks - 1) / blocks);
   }
@@ -61,7 +62,7 @@ class ConvDirect : public ConvOperator {
   std::string kernel() const override {
     const int vectors = panels_.all()[0].vectors;
     return std::string(kernels_.isa) + " " +
-           std::to_string(kernels_.gemm_f32.max_rows[vectors - 1]) + "x" +
+           std::to_string(kernels_.gemm_f32.sizes.max_rows[vectors - 1]) + "x" +
            std::to_string(vectors * kernels_.width);
   }
 
@@ -156,7 +157,7 @@ Blob pack(const OpSpec& spec, Isa isa) {
   Header h{};
   h.params = conv_params_of(spec);
   const ConvParams& p = h.params;
-  h.max_vectors = kernels.gemm_f32.max_vectors;
+  h.max_vectors = kernels.gemm_f32.sizes.max_vectors;
   const Panels panels = panels_of(p, kernels, h.max_vectors);
 
   BlobWriter writer;

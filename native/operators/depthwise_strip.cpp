@@ -153,7 +153,7 @@ void DepthwiseStrip::make_tiles(const std::vector<uint8_t>& live) {
 }
 
 bool DepthwiseStrip::blocks_skip() const {
-  return kernels_.depthwise_block_f32.skips[params_.kernel_h == 5][params_.stride_h - 1];
+  return kernels_.depthwise_block_f32.at(params_.kernel_h, params_.stride_h).skips();
 }
 
 double DepthwiseStrip::blocks_cost() const {
@@ -242,10 +242,8 @@ void DepthwiseStrip::run_blocks(int y0, int height, const float* const** lines, 
   args.placed = out;
   args.epilogue = &p.epilogue;
   args.whole_vectors = whole_vectors();
-  const DepthwiseBlockKernels& blocks = kernels_.depthwise_block_f32;
-  const auto& kernels = blocks.block[p.kernel_h == 5][p.stride_h - 1];
-  const int most_rows = blocks.rows[p.kernel_h == 5];
-  const int blocks_y = (height + most_rows - 1) / most_rows;
+  const DepthwiseBlocks& blocks = kernels_.depthwise_block_f32.at(p.kernel_h, p.stride_h);
+  const int blocks_y = (height + blocks.rows - 1) / blocks.rows;
   const int blocks_x = (p.output.w + blocks.columns - 1) / blocks.columns;
   for (int by = 0; by < blocks_y; ++by) {
     const int y = height * by / blocks_y, rows = height * (by + 1) / blocks_y - y;
@@ -258,7 +256,7 @@ void DepthwiseStrip::run_blocks(int y0, int height, const float* const** lines, 
       const int64_t at = int64_t{y0 + y} * p.output.w + x;
       if (!all_kept_) args.keep = kept_.data() + at;
       if (!places_.empty()) args.places = places_.data() + at;
-      kernels[rows - 1](args);
+      blocks.block[rows - 1](args);
     }
   }
 }

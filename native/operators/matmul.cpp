@@ -54,7 +54,7 @@ class MatMul : public Operator {
       std::swap(left_, right_);
     }
     for (int i = 0; i < h_.axes.rank - 3; ++i) batches_ *= h_.axes.size[i];
-    width_ = int64_t{kernels_.gemm_f32.max_vectors} * kernels_.width;
+    width_ = int64_t{kernels_.gemm_f32.sizes.max_vectors} * kernels_.width;
     panels_ = divide_up(axis(column_axis_), width_);
   }
 
@@ -63,8 +63,9 @@ class MatMul : public Operator {
   int tasks(int) const override { return static_cast<int>(batches_ * panels_); }
   std::string kernel() const override {
     return std::string(kernels_.isa) + " " +
-           std::to_string(kernels_.gemm_f32.max_rows[kernels_.gemm_f32.max_vectors - 1]) + "x" +
-           std::to_string(width_);
+           std::to_string(
+               kernels_.gemm_f32.sizes.max_rows[kernels_.gemm_f32.sizes.max_vectors - 1]) +
+           "x" + std::to_string(width_);
   }
   double macs() const override { return double(batches_) * axis(0) * axis(1) * depth_; }
   std::size_t scratch_bytes() const override {
@@ -125,7 +126,7 @@ class MatMul : public Operator {
     args.out = outs;
     args.epilogue = &h_.epilogue;
     args.lanes = args.store_lanes = static_cast<int>(count - (vectors - 1) * kernels_.width);
-    const int64_t most = gemm.max_rows[vectors - 1], total = axis(row_axis_);
+    const int64_t most = gemm.sizes.max_rows[vectors - 1], total = axis(row_axis_);
     for (int64_t row = 0; row < total; row += most) {
       const int64_t height = std::min(most, total - row);
       for (int64_t r = 0; r < height; ++r) {

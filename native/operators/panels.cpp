@@ -15,7 +15,7 @@ Panels::Panels(const Kernels& kernels, int groups, int outputs_per_group, int64_
     : kernels_(kernels), depth_(depth) {
   const int width = kernels.width;
   const int vectors = (outputs_per_group + width - 1) / width;
-  const bool half = halves && kernels.half_gemm_f32.max_vectors > 0 &&
+  const bool half = halves && kernels.half_gemm_f32.sizes.max_vectors > 0 &&
                     (vectors * width - outputs_per_group) * 2 >= width;
   const int count = (vectors + max_vectors - 1) / max_vectors;
   for (int group = 0; group < groups; ++group) {
@@ -51,7 +51,7 @@ void Panels::add(int group, int first, int end, int vectors, bool half) {
 int Panels::best_rows(const Panel& panel) const {
   const int64_t bytes = int64_t{panel.vectors} * panel.width * depth_ * int64_t{sizeof(float)};
   if (bytes > kernels_.caches.of_l1(kResidentShare)) return most_rows(panel);
-  return gemm(panel).best_rows[panel.vectors - 1];
+  return gemm(panel).sizes.best_rows[panel.vectors - 1];
 }
 
 void Panels::complete(const Panel& panel, float* row) {

@@ -1,6 +1,6 @@
 // Weights of a matrix product, packed for the register tiles of kernels/gemm.h.
 //
-// The output channels of each group are cut into *panels* of up to GemmKernels::max_vectors
+// The output channels of each group are cut into *panels* of up to TileSizes::max_vectors
 // vectors, as even as possible (ten vectors become 4 + 3 + 3). Where the last vector would be half
 // empty, two rows may share it (kernels/half_gemm.h), and both its halves hold the same. A panel's
 // weights are (taps, channels, vectors * width), contiguous; lanes beyond the group's last channel
@@ -47,7 +47,7 @@ inline void share_lines(GemmArgs& args, int64_t distance, int lanes, int tile, i
 
 class Panels {
  public:
-  // `depth` = taps * input channels per group; `max_vectors` <= kernels.gemm_f32.max_vectors.
+  // `depth` = taps * input channels per group; `max_vectors` <= kernels.gemm_f32.sizes.max_vectors.
   // `halves`: two rows may share a vector; each panel is run by gemm(panel).
   Panels(const Kernels& kernels, int groups, int outputs_per_group, int64_t depth, int max_vectors,
          bool halves = false);
@@ -59,7 +59,7 @@ class Panels {
     return i + 1 < panels_.size() ? panels_[i + 1].weights : weight_floats_;
   }
   // Rows of the tallest tile of a panel, and of the one that is fastest.
-  int most_rows(const Panel& panel) const { return gemm(panel).max_rows[panel.vectors - 1]; }
+  int most_rows(const Panel& panel) const { return gemm(panel).sizes.max_rows[panel.vectors - 1]; }
   int best_rows(const Panel& panel) const;
   const GemmKernels& gemm(const Panel& panel) const {
     return panel.half ? kernels_.half_gemm_f32 : kernels_.gemm_f32;
@@ -97,7 +97,7 @@ class Panels {
 // Panels of a convolution's weights, one block of input channels per tap. Refuses the number of
 // vectors of a damaged plan.
 inline Panels panels_of(const ConvParams& p, const Kernels& kernels, int max_vectors) {
-  require_packed(max_vectors >= 1 && max_vectors <= kernels.gemm_f32.max_vectors);
+  require_packed(max_vectors >= 1 && max_vectors <= kernels.gemm_f32.sizes.max_vectors);
   return Panels(kernels, p.group, p.out_per_group, int64_t{p.taps()} * p.in_per_group, max_vectors);
 }
 

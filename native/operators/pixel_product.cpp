@@ -28,7 +28,7 @@ std::string PixelProduct::unsupported(const OpSpec& spec) {
 PixelProductHeader PixelProduct::pack(BlobWriter& writer, const OpSpec& spec,
                                       const ConvParams& params, const Kernels& kernels) {
   const int64_t depth = params.input.c;
-  const Panels panels(kernels, 1, params.output.c, depth, kernels.gemm_f32.max_vectors, true);
+  const Panels panels(kernels, 1, params.output.c, depth, kernels.gemm_f32.sizes.max_vectors, true);
   const float* weight = spec.float_array("weight");
   PixelProductHeader h{};
   h.weights = panels.pack_weights(writer, [&](int o, int64_t k) { return weight[o * depth + k]; });
@@ -41,7 +41,8 @@ PixelProduct::PixelProduct(const BlobView& blob, const PixelProductHeader& heade
                            const ConvParams& params, const Kernels& kernels)
     : params_(params),
       kernels_(kernels),
-      panels_(kernels, 1, params.output.c, params.input.c, kernels.gemm_f32.max_vectors, true) {
+      panels_(kernels, 1, params.output.c, params.input.c, kernels.gemm_f32.sizes.max_vectors,
+              true) {
   weights_ = blob.array<float>(header.weights, panels_.weight_floats());
   bias_ = blob.array<float>(header.bias, panels_.channel_floats());
   skipped_value_ = blob.array<float>(header.skipped_value, panels_.channel_floats());

@@ -39,8 +39,8 @@ class Pointwise : public ConvOperator {
   Pointwise(const BlobView& blob, Isa isa)
       : h_(conv_header<Header>(blob)),
         kernels_(kernels_for(isa)),
-        panels_(kernels_, 1, h_.params.output.c, h_.params.input.c, kernels_.gemm_f32.max_vectors,
-                true),
+        panels_(kernels_, 1, h_.params.output.c, h_.params.input.c,
+                kernels_.gemm_f32.sizes.max_vectors, true),
         fill_(blob, h_.fill, h_.params.output) {
     require_packed(is_pixelwise(h_.params) && (h_.has_mask || fill_.empty()));
     weights_ = blob.array<float>(h_.weights, panels_.weight_floats());
@@ -96,7 +96,7 @@ class Pointwise : public ConvOperator {
   std::string kernel() const override {
     const Panel& panel = panels_.all()[0];
     return std::string(kernels_.isa) + " " +
-           std::to_string(panels_.gemm(panel).max_rows[panel.vectors - 1]) + "x" +
+           std::to_string(panels_.gemm(panel).sizes.max_rows[panel.vectors - 1]) + "x" +
            std::to_string(panel.vectors * panel.width);
   }
 
@@ -281,7 +281,7 @@ Blob pack_product(const OpSpec& spec, const ConvParams& params, Isa isa) {
   Header h{};
   h.params = params;
   const int64_t depth = params.input.c;
-  const Panels panels(kernels, 1, params.output.c, depth, kernels.gemm_f32.max_vectors, true);
+  const Panels panels(kernels, 1, params.output.c, depth, kernels.gemm_f32.sizes.max_vectors, true);
   BlobWriter writer;
   writer.append<Header>(1);
   const float* weight = spec.float_array("weight");

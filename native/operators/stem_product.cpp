@@ -14,7 +14,7 @@ constexpr int kTilesPerFetch = 4;
 
 Panels panels_of(const ConvParams& p, const Kernels& kernels) {
   return Panels(kernels, 1, p.output.c, int64_t{p.input.c} * p.taps(),
-                kernels.gemm_f32.max_vectors);
+                kernels.gemm_f32.sizes.max_vectors);
 }
 
 }  // namespace
@@ -78,7 +78,7 @@ std::size_t StemProduct::scratch_bytes() const {
 std::string StemProduct::kernel() const {
   const int vectors = panels_.all()[0].vectors;
   return std::string(kernels_.isa) + " " +
-         std::to_string(kernels_.gather_gemm_f32.max_rows[vectors - 1]) + "x" +
+         std::to_string(kernels_.gather_gemm_f32.sizes.max_rows[vectors - 1]) + "x" +
          std::to_string(vectors * kernels_.width);
 }
 
@@ -183,7 +183,7 @@ void StemProduct::run_tiles(const Panel& panel, GemmArgs args, int rows,
                             const Windows* windows) const {
   const GemmKernels& gemm = kernels_.gather_gemm_f32;
   const int v = panel.vectors - 1;
-  const TileCut cut = TileCut::of(rows, gemm.best_rows[v], gemm.max_rows[v]);
+  const TileCut cut = TileCut::of(rows, gemm.sizes.best_rows[v], gemm.sizes.max_rows[v]);
   int done = 0;
   const auto run = [&](int height, int count) {
     for (int end = done + count; done < end; done += 1 + args.more) {

@@ -26,6 +26,12 @@ def test_packing_and_running_there() -> None:
     assert ran.stdout.startswith("ok "), ran.stdout
 
 
+def test_every_kernel() -> None:
+    ran = subprocess.run([*EMULATOR, BUILD / "kernel_check"], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout[-3000:]
+    assert "neon gemm 16x1" in ran.stdout
+
+
 @pytest.mark.parametrize(
     ("file", "tests"),
     [

@@ -1,0 +1,375 @@
+// Every kernel of table.inc's tiles and blocks against sums in double precision, whether an
+// operator picks it or not, on random sizes; all memory ends at pages without access.
+//
+//   kernel_check [SEED]
+//
+// Goes through all instruction sets this machine has. Prints a line per kernel, what differs with
+// the seed that repeats it, and exits 1 if anything did.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "common/isa.h"
+#include "guarded.h"
+#include "kernels/table.h"
+
+using namespace activsparse;
+
+namespace {
+
+constexpr int kCases = 6;
+constexpr double kUlp = 1.0 / (1 << 24);
+
+// Random sizes and arrays of one case. Weights are at cache lines, everything else anywhere.
+class Case {
+ public:
+  explicit Case(uint64_t seed) : random_(seed) {}
+
+  int number(int least, int most) {
+    return std::uniform_int_distribution<int>(least, most)(random_);
+  }
+  bool chance() { return number(0, 1) != 0; }
+  float value() { return std::uniform_real_distribution<float>(-1, 1)(random_); }
+
+  float* array(int64_t floats, bool aligned = false) {
+    memory_.emplace_back(static_cast<std::size_t>(floats) * sizeof(float),
+                         aligned ? 64 : sizeof(float));
+    float* data = memory_.back().floats();
+    for (int64_t i = 0; i < floats; ++i) data[i] = value();
+    return data;
+  }
+  std::vector<float*> arrays(int count, int64_t floats) {
+    std::vector<float*> all(count);
+    for (float*& one : all) one = array(floats);
+    return all;
+  }
+  // Clips, or nothing: what other activations are is tested by themselves.
+  Epilogue epilogue() {
+    if (chance()) return {};
+    return {Activation::kClip, -value() * value(), chance() ? 0.5f : __builtin_inff()};
+  }
+
+ private:
+  std::mt19937_64 random_;
+  std::deque<Guarded> memory_;
+};
+
+// A sum, and how far float32 may be from it.
+struct Sum {
+  double value = 0, magnitude = 0;
+  int terms = 0;
+  void add(double a, double b = 1) {
+    value += a * b;
+    magnitude += std::abs(a * b);
+    ++terms;
+  }
+  bool accepts(double got, const Epilogue& epilogue) const {
+    double want = value;
+    if (epilogue.activation == Activation::kClip)
+      want = std::min(std::max(want, double{epilogue.lo}), double{epilogue.hi});
+    return std::abs(got - want) <= (terms + 2) * kUlp * magnitude;  // not for NaN
+  }
+};
+
+std::vector<const float*> constant(const std::vector<float*>& rows) {
+  return {rows.begin(), rows.end()};
+}
+
+// Whether `rows` outputs of `lanes` channels are right, and what follows them up to `room` is as it
+// was, but where whole lanes may be stored.
+template <class Want>
+bool right(int rows, int lanes, int stored, int room, const std::vector<float*>& out,
+           const std::vector<std::vector<float>>& before, const Epilogue& epilogue,
+           const Want& want) {
+  for (int r = 0; r < rows; ++r) {
+    for (int o = 0; o < lanes; ++o)
+      if (!want(r, o).accepts(out[r][o], epilogue)) return false;
+    for (int o = stored; o < room; ++o)
+      if (out[r][o] != before[r][o]) return false;
+  }
+  return true;
+}
+
+std::vector<std::vector<float>> copies(const std::vector<float*>& rows, int64_t floats) {
+  std::vector<std::vector<float>> all;
+  for (const float* row : rows) all.emplace_back(row, row + floats);
+  return all;
+}
+
+bool gemm_tile(Case& c, const GemmKernels& kernels, int width, int vectors, int rows, bool half,
+               bool gather) {
+  const int last = half ? width / 2 : width, whole = (vectors - 1) * width;
+  const int taps = c.number(1, 3), channels = c.number(1, 70), more = c.number(0, 2);
+  const int lanes = c.number(1, last), stored = c.number(lanes, last);
+  const int all = rows * (more + 1), column = c.number(0, 3);
+  std::vector<int32_t> distances(channels);
+  for (int i = 0; i < channels; ++i) distances[i] = gather ? 3 * ((i * 7) % channels) : i;
+  const int reach = gather ? 3 * channels - 2 : channels;
+  const auto x = constant(c.arrays(taps * all, reach));
+  std::vector<const float*> in(taps * all), weights(taps);
+  for (int m = 0; m <= more; ++m)
+    for (int t = 0; t < taps; ++t)
+      for (int r = 0; r < rows; ++r) in[(m * taps + t) * rows + r] = x[(m * taps + t) * rows + r];
+  const int packed = vectors * width;
+  // Tiles fetch what lies ahead: addresses that need not be there.
+  for (const float*& one : weights) {
+    float* w = c.array(int64_t{channels} * packed, true);
+    for (int k = 0; k < channels; ++k) {
+      float* row = w + int64_t{k} * packed;
+      if (half) std::copy_n(row + whole, width / 2, row + whole + width / 2);
+      if (!half) std::fill(row + whole + lanes, row + packed, 0.0f);
+    }
+    one = w;
+  }
+  float* start = c.chance() ? c.array(packed, true) : nullptr;
+  if (half && start != nullptr) std::copy_n(start + whole, width / 2, start + whole + width / 2);
+  const auto out = c.arrays(all, column + whole + stored);
+  const auto before = copies(out, column + whole + stored);
+  const auto residual = c.arrays(all, column + whole + lanes);
+  const auto read = constant(residual);
+  const bool raw = c.chance(), adds = c.chance() && !raw;
+  const Epilogue epilogue = raw ? Epilogue{} : c.epilogue();
+  GemmArgs args{};
+  args.rows = in.data();
+  args.weights = weights.data();
+  args.taps = taps;
+  args.channels = channels;
+  args.distances = gather ? distances.data() : nullptr;
+  args.start = start;
+  args.out = out.data();
+  args.residual = adds ? read.data() : nullptr;
+  args.epilogue = raw ? nullptr : &epilogue;
+  args.lanes = lanes;
+  args.store_lanes = stored;
+  if (c.chance()) args.fetch[0] = 64, args.fetch[1] = 128;
+  args.column = column;
+  args.more = more;
+  kernels.tile[vectors - 1][rows - 1](args);
+  for (int row = 0; row < all; ++row) {
+    for (int o = 0; o < whole + lanes; ++o) {
+      Sum sum;
+      sum.add(start != nullptr ? start[o] : before[row][column + o]);
+      for (int t = 0; t < taps; ++t)
+        for (int k = 0; k < channels; ++k)
+          sum.add(in[(row / rows * taps + t) * rows + row % rows][distances[k]],
+                  weights[t][int64_t{k} * packed + o]);
+      if (adds) sum.add(residual[row][column + o]);
+      if (!sum.accepts(out[row][column + o], epilogue)) return false;
+    }
+    for (int o = 0; o < column; ++o)
+      if (out[row][o] != before[row][o]) return false;
+  }
+  return true;
+}
+
+bool tap_tile(Case& c, const TapProductKernels& kernels, int width, int vectors, int rows) {
+  const int channels = c.number(1, 70), stored = c.number(1, width), first = c.number(0, 5);
+  const int packed = vectors * width, lanes = packed - width + stored;
+  const auto x = constant(c.arrays(rows, first + channels));
+  const float* weights = c.array(int64_t{channels} * packed, true);
+  const auto out = c.arrays(rows, lanes);
+  const auto before = copies(out, lanes);
+  kernels.tile[vectors - 1][rows - 1](
+      {x.data(), first, weights, channels, out.data(), stored, weights, c.number(0, 2 * channels)});
+  return right(rows, lanes, lanes, lanes, out, before, {}, [&](int r, int o) {
+    Sum sum;
+    sum.add(before[r][o]);
+    for (int k = 0; k < channels; ++k) sum.add(x[r][first + k], weights[int64_t{k} * packed + o]);
+    return sum;
+  });
+}
+
+bool winograd_tile(Case& c, const WinogradProducts& kernels, int width, int vectors, int rows) {
+  const int channels = c.number(1, 70), lanes = vectors * width;
+  const int64_t v_stride = channels + c.number(0, 5), m_stride = lanes * c.number(1, 3);
+  const bool more = c.chance();
+  const float* v = c.array((rows - 1) * v_stride + channels);
+  const float* u = c.array(int64_t{channels} * lanes, true);
+  float* m = c.array((rows - 1) * m_stride + lanes, true);
+  std::vector<float*> out(rows);
+  for (int r = 0; r < rows; ++r) out[r] = m + r * m_stride;
+  const auto before = copies(out, lanes);
+  kernels.tile[vectors - 1][rows - 1](v, v_stride, channels, u, m, m_stride, more,
+                                      {u, c.number(0, 2 * channels * lanes), c.chance()});
+  return right(rows, lanes, lanes, lanes, out, before, {}, [&](int r, int o) {
+    Sum sum;
+    if (more) sum.add(before[r][o]);
+    for (int k = 0; k < channels; ++k) sum.add(v[r * v_stride + k], u[int64_t{k} * lanes + o]);
+    return sum;
+  });
+}
+
+bool depthwise_tile(Case& c, const DepthwiseKernels& kernels, int width, int rows) {
+  const int taps = c.number(1, 25), channels = c.number(1, 9 * width);
+  const int packed = (channels + width - 1) / width * width;
+  const int whole = c.number(0, 1), room = whole ? packed : channels;
+  const auto x = constant(c.arrays(taps * rows, room));
+  std::vector<const float*> weights(taps);
+  for (const float*& one : weights) one = c.array(packed, true);
+  const float* start = c.array(packed, true);
+  const auto out = c.arrays(rows, room);
+  const auto before = copies(out, room);
+  const auto residual = constant(c.arrays(rows, room));
+  const bool adds = c.chance();
+  const Epilogue epilogue = c.epilogue();
+  kernels.tile[rows - 1]({x.data(), weights.data(), taps, channels, start, out.data(),
+                          adds ? residual.data() : nullptr, &epilogue, whole});
+  return right(rows, channels, room, room, out, before, epilogue, [&](int r, int o) {
+    Sum sum;
+    sum.add(start[o]);
+    for (int t = 0; t < taps; ++t) sum.add(x[t * rows + r][o], weights[t][o]);
+    if (adds) sum.add(residual[r][o]);
+    return sum;
+  });
+}
+
+bool depthwise_block(Case& c, const DepthwiseBlocks& blocks, int width, int kernel, int stride,
+                     int rows) {
+  const int columns = c.number(1, kMaxBlockColumns), channels = c.number(1, 3 * width);
+  const int packed = (channels + width - 1) / width * width;
+  const int whole = c.number(0, 1), room = whole ? packed : channels;
+  const int seen_h = (rows - 1) * stride + kernel, seen_w = (columns - 1) * stride + kernel;
+  const auto pixels = constant(c.arrays(seen_h * seen_w, room));
+  std::vector<const float* const*> lines(seen_h);
+  for (int y = 0; y < seen_h; ++y) lines[y] = pixels.data() + y * seen_w;
+  const int64_t weight_stride = packed + 16 * c.number(0, 1), mask_row = columns + c.number(0, 3);
+  const float* weights = c.array((kernel * kernel - 1) * weight_stride + packed, true);
+  const float* start = c.array(packed, true);
+  const int64_t column = packed, row = columns * column + 16 * c.number(0, 1);
+  const int64_t floats = (rows - 1) * row + (columns - 1) * column + room;
+  float *out = c.array(floats), *residual = c.array(floats);
+  const std::vector<float> before(out, out + floats);
+  std::vector<uint8_t> keep(rows * mask_row);
+  for (uint8_t& one : keep) one = c.number(0, 2) != 0;
+  const float* skipped = c.array(packed, true);
+  const bool masked = c.chance(), filled = c.chance(), adds = c.chance();
+  const Epilogue epilogue = c.epilogue();
+  DepthwiseBlockArgs args{};
+  args.lines = lines.data();
+  args.weights = weights;
+  args.weight_stride = weight_stride;
+  args.columns = columns;
+  args.channels = channels;
+  args.start = start;
+  args.out = out;
+  args.out_row = row;
+  args.out_column = column;
+  args.residual = adds ? residual : nullptr;
+  args.residual_row = row;
+  args.residual_column = column;
+  args.keep = masked ? keep.data() : nullptr;
+  args.mask_row = mask_row;
+  args.skipped = masked && filled ? skipped : nullptr;
+  args.epilogue = &epilogue;
+  args.whole_vectors = whole;
+  blocks.block[rows - 1](args);
+  for (int y = 0; y < rows; ++y)
+    for (int x = 0; x < columns; ++x) {
+      const bool kept = !masked || keep[y * mask_row + x];
+      for (int o = 0; o < channels; ++o) {
+        const int64_t at = y * row + x * column + o;
+        if (!kept && !filled) {
+          if (blocks.skips() && out[at] != before[at]) return false;
+          continue;
+        }
+        Sum sum;
+        sum.add(kept ? start[o] : skipped[o]);
+        for (int t = 0; kept && t < kernel * kernel; ++t)
+          sum.add(lines[y * stride + t / kernel][x * stride + t % kernel][o],
+                  weights[t * weight_stride + o]);
+        if (adds) sum.add(residual[at]);
+        if (!sum.accepts(out[at], epilogue)) return false;
+      }
+    }
+  return true;
+}
+
+class Checks {
+ public:
+  explicit Checks(uint64_t seed) : seed_(seed) {}
+
+  template <class Check>
+  void operator()(const std::string& name, const Check& check) {
+    int wrong = 0;
+    for (int i = 0; i < kCases; ++i) {
+      Case c(seed_ + i);
+      if (check(c)) continue;
+      ++wrong;
+      std::printf("WRONG: %s, kernel_check %llu\n", name.c_str(),
+                  static_cast<unsigned long long>(seed_ + i));
+    }
+    if (!wrong) std::printf("%s\n", name.c_str());
+    ++kernels_;
+    wrong_ += wrong;
+  }
+
+  int finish() const {
+    std::printf("seed %llu: %d kernels, %d wrong\n", static_cast<unsigned long long>(seed_),
+                kernels_, wrong_);
+    return wrong_ > 0;
+  }
+
+ private:
+  uint64_t seed_;
+  int kernels_ = 0, wrong_ = 0;
+};
+
+template <class Tile>
+void for_tiles(const TileSizes& sizes, const Tile& tile) {
+  for (int vectors = 1; vectors <= sizes.max_vectors; ++vectors)
+    for (int rows = 1; rows <= sizes.max_rows[vectors - 1]; ++rows) tile(vectors, rows);
+}
+
+void check(Checks& checks, Isa isa) {
+  const Kernels& k = kernels_for(isa);
+  const auto named = [&](const char* family, int vectors, int rows) {
+    return std::string(k.isa) + " " + family + " " + std::to_string(rows) + "x" +
+           std::to_string(vectors);
+  };
+  const auto products = [&](const char* family, const GemmKernels& kernels, bool half,
+                            bool gather) {
+    for_tiles(kernels.sizes, [&](int vectors, int rows) {
+      checks(named(family, vectors, rows),
+             [&](Case& c) { return gemm_tile(c, kernels, k.width, vectors, rows, half, gather); });
+    });
+  };
+  products("gemm", k.gemm_f32, false, false);
+  products("half_gemm", k.half_gemm_f32, true, false);
+  products("gather_gemm", k.gather_gemm_f32, false, true);
+  for_tiles(k.tap_product_f32.sizes, [&](int vectors, int rows) {
+    checks(named("tap_product", vectors, rows),
+           [&](Case& c) { return tap_tile(c, k.tap_product_f32, k.width, vectors, rows); });
+  });
+  for_tiles(k.winograd_product_f32.sizes, [&](int vectors, int rows) {
+    checks(named("winograd_product", vectors, rows), [&](Case& c) {
+      return winograd_tile(c, k.winograd_product_f32, k.width, vectors, rows);
+    });
+  });
+  for (int rows = 1; rows <= kDepthwiseRows; ++rows)
+    checks(named("depthwise", 1, rows),
+           [&](Case& c) { return depthwise_tile(c, k.depthwise_f32, k.width, rows); });
+  for (int kernel : {3, 5})
+    for (int stride : {1, 2}) {
+      const DepthwiseBlocks& blocks = k.depthwise_block_f32.at(kernel, stride);
+      for (int rows = 1; rows <= blocks.rows; ++rows)
+        checks(named("depthwise_block", 1, rows) + " of " + std::to_string(kernel) + "x" +
+                   std::to_string(kernel) + " stride " + std::to_string(stride),
+               [&](Case& c) { return depthwise_block(c, blocks, k.width, kernel, stride, rows); });
+    }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);
+  const uint64_t seed = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : std::random_device()();
+  Checks checks(seed);
+  for (Isa isa : available_isas()) check(checks, isa);
+  return checks.finish();
+}
