@@ -13,11 +13,23 @@ enum class Activation : int32_t {
   kSigmoid,
   kHardSigmoid,
   kLeakyRelu,
-  kTanh
+  kTanh,
+  // From here on those that only some networks have.
+  kGelu,
+  kGeluTanh,
+  kMish,
+  kElu,
+  kSoftplus,
+  kErf,
+  kExp,
+  kSqrt,
+  kAbs,
+  kReciprocal
 };
 
 // Trivially copyable, so that it can stand in a blob's header. relu is a clip to [0, inf); a leaky
-// one multiplies negative values by `lo`. Every activation of NaN is NaN (docs/numerics.md).
+// one multiplies negative values by `lo`, and so does elu, but of exp(x) - 1. Every activation of
+// NaN is NaN (docs/numerics.md).
 struct Epilogue {
   Activation activation = Activation::kNone;
   float lo = -__builtin_inff();

@@ -199,6 +199,29 @@ struct SoftmaxKernels {
   void (*run)(const float* in, float* out, int64_t count);
 };
 
+// One row: out = activation((x - mean) / sqrt(variance + epsilon) * scale + shift), mean and
+// variance those of its `count` floats.
+struct NormalizeArgs {
+  const float *x, *scale, *shift;
+  float* out;
+  int64_t count;
+  float epsilon;
+  const Epilogue* epilogue;
+};
+
+// Of each of `count` columns of `rows` rows, `stride` floats apart: the mean, and the sum of the
+// squares of what its elements deviate from it.
+struct MomentsArgs {
+  const float* x;
+  int64_t rows, stride, count;
+  float *means, *squares;
+};
+
+struct NormalizeKernels {
+  void (*row)(const NormalizeArgs& args);
+  void (*moments)(const MomentsArgs& args);
+};
+
 // out[c][r] = in[r][c], strides in floats.
 struct TransposeKernels {
   void (*run)(const float* in, int64_t in_stride, int64_t rows, int64_t columns, float* out,

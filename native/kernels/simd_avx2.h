@@ -62,6 +62,7 @@ struct VecAvx2 {
     const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(n.v), _mm256_set1_epi32(127));
     return {_mm256_mul_ps(a.v, _mm256_castsi256_ps(_mm256_slli_epi32(biased, 23)))};
   }
+  friend VecAvx2 sqrt(VecAvx2 a) { return {_mm256_sqrt_ps(a.v)}; }
   friend VecAvx2 reciprocal(VecAvx2 a) { return set1(1.0f) / a; }
 };
 

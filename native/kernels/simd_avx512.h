@@ -74,6 +74,7 @@ struct VecAvx512 {
     return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
   }
   friend VecAvx512 scale_by_power(VecAvx512 a, VecAvx512 n) { return {_mm512_scalef_ps(a.v, n.v)}; }
+  friend VecAvx512 sqrt(VecAvx512 a) { return {_mm512_sqrt_ps(a.v)}; }
   friend VecAvx512 reciprocal(VecAvx512 a) {  // 14 bits, doubled by one step of Newton's method
     const __mmask16 small = _mm512_cmp_ps_mask(a.v, _mm512_set1_ps(0x1p127f), _CMP_NGE_UQ);
     const __m512 r = _mm512_maskz_rcp14_ps(small, a.v);

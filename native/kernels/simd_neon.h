@@ -52,6 +52,7 @@ struct VecNeon {
     const int32x4_t biased = vaddq_s32(vcvtq_s32_f32(n.v), vdupq_n_s32(127));
     return {vmulq_f32(a.v, vreinterpretq_f32_s32(vshlq_n_s32(biased, 23)))};
   }
+  friend VecNeon sqrt(VecNeon a) { return {vsqrtq_f32(a.v)}; }
   friend VecNeon reciprocal(VecNeon a) { return {vdivq_f32(vdupq_n_f32(1.0f), a.v)}; }
 };
 

@@ -17,6 +17,7 @@
 //   round_nearest(a)               to the nearest integer, |a| < 2^22, or NaN
 //   scale_by_power(a, n)           a * 2^n for integral n, -126 <= n <= 127; at -127 or a * 0,
 //   more than 2^127 a where n = 128; NaN where a and n are
+//   sqrt(a)                        NaN where a is negative
 //   reciprocal(a)                  1 / a to 2 units in the last place, 1 <= a < 2^126, or NaN; at
 //   most 2^-126 above, and 0 where a is 1 + scale_by_power(., 128)
 //   V::kVanishingExponent          of which the exponential by scale_by_power is 0
@@ -75,6 +76,7 @@ struct VecScalar {
     __builtin_memcpy(&power, &bits, sizeof bits);
     return {a.v * power};
   }
+  friend VecScalar sqrt(VecScalar a) { return {__builtin_sqrtf(a.v)}; }
   friend VecScalar reciprocal(VecScalar a) { return {1.0f / a.v}; }
 };
 

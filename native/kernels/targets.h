@@ -7,6 +7,7 @@
 #include "kernels/gemm.h"
 #include "kernels/half_gemm.h"
 #include "kernels/kernels.h"
+#include "kernels/normalize.h"
 #include "kernels/peak.h"
 #include "kernels/pool.h"
 #include "kernels/softmax.h"

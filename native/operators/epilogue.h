@@ -4,9 +4,29 @@
 #include <string>
 
 #include "common/activation.h"
+#include "kernels/vector_sizes.h"
 #include "operators/operator.h"
 
 namespace activsparse {
+
+// Those that only some networks have; kNone where there is none of that name. A small library does
+// without them.
+inline Activation rare_activation(const std::string& name) {
+  if (kCompact) return Activation::kNone;
+  static constexpr struct {
+    const char* name;
+    Activation activation;
+  } kNames[] = {
+      {"gelu", Activation::kGelu}, {"gelu_tanh", Activation::kGeluTanh},
+      {"mish", Activation::kMish}, {"softplus", Activation::kSoftplus},
+      {"erf", Activation::kErf},   {"exp", Activation::kExp},
+      {"sqrt", Activation::kSqrt}, {"abs", Activation::kAbs},
+      {"elu", Activation::kElu},   {"reciprocal", Activation::kReciprocal},
+  };
+  for (const auto& row : kNames)
+    if (name == row.name) return row.activation;
+  return Activation::kNone;
+}
 
 inline Epilogue epilogue_of(const OpSpec& spec) {
   const std::string name = spec.string_or("activation", "none");
@@ -32,6 +52,9 @@ inline Epilogue epilogue_of(const OpSpec& spec) {
     e.lo = static_cast<float>(spec.float_or("lo", 0.01));
   } else if (name == "tanh") {
     e.activation = Activation::kTanh;
+  } else if (const Activation rare = rare_activation(name); rare != Activation::kNone) {
+    e.activation = rare;
+    if (rare == Activation::kElu) e.lo = static_cast<float>(spec.float_or("lo", 1.0));
   } else {
     throw Error("unknown activation '" + name + "'");
   }
@@ -61,6 +84,26 @@ inline float activate(float x, const Epilogue& e) {
       return x < 0.0f ? x * e.lo : x;
     case Activation::kTanh:
       return std::tanh(x);
+    case Activation::kGelu:
+      return 0.5f * x * (1.0f + std::erf(x * 0.70710678118654752f));
+    case Activation::kGeluTanh:
+      return 0.5f * x * (1.0f + std::tanh(0.79788456080286536f * (x + 0.044715f * x * x * x)));
+    case Activation::kMish:
+      return x * std::tanh(std::log1p(std::exp(x)));
+    case Activation::kElu:
+      return x < 0.0f ? e.lo * std::expm1(x) : x;
+    case Activation::kSoftplus:
+      return x > 0.0f ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x));
+    case Activation::kErf:
+      return std::erf(x);
+    case Activation::kExp:
+      return std::exp(x);
+    case Activation::kSqrt:
+      return std::sqrt(x);
+    case Activation::kAbs:
+      return std::fabs(x);
+    case Activation::kReciprocal:
+      return 1.0f / x;
   }
   return x;
 }

@@ -20,7 +20,9 @@ std::vector<OperatorType> elementwise_types();
 std::vector<OperatorType> layout_types();
 std::vector<OperatorType> matmul_types();
 std::vector<OperatorType> move_types();
+std::vector<OperatorType> normalize_types();
 std::vector<OperatorType> pool_types();
+std::vector<OperatorType> reduce_types();
 std::vector<OperatorType> resize_linear_types();
 std::vector<OperatorType> softmax_types();
 std::vector<OperatorType> strided_types();
@@ -37,7 +39,9 @@ const std::vector<OperatorType>& operator_types() {
              layout_types,
              matmul_types,
              move_types,
+             normalize_types,
              pool_types,
+             reduce_types,
              resize_linear_types,
              softmax_types,
              strided_types,

@@ -149,6 +149,15 @@ void ViewAxes::choose_row() {
   move_last(best);
 }
 
+void ViewAxes::choose_kept_row(int kept) {
+  for (int i = 0; i + 1 < kept; ++i)
+    if (stride[i][1] == 1) {
+      std::swap(size[i], size[kept - 1]);
+      std::swap(stride[i], stride[kept - 1]);
+      return;
+    }
+}
+
 bool ViewAxes::to_matrix() {
   int in = -1, out = -1;
   for (int i = 0; i < rank; ++i) {

@@ -37,6 +37,9 @@ struct ViewAxes {
   // and not short, else the longest.
   void choose_row();
 
+  // Of the first `kept` axes, makes the last one that along which the input is contiguous, if any.
+  void choose_kept_row(int kept);
+
   // Whether input and output are contiguous along two different axes; these become the last ones,
   // the input's behind the output's.
   bool to_matrix();

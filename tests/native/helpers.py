@@ -216,6 +216,9 @@ ACTIVATIONS: tuple[dict[str, Any], ...] = (
     {"activation": "silu"},
     {"activation": "sigmoid"},
     {"activation": "hardsigmoid"},
+    {"activation": "gelu"},
+    {"activation": "mish"},
+    {"activation": "elu", "lo": 0.5},
 )
 
 MASKS = ("none", "all", "all_but_one", "single", "random", "blocks", "border", "lattice", "rows")

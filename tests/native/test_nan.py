@@ -18,7 +18,18 @@ from test_conv_max_pool import pooled
 from test_conv_max_pool import random_case as random_stem_pool
 from test_conv_max_pool import run as run_stem_pool
 from test_inverted_residual import random_case as random_residual
-from test_operators import ACTIVATIONS, CLIP, EPS, activated, pack, pool_oracle, run
+from test_operators import (
+    ACTIVATIONS,
+    CLIP,
+    EPS,
+    REDUCTIONS,
+    STEEP,
+    activated,
+    pack,
+    pool_oracle,
+    reduced,
+    run,
+)
 from test_winograd_stem import random_stem
 from torch.nn import functional
 
@@ -223,6 +234,49 @@ def agree(actual: np.ndarray, expected: np.ndarray, what: object) -> None:
     error = np.abs(actual[numbers].astype(np.float64) - expected[numbers])
     size = np.abs(expected)[numbers]
     assert (error <= 200 * EPS * size + 32 * EPS * (size < 100) + 1e-36).all(), (what, error.max())
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("name", STEEP)
+def test_steep_functions(name: str, isa: str) -> None:
+    x = np.resize(ODD, (1, 3, 1, 29))
+    source, target = Buffer(x.shape, "tight", x), Buffer(x.shape)
+    run(pack("activate", isa, [source], target, {"activation": name}), [source], target)
+    agree(target.values, activated(x, name), (isa, name))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("groups", [0, 1, 7, 42])
+def test_normalize(groups: int, isa: str) -> None:
+    """All of a group that holds a NaN, or an infinity, is NaN, and nothing else."""
+    x = np.random.default_rng(groups).standard_normal((2, 3, 5, 42)).astype(np.float32)
+    x[0, 1, 2, 5] = np.nan
+    x[0, 2, 3, 17] = NEGATIVE_NAN
+    x[1, 0, 0, 41] = np.inf
+    hit = ~np.isfinite(x)
+    if groups:
+        whole = hit.reshape(2, 15, groups, -1).any((1, 3))
+        hit = np.broadcast_to(whole.repeat(42 // groups, 1)[:, None, None], x.shape)
+    else:
+        hit = np.broadcast_to(hit.any(3, keepdims=True), x.shape)
+    source, target = Buffer(x.shape, "tight", x), Buffer(x.shape)
+    arrays = {"scale": np.ones(42, np.float32), "shift": np.zeros(42, np.float32)}
+    attributes = {"groups": groups, "epsilon": 1e-5}
+    run(pack("normalize", isa, [source], target, attributes, arrays), [source], target)
+    np.testing.assert_array_equal(np.isnan(target.values), hit)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("function", REDUCTIONS)
+@pytest.mark.parametrize("axes", [(0,), (1,), (0, 1)])
+def test_reduce(function: str, isa: str, axes: tuple[int, ...]) -> None:
+    x = np.random.default_rng(0).standard_normal((13, 40)).astype(np.float32)
+    x[3, 5], x[0, 39], x[7, 7], x[9, 8], x[12, 8] = np.nan, NEGATIVE_NAN, np.inf, -np.inf, np.inf
+    for order in ((0, 1), (1, 0)):
+        got = reduced(x, axes, order, isa, function=function)
+        with np.errstate(all="ignore"):
+            expected = np.asarray(REDUCTIONS[function](x.astype(np.float64), axis=axes))
+        agree(got, expected, (isa, function, axes, order))
 
 
 @pytest.mark.parametrize("isa", ISAS)

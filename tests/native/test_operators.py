@@ -27,7 +27,20 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "hardsigmoid": functional.hardsigmoid,
     "leaky_relu": lambda x: functional.leaky_relu(x, CLIP["lo"]),
     "tanh": torch.tanh,
+    "gelu": functional.gelu,
+    "gelu_tanh": lambda x: functional.gelu(x, approximate="tanh"),
+    "mish": lambda x: x * functional.softplus(x, threshold=60).tanh(),
+    "elu": lambda x: functional.elu(x, CLIP["lo"]),
+    "softplus": lambda x: functional.softplus(x, threshold=60),
+    "erf": torch.erf,
+    "abs": torch.abs,
 }
+STEEP: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "exp": torch.exp,
+    "sqrt": torch.sqrt,
+    "reciprocal": torch.reciprocal,
+}
+"""Whose error has no bound in that of what they read."""
 CLIP = {"lo": -0.25, "hi": 0.5}
 
 
@@ -59,7 +72,7 @@ def shapes(rng: np.random.Generator) -> tuple[int, int, int]:
 
 
 def activated(x: np.ndarray, name: str) -> np.ndarray:
-    return ACTIVATIONS[name](torch.from_numpy(x.astype(np.float64))).numpy()
+    return (ACTIVATIONS | STEEP)[name](torch.from_numpy(x.astype(np.float64))).numpy()
 
 
 def cases(seed: int) -> itertools.product:
@@ -83,6 +96,21 @@ def test_activate(channels: int) -> None:
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("name", STEEP)
+def test_steep_functions(isa: str, name: str) -> None:
+    rng = np.random.default_rng(len(name))
+    x = rng.uniform(-110, 90, 8192) if name == "exp" else 10.0 ** rng.uniform(-30, 30, 8192)
+    x = x.astype(np.float32).reshape(1, 1, 1, -1)
+    source, target = Buffer(x.shape, "tight", x), Buffer(x.shape)
+    run(pack("activate", isa, [source], target, {"activation": name}), [source], target)
+    expected = activated(x, name)
+    finite = np.abs(expected) < 3.4e38
+    assert (target.values[~finite] == np.inf).all()
+    error = np.abs(np.where(finite, target.values, 0) - np.where(finite, expected, 0))
+    assert (error <= 4 * EPS * np.abs(expected) + 2.0**-149).all(), (isa, error.max())
+
+
+@pytest.mark.parametrize("isa", ISAS)
 def test_activations_far_out(isa: str) -> None:
     x = np.array([-1e30, -200, -100, -88, 0, 88, 100, 200, 1e30], np.float32).reshape(1, 1, 1, -1)
     for name in ACTIVATIONS:
@@ -95,7 +123,13 @@ def test_activations_far_out(isa: str) -> None:
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("name", ["tanh", "silu", "hardswish", "leaky_relu", "relu", "none"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("tanh", "silu", "hardswish", "leaky_relu", "relu", "none"),
+        *("gelu", "gelu_tanh", "mish", "elu", "erf", "abs"),
+    ],
+)
 def test_activations_that_keep_zero_keep_digits_near_it(isa: str, name: str) -> None:
     rng = np.random.default_rng(len(name))
     x = (rng.choice([-1, 1], 4096) * 10.0 ** rng.uniform(-12, 0, 4096)).astype(np.float32)
@@ -246,6 +280,111 @@ def test_softmax(isa: str, channels: int) -> None:
         # x - max rounds once, which exp turns into a relative error of |x - max| eps.
         spread = x.max(axis=3, keepdims=True) - x
         target.check(expected, (8 + spread + channels**0.5) * EPS * expected + 2.0**-120, layout)
+
+
+def normal(x: np.ndarray, groups: int, epsilon: float) -> tuple[np.ndarray, np.ndarray]:
+    """(N, H, W, C) normalised in double precision, and by what it is divided."""
+    n, h, w, _ = x.shape
+    wide = x.astype(np.float64)
+    if groups:
+        wide = wide.reshape(n, h * w, groups, -1)
+    axes = (1, 3) if groups else (3,)
+    centred = wide - wide.mean(axes, keepdims=True)
+    divisor = np.sqrt((centred**2).mean(axes, keepdims=True) + epsilon)
+    result = centred / divisor
+    return result.reshape(x.shape), np.broadcast_to(divisor, wide.shape).reshape(x.shape)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 8, 15, 16, 33, 96, 130, 300])
+@pytest.mark.parametrize("mean", [0.0, 50.0])
+def test_normalize(channels: int, mean: float) -> None:
+    rng = np.random.default_rng(channels)
+    n, h, w = shapes(rng)
+    x = (draw(rng, n, h, w, channels) + np.float32(mean)).astype(np.float32)
+    scale, shift = draw(rng, channels), draw(rng, channels)
+    divisors = [g for g in range(1, channels + 1) if channels % g == 0]
+    for groups in {0, 1, channels, int(rng.choice(divisors))}:
+        epsilon = float(rng.choice([1e-3, 1e-5]))
+        centred, divisor = normal(x, groups, epsilon)
+        value = centred * scale + shift
+        # x - mean has the roundings of both, which grow with what is taken of their size.
+        rounded = 1 + np.abs(value) + np.abs(scale) * np.abs(x).max() / divisor
+        tolerance = 8 * EPS * rounded
+        for isa, name, layout_in, layout_out in cases(channels):
+            source, target = Buffer(x.shape, layout_in, x), Buffer(x.shape, layout_out)
+            attributes = {"activation": name, **CLIP, "groups": groups, "epsilon": epsilon}
+            arrays = {"scale": scale, "shift": shift}
+            run(pack("normalize", isa, [source], target, attributes, arrays), [source], target)
+            target.check(activated(value, name), tolerance, (isa, name, groups, layout_in))
+
+
+def test_normalize_sums_long_rows_in_blocks() -> None:
+    x = np.random.default_rng(0).uniform(5, 6, (1, 300, 400, 9)).astype(np.float32)
+    arrays = {"scale": np.ones(9, np.float32), "shift": np.zeros(9, np.float32)}
+    flat = x.reshape(1, 1, 1, -1)
+    ones = {"scale": np.ones(flat.size, np.float32), "shift": np.zeros(flat.size, np.float32)}
+    for isa in ISAS:
+        for values, groups, tables in ((x, 9, arrays), (x, 1, arrays), (flat, 0, ones)):
+            source, target = Buffer(values.shape, "tight", values), Buffer(values.shape, "tight")
+            attributes = {"groups": groups, "epsilon": 1e-5}
+            run(pack("normalize", isa, [source], target, attributes, tables), [source], target)
+            # The mean of a million numbers near 5.5, and their deviation of 0.29.
+            target.check(normal(values, groups, 1e-5)[0], 600 * EPS, (isa, groups))
+
+
+REDUCTIONS: dict[str, Callable[..., np.ndarray]] = {
+    "sum": np.sum,
+    "mean": np.mean,
+    "maximum": np.max,
+    "minimum": np.min,
+    "product": np.prod,
+    "l1": lambda x, axis: np.abs(x).sum(axis),
+    "l2": lambda x, axis: np.sqrt((x**2).sum(axis)),
+}
+
+
+def reduced(
+    x: np.ndarray, axes: tuple[int, ...], order: tuple[int, ...], isa: str, **attributes: Any
+) -> np.ndarray:
+    """`reduce` of `x` where its axes lie in memory in the order given."""
+    memory = np.ascontiguousarray(x.transpose(order))
+    strides = np.array(memory.transpose(np.argsort(order)).strides) // 4
+    kept = [1 if axis in axes else size for axis, size in enumerate(x.shape)]
+    y = np.empty(kept, np.float32)
+    arrays = {
+        "shape": np.array(x.shape, np.int32),
+        "x_strides": strides.astype(np.int32),
+        "y_strides": np.where(np.array(kept) == 1, 0, np.array(y.strides) // 4).astype(np.int32),
+    }
+    descs = [_native.TensorDesc(1, 1, 1, size, size) for size in (x.size, y.size)]
+    spec = _native.Spec("reduce", attributes, arrays, descs[:1], descs[1:])
+    _native.run_operator(_native.pack(spec, "vector", isa), [memory.reshape(-1)], [y.reshape(-1)])
+    return y.reshape([size for axis, size in enumerate(x.shape) if axis not in axes])
+
+
+@pytest.mark.parametrize("function", REDUCTIONS)
+@pytest.mark.parametrize("seed", range(12))
+def test_reduce(function: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rank = int(rng.integers(1, 6))
+    x = rng.uniform(-1.5, 1.5, [int(s) for s in rng.integers(1, 8, rank)]).astype(np.float32)
+    if seed % 3 == 0:
+        x = np.concatenate([x] * 90, axis=int(rng.integers(rank)))
+    axes = tuple(int(a) for a in rng.permutation(rank)[: rng.integers(1, rank + 1)])
+    order = tuple(int(a) for a in rng.permutation(rank))
+    expected = REDUCTIONS[function](x.astype(np.float64), axis=axes)
+    for isa in ISAS:
+        got = reduced(x, axes, order, isa, function=function)
+        # Sums and products are of double precision, so that only the result is rounded.
+        np.testing.assert_allclose(
+            got,
+            expected,
+            rtol=EPS,
+            atol=1e-12 * x.size,
+            err_msg=f"{seed} {x.shape} {axes} {order} {isa}",
+        )
+        active = reduced(x, axes, order, isa, function=function, activation="relu")
+        np.testing.assert_allclose(active, np.maximum(expected, 0), rtol=EPS, atol=1e-12 * x.size)
 
 
 def pool_oracle(x: np.ndarray, average: bool, g: dict[str, int]) -> np.ndarray:
@@ -407,7 +546,7 @@ def test_bad_specs_are_clear_errors() -> None:
     refused("add: an input is neither", "add", [a, b], a)
     refused("add: an input is neither", "add", [a, c], a)
     refused("activate: input and output differ", "activate", [a], b)
-    refused("unknown activation", "activate", [a], a, {"activation": "gelu"})
+    refused("unknown activation", "activate", [a], a, {"activation": "wave"})
     refused("scale must be", "scale_shift", [a], a)
     refused("mask must be", "mask_multiply", [a], a, {}, {"mask": np.ones((2, 2), np.uint8)})
     refused("outside", "gather_positions", [a], a, {}, {"source": np.full(16, 16, np.int32)})
@@ -418,6 +557,11 @@ def test_bad_specs_are_clear_errors() -> None:
     refused("must be positive", "max_pool", [a], a)
     refused("outside of the input", "max_pool", [c], a, {"kernel_h": 2, "kernel_w": 2})
     refused("one pixel", "global_average_pool", [a], a)
+    refused("groups must divide", "normalize", [a], a, {"groups": 3})
+    refused("scale must be", "normalize", [a], a)
+    refused("must not be negative", "normalize", [a], a, {"epsilon": -1.0})
+    refused("shape must be", "reduce", [a], a, {"function": "sum"})
+    refused("unknown function", "reduce", [a], a, {"function": "median"})
     refused("NCHW", "add", [a, Buffer((1, 4, 4, 8), "nchw")], a)
     refused("not NCHW", "to_nhwc", [a], a)
 
