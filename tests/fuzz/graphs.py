@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+import fuzz.rarer  # noqa: F401  (its steps enter the tables)
 from fuzz.growth import Growth
 from fuzz.operators import ENGINE, FOREIGN, PLAIN
 

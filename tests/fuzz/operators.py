@@ -696,33 +696,23 @@ def masked_copy(g: Growth, x: str) -> str | None:
 
 @step(3, FOREIGN)
 def foreign_pointwise(g: Growth, x: str) -> str | None:
-    op, since = g.pick(
-        [("Erf", 9), ("Exp", 7), ("Abs", 7), ("Elu", 7), ("Softplus", 7), ("Sin", 7)]
-    )
+    op, since = g.pick([("Sin", 7), ("Cos", 7), ("Atan", 7), ("Sinh", 9), ("Asinh", 9)])
     if g.opset < since:
         return None
-    return g.node(op, g.node("Tanh", x) if op == "Exp" else x)
+    return g.node(op, g.node("Tanh", x) if op == "Sinh" else x)
 
 
 @step(2, FOREIGN)
 def foreign_reduction(g: Growth, x: str) -> str:
     axis = g.rank(x) - 1
     shape = (*g.shapes[x][:-1], 1)
-    return (
-        g.node("ReduceMax", x, shape=shape, axes=[axis])
-        if g.opset < 18
-        else g.node("ReduceMax", x, g.constant(np.array([axis], np.int64)), shape=shape)
-    )
+    return g.setting("ReduceLogSumExp", [x], 18, shape, "axes", [axis])
 
 
 @step(2, FOREIGN)
 @images
-def foreign_image(g: Growth, x: str) -> str | None:
-    n, c, h, w = g.shapes[x]
+def foreign_image(g: Growth, x: str) -> str:
     if g.chance(0.5):
-        pair = map(g.constant, (g.uniform(c), g.normal(c)))
-        return g.node("InstanceNormalization", x, *pair) if h * w > 1 else None
-    if c > 40 or n * 8 * 4 * h * w > LARGEST:
-        return None
-    weight = g.constant(g.normal(c, 8, 2, 2) / np.float32(c**0.5))
-    return g.node("ConvTranspose", x, weight, shape=(n, 8, 2 * h, 2 * w), strides=[2, 2])
+        return g.node("LpNormalization", x, axis=1, p=2)
+    n, c, *_ = g.shapes[x]
+    return g.node("GlobalLpPool", x, shape=(n, c, 1, 1), p=2)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from activsparse import _native
-from activsparse.engine.graph import Graph, Node, NodeError, Shape
+from activsparse.engine.graph import Graph, Node, Shape
 from activsparse.engine.lower_views import STRIDED, VIEWS, ViewLowering
 from activsparse.engine.memory import ALIGNMENT
 from activsparse.engine.program import Program, Step, Tensor
@@ -63,13 +63,6 @@ class _Lowering(ViewLowering):
                 self._flatten(node)
             elif node.op in _CONCATENATIONS and self._has_parts(node):
                 self._concat_in_place(node)
-            elif node.op == "pad":
-                raise NodeError(
-                    node,
-                    f"{graph.name}: {node.title} is not followed by one convolution only; "
-                    "pad inside the operator that needs it, or let ONNX Runtime run it with ",
-                    Option("fallback", "onnxruntime"),
-                )
             elif node.op in STRIDED or (node.op in _EITHER and not self._on_images(node)):
                 self.strided(node)
             else:
@@ -158,7 +151,7 @@ class _Lowering(ViewLowering):
         producer = self.graph.producer(value)
         return (
             producer is not None
-            and producer.op not in (*VIEWS, "flatten")
+            and producer.op not in (*VIEWS, "constant", "flatten")
             and value not in self.flattened
             and concat.inputs.count(value) == 1
         )

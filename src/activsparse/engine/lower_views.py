@@ -19,11 +19,14 @@ from activsparse.engine.views import View, dense_strides
 
 __all__ = ["STRIDED", "VIEWS", "ViewLowering"]
 
-VIEWS = ("reshape", "slice", "transpose")
+VIEWS = ("expand", "reshape", "slice", "transpose")
 """Operators that compute nothing."""
 
-STRIDED = ("combine", "join", "map", "matmul", "softmax_axis")
-"""Operators on views; `join` is a concatenation along any axis."""
+STRIDED = (
+    *("combine", "constant", "interleave", "join", "map", "matmul", "reduce", "softmax_axis"),
+)
+"""Operators on views; `join` is a concatenation along any axis, `interleave` one of every so many
+rows and columns of an image."""
 
 _MOST_AXES = 8
 
@@ -97,6 +100,8 @@ class ViewLowering:
             a = node.attributes
             part = source.narrow(a["axis"], a["start"], shape[a["axis"]], a["step"])
             self.views[node.output] = part
+        elif node.op == "expand":
+            self.views[node.output] = source.broadcast(shape)
         else:
             view = source.reshape(shape)
             if view is None:
@@ -119,12 +124,16 @@ class ViewLowering:
     # Writing --------------------------------------------------------------------------------------
 
     def strided(self, node: Node) -> None:
-        """Emit one of `map`, `combine`, `softmax_axis`, `join`, or an image operator as these."""
-        if node.op == "join":
-            self._join(node)
-            return
-        if node.op == "matmul":
-            self._matmul(node)
+        """Emit one of STRIDED, or an image operator as one of these."""
+        special = {
+            "constant": self._constant_view,
+            "interleave": self._join,
+            "join": self._join,
+            "matmul": self._matmul,
+            "reduce": self._reduce,
+        }
+        if node.op in special:
+            special[node.op](node)
             return
         node = _on_views(node, self.graph)
         shape = self.graph.shape(node.output)
@@ -179,13 +188,8 @@ class ViewLowering:
         reader = self.graph.only_consumer(value)
         if reader is None:
             return None
-        if reader.op == "join":
-            start = 0
-            axis = int(reader.attributes["axis"])
-            for name in reader.inputs:
-                if name == value:
-                    return self._joined(reader).narrow(axis, start, shape[axis])
-                start += self.graph.shape(name)[axis]
+        if reader.op in ("interleave", "join"):
+            return self._parts(reader)[reader.inputs.index(value)]
         if reader.op not in ("reshape", "transpose"):
             return None
         after = self.destination(reader.output)
@@ -210,17 +214,46 @@ class ViewLowering:
             whole = self.destinations[node.output] = self._dense(self.graph.shape(node.output))
         return whole
 
+    def _parts(self, node: Node) -> list[View]:
+        """Where the inputs of a `join` or `interleave` lie in its result."""
+        whole, parts, start = self._joined(node), [], 0
+        for i, name in enumerate(node.inputs):
+            shape = self.graph.shape(name)
+            if node.op == "join":
+                axis = int(node.attributes["axis"])
+                parts.append(whole.narrow(axis, start, shape[axis]))
+                start += shape[axis]
+            else:
+                part, (step_h, step_w) = whole, node.attributes["steps"]
+                row, column = node.attributes["starts"][i]
+                part = part.narrow(2, row, shape[2], step_h).narrow(3, column, shape[3], step_w)
+                parts.append(part)
+        return parts
+
     def _join(self, node: Node) -> None:
         """Copy the parts that were not written in place."""
-        whole, axis, start = self._joined(node), int(node.attributes["axis"]), 0
-        for i, name in enumerate(node.inputs):
-            size = self.graph.shape(name)[axis]
-            part, source = whole.narrow(axis, start, size), self.view(name)
+        for i, (name, part) in enumerate(zip(node.inputs, self._parts(node), strict=True)):
+            source = self.view(name)
             if source != part:
                 copy = Node("map", f"{node.name}[{i}]", (name,), (node.output,))
                 self.emit(copy, [source], part)
-            start += size
-        self.views[node.output] = whole
+        self.views[node.output] = self._joined(node)
+
+    def _constant_view(self, node: Node) -> None:
+        """Write a constant where it is read as a view."""
+        value = node.arrays["value"]
+        view = self._dense(value.shape)
+        flat = node.with_arrays(value=np.ascontiguousarray(value.reshape(-1)))
+        self.program.steps.append(Step(flat, (), (view.tensor,)))
+        self.views[node.output] = view
+
+    def _reduce(self, node: Node) -> None:
+        """The result's view repeats along the axes that are reduced."""
+        source = self.view(node.inputs[0])
+        y = self._target(node.output, View(0, 0, (), ()))
+        self.emit(node, [source], y.broadcast(source.shape))
+        if node.output not in self.placed:
+            self.views[node.output] = y
 
     def _matmul(self, node: Node) -> None:
         """Views with the axes (batches..., M, N, K), each with stride 0 along the one it lacks."""

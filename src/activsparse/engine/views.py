@@ -81,11 +81,12 @@ class View:
         if len(self.shape) not in (2, 4):
             return None
         n, c, h, w = (*self.shape, 1, 1)[:4]
-        channels = self.strides[1]
         flat = self.narrow(1, 0, 1).reshape((n * h * w,))
-        if channels not in (0, 1) or flat is None:
+        if (self.strides[1] != 1 and c > 1) or flat is None:
             return None
-        stride = flat.strides[0] or c
+        stride = flat.strides[0]
+        if n * h * w == 1:  # wherever a next pixel would lie
+            stride = c
         return (n, h, w, c, stride) if stride >= c else None
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from activsparse.engine.graph import Array, Graph, Node, Shape
+from activsparse.errors import ActivsparseError
 from activsparse.litert.writer import Writer
 
 __all__ = ["Emitter"]
@@ -150,6 +151,11 @@ class Emitter:
             x = self.add("ADD", [x, three], shape, title, options)
             return self.add("MUL", [x, sixth], shape, title, schema.MulOptionsT())
         simple = {"relu": "RELU", "hardswish": "HARD_SWISH", "sigmoid": "LOGISTIC", "tanh": "TANH"}
+        if name not in simple:
+            raise ActivsparseError(
+                f"{self.graph.name}: {node.title}: its activation '{name}' cannot be written as "
+                ".tflite; replace it in the model"
+            )
         return unary(simple[name], x)
 
 

@@ -11,6 +11,7 @@ from activsparse.engine.passes.drop_fills import drop_fills
 from activsparse.engine.passes.fold_affine import fold_affine
 from activsparse.engine.passes.fold_pad import fold_pad
 from activsparse.engine.passes.fold_scale import fold_scale
+from activsparse.engine.passes.frame_pads import frame_pads
 from activsparse.engine.passes.fuse_activation import fuse_activation
 from activsparse.engine.passes.fuse_inverted_residual import fuse_inverted_residual
 from activsparse.engine.passes.fuse_mask import fuse_mask
@@ -21,6 +22,7 @@ from activsparse.engine.passes.join_slices import join_slices
 from activsparse.engine.passes.join_stem_pool import join_stem_pool
 from activsparse.engine.passes.match_activation import match_activation
 from activsparse.engine.passes.match_fill import match_fill
+from activsparse.engine.passes.match_norm import match_norm
 from activsparse.engine.passes.resolve_reshapes import resolve_reshapes
 from activsparse.engine.passes.zero_positions import zero_positions
 
@@ -32,6 +34,7 @@ def optimise(graph: Graph) -> Graph:
     for rewrite in (
         infer,
         match_fill,
+        match_norm,
         clean,
         convert,
         match_activation,
@@ -46,7 +49,7 @@ def optimise(graph: Graph) -> Graph:
     graph = _until_stable(
         graph, (fuse_residual, fold_affine, fuse_activation, fold_scale, fold_pad, fuse_mask)
     )
-    return clean(zero_positions(graph))
+    return clean(zero_positions(frame_pads(graph)))
 
 
 def _until_stable(graph: Graph, rewrites: Sequence[Callable[[Graph], Graph]]) -> Graph:

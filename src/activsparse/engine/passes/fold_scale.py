@@ -14,7 +14,7 @@ __all__ = ["fold_scale"]
 
 
 def fold_scale(graph: Graph) -> Graph:
-    """Fold every `scale_shift` that directly follows a conv, gemm or another `scale_shift`.
+    """Fold every `scale_shift` that directly follows a conv, gemm, `normalize` or `scale_shift`.
 
     It passes through a mask that is already part of the convolution: with y = m * conv(x), s * y +
     t equals s * conv(x) + t where m is 1, and s * v + t where it is 0, v being the skipped value so
@@ -27,7 +27,7 @@ def _fold(graph: Graph, first: Node, second: Node) -> Node | None:
     if second.op != "scale_shift" or has_activation(first):
         return None
     scale, shift = (second.arrays[name].astype(np.float64) for name in ("scale", "shift"))
-    if first.op == "scale_shift":
+    if first.op in ("normalize", "scale_shift"):
         arrays = {
             "scale": _float32(first.arrays["scale"] * scale),
             "shift": _float32(first.arrays["shift"] * scale + shift),

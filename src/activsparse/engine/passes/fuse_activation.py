@@ -25,6 +25,8 @@ _WITH_EPILOGUE = frozenset(
         "matmul",
         "max_pool",
         "mul",
+        "normalize",
+        "reduce",
         "resize_linear",
         "resize_positions",
         "scale_shift",

@@ -29,6 +29,9 @@ _LARGEST_SHAPE_DATA = 1024
 # A node of constants may make more of them than the file holds, up to this many elements.
 _MOST_FOLDED = 1 << 26
 
+# Operators the onnx package has no shape function for, whose result is of the shape of the input.
+_SHAPE_KEEPING = ("GroupNormalization",)
+
 # Their results differ from run to run, so they are no constants.
 _RANDOM = ("Bernoulli", "Multinomial", "RandomNormalLike", "RandomUniformLike")
 
@@ -165,6 +168,8 @@ def _shapes(graph: Graph, node: Node) -> str:
 def _infer_outputs(graph: Graph, node: Node) -> None:
     """Note shapes and types of a node's outputs; none where those of its inputs are open."""
     for name, kind in _output_types(graph, node).items():
+        if node.op in _SHAPE_KEEPING and not kind.tensor_type.HasField("shape"):
+            graph.shapes[name] = graph.shape(node.inputs[0])
         _drop_windows_in_the_padding(graph, node, kind.tensor_type.shape)
         _scale_in_float32(graph, node, kind.tensor_type.shape)
         _note_type(graph, node, name, kind)

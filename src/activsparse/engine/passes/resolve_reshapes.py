@@ -1,4 +1,4 @@
-"""Reshapes: activations move before them, flattening before a matrix permutes its columns.
+"""Reshapes: pointwise functions move before them, flattening before a matrix permutes its columns.
 
 In memory an image is (H, W, C), so flattening it in ONNX's order (C, H, W) would have to move every
 value. Moving the columns of the weight matrix instead costs nothing at run time.
@@ -41,8 +41,11 @@ def _pixels(shape: tuple[int, ...]) -> tuple[int, int, int, int] | None:
 
 
 def _delay(graph: Graph) -> Graph:
-    """Let activations and reshapes act before reshapes and transpositions: there they fuse."""
-    graph = graph.copy()
+    """Let functions of each element act before reshapes and transpositions: there they fuse.
+
+    Transpositions that undo one another meet on the way, and are dropped.
+    """
+    graph = _without_round_trips(graph)
     waiting = list(reversed(graph.nodes))
     while waiting:
         first = waiting.pop()
@@ -54,19 +57,74 @@ def _delay(graph: Graph) -> Graph:
             continue
         if first.op == second.op == "reshape":
             moved = [replace(second, inputs=first.inputs)]
-        elif second.op == "activate":
-            value = f"{second.output}.before_reshape"
-            graph.shapes[value] = graph.shape(first.inputs[0])
-            activate = replace(second, inputs=first.inputs, outputs=(value,))
-            moved = [activate, replace(first, inputs=(value,), outputs=second.outputs)]
         else:
-            continue
+            earlier = _before(graph, first, second)
+            if earlier is None:
+                continue
+            value = f"{second.output}.before_{first.op}"
+            graph.shapes[value] = graph.shape(first.inputs[0])
+            earlier = replace(earlier, inputs=first.inputs, outputs=(value,))
+            moved = [earlier, replace(first, inputs=(value,), outputs=second.outputs)]
         graph.nodes.replace(second, *moved)
         graph.nodes.replace(first)
         waiting.append(moved[-1])
         before = graph.producer(first.inputs[0])
-        if before is not None:  # the activation may pass what comes before as well
+        if before is not None:  # what acts earlier now may pass what comes before as well
             waiting.append(before)
+    return _without_round_trips(graph)
+
+
+def _before(graph: Graph, first: Node, second: Node) -> Node | None:
+    """What does to the source of a reshape or transposition what `second` does to its result."""
+    if second.op == "activate":
+        return second
+    if second.op not in ("map", "scale_shift"):
+        return None
+    shape, rank = graph.shape(first.inputs[0]), len(graph.shape(first.output))
+    tables = second.arrays
+    if second.op == "scale_shift":
+        tables = {name: t.reshape(1, -1, *[1] * (rank - 2)) for name, t in tables.items()}
+    if first.op == "transpose":
+        order = np.argsort(first.attributes["order"])
+        tables = {name: np.ascontiguousarray(t.transpose(order)) for name, t in tables.items()}
+    else:
+        per_channel = all(t.ndim > 1 and t.size in (1, t.shape[1]) for t in tables.values())
+        if shape[:2] != graph.shape(first.output)[:2] or not per_channel:
+            return None
+        tables = {name: t.reshape(1, -1, *[1] * (len(shape) - 2)) for name, t in tables.items()}
+    if len(shape) in (2, 4) and all(t.size in (1, t.shape[1]) for t in tables.values()):
+        tables = {
+            name: np.ascontiguousarray(np.broadcast_to(t.reshape(-1), shape[1:2]))
+            for name, t in tables.items()
+        }
+        return replace(second, op="scale_shift", arrays=tables)
+    return replace(second, op="map", arrays=tables)
+
+
+def _without_round_trips(graph: Graph) -> Graph:
+    """Join transpositions of transpositions; drop what leaves every element where it is."""
+    graph = graph.copy()
+    for node in graph.nodes:
+        if node.op not in ("reshape", "transpose"):
+            continue
+        first = graph.producer(node.inputs[0])
+        if first is not None and first.op == node.op:
+            joined = replace(node, inputs=first.inputs)
+            if node.op == "transpose":
+                order = [first.attributes["order"][axis] for axis in node.attributes["order"]]
+                joined = joined.with_attributes(order=tuple(order))
+            graph.nodes.replace(node, joined)
+            if not graph.uses(first.output):
+                graph.nodes.replace(first)
+            node = joined
+        same = graph.shape(node.inputs[0]) == graph.shape(node.output)
+        if node.op == "transpose":
+            same = list(node.attributes["order"]) == sorted(node.attributes["order"])
+        if same and node.output not in graph.outputs:
+            for reader in graph.readers(node.output):
+                inputs = (node.inputs[0] if x == node.output else x for x in reader.inputs)
+                graph.nodes.replace(reader, replace(reader, inputs=tuple(inputs)))
+            graph.nodes.replace(node)
     return graph
 
 

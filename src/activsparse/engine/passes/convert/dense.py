@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from activsparse.engine.graph import Array, Node
+from activsparse.engine.passes.convert.chain import Chain
+from activsparse.engine.passes.convert.convolution import UNIT_WINDOW, layer_name
 from activsparse.engine.passes.convert.source import Source
 
 __all__ = ["gemm", "matmul"]
@@ -37,20 +39,42 @@ def gemm(source: Source) -> list[Node]:
                 f"its bias has shape {bias.shape} for {outputs} outputs", "use one bias per output"
             )
         arrays["bias"] = np.ascontiguousarray(np.broadcast_to(bias.reshape(-1), weight.shape[:1]))
-    name = source.node.inputs[1]
-    name = name.removesuffix(".weight") if name.endswith(".weight") else source.node.name
-    return [source.engine_node("gemm", arrays=arrays, name=name)]
+    return [source.engine_node("gemm", arrays=arrays, name=layer_name(source))]
 
 
 def matmul(source: Source) -> list[Node]:
-    """MatMul of a vector per image with a constant matrix, or of two values."""
+    """MatMul with a constant matrix along the last axis, or of two values.
+
+    The first is a fully connected layer where the value is a matrix, else a convolution 1x1.
+    """
     if not any(name in source.graph.constants for name in source.node.inputs):
         return _product(source)
-    _vector_input(source)
+    shape = source.shape()
+    if len(shape) == 1:
+        source.fail(f"its input has shape {shape}", "give vectors a second axis")
     weight = source.weights(1, "weight")
     if weight.ndim != 2:
         source.fail(f"its weight has shape {weight.shape}", "only matrices are supported")
-    return [source.engine_node("gemm", arrays={"weight": np.ascontiguousarray(weight.T)})]
+    matrix = np.ascontiguousarray(weight.T)
+    if len(shape) == 2:
+        return [source.engine_node("gemm", arrays={"weight": matrix})]
+    chain = Chain(source)
+
+    def body(x: str) -> str:
+        before = chain.shape(x)
+        if len(before) == 2:
+            shape = (before[0], len(matrix))
+            return chain.add("gemm", x, shape=shape, arrays={"weight": matrix})
+        return chain.add(
+            "conv",
+            x,
+            shape=(before[0], len(matrix), *before[2:]),
+            arrays={"weight": matrix[:, :, None, None]},
+            name=layer_name(source),
+            **UNIT_WINDOW,
+        )
+
+    return chain.done(chain.on_channels(source.activation(), body))
 
 
 def _product(source: Source) -> list[Node]:

@@ -1,4 +1,4 @@
-"""Pooling and means over the image plane."""
+"""Pooling over the image plane."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from activsparse.engine.graph import Node
 from activsparse.engine.passes.convert.convolution import window
 from activsparse.engine.passes.convert.source import Source
 
-__all__ = ["average_pool", "global_average_pool", "global_max_pool", "max_pool", "reduce_mean"]
+__all__ = ["average_pool", "global_average_pool", "global_max_pool", "max_pool"]
 
 
 def _kernel(source: Source) -> tuple[int, int]:
@@ -46,17 +46,3 @@ def global_max_pool(source: Source) -> list[Node]:
     """GlobalMaxPool is a max pooling with one window."""
     _, _, h, w = source.image_shape()
     return [source.engine_node("max_pool", {"kernel_h": h, "kernel_w": w})]
-
-
-def reduce_mean(source: Source) -> list[Node]:
-    """ReduceMean over height and width is global average pooling."""
-    n, c, _, _ = source.image_shape()
-    axes = source.setting("axes", 1)
-    over = sorted(int(axis) % 4 for axis in axes) if axes is not None else [0, 1, 2, 3]
-    if over != [2, 3]:
-        source.fail(f"it averages over axes {over}", "only height and width together are supported")
-    if source.attribute("keepdims", 1):
-        return [source.engine_node("global_average_pool")]
-    pooled = source.intermediate("pooled", (n, c, 1, 1))
-    pool = Node("global_average_pool", source.node.name, (source.activation(),), (pooled,))
-    return [pool, source.engine_node("reshape", inputs=(pooled,))]

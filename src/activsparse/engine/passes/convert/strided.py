@@ -10,19 +10,19 @@ import math
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
-from activsparse.engine.graph import Array, Node
+from activsparse.engine.graph import Node
+from activsparse.engine.passes.convert.chain import Chain
 from activsparse.engine.passes.convert.source import Source
 
 __all__ = [
-    "affine",
     "combine",
     "concat",
-    "gather",
-    "power",
+    "depth_to_space",
+    "expand",
     "slice_",
     "softmax",
+    "space_to_depth",
     "split",
     "transpose",
 ]
@@ -37,49 +37,71 @@ _FUNCTIONS = {
 }
 
 
-def affine(source: Source, scale: npt.ArrayLike, shift: npt.ArrayLike, index: int) -> list[Node]:
-    """Multiply input `index` and add, with constants that repeat along any of its axes."""
-    shape = source.shape(index)
-    if source.output_shape != shape:
-        source.fail(
-            f"its constant broadcasts {shape} to {source.output_shape}", "repeat it in the model"
-        )
-    arrays = {"scale": _table(scale, len(shape)), "shift": _table(shift, len(shape))}
-    return [source.engine_node("map", inputs=(source.activation(index),), arrays=arrays)]
-
-
-def _table(value: npt.ArrayLike, rank: int) -> Array:
-    array = np.asarray(value)
-    array = array.reshape((1,) * (rank - array.ndim) + array.shape)
-    return np.ascontiguousarray(array, dtype=np.float32)
-
-
 def combine(source: Source) -> list[Node]:
-    """Arithmetic between two values, either of which may repeat along any axes."""
-    if len(source.node.inputs) != 2:
-        source.fail(f"it has {len(source.node.inputs)} operands", "use two at a time")
-    inputs = (source.activation(0), source.activation(1))
+    """Arithmetic between values, which may repeat along any axes; minima and maxima of several."""
     function = _FUNCTIONS[source.node.op]
-    return [source.engine_node("combine", {"function": function}, inputs=inputs)]
+    if len(source.node.inputs) == 2 and not any(map(source.is_constant, (0, 1))):
+        inputs = (source.activation(0), source.activation(1))
+        return [source.engine_node("combine", {"function": function}, inputs=inputs)]
+    if source.node.op not in ("Max", "Min"):
+        source.fail(f"it has {len(source.node.inputs)} operands", "use two at a time")
+    return _extreme(source, function)
 
 
-def power(source: Source) -> list[Node]:
-    """Pow: squares only."""
-    exponent = source.constant(1, "exponent")
-    if exponent.size != 1 or float(exponent.reshape(-1)[0]) != 2.0:
-        source.fail("its exponent is not 2", "only squares are supported")
-    x = source.activation(0)
-    return [source.engine_node("combine", {"function": "multiply"}, inputs=(x, x))]
+def _extreme(source: Source, function: str) -> list[Node]:
+    """Max or Min of several values, of which single numbers are bounds of a clip."""
+    chain, value, bounds = Chain(source), "", []
+    for index, name in enumerate(source.node.inputs):
+        if source.is_constant(index):
+            constant = source.weights(index, "operand")
+            if constant.size == 1 and constant.ndim <= len(source.output_shape):
+                bounds.append(float(constant.reshape(-1)[0]))
+                continue
+            name = chain.constant(constant, constant.shape)
+        value = chain.combine(function, value, name) if value else name
+    if chain.shape(value) != source.output_shape:  # repeated by the shape of a single number
+        value = chain.expand(value, source.output_shape)
+    if bounds and function == "maximum":
+        value = chain.activate(value, "clip", lo=max(bounds), hi=math.inf)
+    elif bounds:
+        value = chain.activate(value, "clip", lo=-math.inf, hi=min(bounds))
+    return chain.done(value)
 
 
 def transpose(source: Source) -> list[Node]:
     """Transpose, as a view."""
-    shape = source.shape()
-    order = [int(axis) for axis in source.attribute("perm", range(len(shape))[::-1])]
-    moved = [axis for axis in order if shape[axis] != 1]
-    if moved == sorted(moved):  # only axes of size one move: the elements keep their order
-        return [source.engine_node("reshape")]
-    return [source.engine_node("transpose", {"order": tuple(order)})]
+    order = [int(axis) for axis in source.attribute("perm", range(len(source.shape()))[::-1])]
+    chain = Chain(source)
+    return chain.done(chain.transpose(source.activation(), order))
+
+
+def expand(source: Source) -> list[Node]:
+    """Expand, as a view."""
+    return [source.engine_node("expand")]
+
+
+def depth_to_space(source: Source) -> list[Node]:
+    """DepthToSpace, as views."""
+    n, c, h, w = source.image_shape()
+    b = int(source.attribute("blocksize", 1))
+    chain, x = Chain(source), source.activation()
+    if source.attribute("mode", "DCR") == "CRD":
+        cut = chain.reshape(x, (n, c // b**2, b, b, h, w))
+        moved = chain.transpose(cut, (0, 1, 4, 2, 5, 3))
+    else:
+        cut = chain.reshape(x, (n, b, b, c // b**2, h, w))
+        moved = chain.transpose(cut, (0, 3, 4, 1, 5, 2))
+    return chain.done(chain.reshape(moved, source.output_shape))
+
+
+def space_to_depth(source: Source) -> list[Node]:
+    """SpaceToDepth, as views."""
+    n, c, h, w = source.image_shape()
+    b = int(source.attribute("blocksize", 1))
+    chain = Chain(source)
+    cut = chain.reshape(source.activation(), (n, c, h // b, b, w // b, b))
+    moved = chain.transpose(cut, (0, 3, 5, 1, 2, 4))
+    return chain.done(chain.reshape(moved, source.output_shape))
 
 
 def split(source: Source) -> list[Node]:
@@ -117,19 +139,6 @@ def slice_(source: Source) -> list[Node]:
         value = part
     nodes[-1] = replace(nodes[-1], outputs=source.node.outputs[:1])
     return nodes
-
-
-def gather(source: Source) -> list[Node]:
-    """Gather of a single index, as a slice."""
-    index = source.constant(1, "index")
-    shape = source.shape()
-    if index.size != 1:
-        source.fail(f"it gathers {index.size} indices", "only a single one is supported")
-    axis = int(source.attribute("axis", 0)) % len(shape)
-    attributes = {"axis": axis, "start": int(index.reshape(-1)[0]) % shape[axis], "step": 1}
-    part = source.intermediate("part", (*shape[:axis], 1, *shape[axis + 1 :]))
-    cut = Node("slice", source.node.name, (source.activation(),), (part,), attributes)
-    return [cut, source.engine_node("reshape", inputs=(part,))]
 
 
 def concat(source: Source) -> list[Node]:

@@ -1,0 +1,111 @@
+"""Normalisations over channels, over positions, over groups of channels: `normalize`."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from activsparse.engine.graph import Array, Node
+from activsparse.engine.passes.convert.chain import Chain
+from activsparse.engine.passes.convert.source import Source
+
+__all__ = [
+    "group_normalization",
+    "instance_normalization",
+    "layer_normalization",
+    "local_response",
+    "normalize",
+]
+
+
+def normalize(chain: Chain, x: str, groups: int, epsilon: float, scale: Array, shift: Array) -> str:
+    """Add the operator `normalize` (docs/operators.md) to a chain; the tables repeat over C."""
+    channels = chain.shape(x)[1:2]
+    arrays = {
+        name: np.ascontiguousarray(np.broadcast_to(table.reshape(-1), channels), np.float32)
+        for name, table in (("scale", scale), ("shift", shift))
+    }
+    return chain.add("normalize", x, arrays=arrays, groups=groups, epsilon=epsilon)
+
+
+def layer_normalization(source: Source) -> list[Node]:
+    """LayerNormalization over the last axis, or over several, flattened."""
+    shape = source.shape()
+    axis = int(source.attribute("axis", -1)) % len(shape)
+    scale = source.weights(1, "scale")
+    shift = source.weights(2, "bias") if source.has(2) else np.zeros(1, np.float32)
+    tables = [np.broadcast_to(table, shape[axis:]) for table in (scale, shift)]
+    epsilon = float(source.attribute("epsilon", 1e-5))
+    chain = Chain(source)
+
+    def body(x: str) -> str:
+        return normalize(chain, x, 0, epsilon, *tables)
+
+    x = source.activation()
+    if axis == len(shape) - 1:
+        return chain.done(chain.on_channels(x, body))
+    flat = chain.reshape(x, (math.prod(shape[:axis]), math.prod(shape[axis:])))
+    return chain.done(chain.reshape(body(flat), shape))
+
+
+def instance_normalization(source: Source) -> list[Node]:
+    """InstanceNormalization: over the positions of every channel."""
+    return _of_groups(source, source.shape()[1])
+
+
+def group_normalization(source: Source) -> list[Node]:
+    """GroupNormalization, with scales per channel as from opset 21 on."""
+    groups = int(source.attribute("num_groups", 0))
+    channels = source.shape()[1]
+    if groups < 1 or channels % groups:
+        source.fail(f"it has {groups} groups for {channels} channels", "export the model again")
+    return _of_groups(source, groups)
+
+
+def _of_groups(source: Source, groups: int) -> list[Node]:
+    n, channels, *sizes = shape = source.shape()
+    tables = [source.weights(i, what) for i, what in ((1, "scale"), (2, "bias"))]
+    if any(table.shape != (channels,) for table in tables):
+        source.fail(
+            f"its scale and bias have {tables[0].size} and {tables[1].size} elements for "
+            f"{channels} channels",
+            "export the model again",
+        )
+    chain = Chain(source)
+    x = chain.reshape(source.activation(), (n, channels, math.prod(sizes[:-1]), sizes[-1]))
+    y = normalize(chain, x, groups, float(source.attribute("epsilon", 1e-5)), *tables)
+    return chain.done(chain.reshape(y, shape))
+
+
+def local_response(source: Source) -> list[Node]:
+    """LRN: x / (bias + alpha / size * sum of x^2 over `size` channels)^beta.
+
+    The sum is an average pooling along the channels, as rows of an image whose channels are the
+    positions.
+    """
+    n, c, h, w = source.image_shape()
+    size = int(source.attribute("size", 0))
+    if size < 1:
+        source.fail(f"its size is {size}", "export the model again")
+    chain, x = Chain(source), source.activation()
+    square = chain.reshape(chain.combine("multiply", x, x), (n, c, h * w))
+    columns = chain.reshape(chain.transpose(square, (0, 2, 1)), (n, h * w, c, 1))
+    before = (size - 1) // 2
+    mean = chain.add(
+        "average_pool",
+        columns,
+        kernel_h=size,
+        kernel_w=1,
+        pad_top=before,
+        pad_bottom=size - 1 - before,
+        count_include_pad=1,
+    )
+    back = chain.transpose(chain.reshape(mean, (n, h * w, c)), (0, 2, 1))
+    line = chain.line(
+        chain.reshape(back, (n, c, h, w)),
+        source.attribute("alpha", 1e-4),
+        source.attribute("bias", 1.0),
+    )
+    factor = chain.power(line, -float(source.attribute("beta", 0.75)))
+    return chain.done(chain.combine("multiply", x, factor))

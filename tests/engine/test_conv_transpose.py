@@ -1,0 +1,93 @@
+"""Transposed convolutions as ordinary ones, of every geometry."""
+
+from __future__ import annotations
+
+import graphs
+import numpy as np
+import onnx
+import oracle
+import pytest
+
+from activsparse import ActivsparseError, Session
+
+
+def transposed(b, x, out, kernel, bias=True, **attributes):
+    group = attributes.get("group", 1)
+    c = b.shapes[x][1]
+    weight = b.normal(c, out // group, *kernel) / np.float32((c * kernel[0] * kernel[1]) ** 0.5)
+    inputs = [x, b.constant(weight)]
+    if bias:
+        inputs.append(b.constant(b.normal(out)))
+    return b.node("ConvTranspose", *inputs, **attributes)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_geometries(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    b = graphs.Builder(seed, opset=int(rng.choice([7, 11, 13, 22])))
+    group = int(rng.choice([1, 1, 2, 4]))
+    x = b.input(
+        int(rng.integers(1, 3)), group * int(rng.integers(1, 9)), *map(int, rng.integers(1, 9, 2))
+    )
+    strides, dilations = ([int(v) for v in rng.choice([1, 2, 2, 3, 4], 2)] for _ in range(2))
+    if rng.random() < 0.6:
+        dilations = [1, 1]
+    kernel = tuple(int(k) for k in rng.integers(1, 6, 2))
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    extra = [int(rng.integers(0, s)) for s in strides]
+    pads = []
+    for _ in range(2):
+        for axis in (0, 1):
+            size = (b.shapes[x][2 + axis] - 1) * strides[axis] + reach[axis]
+            pads.append(int(rng.integers(0, min(reach[axis], max(size // 3, 1)))))
+    attributes = {"strides": strides, "dilations": dilations, "group": group, "pads": pads}
+    if rng.random() < 0.5:
+        attributes["output_padding"] = extra
+    out = group * int(rng.integers(1, 20))
+    y = transposed(b, x, out, kernel, rng.random() < 0.7, **attributes)
+    path = b.save(tmp_path / "m.onnx", b.node("Relu", y) if rng.random() < 0.5 else y)
+    oracle.check(path, context=(seed, b.shapes[x], out, kernel, attributes))
+
+
+@pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER", "VALID"])
+@pytest.mark.parametrize("kernel", [(2, 3), (4, 5)])
+def test_automatic_pads(tmp_path, mode, kernel):
+    b = graphs.Builder()
+    x = b.input(1, 5, 6, 7)
+    y = transposed(b, x, 7, kernel, strides=[2, 3], auto_pad=mode)
+    oracle.check(b.save(tmp_path / "m.onnx", y), context=(mode, kernel))
+
+
+@pytest.mark.parametrize("size", [[12, 14], [13, 15], [11, 13]])
+def test_a_given_size(tmp_path, size):
+    b = graphs.Builder()
+    x = b.input(1, 5, 6, 7)
+    y = transposed(b, x, 7, (3, 3), strides=[2, 2], output_shape=size)
+    oracle.check(b.save(tmp_path / "m.onnx", y), context=size)
+
+
+def test_a_decoder(tmp_path):
+    """Between convolutions, and joined with what it goes beside."""
+    b = graphs.Builder()
+    x = b.input(1, 3, 16, 12)
+    skip = b.node("Relu", b.conv(x, 16))
+    low = b.node("Relu", b.conv(skip, 32, strides=(2, 2)))
+    up = transposed(b, low, 16, (2, 2), strides=[2, 2])
+    b.shapes[up] = (1, 16, 16, 12)
+    y = b.conv(b.node("Concat", up, skip, axis=1, shape=(1, 32, 16, 12)), 8)
+    path = b.save(tmp_path / "m.onnx", y)
+    for threads in (1, 2):
+        oracle.check(path, threads=threads)
+    kinds = [report.kind for report in Session(path, tune=False).explain()]
+    assert kinds.count("conv") == 4, kinds  # phases that do not overlap are one
+
+
+def test_a_weight_of_other_channels_is_refused(tmp_path):
+    b = graphs.Builder()
+    x = b.input(1, 4, 6, 7)
+    y = b.node("ConvTranspose", x, b.constant(b.normal(4, 3, 2, 2)), group=3)
+    path = b.save(tmp_path / "m.onnx", y)
+    with pytest.raises(ActivsparseError) as error:
+        Session(path)
+    assert "\n" not in str(error.value)
+    assert onnx.load(path).graph.node[0].name in str(error.value)
