@@ -124,6 +124,7 @@ Partition::Partition(const Graph& graph, Isa isa, bool tune,
   const auto step = [&](OpSpec spec, const std::vector<int>& in, int out) {
     for (int id : in) spec.inputs.push_back(layout.desc(id));
     spec.outputs = {layout.desc(out)};
+    spec.threads = pool->threads();
     packed_.push_back(choose(spec));
     layout.add_step(packed_.back().op.get(), in, {out});
   };

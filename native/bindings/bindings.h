@@ -33,6 +33,7 @@ struct PackedOperator {
   std::string kind, algorithm;
   Isa isa;
   std::vector<TensorDesc> inputs, outputs;
+  int threads = 1;  // that it was packed for
   Blob owned;
   std::shared_ptr<PageBuffer> gathered;
   ConstArray borrowed;

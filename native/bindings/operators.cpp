@@ -4,6 +4,8 @@
 
 #include "bindings/bindings.h"
 #include "executor/executor.h"
+#include "executor/shares.h"
+#include "executor/thread_pool.h"
 #include "operators/checks.h"
 #include "operators/tile_cover.h"
 
@@ -61,6 +63,7 @@ std::unique_ptr<PackedOperator> pack(const PySpec& py, const std::string& algori
   packed->kind = spec.kind;
   packed->algorithm = algorithm;
   packed->isa = any_isa_from_name(isa_name);
+  packed->threads = spec.threads;
   packed->inputs = spec.inputs;
   packed->outputs = spec.outputs;
   nb::gil_scoped_release release;
@@ -156,7 +159,12 @@ void run_operator(const PackedOperator& packed, const std::vector<InputArray>& i
   const RunArgs args{in.data(), out.data(), scratch.data(), shared.data()};
   nb::gil_scoped_release release;
   for (int phase = 0; phase < packed.op->phases(); ++phase)
-    packed.op->run(args, phase, 0, packed.op->tasks(phase));
+    for (int t = 0; t < packed.threads; ++t) {
+      const int tasks = packed.op->tasks(phase);
+      const int begin = TaskQueue::first(t, tasks, packed.threads);
+      const int end = TaskQueue::first(t + 1, tasks, packed.threads);
+      if (begin < end) packed.op->run(args, phase, begin, end);
+    }
 }
 
 std::vector<std::tuple<int, int, uint64_t, int, int>> tile_cover(
@@ -202,6 +210,13 @@ void bind_operators(nb::module_& m) {
                     std::vector<TensorDesc>>(),
            nb::arg("kind"), nb::arg("attributes"), nb::arg("arrays"), nb::arg("inputs"),
            nb::arg("outputs"))
+      .def_prop_rw(
+          "threads", [](const PySpec& py) { return py.spec.threads; },
+          [](PySpec& py, int threads) {
+            if (threads < 1) throw Error("threads must be at least 1");
+            py.spec.threads = threads;
+          },
+          "How many threads it will run on.")
       .def(
           "algorithms",
           [](const PySpec& spec, const std::string& isa) {
@@ -226,6 +241,14 @@ void bind_operators(nb::module_& m) {
       .def_prop_ro("kernel", [](const PackedOperator& p) { return p.op->kernel(); })
       .def_prop_ro("macs", [](const PackedOperator& p) { return p.op->macs(); })
       .def_prop_ro("index_bytes", [](const PackedOperator& p) { return p.op->index_bytes(); })
+      .def(
+          "longest_share",
+          [](const PackedOperator& p, int threads) {
+            if (threads < 1) throw Error("threads must be at least 1");
+            return longest_share(*p.op, threads);
+          },
+          nb::arg("threads"),
+          "The longest share of its work over the mean, on so many threads, by estimate.")
       .def_prop_ro(
           "data",
           [](nb::handle_t<PackedOperator> self) {

@@ -92,12 +92,17 @@ class TaskQueue {
  public:
   explicit TaskQueue(int threads) : ranges_(threads) {}
 
+  // The first of a thread's own tasks.
+  static int first(int64_t thread, int tasks, int64_t threads) {
+    return static_cast<int>(thread * tasks / threads);
+  }
+
   // Only while no thread is in drain().
   void reset(int tasks) {
     const int64_t count = static_cast<int64_t>(ranges_.size());
     for (int64_t t = 0; t < count; ++t) {
-      ranges_[t].next.store(static_cast<int>(t * tasks / count), std::memory_order_relaxed);
-      ranges_[t].end = static_cast<int>((t + 1) * tasks / count);
+      ranges_[t].next.store(first(t, tasks, count), std::memory_order_relaxed);
+      ranges_[t].end = first(t + 1, tasks, count);
     }
   }
 

@@ -286,13 +286,26 @@ std::string unsupported(const OpSpec& spec, Isa) {
   return RowPlan::unsupported(spec);
 }
 
+// The widest panels of at most `most` vectors whose tasks are even shares for the threads.
+template <class Tasks>
+int widest_even(int most, int threads, const Tasks& tasks) {
+  constexpr double kEven = 1.2;
+  int best = most;
+  double least = 0;
+  for (int vectors = most; vectors >= 1; --vectors) {
+    const int64_t all = std::max<int64_t>(1, tasks(vectors));
+    const double over = double((all + threads - 1) / threads * threads) / double(all);
+    if (least == 0 || over < least) best = vectors, least = over;
+    if (least <= kEven) break;
+  }
+  return best;
+}
+
 Blob pack(const OpSpec& spec, Isa isa) {
   const Kernels& kernels = kernels_for(isa);
   Header h{};
   h.params = conv_params_of(spec);
   const ConvParams& p = h.params;
-  h.max_vectors = kernels.gemm_f32.sizes.max_vectors;
-  const Panels panels = panels_of(p, kernels, h.max_vectors);
   const auto* mask_view = spec.array("mask");
   const auto* mask = mask_view ? static_cast<const uint8_t*>(mask_view->data) : nullptr;
   const auto* input_view = spec.array("input_mask");
@@ -305,6 +318,11 @@ Blob pack(const OpSpec& spec, Isa isa) {
         positions.push_back(static_cast<uint32_t>(y) << 16 | static_cast<uint32_t>(x));
   h.kept = static_cast<int32_t>(positions.size());
   h.chunks = (h.kept + kMaxChunkRows - 1) / kMaxChunkRows;
+  h.max_vectors = widest_even(kernels.gemm_f32.sizes.max_vectors, spec.threads, [&](int vectors) {
+    return static_cast<int64_t>(panels_of(p, kernels, vectors).all().size()) * h.chunks *
+           p.output.n;
+  });
+  const Panels panels = panels_of(p, kernels, h.max_vectors);
   std::vector<int32_t> first_pair = {0};
   std::vector<uint8_t> pairs;
   for (int chunk = 0; chunk < h.chunks; ++chunk) {

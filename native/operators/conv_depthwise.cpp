@@ -11,7 +11,7 @@
 namespace activsparse {
 namespace {
 
-constexpr int kMinTasks = 48;
+constexpr int kMinTasks = 240;
 
 struct Header {
   ConvParams params;
@@ -40,6 +40,10 @@ class ConvDepthwise : public ConvOperator {
 
   const ConvParams& params() const override { return h_.params; }
   int tasks(int) const override { return kMinTasks; }
+  double cost(int, int begin, int end) const override {
+    return tiling_.cost(tiling_.first_of_share(begin, kMinTasks),
+                        tiling_.first_of_share(end, kMinTasks));
+  }
   std::size_t scratch_bytes() const override {
     return (rows_.max_taps() * (kDepthwiseRows + 1) + 2 * kDepthwiseRows) * sizeof(float*);
   }

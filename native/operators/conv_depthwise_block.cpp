@@ -7,18 +7,23 @@
 #include "kernels/kernels.h"
 #include "kernels/vector_sizes.h"
 #include "operators/depthwise_weights.h"
+#include "operators/even_parts.h"
 #include "operators/source_fill.h"
 
 namespace activsparse {
 namespace {
 
-constexpr int kMinTasks = 48;
-constexpr int kMinBlocks = 4;  // of an image: something to do for that many threads
+constexpr int kMinTasks = 240;  // even shares for up to 24 threads
+constexpr int kMinBlocks = 4;   // of an image: something to do for that many threads
+
+// Channels of a part of a block: whole cache lines.
+constexpr int kPartChannels = 16;
 
 struct Header {
   ConvParams params;
   SourceFillHeader fill;
   int32_t padded_channels, has_mask;
+  int32_t parts;  // of a block's channels, each a piece of work
   uint64_t weights, bias, skipped_value, zeros, mask;
 };
 
@@ -43,6 +48,7 @@ class ConvDepthwiseBlock : public ConvOperator {
     blocks_x_ = (p.output.w + blocks.columns - 1) / blocks.columns;
     if (int64_t{blocks_y_} * blocks_x_ < kMinBlocks)
       blocks_x_ = std::min(p.output.w, kMinBlocks / blocks_y_);
+    require_packed(h_.parts >= 1 && h_.parts <= std::max(1, p.output.c / kPartChannels));
     whole_vectors_ = p.input.padded && p.output.padded && (!p.has_residual || p.residual.padded);
   }
 
@@ -52,6 +58,11 @@ class ConvDepthwiseBlock : public ConvOperator {
   std::size_t scratch_bytes() const override { return kMaxBlockPixels * sizeof(float*); }
   std::size_t index_bytes() const override {
     return fill_.bytes() + (h_.has_mask ? int64_t{h_.params.output.h} * h_.params.output.w : 0);
+  }
+  double cost(int phase, int begin, int end) const override {
+    if (phase > 0) return ConvOperator::cost(phase, begin, end);
+    const int64_t all = pieces();
+    return macs() * double(all * end / kMinTasks - all * begin / kMinTasks) / double(all);
   }
   Constants constants() const override {
     return {weights_, int64_t{h_.params.taps()} * h_.padded_channels};
@@ -83,6 +94,8 @@ class ConvDepthwiseBlock : public ConvOperator {
     return kernels_.depthwise_block_f32.at(p.kernel_h, p.stride_h).skips();
   }
 
+  int64_t pieces() const { return int64_t{h_.params.output.n} * blocks_y_ * blocks_x_ * h_.parts; }
+
   // Where part `i` of `size` begins that is cut into `parts`.
   static int part_begin(int size, int64_t i, int parts) {
     return static_cast<int>(size * i / parts);
@@ -94,32 +107,34 @@ class ConvDepthwiseBlock : public ConvOperator {
     const float* const* lines[kMaxBlockLines];
     DepthwiseBlockArgs args{};
     args.lines = lines;
-    args.weights = weights_;
     args.weight_stride = h_.padded_channels;
-    args.channels = p.output.c;
-    args.start = bias_;
     args.out_row = int64_t{p.output.w} * p.output.stride;
     args.out_column = p.output.stride;
     args.residual_row = int64_t{p.output.w} * p.residual.stride;
     args.residual_column = p.residual.stride;
     args.mask_row = p.output.w;
-    args.skipped = fill_.empty() ? skipped_value_ : nullptr;
     args.epilogue = &p.epilogue;
     args.whole_vectors = whole_vectors_;
     const auto& kernels = kernels_.depthwise_block_f32.at(p.kernel_h, p.stride_h).block;
-    const int64_t rows = int64_t{p.output.n} * blocks_y_, blocks = rows * blocks_x_;
-    for (int64_t i = blocks * begin / kMinTasks; i < blocks * end / kMinTasks; ++i) {
+    const int64_t pieces = this->pieces();
+    for (int64_t piece = pieces * begin / kMinTasks; piece < pieces * end / kMinTasks; ++piece) {
+      const int64_t i = piece / h_.parts;
+      const int first_channel = channel(piece % h_.parts);
+      args.channels = channel(piece % h_.parts + 1) - first_channel;
+      args.weights = weights_ + first_channel;
+      args.start = bias_ + first_channel;
+      args.skipped = fill_.empty() ? skipped_value_ + first_channel : nullptr;
       const int64_t row = i / blocks_x_, image = row / blocks_y_;
       const int64_t by = row % blocks_y_, bx = i % blocks_x_;
       const int y = part_begin(p.output.h, by, blocks_y_);
       const int x = part_begin(p.output.w, bx, blocks_x_);
       const int height = part_begin(p.output.h, by + 1, blocks_y_) - y;
       const int width = part_begin(p.output.w, bx + 1, blocks_x_) - x;
-      point_inputs(run.inputs[0] + image * p.input.h * p.input.w * p.input.stride, y, x, height,
-                   width, pixels, lines);
+      point_inputs(run.inputs[0] + image * p.input.h * p.input.w * p.input.stride + first_channel,
+                   y, x, height, width, pixels, lines);
       const int64_t first = (image * p.output.h + y) * p.output.w + x;
-      args.out = run.outputs[0] + first * p.output.stride;
-      if (p.has_residual) args.residual = run.inputs[1] + first * p.residual.stride;
+      args.out = run.outputs[0] + first * p.output.stride + first_channel;
+      if (p.has_residual) args.residual = run.inputs[1] + first * p.residual.stride + first_channel;
       if (mask_) args.keep = mask_ + int64_t{y} * p.output.w + x;
       args.columns = width;
       kernels[height - 1](args);
@@ -127,8 +142,16 @@ class ConvDepthwiseBlock : public ConvOperator {
       float* to = run.outputs[0] + image * p.output.h * p.output.w * p.output.stride;
       for (int64_t at = int64_t{y} * p.output.w + x; at < (int64_t{y} + height) * p.output.w;
            at += p.output.w)
-        fill_.copy_from(to, at, at + width, 0, p.output.c);
+        fill_.copy_from(to, at, at + width, first_channel, args.channels);
     }
+  }
+
+  // Where a part begins, in channels.
+  int channel(int64_t part) const {
+    const int channels = h_.params.output.c;
+    if (part == h_.parts) return channels;
+    return part_begin((channels + kPartChannels - 1) / kPartChannels, part, h_.parts) *
+           kPartChannels;
   }
 
   void point_inputs(const float* image, int y, int x, int height, int width, const float** pixels,
@@ -174,6 +197,11 @@ Blob pack(const OpSpec& spec, Isa isa) {
       pack_depthwise_channels(writer, spec.float_array("skipped_value"), p, h.padded_channels);
   h.zeros = pack_depthwise_channels(writer, nullptr, p, h.padded_channels);
   h.fill = SourceFill::pack(writer, spec);
+  const DepthwiseBlocks& blocks = kernels_for(isa).depthwise_block_f32.at(p.kernel_h, p.stride_h);
+  const int64_t blocks_y = (p.output.h + blocks.rows - 1) / blocks.rows;
+  const int64_t blocks_x = (p.output.w + blocks.columns - 1) / blocks.columns;
+  h.parts = even_parts(p.output.n * std::max<int64_t>(blocks_y * blocks_x, kMinBlocks),
+                       std::max(1, p.output.c / kPartChannels), spec.threads);
   if (const ArrayView* mask = spec.array("mask")) {
     h.has_mask = 1;
     h.mask = writer.append(static_cast<const uint8_t*>(mask->data), mask->size());

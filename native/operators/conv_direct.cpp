@@ -18,7 +18,7 @@ namespace {
 // Weights of one block of taps: the rest of the second-level cache is for the rows that pass
 // through.
 constexpr int64_t kPanelShare = 600;
-constexpr int kMinTasks = 48;  // enough for 8 threads to finish within a few percent of each other
+constexpr int kMinTasks = 240;  // even shares for up to 24 threads
 
 struct Header {
   ConvParams params;
@@ -50,6 +50,19 @@ class ConvDirect : public ConvOperator {
 
   const ConvParams& params() const override { return h_.params; }
   int tasks(int) const override { return chunks_ * static_cast<int>(panels_.all().size()); }
+  double cost(int, int begin, int end) const override {
+    double sum = 0;
+    for (int stop; begin < end; begin = stop) {
+      const int block = begin / chunks_;
+      stop = std::min(end, (block + 1) * chunks_);
+      const Panel& panel = panels_.all()[block];
+      const Tiling& tiling = tilings_[panel.vectors - 1];
+      sum += panel.vectors * panel.width *
+             tiling.cost(tiling.first_of_share(begin - block * chunks_, chunks_),
+                         tiling.first_of_share(stop - block * chunks_, chunks_));
+    }
+    return sum;
+  }
   std::size_t scratch_bytes() const override {
     const std::size_t taps = rows_.max_taps();
     return ((taps + 2) * kMaxTileRows + h_.params.taps()) * sizeof(float*);

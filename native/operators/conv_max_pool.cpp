@@ -40,6 +40,7 @@ class ConvMaxPool : public Operator {
     require_packed(h_.kernel_h >= 1 && h_.kernel_h <= kMostKernel && h_.stride_h >= 1 &&
                    h_.stride_h <= kMostKernel && h_.pad_top >= 0 && h_.pad_top <= kMostKernel &&
                    int64_t{h_.output_h} * h_.stride_h <= kMostReach);
+    require_packed(conv_.parts() == 1);
     for (int row = 0; row < h_.output_h; ++row) {
       const InputRows seen = static_cast<const PoolOperator&>(*pool_).rows_of(row);
       const int64_t begin = int64_t{row} * h_.stride_h - h_.pad_top;
@@ -143,6 +144,7 @@ Stages stages_of(const OpSpec& spec) {
     throw Error("conv_max_pool: it needs a weight (O, I, KH, KW), one input and one output");
   Stages stages;
   stages.conv = spec;
+  stages.conv.threads = 1;  // whole bands
   stages.conv.kind = "conv";
   TensorDesc& between = stages.conv.outputs[0];
   const auto size = [&](int size, const char* pads[2], const char* stride, int64_t kernel) {

@@ -43,6 +43,12 @@ class ConvStem : public ConvOperator {
   int tasks(int phase) const override {
     return phase == 0 ? h_.params.output.n * h_.params.output.h : SourceFill::kTasks;
   }
+  double cost(int phase, int begin, int end) const override {
+    if (phase > 0 || !h_.has_mask) return ConvOperator::cost(phase, begin, end);
+    double kept = 0;
+    for (int task = begin; task < end; ++task) kept += kept_[task % h_.params.output.h];
+    return kept * product_.macs_per_pixel();
+  }
   std::size_t scratch_bytes() const override { return product_.scratch_bytes(); }
   std::size_t index_bytes() const override {
     const TensorDesc& out = h_.params.output;

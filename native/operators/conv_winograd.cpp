@@ -46,6 +46,12 @@ constexpr int64_t kMinBlockTiles = 16, kMinUncachedBlockTiles = 64;
 // more.
 constexpr int kWideTiles = 6, kNarrowTiles = 14, kNarrowVecs = 2;
 
+// What a tile's transforms take, in multiply-adds per element and channel, and what a block of
+// tiles takes beside its products, in tiles: its weights pass by once more. For cutting work into
+// equal shares.
+constexpr double kTransforms = 12, kBlockTiles = 2;
+constexpr double kUneven = 1.2;  // the longest share, of the mean
+
 struct Header {
   ConvParams params;
   int32_t image_tiles;  // per image
@@ -75,6 +81,21 @@ const WinogradKernels& winograd_of(const Kernels& table) {
 // Outputs of a tile along the vertical axis.
 int height_of(const CoverTile& tile, int size) {
   return tile.short_height ? winograd_short(size) : size;
+}
+
+// Of tasks of the first phases, in multiply-adds.
+double cost_per_element(const Header& h, int64_t total, int phase, int begin, int end) {
+  const double in = h.params.input.c, out = h.params.output.c;
+  const double before = kTransforms * in, after = out * (in + kTransforms);
+  if (phase == 0 && h.shared) return before * (end - begin);
+  const int64_t blocks = ceil_div(total, h.block_tiles);
+  double sum = 0;
+  for (int task = begin; task < end && blocks > 0; ++task) {
+    const int64_t first = task % blocks * h.block_tiles;
+    const double tiles = double(std::min(first + h.block_tiles, total) - first);
+    sum += phase == 0 ? tiles * (before + after) : tiles * after / h.blocks;
+  }
+  return sum;
 }
 
 template <int kOut, int kStride, bool kChequered>
@@ -119,6 +140,10 @@ class ConvWinograd : public ConvOperator {
     if (phase == 1 + h_.shared) return SourceFill::kTasks;
     if (phase == 1) return static_cast<int>(tile_blocks() * h_.blocks);
     return static_cast<int>(std::max<int64_t>(1, h_.shared ? total_ : tile_blocks()));
+  }
+  double cost(int phase, int begin, int end) const override {
+    if (phase == 1 + h_.shared) return ConvOperator::cost(phase, begin, end);
+    return kElements * cost_per_element(h_, total_, phase, begin, end);
   }
   std::string kernel() const override {
     return std::string(table_.isa) + " F(" + std::to_string(kOut) + "x" + std::to_string(kOut) +
@@ -327,6 +352,67 @@ std::vector<CoverTile> chequered_cover(const uint8_t* mask, int h, int w, int si
   return tiles;
 }
 
+// Blocks of tiles and of output channels, and how much longer than the mean the longest share is.
+struct Cut {
+  int64_t tiles, channels;
+  double over = 1;
+};
+
+// The cut from `least` on whose longest share takes least time on so many threads. Only a shared
+// layer's channels are cut: others have all blocks of channels in one task.
+Cut even_shares(const Cut& least, int64_t total, int vectors, bool shared, int threads) {
+  Cut best = least;
+  double best_time = 0;
+  const int64_t most_channels =
+      shared ? std::min<int64_t>(vectors, 4 * least.channels) : least.channels;
+  for (int64_t channels = least.channels; channels <= most_channels; ++channels)
+    for (int64_t tiles = least.tiles; tiles <= std::min(total, least.tiles + 2 * threads);
+         ++tiles) {
+      const int64_t block = ceil_div(total, tiles), tasks = shared ? tiles * channels : tiles;
+      // A row of tiles is broadcast for every block of channels, as half a vector of products.
+      const double vecs = static_cast<double>(ceil_div(vectors, channels));
+      const double task = (double(block) + kBlockTiles) * (shared ? vecs + 0.5 : vectors);
+      const double time = double(ceil_div(tasks, threads)) * task;
+      if (best_time != 0 && time >= 0.99 * best_time) continue;
+      best_time = time;
+      best = {tiles, channels,
+              shared ? double(ceil_div(tasks, threads)) * threads / double(tasks)
+                     : double(ceil_div(tasks, threads) * block * threads) / double(total)};
+    }
+  return best;
+}
+
+// All tiles, vectors of output channels, bytes of a tile's transformed input and products, and of
+// the weights.
+struct Sizes {
+  int64_t total;
+  int vectors;
+  int64_t v_bytes, m_bytes, weight_bytes;
+};
+
+// Decides whether a layer is shared, and how large its blocks are.
+void cut_work(Header& h, int threads, const CacheSizes& caches, const Sizes& sizes) {
+  const auto& [total, vectors, v_bytes, m_bytes, weight_bytes] = sizes;
+  const bool uncached = caches.l3 > 0 && weight_bytes > caches.l3 / 2;
+  Cut cut{};
+  const auto choose = [&, total = total, vectors = vectors](bool shared, int64_t bytes) {
+    const int64_t fit = std::max(caches.of_l2_alone(kBlockShare) / bytes,
+                                 uncached ? kMinUncachedBlockTiles : kMinBlockTiles);
+    h.shared = shared;
+    cut = {std::max<int64_t>(1, ceil_div(total, fit)), h.blocks};
+    if (threads > 1) cut = even_shares(cut, total, vectors, shared, threads);
+  };
+  if (total * v_bytes > std::max(caches.l2_alone, weight_bytes / kSharedWeights))
+    choose(false, v_bytes + m_bytes);
+  else
+    choose(true, m_bytes);
+  // Many threads have second-level caches enough for it.
+  if (!h.shared && cut.over > kUneven && total * v_bytes <= caches.l2_alone * threads / 2)
+    choose(true, m_bytes);
+  h.blocks = static_cast<int32_t>(cut.channels);
+  h.block_tiles = static_cast<int32_t>(std::max<int64_t>(1, ceil_div(total, cut.tiles)));
+}
+
 template <int kOut, int kStride, bool kChequered>
 Blob pack(const OpSpec& spec, Isa isa) {
   const Kernels& table = kernels_for(isa);
@@ -361,14 +447,7 @@ Blob pack(const OpSpec& spec, Isa isa) {
 
   const int64_t v_bytes = ConvWinograd<kOut, kStride, kChequered>::v_bytes_per_tile(p.input.c);
   const int64_t m_bytes = elements * ceil_div(vectors, h.blocks) * table.width * sizeof(float);
-  h.shared = total * v_bytes <= std::max(table.caches.l2_alone, weight_bytes / kSharedWeights);
-  const bool uncached = table.caches.l3 > 0 && weight_bytes > table.caches.l3 / 2;
-  const int64_t fit =
-      std::max(table.caches.of_l2_alone(kBlockShare) / (h.shared ? m_bytes : v_bytes + m_bytes),
-               uncached ? kMinUncachedBlockTiles : kMinBlockTiles);
-  int64_t blocks = std::max<int64_t>(1, ceil_div(total, fit));
-  if (!h.shared && blocks > 2) blocks = ceil_div(blocks, 4) * 4;  // even shares for 2 and 4 threads
-  h.block_tiles = static_cast<int32_t>(std::max<int64_t>(1, ceil_div(total, blocks)));
+  cut_work(h, spec.threads, table.caches, {total, vectors, v_bytes, m_bytes, weight_bytes});
 
   BlobWriter writer;
   writer.append<Header>(1);

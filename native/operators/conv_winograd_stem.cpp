@@ -6,6 +6,7 @@
 // are those of kernels/winograd.h.
 #include <algorithm>
 
+#include "operators/even_parts.h"
 #include "operators/winograd_stem.h"
 #include "operators/winograd_target.h"
 #include "operators/winograd_weights.h"
@@ -14,7 +15,7 @@ namespace activsparse {
 namespace {
 
 constexpr int kPoints = 8, kElements = kPoints * kPoints;
-constexpr int kMaxChannels = 4, kMaxStride = 4;
+constexpr int kMaxChannels = 4, kMaxStride = 4, kMostParts = 4;
 // Products of one block of tiles and output channels, of the second-level cache. (On a Zen 4 server
 // core 96 to 384 KiB are within 2 %; 48 KiB, near the first-level cache, take 4 % longer.)
 constexpr int64_t kBlockShare = 128;
@@ -60,7 +61,14 @@ WinogradStem::WinogradStem(const BlobView& blob, Isa isa)
 }
 
 int WinogradStem::tasks(int phase) const {
-  return phase == 1 ? SourceFill::kTasks : std::max(1, h_.params.output.n * h_.bands);
+  return phase == 1 ? SourceFill::kTasks : std::max(1, h_.params.output.n * h_.bands * h_.parts);
+}
+
+double WinogradStem::cost(int phase, int begin, int end) const {
+  if (phase > 0 || h_.bands == 0) return ConvOperator::cost(phase, begin, end);
+  int64_t tiles = 0;
+  for (int task = begin; task < end; ++task) tiles += last_tile(task) - first_tile(task);
+  return macs() * double(tiles) / (double(h_.params.output.n) * h_.tiles);
 }
 
 std::size_t WinogradStem::scratch_bytes() const {
@@ -93,25 +101,39 @@ void WinogradStem::run_bands(const RunArgs& args, int begin, int end,
                              const std::function<void(int)>& after) const {
   float* window = reinterpret_cast<float*>(args.scratch);
   for (int task = begin; task < end && h_.bands > 0; ++task) {
-    const int image = task / h_.bands, band = task % h_.bands;
+    const int image = task / h_.parts / h_.bands, band = task / h_.parts % h_.bands;
+    const bool more = task > begin && task % h_.parts > 0;  // of a band whose rows are there
     // Rows that the band before has seen as well are moved, not written again.
     const int y = tiles_[band_starts_[band]].y;
     const bool follows = task > begin && band > 0;
-    const int seen = follows ? tiles_[band_starts_[band - 1]].y + kPoints - y : 0;
-    if (seen > 0)
+    const int seen = more ? kPoints : follows ? tiles_[band_starts_[band - 1]].y + kPoints - y : 0;
+    if (seen > 0 && !more)
       std::memmove(window, window + (kPoints - seen) * rows_.row_floats(),
                    seen * rows_.row_floats() * sizeof(float));
     const TensorDesc& in = h_.params.input;
     for (int i = std::max(seen, 0); i < kPoints; ++i)
       rows_.write(args.inputs[0] + int64_t{image} * in.c * in.h * in.w, y + i,
                   window + i * rows_.row_floats());
-    run_band(args, image, band_starts_[band], band_starts_[band + 1], window);
+    run_band(args, image, first_tile(task), last_tile(task), window);
     after(band);
   }
 }
 
+// The tiles of a task: a part of a band's.
+int WinogradStem::first_tile(int task) const {
+  const int band = task / h_.parts % h_.bands;
+  const int tiles = band_starts_[band + 1] - band_starts_[band];
+  return band_starts_[band] + block_start(tiles, h_.parts, task % h_.parts);
+}
+int WinogradStem::last_tile(int task) const {
+  const int band = task / h_.parts % h_.bands;
+  const int tiles = band_starts_[band + 1] - band_starts_[band];
+  return band_starts_[band] + block_start(tiles, h_.parts, task % h_.parts + 1);
+}
+
 void WinogradStem::check_tiles() const {
   const TensorDesc& out = h_.params.output;
+  require_packed(h_.parts >= 1 && h_.parts <= kMostParts);
   require_packed(band_starts_[0] == 0 && band_starts_[h_.bands] == h_.tiles);
   for (int band = 0; band < h_.bands; ++band) {
     const int first = band_starts_[band], end = band_starts_[band + 1];
@@ -275,6 +297,7 @@ Blob pack(const OpSpec& spec, Isa isa) {
   const std::vector<CoverTile> tiles = cover(spec, p, size, &band_starts);
   h.tiles = static_cast<int32_t>(tiles.size());
   h.bands = static_cast<int32_t>(band_starts.size()) - 1;
+  h.parts = even_parts(int64_t{p.output.n} * std::max(1, h.bands), kMostParts, spec.threads);
   std::vector<uint8_t> filled(int64_t{p.output.h} * p.output.w);
   for (const CoverTile& tile : tiles)
     for (int bit = 0; bit < size * size; ++bit)

@@ -23,15 +23,42 @@ struct Strips {
   int unit;  // heights are multiples of it
 
   // At most `most`, an even number, rows in a strip. Depthwise blocks are four rows high, or two:
-  // heights are multiples of that if half of the rows is.
-  static Strips of(int rows, int most) {
+  // heights are multiples of that if half of the rows is, or if that cuts the rows of all images
+  // into more even shares for the threads.
+  static Strips of(int rows, int most, int images, int threads) {
     const int unit = rows % 8 == 0 && most >= 4 ? 4 : rows % 4 == 0 ? 2 : 1;
-    most = most / unit * unit;
-    const int count = (rows + most - 1) / most;
-    return {rows, std::min(rows / unit, (count + 1) / 2 * 2), unit};
+    const int count = least_count(rows, most, unit);
+    Strips best{rows, std::min(rows / unit, (count + 1) / 2 * 2), unit};
+    if (threads == 1) return best;
+    double least = 0;
+    for (const int height : {4, 2, 1}) {
+      if (rows % height != 0 || height > most) continue;
+      const int first = least_count(rows, most, height);
+      for (int strips = first; strips <= std::min(rows / height, first + 2 * threads); ++strips) {
+        const Strips cut{rows, strips, height};
+        const double time = cut.longest(images, threads) * (height == 1 ? 1.05 : 1.0);
+        if (least == 0 || time < 0.99 * least) best = cut, least = time;
+      }
+    }
+    return best;
+  }
+  // Rows of the thread that has most.
+  int longest(int images, int threads) const {
+    int most = 0;
+    const int64_t tasks = int64_t{count} * images;
+    const auto row = [&](int64_t task) {
+      return static_cast<int>(task / count * rows) + first(static_cast<int>(task % count));
+    };
+    for (int64_t t = 0; t < threads; ++t)
+      most = std::max(most, row((t + 1) * tasks / threads) - row(t * tasks / threads));
+    return most;
   }
   int first(int strip) const {
     return static_cast<int>(int64_t{rows / unit} * strip / count) * unit;
+  }
+  static int least_count(int rows, int most, int unit) {
+    most = most / unit * unit;
+    return (rows + most - 1) / most;
   }
   int tallest() const {
     int most = 0;

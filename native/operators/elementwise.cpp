@@ -117,10 +117,14 @@ class Elementwise : public Operator {
   }
 
   void run(const RunArgs& args, int, int begin, int end) const override {
-    for (int task = begin; task < end; ++task) {
-      const int64_t image = task / tasks_per_image_;
-      const int64_t first = task % tasks_per_image_ * per_task_;
-      run_pixels(args, image, first, std::min(per_task_, walk_.positions - first));
+    // Neighbouring tasks of an image are one stretch.
+    int64_t stop;
+    for (int64_t task = begin; task < end; task = stop) {
+      const int64_t image = task / tasks_per_image_, before = image * tasks_per_image_;
+      stop = std::min<int64_t>(end, before + tasks_per_image_);
+      const int64_t first = (task - before) * per_task_;
+      run_pixels(args, image, first,
+                 std::min((stop - before) * per_task_, walk_.positions) - first);
     }
   }
 

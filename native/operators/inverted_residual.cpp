@@ -32,6 +32,7 @@ struct Header {
   ConvParams params[kStages];
   int32_t present[kStages], has_mask[kStages], has_source[kStages];
   int32_t padded_channels;
+  int32_t threads;  // that strips are cut for
   uint64_t masks[kStages], sources[kStages];
   SourceFillHeader fill;  // of the last stage
   PixelProductHeader expand, project;
@@ -113,6 +114,20 @@ class InvertedResidual : public Operator {
   int phases() const override { return late_.empty() ? 1 : 2; }
   int tasks(int phase) const override {
     return phase == 1 ? SourceFill::kTasks : depthwise().output.n * strips_.count;
+  }
+  double cost(int phase, int begin, int end) const override {
+    if (phase == 1) return Operator::cost(phase, begin, end);
+    double sum = 0;
+    for (int task = begin; task < end; ++task) {
+      const int strip = task % strips_.count;
+      const double rows = strips_.first(strip + 1) - strips_.first(strip);
+      sum += macs() * rows / (double(depthwise().output.h) * depthwise().output.n);
+      // The rows above that were computed by whoever has the strip before.
+      const ConvParams& d = depthwise();
+      if (task == begin && strip > 0 && expand_)
+        sum += double(d.kernel_h - d.stride_h) * d.input.w * expand_->macs_per_pixel();
+    }
+    return sum;
   }
   std::size_t scratch_bytes() const override {
     return floats() * sizeof(float) + pointers() * sizeof(float*) +
@@ -214,6 +229,7 @@ class InvertedResidual : public Operator {
     require_packed(h_.present[kDepthwise] && is_depthwise(d) && !d.has_residual);
     require_packed(d.kernel_h <= 5 && d.kernel_w <= 5);
     require_packed(h_.padded_channels == (d.output.c + 15) / 16 * 16);
+    require_packed(h_.threads >= 1 && h_.threads <= kMostThreads);
     if (h_.present[kExpand])
       require_packed(follows(expand.output, d.input) && !expand.has_residual &&
                      (expand.input.nchw || is_pixelwise(expand)));
@@ -378,7 +394,7 @@ class InvertedResidual : public Operator {
     const int64_t room = kernels_.caches.of_l2(kStripShare);
     int most = 2;
     while (most < d.output.h && bytes(most + 2) <= room) most += 2;
-    strips_ = Strips::of(d.output.h, most);
+    strips_ = Strips::of(d.output.h, most, d.output.n, h_.threads);
     strip_rows_ = strips_.tallest();
     ring_rows_ = (strip_rows_ - 1) * d.stride_h + d.kernel_h + reach_up_ + reach_down_;
   }
@@ -519,6 +535,7 @@ Blob pack(const OpSpec& spec, Isa isa) {
   const Kernels& kernels = kernels_for(isa);
   const OpSpec* specs[kStages] = {&stages.expand, &stages.depthwise, &stages.project};
   Header h{};
+  h.threads = std::clamp(spec.threads, 1, kMostThreads);
   h.present[kExpand] = stages.has_expand;
   h.present[kDepthwise] = 1;
   h.present[kProject] = stages.has_project;

@@ -18,6 +18,17 @@ bool fits(const TensorDesc& packed, const TensorDesc& tensor) {
          (packed.nchw || (packed.stride == tensor.stride && packed.padded <= tensor.padded));
 }
 
+double Operator::cost(int phase, int begin, int end) const {
+  constexpr double kMacsPerFloat = 8;  // what moves data is as long as its multiply-adds
+  double all = macs();
+  if (phase > 0 || all == 0) {
+    all = 0;
+    for (const TensorDesc& output : outputs())
+      all += kMacsPerFloat * static_cast<double>(output.pixels()) * output.c;
+  }
+  return all * (end - begin) / std::max(1, tasks(phase));
+}
+
 std::string OperatorType::unsupported(const OpSpec& spec, Isa isa) const {
   check_spec(spec);
   return reason(spec, isa);

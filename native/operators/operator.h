@@ -63,6 +63,8 @@ struct ArrayView {
   }
 };
 
+inline constexpr int kMostThreads = 1024;  // that work is cut for
+
 // What an operator shall compute. Attribute and array names per kind are listed in
 // docs/operators.md.
 struct OpSpec {
@@ -72,6 +74,9 @@ struct OpSpec {
   std::map<std::string, std::string> strings;
   std::map<std::string, ArrayView> arrays;
   std::vector<TensorDesc> inputs, outputs;
+  // How many threads it will run on: work is cut so that all of them get equal shares. It runs on
+  // any other number as well, and its results do not depend on it.
+  int threads = 1;
 
   int64_t int_or(const char* name, int64_t fallback) const;
   double float_or(const char* name, double fallback) const;
@@ -113,6 +118,9 @@ class Operator {
   // of similar cost.
   virtual int phases() const { return 1; }
   virtual int tasks(int phase) const = 0;
+  // How long tasks [begin, end) of a phase take on one thread by estimate, in multiply-adds: equal
+  // shares of macs(), or of what is written in later phases, unless they know better.
+  virtual double cost(int phase, int begin, int end) const;
   virtual void run(const RunArgs& args, int phase, int begin, int end) const = 0;
   // What a run reads first of the blob; nothing where it is not worth fetching ahead.
   virtual Constants constants() const { return {nullptr, 0}; }

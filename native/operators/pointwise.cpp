@@ -3,9 +3,11 @@
 //
 // Loops, from outside: group of panels whose weights stay in the second-level cache - chunk of rows
 // that stays in the first - panel - tile. Inputs and outputs pass once per group, and most layers
-// are a single group. Where all rows are one chunk, the loops are panel - tile, and tasks are
-// shares of the tiles: each thread reads its own part of the weights, and no more.
+// are a single group. Tasks are chunks, with all groups: threads have rows of their own. Where all
+// rows are one chunk, the loops are panel - tile, and tasks are shares of the tiles, or of the
+// panels' rows: each thread reads its own part of the weights, and no more.
 #include <algorithm>
+#include <numeric>
 
 #include "operators/conv_params.h"
 #include "operators/fetch.h"
@@ -25,12 +27,14 @@ constexpr int64_t kChunkShare = 640;  // of the first-level cache
 constexpr int kChunkRows = 48;
 constexpr int kMostFitting = 4 * kChunkRows;
 constexpr int kMaxChunkRows = kMostFitting * 3 / 2;  // with what would be less than half a chunk
-constexpr int kMinTasks = 48;
+constexpr int kMinTasks = 240;
+constexpr int kFewTiles = 10;
 
 struct Header {
   ConvParams params;
   SourceFillHeader fill;
   int32_t has_mask, kept_count, skipped_count;
+  int32_t threads;  // that chunks are cut for
   uint64_t weights, bias, skipped_value, kept, skipped;
 };
 
@@ -55,11 +59,16 @@ class Pointwise : public ConvOperator {
     const int64_t chunk_floats = kernels_.caches.of_l1(kChunkShare) / int64_t{sizeof(float)};
     const int64_t fit = chunk_floats / h_.params.input.c / kChunkRows * kChunkRows;
     chunk_rows_ = static_cast<int>(std::clamp<int64_t>(fit, kChunkRows, kMostFitting));
+    require_packed(h_.threads >= 1 && h_.threads <= kMostThreads);
     if (rows_ < chunk_rows_ * 3 / 2) {
+      const auto rows = static_cast<int>(rows_);
+      std::vector<int> tiles;
+      for (const Panel& panel : panels) tiles.push_back(cut_rows(panels_, panel, rows).tiles());
+      const int all = std::accumulate(tiles.begin(), tiles.end(), 0);
+      const bool few = h_.threads > 1 && all < kFewTiles * h_.threads;
       first_tile_.push_back(0);
-      for (const Panel& panel : panels)
-        first_tile_.push_back(first_tile_.back() +
-                              cut_rows(panels_, panel, static_cast<int>(rows_)).tiles());
+      for (const int count : tiles)
+        first_tile_.push_back(first_tile_.back() + (few ? rows : count));
       return;
     }
     const auto group_bytes = static_cast<uint64_t>(kernels_.caches.of_l2_alone(kGroupShare));
@@ -69,19 +78,38 @@ class Pointwise : public ConvOperator {
       if (groups_.empty() || (end - begin) * sizeof(float) > group_bytes)
         groups_.push_back(static_cast<int>(i));
     }
-    group_count_ = static_cast<int>(groups_.size());
     groups_.push_back(static_cast<int>(panels.size()));
     const int64_t tiles = std::max<int64_t>(1, (rows_ + 5) / 6);
-    chunks_ = static_cast<int>(
-        std::clamp<int64_t>((kMinTasks + group_count_ - 1) / group_count_, 1, tiles));
+    chunks_ = static_cast<int>(std::clamp<int64_t>(kMinTasks, 1, tiles));
     align_ = rows_ >= int64_t{chunks_} * kChunkRows * 2 ? kChunkRows : 6;
+    // So few rows that whole tiles would be uneven shares: as many chunks as there are threads.
+    if (h_.threads > 1 && tiles < int64_t{kFewTiles} * h_.threads) {
+      chunks_ = static_cast<int>(std::min<int64_t>(h_.threads, rows_));
+      align_ = 1;
+    }
   }
 
   const ConvParams& params() const override { return h_.params; }
   int phases() const override { return h_.skipped_count > 0 ? 2 : 1; }
   int tasks(int phase) const override {
     if (phase == 1) return SourceFill::kTasks;
-    return one_chunk() ? std::min(first_tile_.back(), kMinTasks) : group_count_ * chunks_;
+    return one_chunk() ? std::min(first_tile_.back(), kMinTasks) : chunks_;
+  }
+  double cost(int phase, int begin, int end) const override {
+    if (phase > 0) return ConvOperator::cost(phase, begin, end);
+    const int64_t count = tasks(0);
+    double sum = 0;  // rows times lanes
+    if (one_chunk()) {
+      const int64_t tiles = first_tile_.back();
+      for (int64_t tile = tiles * begin / count; tile < tiles * end / count; ++tile) {
+        const int panel = panel_of(static_cast<int>(tile));
+        sum += double(rows_) / (first_tile_[panel + 1] - first_tile_[panel]) *
+               panels_.all()[panel].vectors * kernels_.width;
+      }
+      return sum * h_.params.input.c;
+    }
+    const double rows = double(row_of_chunk(end) - row_of_chunk(begin));
+    return rows * static_cast<double>(panels_.channel_floats()) * h_.params.input.c;
   }
   std::size_t scratch_bytes() const override { return 3 * kMaxChunkRows * sizeof(float*); }
   std::size_t index_bytes() const override {
@@ -112,15 +140,11 @@ class Pointwise : public ConvOperator {
       return run_tiles(args, static_cast<int>(tiles * begin / count),
                        static_cast<int>(tiles * end / count));
     }
-    while (begin < end) {
-      const int group = begin / chunks_;
-      const int stop = std::min(end, (group + 1) * chunks_);
-      const Stretch kept{row_of_chunk(begin - group * chunks_),
-                         row_of_chunk(stop - group * chunks_), h_.has_mask ? kept_ : nullptr,
-                         h_.kept_count};
-      run_rows(args, groups_[group], groups_[group + 1], kept, false, stop == end);
-      begin = stop;
-    }
+    const Stretch kept{row_of_chunk(begin), row_of_chunk(end), h_.has_mask ? kept_ : nullptr,
+                       h_.kept_count};
+    const int groups = static_cast<int>(groups_.size()) - 1;
+    for (int group = 0; group < groups; ++group)
+      run_rows(args, groups_[group], groups_[group + 1], kept, false, group + 1 == groups);
   }
 
  private:
@@ -133,13 +157,15 @@ class Pointwise : public ConvOperator {
 
   bool one_chunk() const { return !first_tile_.empty(); }
 
+  // The panel of a tile of the single chunk.
+  int panel_of(int tile) const {
+    return static_cast<int>(std::upper_bound(first_tile_.begin(), first_tile_.end(), tile) -
+                            first_tile_.begin()) -
+           1;
+  }
+
   // Tiles begin..end, counted over the panels, of the single chunk.
   void run_tiles(const RunArgs& args, int begin, int end) const {
-    const auto panel_of = [&](int tile) {
-      return static_cast<int>(std::upper_bound(first_tile_.begin(), first_tile_.end(), tile) -
-                              first_tile_.begin()) -
-             1;
-    };
     while (begin < end) {
       const int panel = panel_of(begin);
       const int first = first_tile_[panel], tiles = first_tile_[panel + 1] - first;
@@ -269,9 +295,11 @@ class Pointwise : public ConvOperator {
   SourceFill fill_;
   int64_t rows_;
   int chunk_rows_;
-  std::vector<int> first_tile_;  // of each panel, and the end; empty where there are several chunks
-  std::vector<int> groups_;      // else: first panel of each group, and the end
-  int group_count_ = 0, chunks_ = 1, align_ = 1;
+  // Of each panel, and the end: tiles, or rows where threads would get few tiles. Empty where there
+  // are several chunks.
+  std::vector<int> first_tile_;
+  std::vector<int> groups_;  // else: first panel of each group, and the end
+  int chunks_ = 1, align_ = 1;
   const float *weights_, *bias_, *skipped_value_;
   const int32_t *kept_, *skipped_;
 };
@@ -280,6 +308,7 @@ Blob pack_product(const OpSpec& spec, const ConvParams& params, Isa isa) {
   const Kernels& kernels = kernels_for(isa);
   Header h{};
   h.params = params;
+  h.threads = std::clamp(spec.threads, 1, kMostThreads);
   const int64_t depth = params.input.c;
   const Panels panels(kernels, 1, params.output.c, depth, kernels.gemm_f32.sizes.max_vectors, true);
   BlobWriter writer;

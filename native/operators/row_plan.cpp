@@ -231,6 +231,20 @@ Tiling::Tiling(const RowPlan& plan, int images, int max_rows, double per_tap, do
   }
 }
 
+double Tiling::cost(int64_t begin, int64_t end) const {
+  const auto until = [&](int64_t tile) {
+    const int64_t per_image = first_tile_.back();
+    if (per_image == 0) return 0.0;
+    const int64_t inside = tile % per_image;
+    std::size_t c = 0;
+    while (first_tile_[c + 1] <= inside) ++c;
+    const double share = double(inside - first_tile_[c]) / (first_tile_[c + 1] - first_tile_[c]);
+    return double(tile / per_image) * first_cost_.back() + first_cost_[c] +
+           share * (first_cost_[c + 1] - first_cost_[c]);
+  };
+  return until(end) - until(begin);
+}
+
 int64_t Tiling::first_of_share(int share, int shares) const {
   const double images = static_cast<double>(share) * images_ / shares;
   const int64_t image = static_cast<int64_t>(images);

@@ -85,6 +85,8 @@ class Tiling {
  public:
   // A row costs taps * per_tap + per_row: used to cut the work into equal shares.
   Tiling(const RowPlan& plan, int images, int max_rows, double per_tap, double per_row);
+  // What tiles [begin, end) of all images cost.
+  double cost(int64_t begin, int64_t end) const;
 
   // The first tile of share `share` when the work is cut into `shares`.
   int64_t first_of_share(int share, int shares) const;

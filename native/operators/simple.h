@@ -37,10 +37,10 @@ inline int64_t lanes_of(std::initializer_list<const TensorDesc*> tensors) {
   return lanes;
 }
 
-// Pixels per task: about 16 KiB of each tensor, far more than a task costs and far less than an L2
-// cache.
+// Pixels per task: about 4 KiB of each tensor, far more than a task costs, and even shares of small
+// maps for many threads.
 inline int64_t pixels_per_task(int64_t channels) {
-  return std::max<int64_t>(1, 4096 / std::max<int64_t>(1, channels));
+  return std::max<int64_t>(1, 1024 / std::max<int64_t>(1, channels));
 }
 
 inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }

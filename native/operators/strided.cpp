@@ -45,8 +45,9 @@ void set_tensors(Header& header, const OpSpec& spec) {
   std::copy(spec.inputs.begin(), spec.inputs.end(), header.input);
 }
 
-constexpr int64_t kChunk = 512;  // elements gathered at once, where a row is not contiguous
-constexpr int64_t kTile = 16;    // rows of a transposed block
+constexpr int64_t kChunk = 512;   // elements gathered at once, where a row is not contiguous
+constexpr int64_t kPiece = 1024;  // elements of a row that tasks do not divide
+constexpr int64_t kTile = 16;     // rows of a transposed block
 
 class Strided : public Operator {
  public:
@@ -64,13 +65,15 @@ class Strided : public Operator {
       const int64_t size = h_.axes.size[i];
       (i < h_.axes.rank - inner ? rows_ : work) *= size;
     }
-    per_task_ = pixels_per_task(work);
+    const bool whole_rows = h_.transposed || h_.function == Function::kSoftmax;
+    pieces_ = whole_rows ? 1 : std::max<int64_t>(1, divide_up(work, kPiece));
+    per_task_ = pixels_per_task(divide_up(work, pieces_));
   }
   std::vector<TensorDesc> inputs() const override {
     return {h_.input, h_.input + inputs_of(h_.function)};
   }
   std::vector<TensorDesc> outputs() const override { return {h_.output}; }
-  int tasks(int) const override { return static_cast<int>(divide_up(rows_, per_task_)); }
+  int tasks(int) const override { return static_cast<int>(divide_up(rows_ * pieces_, per_task_)); }
   std::string kernel() const override { return kernels_.isa; }
   std::size_t scratch_bytes() const override {
     const int64_t row = h_.function == Function::kSoftmax ? last_size() : kChunk;
@@ -83,8 +86,11 @@ class Strided : public Operator {
     const bool binary = inputs_of(h_.function) == 2;
     base[2] = binary ? args.inputs[1] : tables_[0];
     base[3] = tables_[1];
-    const int64_t last = std::min(end * per_task_, rows_);
-    for (int64_t row = begin * per_task_; row < last; ++row) {
+    const int64_t last = std::min(end * per_task_, rows_ * pieces_);
+    int64_t stop;
+    for (int64_t piece = begin * per_task_; piece < last; piece = stop) {
+      const int64_t row = piece / pieces_, first = row * pieces_;
+      stop = std::min(first + pieces_, last);
       int64_t at[kViewOperands];
       std::copy_n(h_.axes.offset, kViewOperands, at);
       int64_t rest = row;
@@ -100,8 +106,7 @@ class Strided : public Operator {
       else if (h_.function == Function::kSoftmax)
         softmax(r);
       else
-        for (int64_t i = 0; i < last_size(); i += kChunk)
-          chunk(r, i, std::min(kChunk, last_size() - i));
+        elements(r, (piece - first) * kPiece, std::min((stop - first) * kPiece, last_size()));
     }
   }
 
@@ -136,6 +141,10 @@ class Strided : public Operator {
     float* to = r.scratch + operand * (count + 16);
     for (int64_t k = 0; k < count; ++k) to[k] = from[k * stride];
     return to;
+  }
+
+  void elements(const Row& r, int64_t begin, int64_t end) const {
+    for (int64_t i = begin; i < end; i += kChunk) chunk(r, i, std::min(kChunk, end - i));
   }
 
   void scatter(const float* from, float* to, int64_t count) const {
@@ -231,7 +240,7 @@ class Strided : public Operator {
   const Header& h_;
   const Kernels& kernels_;
   const float* tables_[2] = {nullptr, nullptr};
-  int64_t rows_ = 1, per_task_;
+  int64_t rows_ = 1, pieces_, per_task_;  // pieces of a row; pieces of a task
 };
 
 Blob pack_map(const OpSpec& spec, Isa) {

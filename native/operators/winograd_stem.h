@@ -21,6 +21,7 @@ struct WinogradStemHeader {
   int32_t bands, tiles;
   int32_t blocks;       // of output channels
   int32_t block_tiles;  // tiles that are multiplied together
+  int32_t parts;        // of a band, each a task
   uint64_t weights, bias, tile_list, band_starts;
   SkippedFillHeader skipped;
   SourceFillHeader source;
@@ -35,14 +36,16 @@ class WinogradStem : public ConvOperator {
   // Of one image, and rows of each; without a mask they follow each other, the last one lower.
   int bands() const { return h_.bands; }
   int band_rows() const { return out_; }
+  int parts() const { return h_.parts; }
   int first_row(int band) const { return tiles_[band_starts_[band]].y; }
-  // Bands [begin, end) of all images, without what a mask leaves out between them; `after` is told
-  // of each that is finished.
+  // Parts of bands [begin, end) of all images, without what a mask leaves out between them; `after`
+  // is told of each that is finished.
   void run_bands(const RunArgs& args, int begin, int end,
                  const std::function<void(int band)>& after) const;
 
   int phases() const override { return 1 + !source_.empty(); }
   int tasks(int phase) const override;
+  double cost(int phase, int begin, int end) const override;
   std::size_t scratch_bytes() const override;
   std::size_t index_bytes() const override;
   double macs() const override;
@@ -51,6 +54,8 @@ class WinogradStem : public ConvOperator {
 
  private:
   void check_tiles() const;
+  int first_tile(int task) const;
+  int last_tile(int task) const;
   int64_t v_stride() const;
   int64_t v_floats() const;
   int64_t m_floats() const;

@@ -117,6 +117,7 @@ class ConvCase:
     activation: dict[str, Any] = field(default_factory=dict)
     layouts: tuple[Layout, Layout, Layout] = (Layout(), Layout(), Layout())  # x, residual, output
     nchw: bool = False
+    threads: int = 1  # whose shares are run one after the other
 
     @property
     def output_shape(self) -> tuple[int, int, int, int]:
@@ -136,7 +137,8 @@ class ConvCase:
             f"dilation {self.dilation} pads {self.pads} group {self.group} mask {kept} "
             f"input_mask {self.input_mask is not None} "
             f"source {self.source is not None} residual {self.residual is not None} "
-            f"bias {self.bias is not None} {self.activation} layouts {self.layouts}"
+            f"bias {self.bias is not None} {self.activation} layouts {self.layouts} "
+            f"threads {self.threads}"
         )
 
     def spec(self) -> tuple[Any, list[Tensor | FloatArray], Tensor]:
@@ -166,11 +168,9 @@ class ConvCase:
                 arrays[name] = value.astype(np.uint8)
         if self.source is not None:
             arrays["source"] = self.source.astype(np.int32)
-        return (
-            _native.Spec("conv", attributes, arrays, descs, [output.desc]),
-            inputs,
-            output,
-        )
+        spec = _native.Spec("conv", attributes, arrays, descs, [output.desc])
+        spec.threads = self.threads
+        return spec, inputs, output
 
     def run(self, algorithm: str, isa: str) -> FloatArray:
         """The result (N, O, OH, OW); checks that nothing outside of the output was written."""
@@ -220,6 +220,8 @@ ACTIVATIONS: tuple[dict[str, Any], ...] = (
     {"activation": "mish"},
     {"activation": "elu", "lo": 0.5},
 )
+
+THREADS = (1, 1, 2, 3, 5, 8, 16)
 
 MASKS = ("none", "all", "all_but_one", "single", "random", "blocks", "border", "lattice", "rows")
 
@@ -355,4 +357,5 @@ def random_conv(rng: np.random.Generator, kind: str = "any") -> ConvCase:
     if rng.random() < 0.3 and kind != "stem":
         case.input_mask = make_mask(str(rng.choice(MASKS[1:])), (size[0], size[1]), rng)
         case.x *= case.input_mask
+    case.threads = int(rng.choice(THREADS))
     return case

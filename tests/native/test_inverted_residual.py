@@ -11,6 +11,7 @@ from helpers import (
     ACTIVATIONS,
     EPSILON,
     MASKS,
+    THREADS,
     ConvCase,
     FloatArray,
     Tensor,
@@ -59,6 +60,7 @@ class Case:
                     array = value.astype(np.uint8) if value.dtype == bool else value
                     arrays[f"{name}.{key}"] = np.ascontiguousarray(array)
         spec = _native.Spec("inverted_residual", attributes, arrays, descs, [output.desc])
+        spec.threads = last.threads
         return spec, inputs, output
 
     def run(self, algorithm: str, isa: str) -> FloatArray:
@@ -144,6 +146,7 @@ def random_case(
     last.layouts = (last.layouts[0], random_layout(rng), output_layout)
     if chosen[-1] == "project" and last.source is None and rng.random() < 0.5:
         last.residual = rng.standard_normal(last.output_shape).astype(np.float32)
+    last.threads = int(rng.choice(THREADS))
     return Case(stages)
 
 

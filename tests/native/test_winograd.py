@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from helpers import THREADS
 
 from activsparse import ActivsparseError, _native
 from activsparse.engine.tolerance import gamma, winograd_bound, winograd_matrices
@@ -62,6 +63,7 @@ class Conv:
             self.arrays["skipped_value"] = self.values(self.o)
             if self.source:
                 self.arrays["source"] = nearest_source(self.mask).astype(np.int32)
+        self.threads = int(rng.choice(THREADS))
         self.inputs = [self.x]
         if self.residual:
             self.inputs.append(self.values(self.n, self.oh, self.ow, self.out_stride))
@@ -79,7 +81,9 @@ class Conv:
         attributes = {"activation": self.activation, **dict(zip(names, self.pads, strict=True))}
         attributes |= {"stride_h": self.stride, "stride_w": self.stride}
         inputs = [source, target] if self.residual else [source]
-        return _native.Spec("conv", attributes, self.arrays, inputs, [target])
+        spec = _native.Spec("conv", attributes, self.arrays, inputs, [target])
+        spec.threads = self.threads
+        return spec
 
     def run(self, algorithm: str, isa: str) -> np.ndarray:
         packed = _native.pack(self.spec(), algorithm, isa)

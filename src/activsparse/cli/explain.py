@@ -88,7 +88,8 @@ def _table(session: Session, rows: list[NodeReport]) -> Table:
     )
     for heading in ("layer", "operator", "result", "algorithm", "kernel"):
         table.add_column(heading, overflow="fold")
-    for heading in ("requested", "work saved", "MMAC", "of direct", "KiB", "ms"):
+    shares = ["longest share"] if session.threads > 1 else []
+    for heading in ("requested", "work saved", "MMAC", "of direct", "KiB", *shares, "ms"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("skipping", overflow="fold")
     for row in rows:
@@ -103,6 +104,7 @@ def _table(session: Session, rows: list[NodeReport]) -> Table:
             f"{row.macs / 1e6:.2f}" if row.macs else "",
             _share(row.macs / row.dense_macs) if row.dense_macs and row.macs else "",
             f"{(row.weight_bytes + row.index_bytes) / 1024:.1f}",
+            *(f"{row.longest_share:.2f}" for _ in shares),
             "" if row.time_ms is None else _ms(row.time_ms),
             Text("yes", "green") if row.eligible else row.reason,
         )

@@ -60,19 +60,23 @@ class Request:
         outputs: tensors it writes.
         network_bytes: weights of the whole network; the more, the less of this operator's is left
             in caches when its turn comes again.
+        threads: how many it will run on, so that its work is cut into as many equal shares.
     """
 
     node: Node
     inputs: list[_native.TensorDesc]
     outputs: list[_native.TensorDesc]
     network_bytes: int = 0
+    threads: int = 1
 
     def spec(self) -> _native.Spec:
         """Return what `_native.pack` takes."""
         node = self.node
-        return _native.Spec(
+        spec = _native.Spec(
             node.op, dict(node.attributes), dict(node.arrays), self.inputs, self.outputs
         )
+        spec.threads = self.threads
+        return spec
 
     def slim(self, keep: Collection[str] = ("mask", "source", "input_mask")) -> Request:
         """Return a convolution's copy with at most 64 channels and no residual.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,7 +42,10 @@ class NativePart:
     def __init__(self, plan: Plan) -> None:
         """Create the executor."""
         self.plan = plan
-        self.reports = plan.reports
+        self.reports = [
+            replace(report, longest_share=operator.longest_share(plan.threads))
+            for report, (operator, _, _) in zip(plan.reports, plan.steps, strict=True)
+        ]
         self.output_names = [name for name, _ in plan.outputs]
         read = {tensor for _, inputs, _ in plan.steps for tensor in inputs} | {*plan.output_ids}
         ids = zip(plan.inputs, plan.input_ids, strict=True)

@@ -93,7 +93,8 @@ def compile_plan(
         choose: takes an algorithm for every operator.
         fuse: whether convolutions may be joined with what follows them (`inverted_residual`,
             `conv_max_pool`); otherwise each is an operator of its own, to be run by any algorithm.
-        threads: how many a session uses unless told otherwise.
+        threads: how many a session uses unless told otherwise; work is cut into equal shares for
+            so many.
 
     Raises:
         ActivsparseError: the file cannot be read, or holds something the engine does not run.
@@ -117,7 +118,7 @@ def compile_graph(
     ) -> str | None:
         try:
             check_tensors((*inputs, *outputs), node.title)
-            return choose(Request(node, inputs, outputs, network_bytes), isa).algorithm
+            return choose(Request(node, inputs, outputs, network_bytes, threads), isa).algorithm
         except ActivsparseError:
             return None
 
@@ -129,7 +130,7 @@ def compile_graph(
         return taken(stem, [image], [rows]) == _IN_BANDS
 
     if fuse:
-        graph = join_branches(fuse_inverted_residual(drop_fills(graph)))
+        graph = join_branches(fuse_inverted_residual(drop_fills(graph), threads))
     if fuse and threads == 1:  # several would compute bands twice where their shares meet
         graph = join_stem_pool(graph, in_bands)
 
@@ -153,6 +154,7 @@ def compile_graph(
             [program.tensors[i].desc for i in step.inputs],
             [program.tensors[i].desc for i in step.outputs],
             network_bytes,
+            threads,
         )
         packed, report = _pack(graph, request, isa, choose)
         freed += packed.nbytes

@@ -37,6 +37,7 @@ class NodeReport:
             rounding to their tiles.
         macs: multiply-adds done per run, as counted by the algorithm.
         dense_macs: multiply-adds of the definition, without mask.
+        longest_share: the longest thread's share of the work over the mean, by estimate.
         weight_bytes: packed constants without index data.
         index_bytes: row lists and tables that say which positions are computed.
         time_ms: median time, after `Session.profile`.
@@ -59,6 +60,7 @@ class NodeReport:
     index_bytes: int
     time_ms: float | None = None
     candidates: tuple[tuple[str, float | None], ...] = ()
+    longest_share: float = 1.0
 
     @property
     def wastes_mask(self) -> bool:

@@ -27,9 +27,17 @@ _MOST_ROWS = 4
 _LARGE_DENSE = (512 << 10) // 4
 _LARGE_MASKED = (256 << 10) // 4
 
+# Rows of a thread's share. Each expands again what its neighbour's last rows see: 2 of 6 for 3x3.
+_FEWEST_ROWS = 6
 
-def fuse_inverted_residual(graph: Graph) -> Graph:
-    """Join depthwise convolutions with the 1x1 convolutions around them where that pays."""
+
+def fuse_inverted_residual(graph: Graph, threads: int = 1) -> Graph:
+    """Join depthwise convolutions with the 1x1 convolutions around them where that pays.
+
+    Args:
+        graph: after `drop_fills`.
+        threads: among which an operator's rows are divided.
+    """
     graph = graph.copy()
     for middle in [node for node in graph.nodes if _is_depthwise(graph, node)]:
         before = graph.producer(middle.inputs[0])
@@ -44,7 +52,7 @@ def fuse_inverted_residual(graph: Graph) -> Graph:
             "project": after if after is not None and _is_pointwise(after) else None,
         }
         stages = {prefix: node for prefix, node in chain.items() if node is not None}
-        if len(stages) > 1 and _pays(graph, stages):
+        if len(stages) > 1 and _pays(graph, stages, threads):
             _join(graph, stages)
     return graph
 
@@ -87,8 +95,11 @@ def _join(graph: Graph, stages: Mapping[str, Node]) -> None:
         graph.nodes.replace(node, *([joined] if node is last else []))
 
 
-def _pays(graph: Graph, stages: Mapping[str, Node]) -> bool:
+def _pays(graph: Graph, stages: Mapping[str, Node], threads: int) -> bool:
     middle = stages["depthwise"]
+    n, _, rows, _ = graph.shape(middle.output)
+    if threads > 1 and n * rows < _FEWEST_ROWS * threads:
+        return False
     wide = []
     if "expand" in stages:
         wide.append(middle.inputs[0])
