@@ -8,6 +8,8 @@ import oracle
 import pytest
 from onnx import defs
 
+from activsparse import ActivsparseError, Session
+
 OPSETS = range(7, 23)
 
 
@@ -94,8 +96,50 @@ def upsample(b, x):
     )
 
 
+def over(op, since):
+    def reduced(b, x):
+        attributes, inputs = as_input(b, "axes", [1, 3], since)
+        return b.node(op, x, *inputs, keepdims=0, **attributes)
+
+    return reduced
+
+
+def frame(b, x):
+    amounts = [0, 1, 0, 2, 0, 0, 1, 0]
+    if b.opset < 11:
+        return b.node("Pad", x, pads=amounts, value=0.5)
+    return b.node("Pad", x, b.constant(int64(*amounts)), b.constant(np.float32(0.5)))
+
+
+def prelu(b, x):
+    return b.node("PRelu", x, b.constant(np.float32([0.1, 0.2, 0.3]).reshape(3, 1, 1)))
+
+
+def upconvolution(b, x):
+    return b.node("ConvTranspose", x, b.constant(b.normal(3, 4, 2, 3)), strides=[2, 2])
+
+
+def instance_norm(b, x):
+    pair = (b.constant(b.uniform(3)), b.constant(b.normal(3)))
+    return b.node("InstanceNormalization", x, *pair)
+
+
+def cube(b, x):
+    return b.node("Pow", x, b.constant(np.float32(3)))
+
+
 STEPS = {
     "clip": clip,
+    "cube": cube,
+    "elu": lambda b, x: b.node("Elu", x, alpha=0.5),
+    "frame": frame,
+    "instance norm": instance_norm,
+    "l2": over("ReduceL2", 18),
+    "largest": over("ReduceMax", 18),
+    "prelu": prelu,
+    "response": lambda b, x: b.node("LRN", x, size=3, alpha=0.1),
+    "sum": over("ReduceSum", 13),
+    "upconvolution": upconvolution,
     "cut": cut,
     "dropout": dropout,
     "flatten": flatten,
@@ -122,7 +166,17 @@ def test_of_an_input(tmp_path, opset, step):
     oracle.check(b.save(tmp_path / "m.onnx", STEPS[step](b, x)), context=(opset, step))
 
 
-@pytest.mark.parametrize("step", STEPS)
+def test_what_the_onnx_package_computes_wrongly_is_no_constant(tmp_path):
+    b = graphs.Builder(opset=13)
+    k = b.constant(b.normal(1, 3, 1, 6))
+    b.shapes[k] = (1, 3, 1, 6)
+    path = b.save(tmp_path / "m.onnx", b.node("Relu", b.input(1, 3)), STEPS["response"](b, k))
+    with pytest.raises(ActivsparseError, match="wrongly"):
+        Session(path)
+    oracle.check(path, fallback="onnxruntime")
+
+
+@pytest.mark.parametrize("step", [step for step in STEPS if step != "response"])
 @pytest.mark.parametrize("opset", [7, 9, 10, 11, 12, 13, 18])
 def test_of_a_constant(tmp_path, opset, step):
     """The compiler evaluates it, by the rules of the file's operator set."""
