@@ -65,3 +65,20 @@ def test_shapes_are_those_of_an_inference_that_sees_all_values(monkeypatch):
     assert model.SerializeToString(deterministic=True) == before
     # The weights are over 250 KB, and the inference would copy them twice and parse them.
     assert seen[0] < 20_000
+
+
+def test_a_reshape_to_a_computed_shape_before_the_inference_propagates_any():
+    text = """<ir_version: 8, opset_import: ["" : 11]>
+        g (float[1, 3, 24, 20] x) => (float[N, C, H, W] y)
+        {
+            a = Conv<pads = [1, 1, 1, 1]>(x, w)
+            groups = Constant<value = int64[3] {0, 4, -1}>()
+            cut = Reshape(a, groups)
+            shape = Shape(a)
+            back = Reshape(cut, shape)
+            y = Conv<pads = [1, 1, 1, 1]>(back, v)
+        }"""
+    types = tensor_types(build(text, {"w": (8, 3, 3, 3), "v": (5, 8, 3, 3)}))
+    assert types["back"] == (onnx.TensorProto.FLOAT, (1, 8, 24, 20))
+    assert types["y"] == (onnx.TensorProto.FLOAT, (1, 5, 24, 20))
+    assert types["shape"] == (onnx.TensorProto.INT64, (4,))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import onnx
 
 from activsparse.errors import ActivsparseError
@@ -83,20 +84,40 @@ def tensor_types(model: onnx.ModelProto, name: str = "model") -> dict[str, Tenso
     Raises:
         ActivsparseError: a node does not fit its inputs.
     """
-    try:
-        inferred = onnx.shape_inference.infer_shapes(_outline(model), data_prop=True).graph
-    except Exception as error:  # the inference raises several types, with no narrower base
-        cause = str(error).strip() or type(error).__name__
-        raise ActivsparseError(
-            f"{name}: its shapes do not fit each other ({cause}); export the model again"
-        ) from error
-    types = {}
-    for value in (*inferred.input, *inferred.value_info, *inferred.output):
-        tensor = value.type.tensor_type
-        if tensor.HasField("shape"):
-            sizes = (d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
-            types[value.name] = (tensor.elem_type, tuple(sizes))
-    return types
+    outline = _outline(model)
+    types: dict[str, TensorType] = {}
+    while True:
+        try:
+            inferred = onnx.shape_inference.infer_shapes(outline, data_prop=True).graph
+        except Exception as error:  # the inference raises several types, with no narrower base
+            cause = str(error).strip() or type(error).__name__
+            raise ActivsparseError(
+                f"{name}: its shapes do not fit each other ({cause}); export the model again"
+            ) from error
+        for value in (*inferred.input, *inferred.value_info, *inferred.output):
+            tensor = value.type.tensor_type
+            if tensor.HasField("shape"):
+                sizes = (d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
+                types[value.name] = (tensor.elem_type, tuple(sizes))
+        if not _note_shapes(outline.graph, types):
+            return types
+
+
+def _note_shapes(graph: onnx.GraphProto, types: dict[str, TensorType]) -> bool:
+    """Make constants of shapes that are known; the inference does not before opset 13.
+
+    Returns:
+        Whether there were any.
+    """
+    known = []
+    for node in graph.node:
+        sizes = types.get(node.input[0], (0, (None,)))[1] if node.op_type == "Shape" else (None,)
+        if None not in sizes and not node.attribute:
+            known.append((node, np.array(sizes, np.int64)))
+    for node, value in known:
+        graph.initializer.append(onnx.numpy_helper.from_array(value, node.output[0]))
+        graph.node.remove(node)
+    return bool(known)
 
 
 def _outline(model: onnx.ModelProto) -> onnx.ModelProto:
