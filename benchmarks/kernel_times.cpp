@@ -89,7 +89,7 @@ class Times {
       return gflops(2.0 * rows * static_cast<double>(lanes) * channels_, [&] {
         kernels_.winograd_product_f32.tile[vectors - 1][rows - 1](
             x_.data(), channels_, channels_, weights_.data(), y_.data(), lanes, false,
-            {weights_.data(), 0, false});
+            {weights_.data(), 0});
       });
     });
   }

@@ -61,7 +61,6 @@ struct WinogradTarget {
 struct WinogradFetch {
   const float* next;
   int64_t floats;
-  bool near;  // into the first-level cache alone
 };
 
 // tile[n - 1][r - 1]: m[r] = sum over c < channels of v[r][c] * u[c], for r tiles and n vectors of

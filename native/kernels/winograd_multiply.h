@@ -7,15 +7,16 @@
 
 namespace activsparse {
 
-// Panels, or parts of them, up to this size are fetched into the first-level cache alone: passing
-// through the second level, a layer's weights would drive out the transformed tiles that lie there.
-// Larger ones would not live in the first level until they are used.
-constexpr int64_t kNearBytes = 16 << 10;
-
 // Where no more groups of tiles than these share a panel, memory has to keep up with the products.
-// Larger panels then go by parts of kNearBytes, each used by all groups before the next, while sums
+// Larger panels then go by parts of kPartBytes, each used by all groups before the next, while sums
 // wait in m: what is fetched is used soon, and memory delivers 40 GB/s where whole panels got 30
 // (Zen 5, 8 tiles of 7x7x512). For more groups, sums that come and go would cost more than that.
+//
+// What is fetched goes to all levels of the cache. To the first alone (prefetchnta) would spare the
+// transformed tiles in the second, which a Zen 5 does not thank; on a Sapphire Rapids the third
+// level does not keep such lines, every run reads them from memory, and products of 7x7x512 take
+// five times as long.
+constexpr int64_t kPartBytes = 16 << 10;
 constexpr int kMostWaitingGroups = 3;
 
 // m[r] = sum over c of v[r][c] * u[c], for R tiles; `more` adds to m instead.
@@ -43,18 +44,12 @@ void winograd_rows(const float* v, int64_t row_stride, int channels, const float
   for (int r = 0; r < R; r += 3) rows[r / 3] = v + r * row_stride;
   const float* next = fetch.next;
   const int64_t share = fetch.floats, line = channels * kLine;
-  const bool near = fetch.near;
   for (int64_t c = 0, due = 0; c < channels; ++c, u += N * W) {
     V row[N];
 #pragma GCC unroll 4
     for (int j = 0; j < N; ++j) row[j] = V::load(u + j * W);
     // Whole lines, evenly over the channels.
-    for (due += share; due > 0; due -= line, next += kLine) {
-      if (near)
-        __builtin_prefetch(next, 0, 0);
-      else
-        __builtin_prefetch(next, 0, 3);
-    }
+    for (due += share; due > 0; due -= line, next += kLine) __builtin_prefetch(next, 0, 3);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       const V value = V::broadcast(rows[r / 3] + r % 3 * row_stride);
@@ -119,13 +114,13 @@ void winograd_multiply(const float* v, int64_t v_stride, int64_t row_stride,
   const int64_t lanes = int64_t{vecs} * V::kWidth, panel = channels * lanes;
   const int64_t m_stride = int64_t{Elements::kCount} * lanes;
   const int max_rows = products.sizes.max_rows[vecs - 1];
-  const int near_parts = static_cast<int>((panel * sizeof(float) + kNearBytes - 1) / kNearBytes);
+  const int most_parts = static_cast<int>((panel * sizeof(float) + kPartBytes - 1) / kPartBytes);
   for (int k = 0; k < Elements::kCount; ++k, v += v_stride, u += panel, m += lanes) {
     const bool short_height = Elements::short_height(k), short_width = Elements::short_width(k);
     const int begin = first[short_width ? kShortWidth : kFull];
     const int end = first[short_height ? short_width ? kWinogradShapes : kShortBoth : kShortHeight];
     const int groups = (end - begin + max_rows - 1) / max_rows;
-    const int parts = groups <= kMostWaitingGroups ? near_parts : 1;
+    const int parts = groups <= kMostWaitingGroups ? most_parts : 1;
     for (int part = 0, c = 0; part < parts; ++part) {
       const int count = static_cast<int>(int64_t{channels} * (part + 1) / parts) - c;
       const float* weights = u + c * lanes;
@@ -136,8 +131,7 @@ void winograd_multiply(const float* v, int64_t v_stride, int64_t row_stride,
         const int64_t from = lines * g / groups, to = lines * (g + 1) / groups;
         products.tile[vecs - 1][rows - 1](
             v + row * row_stride + c, row_stride, count, weights, m + row * m_stride, m_stride,
-            part > 0,
-            {weights + count * lanes + from * kLine, (to - from) * kLine, parts == near_parts});
+            part > 0, {weights + count * lanes + from * kLine, (to - from) * kLine});
         row += rows;
       }
       c += count;

@@ -43,9 +43,9 @@ struct WinogradTile {
   }
 };
 
-// How often a cache line is asked for that is needed soon: of 128-bit vectors, four are one.
+// Vectors of a cache line, which is asked for once.
 template <class V>
-inline constexpr int kVectorsPerFetch = V::kWidth == 4 ? 4 : 1;
+inline constexpr int kVectorsPerFetch = V::kWidth >= 4 ? 16 / V::kWidth : 1;
 
 // B^T d B of `vectors` vectors of channels; pixel (i, j) of the patch is at x + i * row + j *
 // stride. What the tile to the right does not share is fetched meanwhile: rows of an image are too
