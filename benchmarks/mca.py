@@ -65,7 +65,7 @@ __attribute__((flatten)) void block_loop(const DepthwiseBlockArgs& args) {
   a.keep = nullptr, a.places = nullptr, a.residual = nullptr, a.epilogue = &none;
   for (int c = 0; c < a.channels; c += VecNeon::kWidth)
     if constexpr (K == 3)
-      depthwise_columns<VecNeon, K, S, 4, false>(a, c, VecNeon::kWidth);
+      depthwise_columns<VecNeon, K, S, 4, false, true>(a, c, VecNeon::kWidth);
     else
       depthwise_window<VecNeon, K, S, 2, 4, false>(a, 0, c, VecNeon::kWidth);
 }

@@ -5,6 +5,7 @@
 #pragma once
 #include "kernels/activate.h"
 #include "kernels/depthwise_columns.h"
+#include "kernels/depthwise_kept.h"
 #include "kernels/depthwise_outputs.h"
 #include "kernels/kernels.h"
 #include "kernels/table.h"
@@ -62,8 +63,13 @@ inline void depthwise_vector(const DepthwiseBlockArgs& args, int64_t c, int lane
   constexpr DepthwiseForm kForm = block_sizes(V::kIsa, K, S).form;
   if constexpr (kForm == DepthwiseForm::kOutputs) {
     depthwise_outputs<V, K, S, H, kPartial>(args, c, lanes);
-  } else if constexpr (kForm == DepthwiseForm::kColumns) {
-    depthwise_columns<V, K, S, H, kPartial>(args, c, lanes);
+  } else if constexpr (kForm != DepthwiseForm::kWindows) {
+    if constexpr (kForm == DepthwiseForm::kKept)
+      if (args.keep != nullptr) return depthwise_kept<V, K, S, H, kPartial>(args, c, lanes);
+    if (is_plain(args))
+      depthwise_columns<V, K, S, H, kPartial, true>(args, c, lanes);
+    else
+      depthwise_columns<V, K, S, H, kPartial, false>(args, c, lanes);
   } else {
     constexpr int kWidest = 4;
     const int columns = args.columns, windows = (columns + kWidest - 1) / kWidest;

@@ -8,7 +8,7 @@ namespace activsparse {
 // Goes through the columns of inputs from left to right, with the weights and the sums of the
 // outputs that see the current column in registers. Four rows of outputs do 36 multiply-adds per
 // column for 6 loads.
-template <class V, int K, int S, int H, bool kPartial>
+template <class V, int K, int S, int H, bool kPartial, bool kPlain>
 inline void depthwise_columns(const DepthwiseBlockArgs& args, int64_t c, int lanes) {
   constexpr int kLines = (H - 1) * S + K;
   constexpr int kLive = (K - 1) / S + 1;  // outputs of a row that see one column
@@ -23,7 +23,7 @@ inline void depthwise_columns(const DepthwiseBlockArgs& args, int64_t c, int lan
 #pragma GCC unroll 16
   for (int i = 0; i < kLines; ++i) lines[i] = args.lines[i];
   const int columns = args.columns;
-  const DepthwiseFinish<V, kPartial> finish(args, c, lanes);
+  const DepthwiseFinish<V, kPartial, kPlain> finish(args, c, lanes);
   V sums[kLive][H];  // of output columns x, x + 1, ...
   // Adds what input column `column` gives, the tap `kx` of output column x.
   const auto add = [&](int column, int kx) __attribute__((always_inline)) {

@@ -134,15 +134,16 @@ inline constexpr int kMaxBlockRows = 4, kMaxBlockColumns = 56;
 inline constexpr int kMaxBlockLines = 9;  // 4 rows of 3x3 with stride 2
 inline constexpr int kMaxBlockPixels = kMaxBlockLines * (2 * kMaxBlockColumns + 3);
 
-// How a block is gone through (depthwise_block.h). By outputs, skipped ones are not computed.
-enum class DepthwiseForm { kWindows, kColumns, kOutputs };
+// How a block is gone through (depthwise_block.h): kKept is by columns without a mask, and through
+// what is kept with one. In this form, and by outputs, skipped ones are not computed.
+enum class DepthwiseForm { kWindows, kColumns, kKept, kOutputs };
 
 struct DepthwiseBlocks {
   int rows = 0;     // the most of a block; 0: there is none
   int columns = 0;  // up to which wider blocks are faster
   DepthwiseForm form = DepthwiseForm::kWindows;
   void (*block[kMaxBlockRows])(const DepthwiseBlockArgs& args) = {};  // [rows - 1]
-  bool skips() const { return form == DepthwiseForm::kOutputs; }
+  bool skips() const { return form >= DepthwiseForm::kKept; }
 };
 
 struct DepthwiseBlockKernels {

@@ -196,7 +196,7 @@ bool winograd_tile(Case& c, const WinogradProducts& kernels, int width, int vect
   for (int r = 0; r < rows; ++r) out[r] = m + r * m_stride;
   const auto before = copies(out, lanes);
   kernels.tile[vectors - 1][rows - 1](v, v_stride, channels, u, m, m_stride, more,
-                                      {u, c.number(0, 2 * channels * lanes), c.chance()});
+                                      {u, c.number(0, 2 * channels * lanes)});
   return right(rows, lanes, lanes, lanes, out, before, {}, [&](int r, int o) {
     Sum sum;
     if (more) sum.add(before[r][o]);
