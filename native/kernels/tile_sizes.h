@@ -10,6 +10,15 @@ inline constexpr int kMaxTileRows = 16, kMaxTileVectors = 4;
 struct TileSizes {
   int max_vectors = 0;
   int max_rows[kMaxTileVectors] = {}, best_rows[kMaxTileVectors] = {};
+
+  // The widest whose tiles read a weight no oftener than every six rows. Wider ones are for what
+  // would be left over.
+  constexpr int usual_vectors() const {
+    constexpr int kEnoughRows = 6;
+    int vectors = max_vectors;
+    while (vectors > 1 && max_rows[vectors - 1] < kEnoughRows) --vectors;
+    return vectors;
+  }
 };
 
 }  // namespace activsparse

@@ -54,7 +54,7 @@ class MatMul : public Operator {
       std::swap(left_, right_);
     }
     for (int i = 0; i < h_.axes.rank - 3; ++i) batches_ *= h_.axes.size[i];
-    width_ = int64_t{kernels_.gemm_f32.sizes.max_vectors} * kernels_.width;
+    width_ = int64_t{kernels_.gemm_f32.sizes.usual_vectors()} * kernels_.width;
     panels_ = divide_up(axis(column_axis_), width_);
   }
 
@@ -64,7 +64,7 @@ class MatMul : public Operator {
   std::string kernel() const override {
     return std::string(kernels_.isa) + " " +
            std::to_string(
-               kernels_.gemm_f32.sizes.max_rows[kernels_.gemm_f32.sizes.max_vectors - 1]) +
+               kernels_.gemm_f32.sizes.max_rows[kernels_.gemm_f32.sizes.usual_vectors() - 1]) +
            "x" + std::to_string(width_);
   }
   double macs() const override { return double(batches_) * axis(0) * axis(1) * depth_; }

@@ -17,7 +17,8 @@ Panels::Panels(const Kernels& kernels, int groups, int outputs_per_group, int64_
   const int vectors = (outputs_per_group + width - 1) / width;
   const bool half = halves && kernels.half_gemm_f32.sizes.max_vectors > 0 &&
                     (vectors * width - outputs_per_group) * 2 >= width;
-  const int count = (vectors + max_vectors - 1) / max_vectors;
+  const int usual = std::min(max_vectors, kernels.gemm_f32.sizes.usual_vectors());
+  const int count = std::max((vectors + max_vectors - 1) / max_vectors, vectors / usual);
   for (int group = 0; group < groups; ++group) {
     const int end = (group + 1) * outputs_per_group;
     int first = group * outputs_per_group;

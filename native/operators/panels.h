@@ -1,10 +1,12 @@
 // Weights of a matrix product, packed for the register tiles of kernels/gemm.h.
 //
-// The output channels of each group are cut into *panels* of up to TileSizes::max_vectors
-// vectors, as even as possible (ten vectors become 4 + 3 + 3). Where the last vector would be half
-// empty, two rows may share it (kernels/half_gemm.h), and both its halves hold the same. A panel's
-// weights are (taps, channels, vectors * width), contiguous; lanes beyond the group's last channel
-// are zero. Per-channel arrays (bias) are laid out panel by panel in the same way.
+// The output channels of each group are cut into *panels* of up to TileSizes::usual_vectors
+// vectors, as even as possible (ten vectors become 4 + 3 + 3); of more, up to max_vectors, where
+// that leaves fewer of them (five vectors become 3 + 2 where two are usual). Where the last vector
+// would be half empty, two rows may share it (kernels/half_gemm.h), and both its halves hold the
+// same. A panel's weights are (taps, channels, vectors * width), contiguous; lanes beyond the
+// group's last channel are zero. Per-channel arrays (bias) are laid out panel by panel in the same
+// way.
 #pragma once
 #include <algorithm>
 #include <vector>
