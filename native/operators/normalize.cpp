@@ -14,11 +14,13 @@ struct Header {
   TensorDesc input, output;
   Epilogue epilogue;
   int32_t groups;
+  int32_t columns;  // channels of a task of the first phase
   float epsilon;
   uint64_t tables;  // (2, C): scale and shift
 };
 
-constexpr int64_t kColumns = 64;   // channels of a task of the first phase
+constexpr int64_t kColumns = 64;   // at most, channels of a task of the first phase
+constexpr int64_t kLine = 16;      // floats of a cache line
 constexpr int64_t kPixels = 1024;  // at most, of a task of the second one
 
 class Normalize : public Operator {
@@ -32,9 +34,9 @@ class Normalize : public Operator {
         positions_(int64_t{h_.input.h} * h_.input.w) {
     require_packed(h_.epilogue);
     require_packed(same_shape(h_.input, h_.output) && !h_.input.nchw && !h_.output.nchw);
-    require_packed(h_.groups >= 0 && h_.epsilon >= 0 &&
+    require_packed(h_.columns >= 1 && h_.groups >= 0 && h_.epsilon >= 0 &&
                    (h_.groups == 0 || channels_ % h_.groups == 0));
-    blocks_ = divide_up(channels_, kColumns);
+    blocks_ = divide_up(channels_, h_.columns);
     // What a task computes of the groups is little next to its pixels.
     per_task_ = std::min({positions_, kPixels, std::max<int64_t>(pixels_per_task(channels_), 64)});
     if (h_.groups == 0) per_task_ = pixels_per_task(channels_);
@@ -63,7 +65,7 @@ class Normalize : public Operator {
     }
     for (int task = begin; task < end; ++task) {
       if (phase == 0)
-        measure(args, task / blocks_, task % blocks_ * kColumns);
+        measure(args, task / blocks_, task % blocks_ * h_.columns);
       else
         apply(args, task / parts_, task % parts_ * per_task_);
     }
@@ -90,7 +92,7 @@ class Normalize : public Operator {
     moments.x = args.inputs[0] + image * positions_ * h_.input.stride + channel;
     moments.rows = positions_;
     moments.stride = h_.input.stride;
-    moments.count = std::min(kColumns, channels_ - channel);
+    moments.count = std::min<int64_t>(h_.columns, channels_ - channel);
     moments.means = means_of(args, image) + channel;
     moments.squares = moments.means + channels_;
     kernels_.normalize_f32.moments(moments);
@@ -141,6 +143,9 @@ Blob pack(const OpSpec& spec, Isa) {
   h.epilogue = epilogue_of(spec);
   h.groups = static_cast<int32_t>(spec.int_or("groups", 0));
   h.epsilon = static_cast<float>(spec.float_or("epsilon", 0));
+  // Cache lines of channels, so many that all threads get some.
+  const int64_t share = divide_up(divide_up(h.input.c, spec.threads), kLine) * kLine;
+  h.columns = static_cast<int32_t>(std::min(kColumns, share));
   require(spec, same_shape(h.input, h.output), "input and output differ in shape");
   require(spec, h.groups >= 0 && (h.groups == 0 || h.input.c % h.groups == 0),
           "groups must divide the channels");
