@@ -128,3 +128,10 @@ def test_a_shortcut_from_before_the_last_convolution(b, kinds):
     main, side = b.point(x, 16), b.point(x, 16)
     rows = kinds(b.point(b.concat(b.node("Add", b.conv(main, 16), main), side), 20))
     assert not joined(rows)
+
+
+def test_fills_that_differ_are_not_joined(b, kinds):
+    x = b.input(1, 24, 9, 7)
+    masks = [make_mask("lattice", (9, 7), 0.3, phase=phase) for phase in (0, 1)]
+    main, side = (b.gather(b.point(x, 16), nearest_source(mask)) for mask in masks)
+    assert not joined(kinds(b.point(b.concat(b.bottleneck(main, 16, True), side), 20)))

@@ -203,3 +203,18 @@ def test_a_mask_at_the_input_is_made_use_of(sparsity):
 
 def test_no_layers_no_masks():
     assert allocate([], 0.3) == []
+
+
+@pytest.mark.parametrize("sparsity", [0.2, 0.3, 0.4])
+def test_auto_gives_no_layer_much_more_than_asked(sparsity):
+    """Also where one layer's time is nearly all there is to save."""
+    layers = [conv(56, channels=256), *[conv(14, channels=16)] * 6]
+    found = [sparsity_of(mask) for mask in allocate(layers, sparsity, "auto")]
+    assert max(found) <= sparsity + 0.2 + 0.02
+
+
+def test_a_layer_with_a_sparsity_of_its_own_keeps_it():
+    layers = [conv(14, channels=16), *[conv(56, channels=256)] * 3]
+    for pattern in ("auto", "tiles"):
+        masks = allocate(layers, [0.5, 0.3, 0.3, 0.3], pattern, exact=[True, False, False, False])
+        assert sparsity_of(masks[0]) == pytest.approx(0.5, abs=0.09)

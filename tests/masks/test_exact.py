@@ -59,3 +59,7 @@ def test_just_outside_is_refused_by_its_key(exact, changes):
     (key,) = changes
     with pytest.raises(ActivsparseError, match=key):
         exact_mask({**as_values(exact), **changes}, SHAPE)
+
+
+def test_what_is_left_out_is_the_default():
+    assert RandomMask(0.5) == RandomMask(0.5, 1, 0)

@@ -182,3 +182,10 @@ def test_damaged_values_are_refused_or_read(seed: int) -> None:
         place[key] = rng.choice([None, -1, 0, 1e308, "x", [], {}, True, 10**30, ["a", {}], 2.5])
         with suppress(ActivsparseError):
             plan_of(values, "plan").masks()
+
+
+def test_names_are_readable_in_the_file(tmp_path) -> None:
+    plan = MaskPlan((64, 48), {"größe.conv": PlannedLayer(conv(9, 9), TilesMask(8, 8, 4))}, "norm")
+    write_mask_plan(plan, tmp_path / "plan.yaml")
+    assert "größe.conv" in (tmp_path / "plan.yaml").read_text("utf-8")
+    assert read_mask_plan(tmp_path / "plan.yaml") == plan

@@ -12,6 +12,7 @@ _COMPILER = (
     *("tests/fuzz/test_fuzz.py", "tests/engine/test_fallback.py"),
     *("tests/engine/test_opsets.py", "tests/engine/test_ranks.py", "tests/engine/test_results.py"),
     *("tests/engine/test_masks_in_a_row.py", "tests/engine/test_lay_out.py"),
+    *("tests/engine/test_pooling.py", "tests/engine/test_evaluate.py"),
     *("tests/engine/test_random_graphs.py", "tests/engine/test_detectors.py"),
     "tests/engine/test_models.py",
 )

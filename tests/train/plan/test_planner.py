@@ -326,3 +326,58 @@ def test_of_few_solutions_the_slowest_that_is_fast_enough_is_taken():
     search._speeds[1.0] = [1.0]
     search._next = lambda target: 1.0
     assert search.meet(1.2) == (0.5, 1.6)
+
+
+def search_of(measured, solve=lambda budget: round(budget, 3)):
+    """A search over numbers that takes as long as they say."""
+
+    def measure(cost):
+        measured.append(cost)
+        return 1 / cost
+
+    return SpeedSearch(
+        solve=solve, cost=lambda cost: cost, measure=measure, dense_cost=1.0, least_cost=lambda: 0.1
+    )
+
+
+def test_what_meets_the_target_ends_the_search():
+    measured = []
+    solution, speed = search_of(measured).meet(1.6)
+    assert speed == pytest.approx(1.6, rel=0.025)
+    assert set(measured) == {solution}
+
+
+def test_where_a_budget_gives_what_was_measured_its_neighbour_is_tried():
+    """Of coarse solutions the corrected budget can give one again that misses the target."""
+    measured = []
+    coarse = search_of(measured, solve=lambda budget: max(0.1, round(budget * 20) / 20))
+    coarse.measure = lambda cost: measured.append(cost) or 1 / (cost + 0.04)
+    _, speed = coarse.meet(1.5)
+    assert speed == pytest.approx(1.5, rel=0.06)
+    assert len(set(measured)) > 1
+
+
+def test_losses_are_measured_again_around_solutions_as_often_as_asked(monkeypatch):
+    around = []
+    measure = Planner.measure
+
+    def counting(self, picks=None):
+        around.append(picks)
+        measure(self, picks)
+
+    monkeypatch.setattr(Planner, "measure", counting)
+    for rounds in (0, 1):
+        around.clear()
+        with planning(make_net(), example(), batches(), LOSS, **FEW) as planner:
+            planner.find(1.3, rounds=rounds)
+        assert around[0] is None
+        assert len(around) == 1 + rounds
+        assert all(picks is not None for picks in around[1:])
+
+
+def test_progress_counts_every_measurement():
+    told = []
+    with planning(make_net(), example(), batches(), LOSS, **FEW) as planner:
+        planner.planner._advance = lambda done, total, name: told.append((done, total))
+        planner.planner.measure()
+    assert [done for done, _ in told] == list(range(1, told[-1][1] + 1))
