@@ -206,9 +206,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(_missing_package(command, error))
     except ImportError as error:
         # What interrupts the start of a compiled module, that module makes its own error of.
-        if not isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
+        if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
+            return 130
+        if _UNMAPPED not in str(error):
             raise
-        return 130
+        return _fail(
+            f"{command or 'activsparse'}: {error}; memory is out (close other programs), or its "
+            "folder is mounted without permission to execute"
+        )
     except BrokenPipeError:
         _discard_output()  # the reader went away: `| head`
         return 141
@@ -228,6 +233,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     except KeyboardInterrupt:
         return 130
+
+
+_UNMAPPED = "failed to map segment from shared object"
+"""How the system's loader says that a library found no room."""
 
 
 def _is_out_of_memory(error: Exception) -> bool:
