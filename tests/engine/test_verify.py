@@ -10,7 +10,7 @@ import torchvision
 
 from activsparse import Session, cli
 from activsparse.engine.tolerance import amplification, network_bound, sums_of
-from activsparse.engine.verify import TRIALS, compare_with_onnxruntime
+from activsparse.engine.verify import TRIALS, OutputError, compare_with_onnxruntime
 
 
 @pytest.fixture
@@ -135,3 +135,9 @@ def check_random(tmp_path, model: torch.nn.Module, size: int) -> None:
             error, bound = np.abs(y - z).max(), network_bound(sums_of(session.explain()), z)
             assert error <= bound, (winograd, tune, error, bound)
             assert bound <= 0.01 * np.abs(z).max()  # a wrong tap is off by more
+
+
+def test_an_output_of_zeros_alone_may_round():
+    zeros = np.zeros((2, 3), np.float32)
+    assert OutputError.of("y", zeros + np.float32(1e-7), zeros, [27.0]).holds
+    assert not OutputError.of("y", zeros + np.float32(1e-3), zeros, [27.0]).holds

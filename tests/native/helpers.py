@@ -176,6 +176,7 @@ class ConvCase:
         """The result (N, O, OH, OW); checks that nothing outside of the output was written."""
         spec, inputs, output = self.spec()
         packed = _native.pack(spec, algorithm, isa)
+        assert 0.99 <= packed.longest_share(self.threads) <= self.threads * 1.01
         arguments = [x.argument() if isinstance(x, Tensor) else x for x in inputs]
         _native.run_operator(packed, arguments, [output.argument()])
         output.assert_nothing_else_written()

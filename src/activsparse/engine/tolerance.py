@@ -148,11 +148,14 @@ def winograd_stem_bound(
 def network_bound(sums: Iterable[float], reference: npt.NDArray[Any]) -> float:
     """Largest absolute difference of two float32 engines on a network that rounding explains.
 
+    Zeros alone, as of a unit that clips all it gets, say nothing of the sums behind them: they are
+    judged as if their largest value were 1.
+
     Args:
         sums: K of every layer: products per output, KH * KW * I / group of a convolution.
         reference: An output of the other engine, any shape.
     """
-    scale = float(np.max(np.abs(reference), initial=0.0))
+    scale = float(np.max(np.abs(reference), initial=0.0)) or 1.0
     return NETWORK_SAFETY * 2 * UNIT_ROUNDOFF * math.sqrt(sum(sums) + 1.0) * scale
 
 
