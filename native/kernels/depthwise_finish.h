@@ -6,7 +6,7 @@
 namespace activsparse {
 
 // Whether sums are results but for a clip.
-inline bool is_plain(const DepthwiseBlockArgs& args) {
+static inline bool is_plain(const DepthwiseBlockArgs& args) {
   return args.keep == nullptr && args.residual == nullptr && args.places == nullptr;
 }
 

@@ -3,10 +3,12 @@
 //
 //   V::kWidth                      lanes of float32
 //   V::kIsa                        the instruction set it is for
-//   join_halves(a, b), swap_halves(a), store_half(p)  where table.inc has half_gemm: lower half of
-//   a and upper half of b; the two exchanged; the lower one alone V::load / store unaligned, kWidth
-//   floats V::load_partial / store_partial  the first n lanes, 0 <= n <= kWidth; other lanes read
-//   as 0 / are not touched V::broadcast(p), V::set1(x), V::zero()
+//   join_halves(a, b), swap_halves(a), store_half(p)  where there is half_gemm: lower half of a and
+//   upper half of b; the two exchanged; the lower one alone
+//   V::load / store                unaligned, kWidth floats
+//   V::load_partial / store_partial  the first n lanes, 0 <= n <= kWidth; other lanes read as 0 /
+//   are not touched
+//   V::broadcast(p), V::set1(x), V::zero()
 //   + - * /, fma(a, b, c) = a*b + c, a & b of the bits
 //   max(a, b), min(a, b)           a NaN in b gives NaN, one in a may give b
 //   V::kMaxKeepsNan                whether one in a gives NaN as well; where not there is

@@ -11,6 +11,7 @@
 #include <algorithm>
 
 #include "operators/conv_params.h"
+#include "operators/even_parts.h"
 #include "operators/panels.h"
 #include "operators/row_plan.h"
 #include "operators/skipped_fill.h"
@@ -31,6 +32,8 @@ constexpr int64_t kLine = 64 / sizeof(float);
 // Positions of a map so small that the classes of conv/direct leave tiles half empty even if only
 // the padding is known to be zero.
 constexpr int kSmallMap = 64;
+// The longest of the threads' shares, of the mean, for which panels are not made narrower.
+constexpr double kEven = 1.2;
 
 struct Header {
   ConvParams params;
@@ -286,21 +289,6 @@ std::string unsupported(const OpSpec& spec, Isa) {
   return RowPlan::unsupported(spec);
 }
 
-// The widest panels of at most `most` vectors whose tasks are even shares for the threads.
-template <class Tasks>
-int widest_even(int most, int threads, const Tasks& tasks) {
-  constexpr double kEven = 1.2;
-  int best = most;
-  double least = 0;
-  for (int vectors = most; vectors >= 1; --vectors) {
-    const int64_t all = std::max<int64_t>(1, tasks(vectors));
-    const double over = double((all + threads - 1) / threads * threads) / double(all);
-    if (least == 0 || over < least) best = vectors, least = over;
-    if (least <= kEven) break;
-  }
-  return best;
-}
-
 Blob pack(const OpSpec& spec, Isa isa) {
   const Kernels& kernels = kernels_for(isa);
   Header h{};
@@ -318,10 +306,13 @@ Blob pack(const OpSpec& spec, Isa isa) {
         positions.push_back(static_cast<uint32_t>(y) << 16 | static_cast<uint32_t>(x));
   h.kept = static_cast<int32_t>(positions.size());
   h.chunks = (h.kept + kMaxChunkRows - 1) / kMaxChunkRows;
-  h.max_vectors = widest_even(kernels.gemm_f32.sizes.max_vectors, spec.threads, [&](int vectors) {
-    return static_cast<int64_t>(panels_of(p, kernels, vectors).all().size()) * h.chunks *
-           p.output.n;
-  });
+  // The widest panels that are even shares.
+  const int most = kernels.gemm_f32.sizes.max_vectors;
+  h.max_vectors =
+      most - first_even(most, spec.threads, kEven, [&](int narrower) {
+        const auto panels = panels_of(p, kernels, most - narrower).all().size();
+        return std::max<int64_t>(1, static_cast<int64_t>(panels) * h.chunks * p.output.n);
+      });
   const Panels panels = panels_of(p, kernels, h.max_vectors);
   std::vector<int32_t> first_pair = {0};
   std::vector<uint8_t> pairs;

@@ -17,6 +17,7 @@
 #include "kernels/kernels.h"
 #include "kernels/vector_sizes.h"
 #include "operators/conv_params.h"
+#include "operators/even_parts.h"
 #include "operators/skipped_fill.h"
 #include "operators/source_fill.h"
 #include "operators/tile_cover.h"
@@ -376,7 +377,7 @@ Cut even_shares(const Cut& least, int64_t total, int vectors, bool shared, int t
       if (best_time != 0 && time >= 0.99 * best_time) continue;
       best_time = time;
       best = {tiles, channels,
-              shared ? double(ceil_div(tasks, threads)) * threads / double(tasks)
+              shared ? unevenness(tasks, threads)
                      : double(ceil_div(tasks, threads) * block * threads) / double(total)};
     }
   return best;
@@ -400,7 +401,10 @@ void cut_work(Header& h, int threads, const CacheSizes& caches, const Sizes& siz
                                  uncached ? kMinUncachedBlockTiles : kMinBlockTiles);
     h.shared = shared;
     cut = {std::max<int64_t>(1, ceil_div(total, fit)), h.blocks};
-    if (threads > 1) cut = even_shares(cut, total, vectors, shared, threads);
+    if (threads > 1)
+      cut = even_shares(cut, total, vectors, shared, threads);
+    else if (!shared && cut.tiles > 2)  // even shares for 2 and 4, should it run on so many
+      cut.tiles = ceil_div(cut.tiles, 4) * 4;
   };
   if (total * v_bytes > std::max(caches.l2_alone, weight_bytes / kSharedWeights))
     choose(false, v_bytes + m_bytes);

@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,9 +26,12 @@ Values = Mapping[str, npt.NDArray[Any]]
 class Part(Protocol):
     """Reads some of the values known so far and computes others."""
 
-    reports: list[NodeReport]
     output_names: list[str]
     reads: set[str]
+
+    @property
+    def reports(self) -> list[NodeReport]:
+        """What `explain` tells, one per operator."""
 
     def run(self, values: Values) -> Sequence[npt.NDArray[Any]]:
         """Return the outputs as new arrays."""
@@ -42,10 +46,6 @@ class NativePart:
     def __init__(self, plan: Plan) -> None:
         """Create the executor."""
         self.plan = plan
-        self.reports = [
-            replace(report, longest_share=operator.longest_share(plan.threads))
-            for report, (operator, _, _) in zip(plan.reports, plan.steps, strict=True)
-        ]
         self.output_names = [name for name, _ in plan.outputs]
         read = {tensor for _, inputs, _ in plan.steps for tensor in inputs} | {*plan.output_ids}
         ids = zip(plan.inputs, plan.input_ids, strict=True)
@@ -59,6 +59,14 @@ class NativePart:
             plan.arena_floats,
             plan.threads,
         )
+
+    @cached_property
+    def reports(self) -> list[NodeReport]:
+        """One per operator, with shares for as many threads as there are; only explain asks."""
+        return [
+            replace(report, longest_share=operator.longest_share(self.plan.threads))
+            for report, (operator, _, _) in zip(self.plan.reports, self.plan.steps, strict=True)
+        ]
 
     def run(self, values: Values) -> Sequence[npt.NDArray[Any]]:
         """Return the outputs as new float32 arrays."""
