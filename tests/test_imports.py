@@ -87,7 +87,7 @@ STOREYS = (
     ("litert", "onnxruntime"),
     ("bench",),
     ("report",),
-    ("pipeline", "api"),
+    ("pipeline", "quantisation", "api"),
     ("cli",),
 )
 # A registry of data sets names the one that builds on it.

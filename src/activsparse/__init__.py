@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from activsparse.errors import ActivsparseError
 
 if TYPE_CHECKING:
-    from activsparse.api import benchmark, export, sparsify, verify
+    from activsparse.api import benchmark, export, quantize, sparsify, verify
     from activsparse.engine.session import Session
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "__version__",
     "benchmark",
     "export",
+    "quantize",
     "sparsify",
     "verify",
 ]
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Session": "activsparse.engine.session",
     "benchmark": "activsparse.api",
+    "quantize": "activsparse.api",
     "sparsify": "activsparse.api",
     "verify": "activsparse.api",
 }

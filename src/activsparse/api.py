@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from activsparse.bench.compare import Comparison
     from activsparse.engine.verify import OutputError
     from activsparse.export.onnx import Exported
+    from activsparse.quantisation.quantize import Quantised
     from activsparse.train import Sparsifier
 
-__all__ = ["benchmark", "export", "sparsify", "verify"]
+__all__ = ["benchmark", "export", "quantize", "sparsify", "verify"]
 
 FilePath = str | os.PathLike[str]
 
@@ -141,6 +142,67 @@ def export(
     if dense is not None:
         write_model(without_masks(exported.model), dense)
     return exported
+
+
+def quantize(
+    path: FilePath,
+    data: Any = None,
+    out: FilePath | None = None,
+    *,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    fit: str = "crop",
+    checkpoint: str = "best",
+    trust: bool = False,
+    **options: Any,
+) -> Quantised:
+    """Make an int8 network of a float32 one, masks and all.
+
+    Args:
+        path: an ONNX file, or a folder of `activsparse train`.
+        data: samples: a folder of images, an .npz file, an array (M, ...) float32, or a mapping of
+            arrays by input, and `labels` (M,) if there are any. A run folder brings its own.
+        out: ONNX file to write, in QDQ form; None writes none.
+        input_shapes: whole shapes of inputs that the file leaves open; an open batch is 1.
+        mean: of image files, subtracted from values in [0, 1]; ImageNet's by default.
+        std: what they are then divided by.
+        fit: `crop` or `stretch`, see `quantisation.samples.Preprocessing`.
+        checkpoint: of a run folder.
+        trust: whether a run folder may call code that it names.
+        options: of `quantisation.options.QuantizeOptions`.
+
+    Returns:
+        The model, what it loses on samples held out, and what each layer costs alone.
+
+    Raises:
+        ActivsparseError: see `quantisation.files.quantise_file`; `out` cannot be written.
+    """
+    from activsparse.export.model_file import write_model
+    from activsparse.input_sizes import InputSizes
+    from activsparse.overwrite import refuse_overwrite
+    from activsparse.quantisation.files import quantise_file
+    from activsparse.quantisation.options import QuantizeOptions
+    from activsparse.quantisation.samples import Preprocessing
+
+    given = {"mean": mean, "std": std}
+    chosen = {name: tuple(values) for name, values in given.items() if values is not None}
+    refuse_overwrite([path], [out])
+    if "keep_float" in options:
+        globs = options["keep_float"]
+        options["keep_float"] = (globs,) if isinstance(globs, str) else tuple(globs)
+    result = quantise_file(
+        path,
+        data,
+        options=QuantizeOptions(**options),
+        preprocessing=Preprocessing(**chosen, fit=fit),
+        sizes=InputSizes(input_shapes or {}),
+        checkpoint=checkpoint,
+        trust=trust,
+    )
+    if out is not None:
+        write_model(result.model, out)
+    return result
 
 
 def verify(path: FilePath, *, seed: int = 0, **options: Any) -> list[OutputError]:

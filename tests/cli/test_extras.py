@@ -34,6 +34,7 @@ WORDS = {
     "prune": "run --ratio 0.3 --out small",
     "plan": "run --target-speedup 1.5 --out plan.yaml",
     "calibrate": "--force --seconds 0.1",
+    "quantize": "sparse.onnx --data x.npz --out q.onnx",
     "convert": "sparse.onnx --tflite out.tflite",
 }
 
@@ -73,6 +74,7 @@ def test_the_readme_has_every_command():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_without_its_extra_names_it(command, dense, sparse, tmp_path):
     np.save(tmp_path / "x.npy", np.zeros((1, 3, 8, 8), np.float32))
+    np.savez(tmp_path / "x.npz", np.ones((4, 3, 8, 8), np.float32))
     extra = documented()[command]
     result = without_packages(tmp_path, command, installed="")
     if not extra:

@@ -37,6 +37,7 @@ COMMANDS = {
     "calibrate": "measure what convolutions cost on this machine, for activsparse plan",
     "export": "write a trained run as an ONNX file, a dense twin and a C header of masks",
     "mask": "put masks into an existing dense ONNX model, without training",
+    "quantize": "make an int8 network of a float32 one, masks and all",
     "compile": "compile an ONNX model into a plan, one file that loads fast and without onnx",
     "convert": "write an ONNX model, masked or not, as a .tflite file for LiteRT",
     "verify": "compare this engine with ONNX Runtime on random inputs",
@@ -76,7 +77,7 @@ EXTRAS = {
 }
 """Optional package to the extra of pyproject.toml that brings it."""
 
-COMMAND_EXTRAS = {"prune": "prune"}
+COMMAND_EXTRAS = {"prune": "prune", "quantize": "bench"}
 """Sub-command to an extra that brings all it needs, not only the package first missed."""
 
 

@@ -1,0 +1,61 @@
+"""What may be asked of a quantisation, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from activsparse.errors import ActivsparseError, Option
+from activsparse.names import suggest
+
+__all__ = ["METHODS", "QuantizeOptions"]
+
+METHODS = ("minmax", "percentile", "entropy")
+_MOST_IMAGES = 1_000_000
+
+
+@dataclass(frozen=True)
+class QuantizeOptions:
+    """How a network is quantised.
+
+    Attributes:
+        images: at most so many samples are looked at for the ranges of values.
+        held_out: at most so many others tell what quantising costs.
+        method: what the range of a tensor is: `minmax`, all that was seen; `percentile`, all but
+            the share beyond it at either end; `entropy`, that of the least divergence.
+        percentile: the share, in percent, for that method.
+        per_channel: whether each output channel of a weight has a scale of its own.
+        keep_float: globs of names of layers that are not quantised.
+        accuracy_drop: points of accuracy (of agreement where there are no labels) that may be lost;
+            as many of the worst layers as that takes stay in float.
+        per_layer: whether to measure what each layer costs.
+        threads: of the engine that measures.
+    """
+
+    images: int = 300
+    held_out: int = 1000
+    method: str = "minmax"
+    percentile: float = 99.999
+    per_channel: bool = True
+    keep_float: tuple[str, ...] = ()
+    accuracy_drop: float | None = None
+    per_layer: bool = True
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        for name, value in (("images", self.images), ("held_out", self.held_out)):
+            if not 1 <= value <= _MOST_IMAGES:
+                raise ActivsparseError(
+                    Option(name, value), f" is no number of samples; give 1 to {_MOST_IMAGES}"
+                )
+        if self.method not in METHODS:
+            raise ActivsparseError(
+                f"method {self.method!r} is unknown; {suggest(self.method, METHODS)}"
+            )
+        if not 50 < self.percentile <= 100:
+            raise ActivsparseError(
+                Option("percentile", self.percentile), " is no share; give more than 50, up to 100"
+            )
+        if self.accuracy_drop is not None and not 0 <= self.accuracy_drop <= 100:
+            raise ActivsparseError(
+                Option("accuracy_drop", self.accuracy_drop), " is in points; give 0 to 100"
+            )
