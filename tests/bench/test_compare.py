@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import quantised
 
 from activsparse.bench import compare as compare_module
 from activsparse.bench import machine as machine_module
@@ -18,6 +19,7 @@ from activsparse.bench.compare import DisagreementError, Row, compare, summarize
 from activsparse.bench.engines import ENGINES, engine_class
 from activsparse.bench.engines.onnxruntime import OnnxRuntime, static_input_shapes
 from activsparse.bench.machine import describe_machine, summary_line
+from activsparse.cli import bench as cli_bench
 from activsparse.errors import ActivsparseError
 
 ROW_KEYS = [
@@ -36,6 +38,7 @@ ROW_KEYS = [
     "load_ms",
     "peak_bytes",
     "isa",
+    "precision",
 ]
 
 
@@ -70,7 +73,16 @@ def test_result_has_exactly_the_documented_keys(own, dense: Path, sparse: Path):
     ]
     assert data["best_dense"] == data["rows"][1]
     assert [list(ratio) for ratio in data["ratios"]] == [
-        ["model", "vs_best_dense", "vs_best_dense_mad", "vs_own_dense", "vs_own_dense_mad"]
+        [
+            "model",
+            "vs_best_dense",
+            "vs_best_dense_mad",
+            "vs_own_dense",
+            "vs_own_dense_mad",
+            "precision",
+            "best_dense_precision",
+            "own_dense_precision",
+        ]
     ] * 2
 
 
@@ -247,3 +259,76 @@ def test_the_processor_is_named_by_what_tells_it_apart(
     if board is not None:
         (tmp_path / "model").write_text(board)
     assert machine_module.cpu_name(name) == expected
+
+
+# Quantised models
+
+
+@pytest.fixture
+def int8(tmp_path: Path) -> Path:
+    return quantised.case(tmp_path / "int8.onnx", "classifier", "u8s8 per channel")
+
+
+def test_peers_run_a_quantised_model_that_ours_refuses(own, monkeypatch, int8: Path):
+    def refuses(self, path, *arguments, **options):
+        raise ActivsparseError(f"{path}: what it holds is not known here")
+
+    monkeypatch.setattr(own, "__init__", refuses)
+    result = compare(int8, [], ["activsparse", "onnxruntime"], threads=1, repeat=1)
+    assert [(row.engine, row.precision) for row in result.rows] == [("onnxruntime", "int8")]
+    assert any("activsparse is left out: " in text for text in result.warnings)
+    with pytest.raises(ActivsparseError, match=r"no engine takes it .*not known here"):
+        compare(int8, [], ["activsparse"], threads=1, repeat=1)
+    with pytest.raises(ActivsparseError, match="not known here"):  # a float model as ever
+        compare(int8.with_suffix(".float.onnx"), [], ["activsparse"], threads=1, repeat=1)
+
+
+def test_int8_is_never_silently_compared_with_float32(own, int8: Path):
+    """The float network as the yardstick, the int8 one beside it."""
+    dense = int8.with_suffix(".float.onnx")
+    result = compare(dense, [int8], ["activsparse", "onnxruntime"], threads=1, repeat=1)
+    assert not [text for text in result.warnings if "convolutions" in text]
+    assert [row.precision for row in result.rows] == ["float32"] * 2 + ["int8"] * 2
+    of_dense, of_int8 = result.ratios
+    assert of_dense["precision"] == of_dense["best_dense_precision"] == "float32"
+    assert (of_int8["precision"], of_int8["own_dense_precision"]) == ("int8", "float32")
+    line = str(result).splitlines()[2]
+    assert re.search(
+        r"int8.onnx \(int8\) in activsparse: .* as dense \(float32\), .*\(float32\)$", line
+    )
+    table = cli_bench.table(result)
+    cells = [list(column.cells) for column in table.columns]
+    assert cells[2] == ["float32"] * 2 + ["int8"] * 2
+    times = cells[[column.header for column in table.columns].index("x best")]
+    assert "float32" not in times[0]
+    assert times[2].endswith("(float32)")
+    assert str(table.caption).startswith("float32 and int8; ")
+
+
+def test_a_wrong_quantised_output_is_refused(own, monkeypatch, int8: Path):
+    monkeypatch.setattr(own, "offset", 2.0)
+    with pytest.raises(DisagreementError, match="engine activsparse: output differs"):
+        compare(int8, [], ["activsparse", "onnxruntime"], threads=1, repeat=1)
+
+
+@pytest.mark.parametrize(
+    "style", ["u8s8 per channel", "s8s8 per channel", "operators s8s8", "nncf"]
+)
+def test_onnxruntime_runs_every_form_as_the_reference(tmp_path: Path, style: str):
+    path = quantised.case(tmp_path / "q.onnx", "residual", style)
+    (shape,) = static_input_shapes(path)
+    x = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    (exact,) = OnnxRuntime(path, 1, [shape], exact=True).run([x])
+    (plain,) = OnnxRuntime(path, 1, [shape]).run([x])
+    assert np.abs(exact - plain).max() < 0.1 * np.abs(plain).max()
+
+
+@pytest.mark.parametrize("style", ["u8s8 per channel", "nncf"])
+def test_openvino_agrees_on_quantised_models(tmp_path: Path, style: str):
+    pytest.importorskip("openvino")
+    path = quantised.case(tmp_path / "q.onnx", "residual", style)
+    result = compare(path, [], ["openvino", "onnxruntime"], threads=1, repeat=1)
+    assert [(row.engine, row.precision) for row in result.rows] == [
+        ("openvino", "int8"),
+        ("onnxruntime", "int8"),
+    ]

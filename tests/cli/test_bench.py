@@ -76,7 +76,7 @@ def test_columns_are_the_same_wherever_they_are_printed(dense, sparse, monkeypat
         shown = capsys.readouterr().out
         plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
         found = columns(plain)
-        assert " ".join(found) == "model engine p50 ± p90 p99 load peak x best x own error"
+        assert " ".join(found) == "model engine type p50 ± p90 p99 load peak x best x own error"
         assert "float32; instruction set: activsparse on" in " ".join(plain.split())
 
 

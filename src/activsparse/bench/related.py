@@ -16,6 +16,9 @@ __all__ = ["difference"]
 
 Shape = tuple[int | str, ...]
 
+# Which input of a convolution is its weight.
+_WEIGHTS = {"Conv": 1, "QLinearConv": 3}
+
 
 def difference(dense: Path, sparse: Path) -> str | None:
     """Say in what a masked model differs from the dense one, beyond masks and values of weights.
@@ -66,13 +69,17 @@ def _agree(one: Shape | None, other: Shape | None) -> bool:
 
 
 def _convolutions(graph: onnx.GraphProto) -> Counter[Shape]:
-    """How often each shape of a weight occurs among the convolutions."""
+    """How often each shape of a weight occurs among the convolutions, quantised or not."""
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    return Counter(
-        shapes[node.input[1]]
+    for node in graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and node.input[0] in shapes:
+            shapes[node.output[0]] = shapes[node.input[0]]
+    weights = [
+        node.input[_WEIGHTS[node.op_type]]
         for node in graph.node
-        if node.op_type == "Conv" and len(node.input) > 1 and node.input[1] in shapes
-    )
+        if node.op_type in _WEIGHTS and len(node.input) > _WEIGHTS[node.op_type]
+    ]
+    return Counter(shapes[name] for name in weights if name in shapes)
 
 
 def _text(shapes: Sequence[Shape | None]) -> str:

@@ -35,8 +35,10 @@ def add_parser(subparsers: Any) -> None:
         "bench",
         help="time dense and sparse models on several engines, interleaved",
         description="Check every engine's output against ONNX Runtime, then time all models on all "
-        "engines in one interleaved run. Nothing is timed when an output is wrong. For stable "
-        "figures with one thread, pin the process: taskset -c 1 activsparse bench ...",
+        "engines in one interleaved run. Nothing is timed when an output is wrong. Of quantised "
+        "models engines that cannot run them are left out with a warning, and ratios between int8 "
+        "and float32 are labelled. For stable figures with one thread, pin the process: "
+        "taskset -c 1 activsparse bench ...",
     )
     parser.add_argument("--dense", type=Path, required=True, metavar="ONNX", help="dense model")
     parser.add_argument(
@@ -166,15 +168,16 @@ def table(comparison: Comparison) -> Table:
     result = Table(
         box=SIMPLE,
         title=f"{summary_line(comparison.machine)}; {best['threads']} thread(s)",
-        caption=f"float32; instruction set: {which}. Times in ms; load: until it can run (this "
-        "engine compiles; a plan loads at once); peak: MiB that loading and the first run took, in "
-        "an engine's first row with its own code; x best: times as fast as "
+        caption=f"{_precisions(comparison)}; instruction set: {which}. Times in ms; load: until it "
+        "can run (this engine compiles; a plan loads at once); peak: MiB that loading and the "
+        "first run took, in an engine's first row with its own code; x best: times as fast as "
         f"{best['engine']} on the dense model, x own: as our own dense, medians over rounds ± "
         "median absolute deviation; error: largest difference to ONNX Runtime.\n"
         + ", ".join(f"{engine} {version}" for engine, version in versions.items()),
     )
     result.add_column("model", overflow="fold")
     result.add_column("engine", no_wrap=True)
+    result.add_column("type", no_wrap=True)
     for column in ("p50", "±", "p90", "p99", "load", "peak", "x best", "x own", "error"):
         result.add_column(column, justify="right", no_wrap=True)
     for row in comparison.rows:
@@ -182,6 +185,7 @@ def table(comparison: Comparison) -> Table:
         result.add_row(
             names[row.model],
             row.engine,
+            row.precision,
             *(f"{ms:.3f}" for ms in (row.median_ms, row.mad_ms)),
             *("" if ms is None else f"{ms:.3f}" for ms in (row.p90_ms, row.p99_ms)),
             "" if row.load_ms is None else f"{row.load_ms:.0f}",
@@ -192,9 +196,19 @@ def table(comparison: Comparison) -> Table:
     return result
 
 
-def _times(ratio: Mapping[str, float | None], key: str) -> str:
+def _precisions(comparison: Comparison) -> str:
+    """The precisions of all rows; a quantised model may leave some of itself in float."""
+    return " and ".join(dict.fromkeys(row.precision for row in comparison.rows))
+
+
+def _times(ratio: Mapping[str, Any], key: str) -> str:
+    """A ratio and its spread, and the other's precision where it is another one."""
     median, mad = ratio.get(key), ratio.get(f"{key}_mad")
-    return "" if median is None else f"{median:.2f} ± {mad:.2f}"
+    if median is None:
+        return ""
+    other = ratio[f"{key.removeprefix('vs_')}_precision"]
+    label = "" if other == ratio["precision"] else f" ({other})"
+    return f"{median:.2f} ± {mad:.2f}{label}"
 
 
 def _engines(text: str) -> list[str]:

@@ -21,8 +21,8 @@ def add_parser(subparsers: Any) -> None:
         description="Run the model in this engine and in ONNX Runtime on the same random inputs: "
         "normal numbers, denormal and huge ones, and some with NaN or infinity among them. Exit "
         "status 1 where an output differs by more than rounding explains. The relative error is "
-        "the largest error as a share of the largest magnitude in ONNX Runtime's output. Of quantised "
-        "files exact arithmetic decides where the two differ.",
+        "the largest error as a share of the largest magnitude in ONNX Runtime's output. Of "
+        "quantised files exact arithmetic decides where the two differ.",
     )
     parser.add_argument("model", type=Path, metavar="ONNX", help="the model")
     parser.add_argument(

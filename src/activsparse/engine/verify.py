@@ -13,7 +13,11 @@ import numpy.typing as npt
 
 from activsparse.engine.session import Session
 from activsparse.engine.tolerance import network_bound, sums_of
-from activsparse.engine.verify_quantised import ExactReference, is_quantised
+from activsparse.engine.verify_quantised import (
+    ExactReference,
+    is_quantised,
+    onnxruntime_settings,
+)
 from activsparse.errors import ActivsparseError
 
 __all__ = [
@@ -286,8 +290,8 @@ class _Reference:
             options.intra_op_num_threads = self._threads
             options.log_severity_level = 4
             if self.exact is not None and optimised:
-                # Products of 8 bits that do not saturate without VNNI, where it can.
-                options.add_session_config_entry("session.x64quantprecision", "1")
+                for entry in onnxruntime_settings(self._path).items():
+                    options.add_session_config_entry(*entry)
             model: str | bytes = self._path
             if not optimised:
                 # The definition, operator by operator.

@@ -23,7 +23,7 @@ from activsparse.onnx_file import quantised
 if TYPE_CHECKING:
     from activsparse.engine.verify import OutputError
 
-__all__ = ["ExactReference", "is_quantised"]
+__all__ = ["ExactReference", "is_quantised", "onnxruntime_settings"]
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -42,6 +42,31 @@ def is_quantised(path: str | os.PathLike[str]) -> bool:
     """Whether an ONNX file holds quantised operators."""
     graph = onnx.load(path, load_external_data=False).graph
     return any(quantised(node.op_type) for node in graph.node)
+
+
+def onnxruntime_settings(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Entries for ONNX Runtime's session with which products of 8 bits do not saturate.
+
+    Without VNNI it adds pairs of them in 16 bits. It has other kernels for uint8 values, none for
+    int8 ones; there exact arithmetic has to decide.
+    """
+    graph = onnx.load(path, load_external_data=False).graph
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    signed = any(
+        types.get(name) == onnx.TensorProto.INT8
+        for node in graph.node
+        if quantised(node.op_type) and node.op_type != "DequantizeLinear"
+        for name in node.input[_ZERO_POINTS.get(node.op_type, slice(0))]
+    )
+    return {} if signed else {"session.x64quantprecision": "1"}
+
+
+# Where operators have the zero points of what is no weight.
+_ZERO_POINTS = {
+    "QuantizeLinear": slice(2, 3),
+    "QLinearConv": slice(2, 3),
+    "QLinearMatMul": slice(2, 3),
+}
 
 
 class ExactReference:

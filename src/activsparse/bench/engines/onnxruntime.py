@@ -8,18 +8,22 @@ from pathlib import Path
 import onnxruntime
 
 from activsparse.bench.engines.base import Array, Engine
+from activsparse.engine.verify_quantised import onnxruntime_settings
 from activsparse.errors import ActivsparseError, Option
 
 __all__ = ["OnnxRuntime", "static_input_shapes"]
 
 
-def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+def _session(path: Path, threads: int, exact: bool = False) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     # Its worker threads spin between runs; while another engine is timed they must not.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    if exact:
+        for entry in onnxruntime_settings(path).items():
+            options.add_session_config_entry(*entry)
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own exception types share no narrower base
@@ -62,8 +66,22 @@ class OnnxRuntime(Engine):
 
     name = "onnxruntime"
 
-    def __init__(self, path: Path, threads: int, input_shapes: Sequence[tuple[int, ...]]) -> None:
-        self.session = _session(path, threads)
+    def __init__(
+        self,
+        path: Path,
+        threads: int,
+        input_shapes: Sequence[tuple[int, ...]],
+        exact: bool = False,
+    ) -> None:
+        """See `Engine`.
+
+        Args:
+            path: the ONNX file.
+            threads: worker threads, the calling one included.
+            input_shapes: shape of every graph input, in graph order.
+            exact: let no sum of 8-bit products saturate where there is no VNNI, at a price.
+        """
+        self.session = _session(path, threads, exact)
         self.input_names = [tensor.name for tensor in self.session.get_inputs()]
 
     @staticmethod

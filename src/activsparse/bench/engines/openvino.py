@@ -1,4 +1,4 @@
-"""OpenVINO's CPU plugin, held to float32: by default it computes in bf16 where the CPU can."""
+"""OpenVINO's CPU plugin, held to what a file says: by default it computes in bf16 where it can."""
 
 from __future__ import annotations
 
