@@ -24,7 +24,17 @@ enum class Activation : int32_t {
   kExp,
   kSqrt,
   kAbs,
-  kReciprocal
+  kReciprocal,
+  // One element after the other, by the C library.
+  kLog,
+  kSin,
+  kCos,
+  kFloor,
+  kCeil,
+  kRound,
+  kTruncate,
+  kSign,
+  kLast = kSign
 };
 
 // Trivially copyable, so that it can stand in a blob's header. relu is a clip to [0, inf); a leaky

@@ -152,6 +152,41 @@ inline V vec_softplus(V x) {
   return fma(s, tail, max(V::zero(), x));
 }
 
+// f of every element, one after the other.
+template <class V, class F>
+inline V by_element(V x, const F& f) {
+  float values[V::kWidth];
+  x.store(values);
+  for (float& value : values) value = f(value);
+  return V::load(values);
+}
+
+// What the C library computes: functions that networks have once, at their end, if at all.
+template <class V, class Body>
+inline void with_library_activation(const Epilogue& e, const Body& body) {
+  switch (e.activation) {
+    case Activation::kLog:
+      return body([](V x) { return by_element(x, [](float a) { return __builtin_logf(a); }); });
+    case Activation::kSin:
+      return body([](V x) { return by_element(x, [](float a) { return __builtin_sinf(a); }); });
+    case Activation::kCos:
+      return body([](V x) { return by_element(x, [](float a) { return __builtin_cosf(a); }); });
+    case Activation::kFloor:
+      return body([](V x) { return by_element(x, [](float a) { return __builtin_floorf(a); }); });
+    case Activation::kCeil:
+      return body([](V x) { return by_element(x, [](float a) { return __builtin_ceilf(a); }); });
+    case Activation::kRound:
+      return body(
+          [](V x) { return by_element(x, [](float a) { return __builtin_nearbyintf(a); }); });
+    case Activation::kTruncate:
+      return body([](V x) { return by_element(x, [](float a) { return __builtin_truncf(a); }); });
+    default:
+      return body([](V x) {
+        return by_element(x, [](float a) { return a > 0.0f ? 1.0f : a < 0.0f ? -1.0f : a; });
+      });
+  }
+}
+
 // Calls body(f) with the function of an activation that only some networks have.
 template <class V, class Body>
 inline void with_rare_activation(const Epilogue& e, const Body& body) {
@@ -174,8 +209,10 @@ inline void with_rare_activation(const Epilogue& e, const Body& body) {
       return body([](V x) { return sqrt(x); });
     case Activation::kAbs:
       return body([](V x) { return max(V::zero() - x, x); });
-    default:
+    case Activation::kReciprocal:
       return body([](V x) { return V::set1(1.0f) / x; });
+    default:
+      with_library_activation<V>(e, body);
   }
 }
 

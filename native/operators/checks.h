@@ -37,7 +37,7 @@ inline void require_packed(bool condition) {
 inline void require_packed(const TensorDesc& desc) { require_packed(fault_of(desc) == nullptr); }
 inline void require_packed(const Epilogue& epilogue) {
   require_packed(epilogue.activation >= Activation::kNone &&
-                 epilogue.activation <= Activation::kReciprocal);
+                 epilogue.activation <= Activation::kLast);
 }
 
 }  // namespace activsparse

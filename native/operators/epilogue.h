@@ -22,6 +22,10 @@ inline Activation rare_activation(const std::string& name) {
       {"erf", Activation::kErf},   {"exp", Activation::kExp},
       {"sqrt", Activation::kSqrt}, {"abs", Activation::kAbs},
       {"elu", Activation::kElu},   {"reciprocal", Activation::kReciprocal},
+      {"log", Activation::kLog},   {"sin", Activation::kSin},
+      {"cos", Activation::kCos},   {"floor", Activation::kFloor},
+      {"ceil", Activation::kCeil}, {"round", Activation::kRound},
+      {"sign", Activation::kSign}, {"truncate", Activation::kTruncate},
   };
   for (const auto& row : kNames)
     if (name == row.name) return row.activation;
@@ -104,6 +108,22 @@ inline float activate(float x, const Epilogue& e) {
       return std::fabs(x);
     case Activation::kReciprocal:
       return 1.0f / x;
+    case Activation::kLog:
+      return std::log(x);
+    case Activation::kSin:
+      return std::sin(x);
+    case Activation::kCos:
+      return std::cos(x);
+    case Activation::kFloor:
+      return std::floor(x);
+    case Activation::kCeil:
+      return std::ceil(x);
+    case Activation::kRound:
+      return std::nearbyint(x);
+    case Activation::kTruncate:
+      return std::trunc(x);
+    case Activation::kSign:
+      return x > 0.0f ? 1.0f : x < 0.0f ? -1.0f : x;
   }
   return x;
 }

@@ -26,6 +26,7 @@ std::vector<OperatorType> reduce_types();
 std::vector<OperatorType> resize_linear_types();
 std::vector<OperatorType> softmax_types();
 std::vector<OperatorType> strided_types();
+std::vector<OperatorType> top_k_types();
 std::vector<OperatorType> inverted_residual_types();
 std::vector<OperatorType> inverted_residual_reference_types();
 
@@ -45,6 +46,7 @@ const std::vector<OperatorType>& operator_types() {
              resize_linear_types,
              softmax_types,
              strided_types,
+             top_k_types,
              conv_direct_types,
              conv_active_taps_types,
              conv_pointwise_types,

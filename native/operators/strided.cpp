@@ -4,7 +4,8 @@
 //
 //   map:          y[i] = activation(x[i] * scale[i] + shift[i])
 //   combine:      y[i] = activation(a[i] op b[i]); the minimum and the maximum of NaN and a number
-//                 are NaN
+//                 are NaN; comparisons give 1 or 0, and `select`, of three views, b[i] where a[i]
+//                 is not 0, else c[i]
 //   softmax_axis: softmax along one axis
 #include <array>
 
@@ -23,6 +24,10 @@ enum class Function : int32_t {
   kDivide,
   kMinimum,
   kMaximum,
+  kEqual,
+  kGreater,
+  kGreaterEqual,
+  kSelect,
   kSoftmax
 };
 
@@ -30,14 +35,15 @@ struct Header {
   Function function;
   Epilogue epilogue;
   ViewAxes axes;
-  TensorDesc output, input[2];
+  TensorDesc output, input[3];
   int32_t transposed;  // the last two axes are a matrix, transposed block by block
   uint64_t tables[2];  // kAffine: scale and shift
   uint64_t table_sizes[2];
 };
 
 int inputs_of(Function function) {
-  return function >= Function::kAdd && function <= Function::kMaximum ? 2 : 1;
+  if (function == Function::kSelect) return 3;
+  return function >= Function::kAdd && function < Function::kSelect ? 2 : 1;
 }
 
 void set_tensors(Header& header, const OpSpec& spec) {
@@ -83,9 +89,9 @@ class Strided : public Operator {
   void run(const RunArgs& args, int, int begin, int end) const override {
     std::array<const float*, kViewOperands> base{};
     base[1] = args.inputs[0];
-    const bool binary = inputs_of(h_.function) == 2;
-    base[2] = binary ? args.inputs[1] : tables_[0];
-    base[3] = tables_[1];
+    const int inputs = inputs_of(h_.function);
+    base[2] = inputs > 1 ? args.inputs[1] : tables_[0];
+    base[3] = inputs > 2 ? args.inputs[2] : tables_[1];
     const int64_t last = std::min(end * per_task_, rows_ * pieces_);
     int64_t stop;
     for (int64_t piece = begin * per_task_; piece < last; piece = stop) {
@@ -203,8 +209,23 @@ class Strided : public Operator {
       case Function::kMinimum:
         each([](float x, float y) { return x < y || x != x ? x : y; });
         break;
-      default:
+      case Function::kMaximum:
         each([](float x, float y) { return x > y || x != x ? x : y; });
+        break;
+      case Function::kEqual:
+        each([](float x, float y) { return x == y ? 1.0f : 0.0f; });
+        break;
+      case Function::kGreater:
+        each([](float x, float y) { return x > y ? 1.0f : 0.0f; });
+        break;
+      case Function::kGreaterEqual:
+        each([](float x, float y) { return x >= y ? 1.0f : 0.0f; });
+        break;
+      default: {
+        const float* c = gathered(r, 3, i, count);
+        for (int64_t k = 0; k < count; ++k) out[k] = a[k] != 0.0f ? b[k] : c[k];
+        kernels_.activate_f32.run(out, out, count, h_.epilogue);
+      }
     }
   }
 
@@ -268,18 +289,21 @@ Blob pack_map(const OpSpec& spec, Isa) {
 }
 
 Blob pack_combine(const OpSpec& spec, Isa) {
-  require_counts(spec, 2);
   static const std::map<std::string, Function> kFunctions = {
       {"add", Function::kAdd},           {"subtract", Function::kSubtract},
       {"multiply", Function::kMultiply}, {"divide", Function::kDivide},
-      {"minimum", Function::kMinimum},   {"maximum", Function::kMaximum}};
+      {"minimum", Function::kMinimum},   {"maximum", Function::kMaximum},
+      {"equal", Function::kEqual},       {"greater", Function::kGreater},
+      {"select", Function::kSelect},     {"greater_equal", Function::kGreaterEqual}};
   Header h{};
   h.epilogue = epilogue_of(spec);
-  set_tensors(h, spec);
   const auto found = kFunctions.find(spec.string_or("function", ""));
   require(spec, found != kFunctions.end(), "unknown function");
   h.function = found->second;
-  h.axes = ViewAxes::of(spec, {"a", "b"}, {});
+  require_counts(spec, inputs_of(h.function));
+  set_tensors(h, spec);
+  h.axes = h.function == Function::kSelect ? ViewAxes::of(spec, {"a", "b", "c"}, {})
+                                           : ViewAxes::of(spec, {"a", "b"}, {});
   h.axes.choose_row();
   return pack_header(h);
 }

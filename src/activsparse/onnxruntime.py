@@ -32,7 +32,7 @@ from activsparse.engine.passes.clean import clean
 from activsparse.engine.passes.infer import infer
 from activsparse.engine.passes.proto import node_proto
 from activsparse.engine.plan import Plan, compile_graph
-from activsparse.engine.plan_file import write_plan
+from activsparse.engine.plan_file import types_of_plan, write_plan
 from activsparse.errors import ActivsparseError
 from activsparse.files import atomic_path, installed_library
 
@@ -88,10 +88,17 @@ def add_provider(options: Any, plan: str | os.PathLike[str]) -> None:
         plan: what `activsparse compile` made of the model.
 
     Raises:
-        ActivsparseError: the library is missing, ONNX Runtime is too, or older than 1.23.
+        ActivsparseError: the library is missing, ONNX Runtime is too, or older than 1.23; or the
+            plan stands for a model whose inputs or outputs are not float32.
     """
     _require("execution providers from libraries", 1, 23)
     import onnxruntime
+
+    if types := types_of_plan(plan):
+        name, type_ = next(iter(types.items()))
+        raise ActivsparseError(
+            f"{plan}: '{name}' is {type_}; a provider's plan is float32 throughout"
+        )
 
     if not _devices():
         onnxruntime.register_execution_provider_library(DOMAIN, str(library_path()))
@@ -170,6 +177,10 @@ def rewrite(
     from onnx import helper
 
     loaded = load(path, input_shapes)
+    if loaded.border:
+        raise ActivsparseError(
+            f"{path}: its inputs and outputs are float16, those of plans float32; convert it"
+        )
     graph = clean(infer(loaded, lenient=True))
     nodes: list[onnx.NodeProto] = []
     plans: list[Plan] = []
@@ -181,6 +192,7 @@ def rewrite(
             _computed(graph),
             lambda part: compile_graph(part, isa, choose, threads=threads),
             lambda part: any(node.op == "Conv" for node in part.nodes),
+            typed=False,
         ):
             if plan is not None:
                 plans.append(plan)

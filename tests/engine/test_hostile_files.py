@@ -185,8 +185,15 @@ def test_damaged_notes_are_no_error(model, saved, key, note):
 BAD_TYPES = [0, 99, -1, 2**31 - 1, TensorProto.STRING, TensorProto.FLOAT16, TensorProto.DOUBLE]
 
 
-@pytest.mark.parametrize("data_type", BAD_TYPES)
-@pytest.mark.parametrize("where", ["weight", "input", "mask", "Constant"])
+@pytest.mark.parametrize(
+    ("where", "data_type"),
+    [
+        (where, kind)
+        for where in ("weight", "input", "mask", "Constant")
+        for kind in BAD_TYPES
+        if (where, kind) != ("input", TensorProto.FLOAT16)  # which inputs may be
+    ],
+)
 def test_data_types(model, saved, data_type, where):
     if where == "input":
         model.graph.input[0].type.tensor_type.elem_type = data_type
@@ -201,9 +208,9 @@ def test_data_types(model, saved, data_type, where):
     refused(saved(model))
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
 def test_other_float_types_are_named(model, saved, dtype):
-    kinds = {"float16": TensorProto.FLOAT16, "bfloat16": 16, "float64": TensorProto.DOUBLE}
+    kinds = {"bfloat16": 16, "float64": TensorProto.DOUBLE}
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.elem_type = kinds[dtype]
     path = saved(model)

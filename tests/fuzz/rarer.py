@@ -303,3 +303,64 @@ def row_convolution(g: Growth, x: str) -> str | None:
     weight = g.constant(g.normal(out, c, kernel) / np.float32((c * kernel) ** 0.5))
     settings = {"pads": [kernel // 2] * 2}
     return g.node("Conv", x, weight, shape=(n, out, length), **settings)
+
+
+@step(2)
+def wave(g: Growth, x: str) -> str | None:
+    """Of bounded arguments, whose roundings stay small."""
+    if g.opset < 7:
+        return None
+    return g.node(g.pick(["Sin", "Cos"]), g.node("Tanh", x))
+
+
+@step(2)
+def choice_at_run_time(g: Growth, x: str) -> str | None:
+    """Halves of a value that are equal where it is zero: whichever is chosen there, is right."""
+    if g.opset < 9:
+        return None
+    condition = g.node(g.pick(["Greater", "Less"]), x, g.constant(np.float32(0)))
+    if g.chance(0.3):
+        condition = g.node("Not", condition)
+    return g.node("Where", condition, x, g.node("Neg", x))
+
+
+@step(2)
+def log_of_shares(g: Growth, x: str) -> str | None:
+    if g.rank(x) < 2:
+        return None
+    return g.node("LogSoftmax", g.node("Tanh", x), axis=g.rank(x) - 1)
+
+
+@step(2)
+def largest_values(g: Growth, x: str) -> str | None:
+    """The values of TopK; where they are depends on roundings."""
+    if g.opset < 11:
+        return None
+    axis = g.between(0, g.rank(x) - 1)
+    count = g.between(1, g.shapes[x][axis])
+    shape = tuple(count if i == axis else s for i, s in enumerate(g.shapes[x]))
+    places, largest = [x, g.integers([count])], int(g.chance(0.6))
+    return g.several("TopK", places, [shape, shape], axis=axis, largest=largest)[0]
+
+
+@step(2)
+def tiled(g: Growth, x: str) -> str | None:
+    counts = [g.pick([1, 1, 1, 2]) for _ in g.shapes[x]]
+    shape = tuple(count * size for count, size in zip(counts, g.shapes[x], strict=True))
+    if math.prod(shape) > LARGEST:
+        return None
+    return g.node("Tile", x, g.integers(counts), shape=shape)
+
+
+@step(1)
+@images
+def cubic(g: Growth, x: str) -> str | None:
+    if g.opset < 13:
+        return None
+    n, c, *_ = g.shapes[x]
+    shape = (n, c, g.between(1, 12), g.between(1, 12))
+    if math.prod(shape) > LARGEST:
+        return None
+    transform = g.pick(["half_pixel", "align_corners", "asymmetric"])
+    settings = {"mode": "cubic", "coordinate_transformation_mode": transform}
+    return g.node("Resize", x, "", "", g.integers(shape), shape=shape, **settings)

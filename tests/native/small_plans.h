@@ -340,6 +340,16 @@ inline void views(SmallPlan& plan) {
   const int lengths = plan.inner(SmallPlan::nhwc(1, 1, 1, 16));
   plan.step(reduce, "vector", {at}, lengths);
   next(spec_of("add"), "vector", {lengths});
+  OpSpec best = spec_of("top_k");
+  set(best, {"size"}, 48);
+  set(best, {"count"}, 1);
+  set(best, {"x_step"}, 16);
+  plan.ints(best, "shape", {16});
+  plan.ints(best, "x_strides", {1});
+  plan.ints(best, "y_strides", {1});
+  const int largest = plan.inner(SmallPlan::nhwc(1, 1, 1, 16));
+  plan.step(best, "vector", {at}, largest);
+  next(spec_of("mul"), "vector", {largest});
   OpSpec gather = spec_of("gather_positions");
   std::vector<int32_t> source(48);
   for (int i = 0; i < 48; ++i) source[i] = 47 - i;

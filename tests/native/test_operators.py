@@ -34,11 +34,14 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "softplus": lambda x: functional.softplus(x, threshold=60),
     "erf": torch.erf,
     "abs": torch.abs,
+    "sin": torch.sin,
+    "cos": torch.cos,
 }
 STEEP: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "exp": torch.exp,
     "sqrt": torch.sqrt,
     "reciprocal": torch.reciprocal,
+    "log": torch.log,
 }
 """Whose error has no bound in that of what they read."""
 CLIP = {"lo": -0.25, "hi": 0.5}
@@ -362,6 +365,85 @@ def reduced(
     return y.reshape([size for axis, size in enumerate(x.shape) if axis not in axes])
 
 
+STEPS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "round": np.rint,
+    "truncate": np.trunc,
+    "sign": np.sign,
+}
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("name", STEPS)
+def test_steps(isa: str, name: str) -> None:
+    rng = np.random.default_rng(len(name))
+    x = np.concatenate([rng.uniform(-5, 5, 90), np.arange(-8, 9) / 2, [0.0, -0.0, 3e9, -3e9]])
+    x = x.astype(np.float32).reshape(1, 1, 1, -1)
+    source, target = Buffer(x.shape, "tight", x), Buffer(x.shape)
+    run(pack("activate", isa, [source], target, {"activation": name}), [source], target)
+    np.testing.assert_array_equal(target.values, STEPS[name](x), str((isa, name)))
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_top_k(seed: int) -> None:
+    """Against a stable sort, of rows that lie side by side, one after the other, or in between."""
+    rng = np.random.default_rng(seed)
+    rows, size = int(rng.integers(1, 40)), int(rng.integers(1, 60))
+    count, smallest = int(rng.integers(1, size + 1)) if seed % 4 else 1, int(rng.integers(2))
+    x = (rng.standard_normal((rows, size)) * 3).round().astype(np.float32)
+    if seed % 3 == 0:
+        x[0, rng.integers(size)] = np.nan
+    keys = np.where(np.isnan(x), np.inf, x if smallest else -x)
+    order = np.argsort(keys, axis=1, kind="stable")[:, :count]
+    across = seed % 2 == 0
+    memory = np.ascontiguousarray(x.T if across else x)
+    steps = (rows, 1) if across else (1, size)
+    for isa, indices in itertools.product(ISAS, (0, 1)):
+        y = np.empty(rows * count, np.float32)
+        attributes = {
+            **{"size": size, "count": count, "smallest": smallest, "indices": indices},
+            **{"x_step": steps[0], "y_step": 1},
+        }
+        arrays = {
+            "shape": np.array([rows], np.int32),
+            "x_strides": np.array([steps[1]], np.int32),
+            "y_strides": np.array([count], np.int32),
+        }
+        descs = [_native.TensorDesc(1, 1, 1, n, n) for n in (x.size, y.size)]
+        spec = _native.Spec("top_k", attributes, arrays, descs[:1], descs[1:])
+        _native.run_operator(_native.pack(spec, "vector", isa), [memory.reshape(-1)], [y])
+        want = order if indices else np.take_along_axis(x, order, 1)
+        np.testing.assert_array_equal(y.reshape(rows, count), want, str((seed, isa, x.shape)))
+
+
+COMPARISONS: dict[str, Callable[..., np.ndarray]] = {
+    "equal": np.equal,
+    "greater": np.greater,
+    "greater_equal": np.greater_equal,
+    "select": lambda a, b, c: np.where(a != 0, b, c),
+}
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("function", COMPARISONS)
+def test_comparisons(isa: str, function: str) -> None:
+    rng = np.random.default_rng(len(function))
+    count = 3 if function == "select" else 2
+    values = [rng.integers(-2, 3, (7, 19)).astype(np.float32) for _ in range(count)]
+    values[0][2, 3:5] = np.nan
+    y = np.empty((7, 19), np.float32)
+    strides = np.array([19, 1], np.int32)
+    arrays = {f"{name}_strides": strides for name in "yabc"[: count + 1]}
+    arrays["shape"] = np.array([7, 19], np.int32)
+    desc = _native.TensorDesc(1, 1, 1, y.size, y.size)
+    spec = _native.Spec("combine", {"function": function}, arrays, [desc] * count, [desc])
+    _native.run_operator(
+        _native.pack(spec, "vector", isa), [v.reshape(-1) for v in values], [y.reshape(-1)]
+    )
+    np.testing.assert_array_equal(y, COMPARISONS[function](*values), isa)
+
+
 @pytest.mark.parametrize("function", REDUCTIONS)
 @pytest.mark.parametrize("seed", range(12))
 def test_reduce(function: str, seed: int) -> None:
@@ -561,6 +643,7 @@ def test_bad_specs_are_clear_errors() -> None:
     refused("scale must be", "normalize", [a], a)
     refused("must not be negative", "normalize", [a], a, {"epsilon": -1.0})
     refused("shape must be", "reduce", [a], a, {"function": "sum"})
+    refused("shape must be", "top_k", [a], a)
     refused("unknown function", "reduce", [a], a, {"function": "median"})
     refused("NCHW", "add", [a, Buffer((1, 4, 4, 8), "nchw")], a)
     refused("not NCHW", "to_nhwc", [a], a)

@@ -145,6 +145,7 @@ def compare(
     session: Mapping[str, Any] | None = None,
     warn_if_busy: bool = False,
     advance: Callable[[int], None] = lambda samples: None,
+    left_out: Callable[[str, Exception], None] | None = None,
     clock_ns: Callable[[], int] = time.perf_counter_ns,
 ) -> Comparison:
     """Check every model on every engine against ONNX Runtime, then time them all, interleaved.
@@ -164,6 +165,8 @@ def compare(
         session: further arguments of our engine's `Session`.
         warn_if_busy: whether to look, for half a second, if other programs are at work.
         advance: told how many timed runs have just finished.
+        left_out: told of another engine that cannot run a model, or gives other numbers, which is
+            then timed without it; by default that is an error.
         clock_ns: the clock, nanoseconds; the wall's by default.
 
     Raises:
@@ -188,6 +191,7 @@ def compare(
             sizes,
             session or {},
             warnings,
+            left_out,
         )
     ]
     if not any(contender.variant == "dense" for contender in contenders):
@@ -226,6 +230,7 @@ def _load(
     sizes: InputSizes,
     session: Mapping[str, Any],
     warnings: list[str],
+    left_out: Callable[[str, Exception], None] | None,
 ) -> list[_Contender]:
     from activsparse.bench.engines.onnxruntime import OnnxRuntime, static_input_shapes
 
@@ -247,25 +252,49 @@ def _load(
         options = dict(session) if name == OWN_ENGINE else {}
         if given and name == OWN_ENGINE:
             options["named_shapes"] = given
-        make = engine_class(name)
         try:
-            with peak_memory() as peak:
-                start = time.perf_counter()
-                engine = make(path, threads, shapes, **options)
-                load_ms = 1e3 * (time.perf_counter() - start)
-                outputs = engine.run(inputs)
-        except ActivsparseError as error:
-            if precision == FLOAT32:
+            contenders.append(
+                _contender(
+                    name, path, variant, threads, inputs, expected, options, share, precision
+                )
+            )
+        except Exception as error:  # what another engine raises has no narrower base
+            if left_out is not None and name != OWN_ENGINE:
+                left_out(name, error)
+            elif precision != FLOAT32 and _cannot_run(error):
+                # Few engines take every quantised form; the others are timed.
+                warnings.append(f"{name} is left out: {error}")
+            else:
                 raise
-            # Few engines take every quantised form; the others are timed.
-            warnings.append(f"{name} is left out: {error}")
-            continue
-        most = largest_difference(outputs, expected, f"{path}: engine {name}", share)
-        call = partial(engine.run, inputs)
-        contenders.append(
-            _Contender(path, variant, engine, most, call, load_ms, peak.bytes, precision)
-        )
     return contenders
+
+
+def _cannot_run(error: Exception) -> bool:
+    return isinstance(error, ActivsparseError) and not isinstance(error, DisagreementError)
+
+
+def _contender(
+    name: str,
+    path: Path,
+    variant: str,
+    threads: int,
+    inputs: Sequence[Array],
+    expected: Sequence[Array],
+    options: Mapping[str, Any],
+    share: float,
+    precision: str,
+) -> _Contender:
+    """A model in an engine that gives what ONNX Runtime does."""
+    make = engine_class(name)
+    shapes = [x.shape for x in inputs]
+    with peak_memory() as peak:
+        start = time.perf_counter()
+        engine = make(path, threads, shapes, **options)
+        load_ms = 1e3 * (time.perf_counter() - start)
+        outputs = engine.run(inputs)
+    error = largest_difference(outputs, expected, f"{path}: engine {name}", share)
+    call = partial(engine.run, inputs)
+    return _Contender(path, variant, engine, error, call, load_ms, peak.bytes, precision)
 
 
 def largest_difference(

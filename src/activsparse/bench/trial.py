@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,9 @@ from activsparse.engine.verify import compare_with_onnxruntime
 from activsparse.errors import ActivsparseError
 from activsparse.input_sizes import InputSizes
 
-__all__ = ["Trial", "try_model"]
+__all__ = ["Trial", "time_model", "try_model"]
+
+_log = logging.getLogger(__name__)
 
 HOLDS = "holds"
 NOTHING = "nothing to mask"
@@ -91,34 +94,68 @@ def try_model(
             layers = masked(path, sparse)
         except ActivsparseError as refused:
             return Trial(model, HOLDS, f"cannot be masked: {told(refused)}", 0, error)
-        if not layers:
-            return Trial(model, HOLDS, NOTHING, 0, error)
-        try:
-            other = _difference(sparse, seed, sizes, options)
-        except ActivsparseError as stopped:
-            return Trial(model, HOLDS, f"stops: {told(stopped)}", layers, error)
-        if isinstance(other, str):
-            return Trial(model, HOLDS, other, layers, error)
-        trial = Trial(model, HOLDS, HOLDS, layers, max(error, other))
+        trial = Trial(model, HOLDS, NOTHING, 0, error)
+        if layers:
+            try:
+                other = _difference(sparse, seed, sizes, options)
+            except ActivsparseError as stopped:
+                return Trial(model, HOLDS, f"stops: {told(stopped)}", layers, error)
+            if isinstance(other, str):
+                return Trial(model, HOLDS, other, layers, error)
+            trial = Trial(model, HOLDS, HOLDS, layers, max(error, other))
         if not engines:
             return trial
-        found = compare(
-            path,
-            [sparse],
-            engines,
-            threads=1,
-            repeat=repeat,
-            seed=seed,
-            peers_on_sparse=False,
-            session=options,
-            **vars(sizes),
+        files = (path, sparse if layers else None)
+        return time_model(
+            trial, *files, engines, repeat=repeat, seed=seed, session=options, sizes=sizes
         )
+
+
+def time_model(
+    trial: Trial,
+    dense: Path,
+    masked: Path | None,
+    engines: Sequence[str],
+    *,
+    repeat: int,
+    seed: int = 0,
+    session: Mapping[str, Any] | None = None,
+    sizes: InputSizes | None = None,
+) -> Trial:
+    """Add times to what was found of a model; engines that cannot run it are left out.
+
+    Args:
+        trial: what was found.
+        dense: the model as it is.
+        masked: the same with masks, if there are any.
+        engines: to time, this one among them.
+        repeat: timed runs.
+        seed: of the inputs.
+        session: further arguments of `Session`.
+        sizes: of inputs that are left open.
+    """
+    found = compare(
+        dense,
+        [masked] if masked else [],
+        engines,
+        threads=1,
+        repeat=repeat,
+        seed=seed,
+        peers_on_sparse=False,
+        session=session,
+        left_out=_leave_out,
+        **vars(sizes or InputSizes()),
+    )
     own = {row.variant: row.median_ms for row in found.rows if row.engine == OWN_ENGINE}
-    trial = replace(trial, dense_ms=own["dense"], masked_ms=own["sparse"])
-    if len(engines) == 1:
-        return trial
+    trial = replace(trial, dense_ms=own["dense"], masked_ms=own.get("sparse"))
     best = found.best_dense
+    if best["engine"] == OWN_ENGINE:  # no other one runs it
+        return trial
     return replace(trial, peer=best["engine"], peer_ms=best["median_ms"])
+
+
+def _leave_out(engine: str, error: Exception) -> None:
+    _log.info("%s is left out: %s", engine, error)
 
 
 def _difference(

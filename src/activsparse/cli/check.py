@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from activsparse.input_sizes import InputSizes
     from activsparse.masks.options import MaskOptions
 
-__all__ = ["add_parser", "run"]
+__all__ = ["add_parser", "export_named", "mask_file", "run"]
 
 _SIZE = (224, 224)
 
@@ -113,12 +113,12 @@ def _try(model: str, args: argparse.Namespace, options: MaskOptions) -> Trial:
             )
         if path.suffix != ".onnx" and not path.is_file():
             path = Path(folder) / "model.onnx"
-            _export(model, path, sizes.input_size or _SIZE, args.seed)
+            export_named(model, path, sizes.input_size or _SIZE, args.seed)
             sizes = InputSizes()
         return try_model(
             model,
             path,
-            partial(_mask, options=options, sizes=sizes),
+            partial(mask_file, options=options, sizes=sizes),
             seed=args.seed,
             engines=engines_at_hand() if args.time else (),
             repeat=args.repeat,
@@ -133,18 +133,27 @@ def _try(model: str, args: argparse.Namespace, options: MaskOptions) -> Trial:
         )
 
 
-def _export(name: str, path: Path, size: tuple[int, int], seed: int) -> None:
+def export_named(name: str, path: Path, size: tuple[int, int], seed: int) -> None:
+    """Write a network by name, with random weights, as an ONNX file of batch 1.
+
+    Raises:
+        ActivsparseError: no such network, or torch cannot export it.
+    """
     import torch
 
     from activsparse.export.onnx import export_onnx
-    from activsparse.models import build_model
+    from activsparse.models import build_model, build_segmenter, is_segmenter
 
     torch.manual_seed(seed)
-    model = build_model(name, 1000).eval()
-    export_onnx(model, torch.randn(1, 3, *size), path, verify=False)
+    model = build_segmenter(name) if is_segmenter(name) else build_model(name, 1000)
+    export_onnx(model.eval(), torch.randn(1, 3, *size), path, verify=False)
 
 
-def _mask(model: Path, out: Path, options: MaskOptions, sizes: InputSizes) -> int:
+def mask_file(model: Path, out: Path, options: MaskOptions, sizes: InputSizes) -> int:
+    """Write a masked copy of a model and return how many layers of it have masks.
+
+    Returns 0, and writes none, where there is nothing to mask.
+    """
     from activsparse.export.mask import mask_model
     from activsparse.export.model_file import read_model, write_model
     from activsparse.masks.requests import NothingToMaskError
@@ -163,13 +172,13 @@ def _line(trial: Trial, sparsity: float) -> str:
     if trial.masked:
         layers = f" ({trial.layers} layers at {sparsity:g})" if trial.layers else ""
         parts.append(f"masked {trial.masked}{layers}" if layers else trial.masked)
-    if trial.dense_ms and trial.masked_ms:
-        parts.append(f"{trial.dense_ms:.2f} ms, masked {trial.masked_ms:.2f} ms")
-    if trial.peer_ms and trial.dense_ms and trial.masked_ms:
-        parts.append(
-            f"{trial.peer_ms / trial.dense_ms:.2f} and {trial.peer_ms / trial.masked_ms:.2f} "
-            f"times as fast as {trial.peer}"
-        )
+    if trial.dense_ms:
+        masked = f", masked {trial.masked_ms:.2f} ms" if trial.masked_ms else ""
+        parts.append(f"{trial.dense_ms:.2f} ms{masked}")
+    if trial.peer_ms and trial.dense_ms:
+        ratios = [trial.peer_ms / ms for ms in (trial.dense_ms, trial.masked_ms) if ms]
+        times = " and ".join(f"{ratio:.2f}" for ratio in ratios)
+        parts.append(f"{times} times as fast as {trial.peer}")
     return "; ".join(parts)
 
 

@@ -28,6 +28,7 @@ def compile_parts(
     graph: Graph,
     compile_part: Callable[[Graph], Plan],
     ours: Callable[[Graph], bool] = lambda part: True,
+    typed: bool = True,
 ) -> list[tuple[Plan | None, Graph]]:
     """Cut a graph whose shapes are inferred into sub-graphs, to be run in this order.
 
@@ -38,6 +39,8 @@ def compile_parts(
         graph: ONNX nodes.
         compile_part: makes the plan of a sub-graph.
         ours: whether a sub-graph is worth a plan; else it is handed over as it is.
+        typed: whether what passes from one to the next is converted, so that plans may read and
+            give integers and truth values.
 
     Returns:
         The plan of the sub-graph, None where another engine shall run it, and the sub-graph. Values
@@ -47,7 +50,7 @@ def compile_parts(
     plans: dict[tuple[str, ...], Plan] = {}  # by the part's outputs
     while True:
         parts: list[tuple[Plan | None, Graph]] = []
-        for native, part in _split(graph, handed_over):
+        for native, part in _split(graph, handed_over, typed):
             plan = None
             if native and ours(part):
                 key = tuple(name for node in part.nodes for name in node.outputs)
@@ -75,14 +78,14 @@ def _stopped_by(error: ActivsparseError, part: Graph) -> list[str]:
     return [name for node in nodes or part.nodes for name in node.outputs if name]
 
 
-def _split(graph: Graph, handed_over: Collection[str]) -> list[tuple[bool, Graph]]:
+def _split(graph: Graph, handed_over: Collection[str], typed: bool) -> list[tuple[bool, Graph]]:
     try:
         left = {node.outputs for node in match_fill(graph).nodes if node.op == "Gather"}
     except ActivsparseError:
         left = {node.outputs for node in graph.nodes}
     native = [
         not any(name in handed_over for name in node.outputs)
-        and ((node.op == "Gather" and node.outputs not in left) or _is_native(graph, node))
+        and ((node.op == "Gather" and node.outputs not in left) or _is_native(graph, node, typed))
         for node in graph.nodes
     ]
     # Even levels are ours, odd ones are not; a node lies on the first level behind its inputs'.
@@ -96,10 +99,10 @@ def _split(graph: Graph, handed_over: Collection[str]) -> list[tuple[bool, Graph
     return [(level % 2 == 0, _part(graph, levels[level])) for level in sorted(levels)]
 
 
-def _is_native(graph: Graph, node: Node) -> bool:
+def _is_native(graph: Graph, node: Node, typed: bool) -> bool:
     values = [name for name in (*node.inputs, *node.outputs) if name not in graph.constants]
-    if any(name in graph.dtypes for name in values if name):
-        return False  # integers and booleans are not ours
+    if not typed and any(name in graph.dtypes for name in values):
+        return False
     return can_convert(graph, node)
 
 

@@ -89,6 +89,7 @@ class Graph:
         requested: sparsity asked for when the masks were made, by convolution, where the file
             notes it.
         dtypes: of values known only at run time that are not float32.
+        border: types of inputs and outputs that the graph computes in float32 all the same.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Graph:
     opset: int
     requested: dict[str, float] = field(default_factory=dict)
     dtypes: dict[str, np.dtype[Any]] = field(default_factory=dict)
+    border: dict[str, np.dtype[Any]] = field(default_factory=dict)
 
     def copy(self) -> Graph:
         """Return a graph that can be changed without changing this one; arrays are shared."""

@@ -9,6 +9,9 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from activsparse.engine.border import widen
 from activsparse.engine.graph import Graph, Node, Nodes, Shape
 from activsparse.engine.options import checked_shapes
 from activsparse.errors import ActivsparseError, Option
@@ -41,6 +44,8 @@ def load(
         ActivsparseError: the file is missing, damaged or not ONNX; it uses an operator set, data
             type or open dimension the engine does not know.
     """
+    import onnx
+
     model = read_model(path)
     file = str(file_path(path))
     # What quantised operators there are is told by whoever is to run them.
@@ -54,7 +59,11 @@ def load(
         raise ActivsparseError(f"{file}: there is no input '{unknown[0]}'; the inputs are: {names}")
     shapes = {value.name: _input_shape(value, given.get(value.name), file) for value in inputs}
     shapes.update({name: tuple(array.shape) for name, array in constants.items()})
-    return Graph(
+    half = onnx.TensorProto.FLOAT16
+    types = {value.name: _dtype(value) for value in inputs}
+    ends = (*inputs, *model.graph.output)
+    border = {v.name: np.dtype(np.float16) for v in ends if v.type.tensor_type.elem_type == half}
+    graph = Graph(
         name=file,
         nodes=Nodes(_node(proto, file) for proto in model.graph.node),
         inputs=[value.name for value in inputs],
@@ -63,7 +72,17 @@ def load(
         constants=constants,
         opset=opset,
         requested=_requested(model, file),
+        dtypes={name: dtype for name, dtype in types.items() if dtype != np.float32},
+        border=border,
     )
+    return widen(graph)
+
+
+def _dtype(value: onnx.ValueInfoProto) -> np.dtype[Any]:
+    """The type of an input."""
+    import onnx
+
+    return onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
 
 
 def _requested(model: onnx.ModelProto, file: str) -> dict[str, float]:

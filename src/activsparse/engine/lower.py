@@ -17,6 +17,7 @@ from activsparse import _native
 from activsparse.engine.graph import Graph, Node, Shape
 from activsparse.engine.lower_views import STRIDED, VIEWS, ViewLowering
 from activsparse.engine.memory import ALIGNMENT
+from activsparse.engine.passes.convert import EXACT
 from activsparse.engine.program import Program, Step, Tensor
 from activsparse.engine.views import View, dense_strides
 from activsparse.errors import ActivsparseError, Option
@@ -275,14 +276,15 @@ class _Lowering(ViewLowering):
     def _constant(self, name: str) -> int:
         """A result that depends on no input."""
         value = self.graph.constants[name]
-        if value.dtype != np.float32 or not value.size:
+        whole = value.dtype.kind in "iub" and (np.abs(value.astype(np.float64)) <= EXACT).all()
+        if not (whole or value.dtype == np.float32) or not value.size:
             raise ActivsparseError(
                 f"{self.graph.name}: output '{name}' is a constant of type {value.dtype} and shape "
-                f"{value.shape}; results are float32: drop it from the outputs, or use ",
+                f"{value.shape}, which float32 does not hold: drop it from the outputs, or use ",
                 Option("fallback", "onnxruntime"),
             )
         desc = _native.TensorDesc(1, 1, 1, value.size, value.size)
         outer = self.add_tensor(Tensor(desc, None))
-        arrays = {"value": np.ascontiguousarray(value.reshape(-1))}
+        arrays = {"value": np.ascontiguousarray(value.reshape(-1), np.float32)}
         self._step(Node("constant", name, (), (name,), arrays=arrays), (), outer)
         return outer

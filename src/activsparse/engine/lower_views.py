@@ -24,6 +24,7 @@ VIEWS = ("expand", "reshape", "slice", "transpose")
 
 STRIDED = (
     *("combine", "constant", "interleave", "join", "map", "matmul", "reduce", "softmax_axis"),
+    "top_k",
 )
 """Operators on views; `join` is a concatenation along any axis, `interleave` one of every so many
 rows and columns of an image."""
@@ -131,6 +132,7 @@ class ViewLowering:
             "join": self._join,
             "matmul": self._matmul,
             "reduce": self._reduce,
+            "top_k": self._top_k,
         }
         if node.op in special:
             special[node.op](node)
@@ -147,7 +149,7 @@ class ViewLowering:
                 node,
                 f"{self.graph.name}: {node.title}: {len(target.shape)} axes; at most {_MOST_AXES}",
             )
-        names = ("x",) if len(sources) == 1 else ("a", "b")
+        names = ("x",) if len(sources) == 1 else ("a", "b", "c")[: len(sources)]
         arrays: dict[str, Array] = {"shape": np.array(target.shape or (1,), np.int32)}
         offsets = {}
         for name, view in zip((*names, "y"), (*sources, target), strict=True):
@@ -252,6 +254,28 @@ class ViewLowering:
         source = self.view(node.inputs[0])
         y = self._target(node.output, View(0, 0, (), ()))
         self.emit(node, [source], y.broadcast(source.shape))
+        if node.output not in self.placed:
+            self.views[node.output] = y
+
+    def _top_k(self, node: Node) -> None:
+        """Views without the axis that is searched, whose steps are attributes."""
+        axis = int(node.attributes["axis"])
+        source = self.view(node.inputs[0])
+        y = self._target(node.output, View(0, 0, (), ()))
+        rows = [
+            replace(
+                view,
+                shape=(*view.shape[:axis], *view.shape[axis + 1 :]),
+                strides=(*view.strides[:axis], *view.strides[axis + 1 :]),
+            )
+            for view in (source, y)
+        ]
+        counts = {
+            "count": y.shape[axis],
+            "x_step": source.strides[axis],
+            "y_step": y.strides[axis],
+        }
+        self.emit(node.with_attributes(**counts), rows[:1], rows[1])
         if node.output not in self.placed:
             self.views[node.output] = y
 

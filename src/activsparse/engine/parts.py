@@ -82,7 +82,7 @@ class NativePart:
         return list(self._executor.profile(inputs, outputs, repeat))
 
     def _arguments(self, values: Values) -> tuple[list[Any], list[Any]]:
-        inputs = [np.ascontiguousarray(values[name]) for name, _ in self.plan.inputs]
+        inputs = [np.ascontiguousarray(values[name], np.float32) for name, _ in self.plan.inputs]
         descs = [self.plan.tensors[tensor][0] for tensor in self.plan.output_ids]
         return inputs, [np.empty((d.n, d.c, d.h, d.w), np.float32) for d in descs]
 
@@ -120,6 +120,7 @@ class ForeignPart:
             ) from error
         self.output_types = {v.name: str(v.type) for v in self._session.get_outputs()}
         self._inputs = graph.inputs
+        self._types = {name: graph.dtypes.get(name, np.dtype(np.float32)) for name in graph.inputs}
         self.reads = set(graph.inputs)
         self.output_names = graph.outputs
         self.reports = [_report(graph)]
@@ -130,7 +131,9 @@ class ForeignPart:
         Raises:
             ActivsparseError: it fails on these values.
         """
-        inputs = {name: np.ascontiguousarray(values[name]) for name in self._inputs}
+        inputs = {
+            name: np.ascontiguousarray(values[name], self._types[name]) for name in self._inputs
+        }
         try:
             return list(self._session.run(self.output_names, inputs))
         except Exception as error:  # ONNX Runtime's exception types share no narrower base

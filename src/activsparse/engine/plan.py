@@ -6,9 +6,10 @@ import logging
 import os
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from activsparse import _native
+from activsparse.engine.border import types_of
 from activsparse.engine.choose import Chooser, Request, by_cost
 from activsparse.engine.fingerprint import fingerprint
 from activsparse.engine.graph import Graph, Node, NodeError, Nodes, Shape
@@ -60,6 +61,7 @@ class Plan:
         reports: one per step.
         threads: how many a session uses unless told otherwise.
         weights: the fingerprint of the model; empty where it is not known.
+        types: of inputs and outputs that are not float32 for who runs the model, by name.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Plan:
     reports: list[NodeReport]
     threads: int = 1
     weights: str = ""
+    types: dict[str, str] = field(default_factory=dict)
 
 
 def compile_plan(
@@ -109,6 +112,7 @@ def compile_graph(
     weights = fingerprint(graph.constants)  # before a pass changes them
     output_names = graph.outputs  # a pass may let an output read an earlier value
     graph = optimise(graph)
+    types = types_of(graph, output_names)
     network_bytes = sum(
         node.arrays["weight"].nbytes for node in graph.nodes if "weight" in node.arrays
     )
@@ -188,6 +192,7 @@ def compile_graph(
         reports=reports,
         threads=threads,
         weights=weights,
+        types=types,
     )
 
 

@@ -13,13 +13,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from activsparse import _native
 from activsparse.engine.plan import Plan
 from activsparse.engine.report import NodeReport
 from activsparse.errors import ActivsparseError
 from activsparse.files import atomic_path, require_file
 
-__all__ = ["is_plan", "read_plan", "write_plan"]
+__all__ = ["is_plan", "read_plan", "types_of_plan", "write_plan"]
+
+_DAMAGED = (ValueError, KeyError, TypeError, AttributeError)
 
 
 def is_plan(path: str | os.PathLike[str]) -> bool:
@@ -38,6 +42,7 @@ def write_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
     metadata = {
         "model": Path(plan.name).name,
         "constants": plan.weights,
+        "types": plan.types,
         "reports": [asdict(report) for report in plan.reports],
     }
     with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -54,6 +59,14 @@ def write_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
         )
 
 
+def types_of_plan(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The types of a plan's inputs and outputs that are not float32; none of what is no plan."""
+    try:
+        return read_plan(path).types
+    except ActivsparseError:
+        return {}
+
+
 def read_plan(path: str | os.PathLike[str]) -> Plan:
     """Map a plan into memory; it must not be changed in place while it is in use.
 
@@ -68,9 +81,10 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
         metadata = json.loads(plan.metadata)
         reports = [_report(row) for row in metadata["reports"]]
         weights = str(metadata.get("constants", ""))
+        types = {str(k): np.dtype(v).name for k, v in metadata.get("types", {}).items()}
         if len(reports) != len(steps):
             raise ValueError("as many reports as steps are needed")
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+    except (*_DAMAGED, OverflowError, RecursionError) as error:
         raise ActivsparseError(
             f"{file}: its metadata are damaged; compile the model again"
         ) from error
@@ -87,6 +101,7 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
         arena_floats=plan.arena_floats,
         reports=reports,
         weights=weights,
+        types=types,
     )
 
 

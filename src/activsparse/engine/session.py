@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from activsparse import _native
+from activsparse.engine.border import onnx_type, random_values, types_of, with_type
 from activsparse.engine.compile import NATIVE, compile_model, target_isa
 from activsparse.engine.foreign import compile_parts
 from activsparse.engine.graph import Shape
@@ -22,6 +23,7 @@ from activsparse.engine.measure import choosing
 from activsparse.engine.options import AUTO, check_count, check_options, checked_shapes
 from activsparse.engine.parts import ForeignPart, NativePart, Part
 from activsparse.engine.passes.clean import clean
+from activsparse.engine.passes.convert import EXACT
 from activsparse.engine.passes.infer import infer
 from activsparse.engine.plan import Plan, compile_graph
 from activsparse.engine.plan_file import is_plan, read_plan, write_plan
@@ -166,6 +168,7 @@ class Session:
         self._inputs, self._outputs = plan.inputs, plan.outputs
         self._results = [name for name, _ in plan.outputs]
         self._constants = {}
+        self._types = {name: np.dtype(type_) for name, type_ in plan.types.items()}
 
     def _take_parts(
         self,
@@ -192,6 +195,8 @@ class Session:
         self._constants = {n: graph.constants[n] for n in graph.outputs if n in graph.constants}
         shapes = [graph.shapes.get(name, ()) for name in graph.outputs]
         self._outputs = list(zip(loaded.outputs, shapes, strict=True))
+        types = types_of(graph, loaded.outputs)
+        self._types = {name: np.dtype(type_) for name, type_ in types.items()}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the compiled plan to a file that `Session` loads without onnx or compiling.
@@ -237,10 +242,10 @@ class Session:
 
     def get_inputs(self) -> list[ValueInfo]:
         """Inputs in graph order, as `onnxruntime.InferenceSession` gives them."""
-        return [ValueInfo(name, list(shape)) for name, shape in self._inputs]
+        return [ValueInfo(name, list(shape), self._type(name)) for name, shape in self._inputs]
 
     def get_outputs(self) -> list[ValueInfo]:
-        """Outputs in graph order, alike; only a fallback computes others than float32."""
+        """Outputs in graph order, alike."""
         types = {
             name: type_
             for part in self._parts
@@ -248,9 +253,12 @@ class Session:
             for name, type_ in part.output_types.items()
         }
         return [
-            ValueInfo(name, list(shape), types.get(result, "tensor(float)"))
+            ValueInfo(name, list(shape), types.get(result, self._type(name)))
             for (name, shape), result in zip(self._outputs, self._results, strict=True)
         ]
+
+    def _type(self, name: str) -> str:
+        return onnx_type(self._types.get(name, np.float32))
 
     @overload
     def run(
@@ -268,14 +276,14 @@ class Session:
         """Run the model once.
 
         Args:
-            x: the input, float32 in the shape of `inputs` (NCHW), or a dict of all inputs by name;
-                arrays, or tensors of torch. With `feeds` the names of the outputs that are wanted,
-                None for all.
+            x: the input in the shape of `inputs` (NCHW) and the type of `get_inputs`, float32 as a
+                rule, or a dict of all inputs by name; arrays, or tensors of torch. With `feeds` the
+                names of the outputs that are wanted, None for all.
             feeds: all inputs by name. `run(None, {"x": x})` answers as ONNX Runtime does.
 
         Returns:
-            The output as a new float32 array; a list in graph order where there are several. With
-            `feeds` a list in any case.
+            The output as a new array, of float32 unless `get_outputs` says otherwise; a list in
+            graph order where there are several. With `feeds` a list in any case.
 
         Raises:
             ActivsparseError: an input is missing, unknown, or of another shape or dtype; or there
@@ -305,8 +313,15 @@ class Session:
         # What no part computes is the caller's array, or the model's.
         unchanged = self._constants.keys() | {name for name, _ in self._inputs}
         values.update(self._constants)
-        return [
+        results = [
             np.array(values[name]) if name in unchanged else values[name] for name in self._results
+        ]
+        if not self._types:
+            return results
+        types = [self._types.get(name, np.dtype(np.float32)) for name, _ in self._outputs]
+        return [
+            with_type(value, dtype) if value.dtype == np.float32 else value
+            for value, dtype in zip(results, types, strict=True)
         ]
 
     def explain(self) -> list[NodeReport]:
@@ -344,9 +359,9 @@ class Session:
         read = {name for part in self._parts for name in part.reads}
         with memory_suffices(self._name):
             return {
-                name: rng.standard_normal(shape, np.float32)
+                name: random_values(rng, shape, self._types.get(name, np.float32))
                 if name in read
-                else np.zeros(shape, np.float32)
+                else np.zeros(shape, self._types.get(name, np.float32))
                 for name, shape in self._inputs
             }
 
@@ -370,16 +385,22 @@ class Session:
             raise ActivsparseError(
                 f"{self._name}: input '{name}' is no array ({error}); give one of shape {shape}"
             ) from error
-        if array.dtype != np.float32:
+        wanted = self._types.get(name, np.dtype(np.float32))
+        if array.dtype != wanted:
             raise ActivsparseError(
-                f"{self._name}: input '{name}' is {array.dtype}; convert it to float32"
+                f"{self._name}: input '{name}' is {array.dtype}; convert it to {wanted}"
             )
         if array.shape != shape:
             raise ActivsparseError(
                 f"{self._name}: input '{name}' has shape {array.shape}, the model takes {shape}; ",
                 *_shape_remedy(name, array.shape, shape),
             )
-        return np.ascontiguousarray(array)
+        if wanted.itemsize > 2 and wanted.kind in "iu" and (np.abs(array) > EXACT).any():
+            raise ActivsparseError(
+                f"{self._name}: input '{name}' holds numbers beyond 2^24, which float32, in which "
+                "the engine computes, does not; use smaller ones"
+            )
+        return np.ascontiguousarray(array, np.float32 if wanted.kind == "f" else None)
 
 
 def _from_plan(content: bytes, name: str, threads: int) -> Session:

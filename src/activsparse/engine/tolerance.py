@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 
 UNIT_ROUNDOFF = 2.0**-24
+_HALF_ROUNDOFF = 2.0**-11  # of float16
 """Largest relative error of one float32 operation, rounding to nearest."""
 
 TRANSFORM_OPERATIONS = 20
@@ -145,7 +146,9 @@ def winograd_stem_bound(
     return winograd_bound(9 - taps, unfolded, np.repeat(input_max, stride**2))
 
 
-def network_bound(sums: Iterable[float], reference: npt.NDArray[Any]) -> float:
+def network_bound(
+    sums: Iterable[float], reference: npt.NDArray[Any], half_roundings: int = 0
+) -> float:
     """Largest absolute difference of two float32 engines on a network that rounding explains.
 
     Zeros alone, as of a unit that clips all it gets, say nothing of the sums behind them: they are
@@ -154,9 +157,11 @@ def network_bound(sums: Iterable[float], reference: npt.NDArray[Any]) -> float:
     Args:
         sums: K of every layer: products per output, KH * KW * I / group of a convolution.
         reference: An output of the other engine, any shape.
+        half_roundings: How many times in a row the other engine rounds to float16.
     """
     scale = float(np.max(np.abs(reference), initial=0.0)) or 1.0
-    return NETWORK_SAFETY * 2 * UNIT_ROUNDOFF * math.sqrt(sum(sums) + 1.0) * scale
+    single = UNIT_ROUNDOFF * math.sqrt(sum(sums) + 1.0)
+    return NETWORK_SAFETY * 2 * (single + _HALF_ROUNDOFF * math.sqrt(half_roundings)) * scale
 
 
 def sums_of(reports: Iterable[NodeReport]) -> list[float]:

@@ -26,6 +26,9 @@ _QUANTISED = (
     "MatMulInteger",
 )
 
+# What is brought into float32 where a model begins.
+_INPUTS = (*("float32", "float16", "uint8", "int8", "uint16", "int16", "int32", "int64", "bool"),)
+
 # Up to opset 13 a BatchNormalization that has more outputs than the first one is in training mode.
 _NEW_NORM_OPSET = 14
 
@@ -42,8 +45,8 @@ def check_accepted(model: onnx.ModelProto, name: str, allow_quantised: bool = Fa
         The version of the standard operators.
 
     Raises:
-        ActivsparseError: an old operator set, inputs that are not float32 or have no elements, a
-            quantised model, or one in training mode.
+        ActivsparseError: an old operator set, inputs of a type the engine cannot convert or without
+            elements, a quantised model, or one in training mode.
     """
     import onnx
 
@@ -82,14 +85,12 @@ def quantised(op_type: str) -> bool:
 
 
 def _check_input(value: onnx.ValueInfoProto, name: str) -> None:
-    import onnx
-
     where = f"{name}: input '{value.name}'"
     kind = value.type.tensor_type
     if not value.type.HasField("tensor_type"):
         raise ActivsparseError(f"{where} is no tensor; export the model with tensors only")
-    if kind.elem_type != onnx.TensorProto.FLOAT:
-        dtype = type_name(kind.elem_type) or f"of unknown data type {kind.elem_type}"
+    dtype = type_name(kind.elem_type) or f"of unknown data type {kind.elem_type}"
+    if dtype not in _INPUTS:
         raise ActivsparseError(f"{where} is {dtype}, not float32; export the model in float32")
     if kind.HasField("shape") and not kind.shape.dim:
         raise ActivsparseError(f"{where} is a single number; export it with axes, such as (1, 1)")

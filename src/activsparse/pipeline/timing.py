@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from activsparse.bench.compare import OWN_ENGINE, Comparison, Row, compare
 from activsparse.bench.engines import ENGINES, is_installed
-from activsparse.errors import ActivsparseError
 from activsparse.input_sizes import InputSizes
 from activsparse.pipeline.progress import Measuring
 
@@ -63,11 +62,7 @@ def time_files(
     Other engines that cannot run them, or give other numbers, are left out.
     """
     given = {} if sizes is None else vars(sizes)
-    names = [
-        name
-        for name in dict.fromkeys(engines)
-        if name == OWN_ENGINE or _can_run(name, dense, masked, given)
-    ]
+    names = list(dict.fromkeys(engines))
     total, done = repeat * len(names) * (1 + len(masked)), 0
     with Measuring("timed runs", console) as progress:
 
@@ -75,6 +70,11 @@ def time_files(
             nonlocal done
             done += samples
             progress.advance(done, total)
+
+        def leave_out(engine: str, error: Exception) -> None:
+            nonlocal total
+            total -= repeat
+            _log.warning("%s is left out: %s", engine, error)
 
         comparison = compare(
             dense,
@@ -85,19 +85,11 @@ def time_files(
             session={"tune": True},
             warn_if_busy=True,
             advance=advance,
+            left_out=leave_out,
             **given,
         )
     comparison.log_busy()
     return comparison
-
-
-def _can_run(engine: str, dense: Path, masked: Sequence[Path], sizes: Mapping[str, Any]) -> bool:
-    try:
-        compare(dense, masked, [engine], threads=1, repeat=1, **sizes)
-    except ActivsparseError as error:
-        _log.warning("%s is left out: %s", engine, error)
-        return False
-    return True
 
 
 def read_timing(path: Path) -> Comparison:

@@ -42,19 +42,27 @@ def _gelu_tanh(x: Array) -> Array:
 
 _FUNCTIONS: dict[str, Callable[[Array], Array]] = {
     "abs": np.abs,
+    "ceil": np.ceil,
+    "cos": np.cos,
     "erf": _erf,
     "exp": np.exp,
+    "floor": np.floor,
     "gelu": lambda x: 0.5 * x * (1.0 + _erf(x / np.sqrt(2.0))),
     "gelu_tanh": _gelu_tanh,
     "hardsigmoid": _hard_sigmoid,
     "hardswish": lambda x: x * _hard_sigmoid(x),
+    "log": np.log,
     "mish": lambda x: x * np.tanh(_softplus(x)),
     "reciprocal": lambda x: 1.0 / x,
+    "round": np.rint,
     "sigmoid": _sigmoid,
+    "sign": np.sign,
     "silu": lambda x: x * _sigmoid(x),
+    "sin": np.sin,
     "softplus": _softplus,
     "sqrt": np.sqrt,
     "tanh": np.tanh,
+    "truncate": np.trunc,
 }
 
 

@@ -167,9 +167,10 @@ def _shapes(graph: Graph, node: Node) -> str:
 
 def _infer_outputs(graph: Graph, node: Node) -> None:
     """Note shapes and types of a node's outputs; none where those of its inputs are open."""
+    if node.op in _SHAPE_KEEPING and node.inputs[0] in graph.shapes:
+        graph.shapes[node.outputs[0]] = graph.shape(node.inputs[0])
+        return
     for name, kind in _output_types(graph, node).items():
-        if node.op in _SHAPE_KEEPING and not kind.tensor_type.HasField("shape"):
-            graph.shapes[name] = graph.shape(node.inputs[0])
         _drop_windows_in_the_padding(graph, node, kind.tensor_type.shape)
         _scale_in_float32(graph, node, kind.tensor_type.shape)
         _note_type(graph, node, name, kind)

@@ -46,7 +46,9 @@ def match_activation(graph: Graph) -> Graph:
 
 def _is_pointwise(node: Node) -> bool:
     """Whether it gives a function of each element, the same for all."""
-    return node.op in ("activate", "add", "combine", "mul") or _is_line(node)
+    if node.op == "combine":
+        return node.attributes["function"] in _FUNCTIONS
+    return node.op in ("activate", "add", "mul") or _is_line(node)
 
 
 def _is_line(node: Node) -> bool:

@@ -12,46 +12,58 @@ from activsparse.engine.passes.convert import (
     dense,
     elementwise,
     layout,
+    logic,
     norm,
     padding,
     pooling,
+    ranking,
     reduction,
     resize,
     selection,
     strided,
     transposed,
 )
-from activsparse.engine.passes.convert.source import Source
+from activsparse.engine.passes.convert.source import EXACT, Source
 from activsparse.errors import ActivsparseError, Option
 from activsparse.onnx_file import quantised
 
-__all__ = ["SUPPORTED", "can_convert", "convert"]
+__all__ = ["EXACT", "SUPPORTED", "can_convert", "convert"]
 
 Converter = Callable[[Source], list[Node]]
 
 _CONVERTERS: dict[str, Converter] = {
     "Abs": activation.function("abs"),
     "Add": elementwise.add,
+    "And": logic.both,
+    "ArgMax": ranking.arg_extreme,
+    "ArgMin": ranking.arg_extreme,
     "AveragePool": pooling.average_pool,
     "BatchNormalization": elementwise.batch_normalization,
+    "Cast": logic.cast,
+    "Ceil": activation.function("ceil"),
     "Celu": activation.celu,
     "Clip": activation.clip,
     "Concat": strided.concat,
     "Conv": convolution.conv,
     "ConvTranspose": transposed.conv_transpose,
+    "Cos": activation.function("cos"),
     "DepthToSpace": strided.depth_to_space,
     "Div": elementwise.div,
     "Elu": activation.elu,
+    "Equal": logic.comparison("equal"),
     "Erf": activation.function("erf"),
     "Exp": activation.function("exp"),
     "Expand": strided.expand,
     "Flatten": layout.reshape,
+    "Floor": activation.function("floor"),
     "Gather": selection.gather,
     "GatherND": selection.gather_nd,
     "Gelu": activation.gelu,
     "Gemm": dense.gemm,
     "GlobalAveragePool": pooling.global_average_pool,
     "GlobalMaxPool": pooling.global_max_pool,
+    "Greater": logic.comparison("greater"),
+    "GreaterOrEqual": logic.comparison("greater_equal"),
     "GroupNormalization": norm.group_normalization,
     "HardSigmoid": activation.hard_sigmoid,
     "HardSwish": activation.function("hardswish"),
@@ -59,6 +71,11 @@ _CONVERTERS: dict[str, Converter] = {
     "LRN": norm.local_response,
     "LayerNormalization": norm.layer_normalization,
     "LeakyRelu": activation.leaky_relu,
+    "Less": logic.comparison("greater", swapped=True),
+    "LessOrEqual": logic.comparison("greater_equal", swapped=True),
+    "Log": activation.function("log"),
+    "LogSoftmax": strided.log_softmax,
+    "LpNormalization": norm.lp_normalization,
     "MatMul": dense.matmul,
     "Max": strided.combine,
     "MaxPool": pooling.max_pool,
@@ -66,22 +83,30 @@ _CONVERTERS: dict[str, Converter] = {
     "Mish": activation.function("mish"),
     "Mul": elementwise.mul,
     "Neg": elementwise.neg,
+    "Not": logic.opposite,
+    "Or": logic.either,
     "PRelu": activation.prelu,
     "Pad": padding.pad,
     "Pow": activation.power,
     "Reciprocal": activation.function("reciprocal"),
     "ReduceL1": reduction.reduction("l1"),
     "ReduceL2": reduction.reduction("l2"),
+    "ReduceLogSum": reduction.log_sum,
+    "ReduceLogSumExp": reduction.log_sum_exp,
     "ReduceMax": reduction.reduction("maximum"),
     "ReduceMean": reduction.reduction("mean"),
     "ReduceMin": reduction.reduction("minimum"),
     "ReduceProd": reduction.reduction("product"),
     "ReduceSum": reduction.reduction("sum"),
+    "ReduceSumSquare": reduction.sum_square,
     "Relu": activation.relu,
     "Reshape": layout.reshape,
     "Resize": resize.resize,
+    "Round": activation.function("round"),
     "Selu": activation.selu,
     "Sigmoid": activation.function("sigmoid"),
+    "Sign": activation.function("sign"),
+    "Sin": activation.function("sin"),
     "Slice": strided.slice_,
     "Softmax": strided.softmax,
     "Softplus": activation.function("softplus"),
@@ -94,10 +119,14 @@ _CONVERTERS: dict[str, Converter] = {
     "Sum": elementwise.total,
     "Swish": activation.swish,
     "Tanh": activation.function("tanh"),
+    "ThresholdedRelu": activation.thresholded_relu,
+    "Tile": strided.tile,
+    "TopK": ranking.top_k,
     "Transpose": strided.transpose,
     "Unsqueeze": layout.reshape,
     "Upsample": resize.resize,
     "Where": selection.where,
+    "Xor": logic.one_of_two,
 }
 
 SUPPORTED = tuple(sorted(_CONVERTERS))
@@ -110,6 +139,7 @@ def can_convert(graph: Graph, node: Node) -> bool:
     if converter is None:
         return False
     try:
+        _check_types(graph, node)
         _converted(converter, Source(_around(graph, node), node))
     except ActivsparseError:
         return False
@@ -125,10 +155,30 @@ def _around(graph: Graph, node: Node) -> Graph:
 def _converted(converter: Converter, source: Source) -> list[Node]:
     """Convert a node; what does not fit together in it comes out in arithmetic on its arrays."""
     try:
-        return converter(source)
+        nodes = converter(source)
+        return [*source.values, *nodes]
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         cause = str(error) or type(error).__name__
         source.fail(f"its inputs and attributes do not fit each other ({cause})", "export it again")
+
+
+# Operators that give the right integers and truth values where they are held as float32.
+_EXACT = (
+    *("And", "Cast", "Concat", "DepthToSpace", "Equal", "Expand", "Flatten", "Gather", "GatherND"),
+    *("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Or", "Reshape", "Slice"),
+    *("SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Where", "Xor"),
+)
+
+
+def _check_types(graph: Graph, node: Node) -> None:
+    types = [str(graph.dtypes[name]) for name in node.inputs if name in graph.dtypes]
+    if types and node.op not in _EXACT:
+        raise NodeError(
+            node,
+            f"{graph.name}: {node.title} computes in {types[0]}, this engine in float32; cast its "
+            "inputs, or let ONNX Runtime run it with ",
+            Option("fallback", "onnxruntime"),
+        )
 
 
 def convert(graph: Graph) -> Graph:
@@ -159,6 +209,7 @@ def convert(graph: Graph) -> Graph:
                 Option("fallback", "onnxruntime"),
                 f" (known operators: {', '.join(SUPPORTED)})",
             )
+        _check_types(graph, node)
         converted = _converted(converter, Source(graph, node))
         # Outputs beside the first (MaxPool's indices, Dropout's mask) are not computed.
         written = {name for new in converted for name in new.outputs}

@@ -25,6 +25,7 @@ __all__ = [
     "selu",
     "softsign",
     "swish",
+    "thresholded_relu",
 ]
 
 
@@ -112,6 +113,16 @@ def softsign(source: Source) -> list[Node]:
     """Softsign: x / (1 + |x|)."""
     chain, x = Chain(source), source.activation()
     return chain.done(chain.combine("divide", x, chain.line(chain.activate(x, "abs"), 1.0, 1.0)))
+
+
+def thresholded_relu(source: Source) -> list[Node]:
+    """ThresholdedRelu: x where it is above alpha, else 0."""
+    chain, x = Chain(source), source.activation()
+    ones = (1,) * len(source.shape())
+    alpha = chain.constant(np.full(ones, source.attribute("alpha", 1.0)), ones)
+    zero = chain.constant(np.zeros(ones), ones)
+    above = chain.combine("greater", x, alpha)
+    return chain.done(chain.select(above, x, zero))
 
 
 def prelu(source: Source) -> list[Node]:

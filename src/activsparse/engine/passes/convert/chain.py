@@ -79,6 +79,11 @@ class Chain:
         shape = np.broadcast_shapes(self.shape(a), self.shape(b))
         return self.add("combine", a, b, shape=shape, function=function)
 
+    def select(self, condition: str, a: str, b: str) -> str:
+        """`a` where the condition is not 0, else `b`; each may repeat by ONNX's rules."""
+        shape = np.broadcast_shapes(*map(self.shape, (condition, a, b)))
+        return self.add("combine", condition, a, b, shape=shape, function="select")
+
     def line(self, x: str, scale: npt.ArrayLike, shift: npt.ArrayLike = 0.0) -> str:
         """`x * scale + shift` with constants that repeat along the axes of `x`.
 

@@ -47,14 +47,12 @@ def matmul(source: Source) -> list[Node]:
 
     The first is a fully connected layer where the value is a matrix, else a convolution 1x1.
     """
-    if not any(name in source.graph.constants for name in source.node.inputs):
+    if not source.is_constant(1) or source.is_constant(0) or len(source.shape(1)) != 2:
         return _product(source)
     shape = source.shape()
     if len(shape) == 1:
         source.fail(f"its input has shape {shape}", "give vectors a second axis")
     weight = source.weights(1, "weight")
-    if weight.ndim != 2:
-        source.fail(f"its weight has shape {weight.shape}", "only matrices are supported")
     matrix = np.ascontiguousarray(weight.T)
     if len(shape) == 2:
         return [source.engine_node("gemm", arrays={"weight": matrix})]

@@ -15,6 +15,7 @@ __all__ = [
     "instance_normalization",
     "layer_normalization",
     "local_response",
+    "lp_normalization",
     "normalize",
 ]
 
@@ -55,17 +56,17 @@ def instance_normalization(source: Source) -> list[Node]:
 
 
 def group_normalization(source: Source) -> list[Node]:
-    """GroupNormalization, with scales per channel as from opset 21 on."""
+    """GroupNormalization; before opset 21 it has one scale and one shift per group."""
     groups = int(source.attribute("num_groups", 0))
     channels = source.shape()[1]
     if groups < 1 or channels % groups:
         source.fail(f"it has {groups} groups for {channels} channels", "export the model again")
-    return _of_groups(source, groups)
+    return _of_groups(source, groups, channels // groups if source.graph.opset < 21 else 1)
 
 
-def _of_groups(source: Source, groups: int) -> list[Node]:
+def _of_groups(source: Source, groups: int, repeats: int = 1) -> list[Node]:
     n, channels, *sizes = shape = source.shape()
-    tables = [source.weights(i, what) for i, what in ((1, "scale"), (2, "bias"))]
+    tables = [source.weights(i, what).repeat(repeats) for i, what in ((1, "scale"), (2, "bias"))]
     if any(table.shape != (channels,) for table in tables):
         source.fail(
             f"its scale and bias have {tables[0].size} and {tables[1].size} elements for "
@@ -76,6 +77,21 @@ def _of_groups(source: Source, groups: int) -> list[Node]:
     x = chain.reshape(source.activation(), (n, channels, math.prod(sizes[:-1]), sizes[-1]))
     y = normalize(chain, x, groups, float(source.attribute("epsilon", 1e-5)), *tables)
     return chain.done(chain.reshape(y, shape))
+
+
+def lp_normalization(source: Source) -> list[Node]:
+    """LpNormalization: x divided by its length along an axis, by 1 where that is 0."""
+    function = {1: "l1", 2: "l2"}.get(int(source.attribute("p", 2)))
+    if function is None:
+        source.fail(f"its p is {source.attribute('p')}", "use 1 or 2")
+    axis = int(source.attribute("axis", -1)) % len(source.shape())
+    chain, x = Chain(source), source.activation()
+    one = [1 if i == axis else size for i, size in enumerate(source.shape())]
+    length = chain.add("reduce", x, shape=one, function=function)
+    ones = chain.constant(np.ones([1] * len(one)), [1] * len(one))
+    zero = chain.constant(np.zeros([1] * len(one)), [1] * len(one))
+    divisor = chain.select(chain.combine("equal", length, zero), ones, length)
+    return chain.done(chain.combine("divide", x, divisor))
 
 
 def local_response(source: Source) -> list[Node]:

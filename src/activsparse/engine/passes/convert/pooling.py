@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from activsparse.engine.graph import Node
+from typing import Any
+
+import numpy as np
+
+from activsparse.engine.graph import Array, Node
+from activsparse.engine.passes.convert.chain import Chain
 from activsparse.engine.passes.convert.convolution import window
 from activsparse.engine.passes.convert.source import Source
 
@@ -25,15 +30,38 @@ def max_pool(source: Source) -> list[Node]:
 
 
 def average_pool(source: Source) -> list[Node]:
-    """AveragePool without dilation."""
+    """AveragePool; a dilated one is a depthwise convolution."""
     kernel = _kernel(source)
     include = int(source.attribute("count_include_pad", 0))
     # Where padding counts, what ceil_mode adds behind it does not: the engine looks at the pads.
     attributes = window(source, kernel, not include)
-    if attributes.pop("dilation_h") != 1 or attributes.pop("dilation_w") != 1:
-        source.fail("it is dilated", "only dense average pooling is supported")
+    if attributes["dilation_h"] != 1 or attributes["dilation_w"] != 1:
+        return _dilated(source, kernel, include)
+    del attributes["dilation_h"], attributes["dilation_w"]
     attributes.update(kernel_h=kernel[0], kernel_w=kernel[1], count_include_pad=include)
     return [source.engine_node("average_pool", attributes)]
+
+
+def _dilated(source: Source, kernel: tuple[int, int], include: int) -> list[Node]:
+    """Sums by a depthwise convolution, divided by what counts at each position."""
+    _, c, h, w = source.image_shape()
+    out, chain = source.output_shape, Chain(source)
+    attributes: dict[str, Any] = window(source, kernel, True)
+    pads = list(source.attribute("pads", (0,) * 4))
+    counts: list[Array] = []
+    for axis, (size, name) in enumerate(((h, "h"), (w, "w"))):
+        stride, dilation = attributes[f"stride_{name}"], attributes[f"dilation_{name}"]
+        first = attributes[("pad_top", "pad_left")[axis]]
+        starts = np.arange(out[2 + axis])[:, None] * stride - first
+        at = starts + np.arange(kernel[axis]) * dilation
+        # Where padding counts, what ceil_mode adds behind it does not.
+        low, high = (-first, size + pads[2 + axis]) if include else (0, size)
+        counts.append(((at >= low) & (at < high)).sum(1))
+    weight = np.ones((c, 1, *kernel), np.float32)
+    total = chain.add(
+        "conv", source.activation(), shape=out, arrays={"weight": weight}, group=c, **attributes
+    )
+    return chain.done(chain.line(total, (1.0 / np.outer(*counts))[None, None]))
 
 
 def global_average_pool(source: Source) -> list[Node]:

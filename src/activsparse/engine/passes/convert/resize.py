@@ -1,4 +1,4 @@
-"""Resize and Upsample of the image plane, nearest neighbour and linear."""
+"""Resize and Upsample of the image plane: nearest neighbour, linear and cubic."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from activsparse.engine.graph import Array, Node
+from activsparse.engine.passes.convert.chain import Chain
 from activsparse.engine.passes.convert.source import Source
 
 __all__ = ["resize"]
@@ -30,13 +31,15 @@ def resize(source: Source) -> list[Node]:
     """Resize or Upsample of the image plane."""
     shape, out = source.image_shape(), source.output_shape
     mode = source.attribute("mode", "nearest")
-    if mode not in ("nearest", "linear"):
-        source.fail(f"mode '{mode}'", "only nearest and linear are supported")
+    if mode not in ("nearest", "linear", "cubic"):
+        source.fail(f"mode '{mode}'", "only nearest, linear and cubic are supported")
     scales = _scales(source)
     if out[:2] != shape[:2] or scales[0] != 1 or scales[1] != 1:
         source.fail(f"it resizes {shape} to {out}", "only height and width can be resized")
     if mode == "linear":
         return [_linear(source, scales)]
+    if mode == "cubic":
+        return _cubic(source, scales)
     taken = [_taken(source, scales[axis], shape[axis], out[axis]) for axis in (2, 3)]
     factors = [size // before for size, before in zip(out[2:], shape[2:], strict=True)]
     whole = all(
@@ -67,6 +70,49 @@ def _linear(source: Source, scales: list[float]) -> Node:
         arrays[name] = np.stack([first, second])
         arrays[f"{name}_weights"] = np.stack([np.float32(1) - share, share]).astype(np.float32)
     return source.engine_node("resize_linear", arrays=arrays)
+
+
+def _cubic(source: Source, scales: list[float]) -> list[Node]:
+    """Along each axis a product with a constant matrix."""
+    if source.attribute("antialias", 0):
+        source.fail("antialias", "leave it out")
+    chain, x = Chain(source), source.activation()
+    shape, out = source.shape(), source.output_shape
+    for axis in (3, 2):
+        matrix = _cubic_matrix(source, scales[axis], shape[axis], out[axis])
+        if shape[axis] == out[axis] and np.array_equal(matrix, np.eye(out[axis])):
+            continue
+        if axis == 3:
+            columns = chain.constant(np.ascontiguousarray(matrix.T), matrix.T.shape)
+            x = chain.add("matmul", x, columns, shape=(*chain.shape(x)[:3], out[3]))
+        else:
+            rows = chain.constant(matrix, matrix.shape)
+            x = chain.add("matmul", rows, x, shape=out)
+    return chain.done(x)
+
+
+def _cubic_matrix(source: Source, scale: float, size: int, out: int) -> Array:
+    """What every input counts for every output of an axis: float32 (out, size).
+
+    Keys, "Cubic convolution interpolation for digital image processing", 1981, with the factor a
+    as an attribute; positions beyond the border are those at it, or left out.
+    """
+    a = float(source.attribute("cubic_coeff_a", -0.75))
+    x = _coordinates(source, scale, size, out)
+    first = np.floor(x).astype(np.int64)
+    matrix = np.zeros((out, size))
+    for tap in range(-1, 3):
+        at = first + tap
+        distance = np.abs(x.astype(np.float64) - at)
+        near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
+        far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
+        share = np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))
+        if source.attribute("exclude_outside", 0):
+            share = np.where((at >= 0) & (at < size), share, 0.0)
+        np.add.at(matrix, (np.arange(out), np.clip(at, 0, size - 1)), share)
+    if source.attribute("exclude_outside", 0):
+        matrix /= matrix.sum(1, keepdims=True)
+    return matrix.astype(np.float32)
 
 
 def _scales(source: Source) -> list[float]:

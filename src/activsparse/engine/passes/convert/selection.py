@@ -60,7 +60,11 @@ def gather_nd(source: Source) -> list[Node]:
 
 
 def where(source: Source) -> list[Node]:
-    """Where with a constant condition, of values and of constants."""
+    """Where: with a constant condition of values and of constants, else of values."""
+    if not source.is_constant(0):
+        chain = Chain(source)
+        operands = [source.activation(index) for index in range(3)]
+        return chain.done(chain.select(*operands))
     condition = source.constant(0, "condition").astype(bool)
     shape = source.output_shape
     whole = condition.reshape((1,) * (len(shape) - condition.ndim) + condition.shape)

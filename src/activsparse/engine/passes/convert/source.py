@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import numpy as np
 
 from activsparse.engine.graph import Array, Graph, Node, NodeError, Shape
 
-__all__ = ["Source"]
+__all__ = ["EXACT", "Source"]
+
+EXACT = 1 << 24
+"""Up to here float32 holds every whole number."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One ONNX node in its graph."""
+    """One ONNX node in its graph.
+
+    Attributes:
+        graph: all of it.
+        node: the node.
+        values: nodes that give constants which are read as values, to run before the node.
+    """
 
     graph: Graph
     node: Node
+    values: list[Node] = field(default_factory=list)
 
     def attribute(self, name: str, default: Any = None) -> Any:
         """Return an attribute's value or the default."""
@@ -55,11 +65,21 @@ class Source:
         return None if value is None else np.asarray(value)
 
     def activation(self, index: int = 0) -> str:
-        """Return the name of an input that must be known only at run time."""
+        """Return the name of an input as a value; a constant is made one."""
         name = self.node.inputs[index]
-        if name in self.graph.constants:
-            self.fail(f"its input {index} is a constant", "compute it when exporting")
-        return name
+        if name not in self.graph.constants:
+            return name
+        array = self.graph.constants[name]
+        whole = array.dtype.kind in "iub" and (np.abs(array.astype(np.float64)) <= EXACT).all()
+        if not (array.size and (whole or array.dtype == np.float32)):
+            self.fail(
+                f"its input {index} is a constant of type {array.dtype} and shape {array.shape}",
+                "export the model in float32",
+            )
+        value = self.intermediate(f"constant{index}", tuple(array.shape))
+        arrays = {"value": np.ascontiguousarray(array, np.float32)}
+        self.values.append(Node("constant", self.node.name, (), (value,), arrays=arrays))
+        return value
 
     def shape(self, index: int = 0) -> Shape:
         """Return the static shape of an input."""

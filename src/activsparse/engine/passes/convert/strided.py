@@ -20,10 +20,12 @@ __all__ = [
     "concat",
     "depth_to_space",
     "expand",
+    "log_softmax",
     "slice_",
     "softmax",
     "space_to_depth",
     "split",
+    "tile",
     "transpose",
 ]
 
@@ -40,11 +42,12 @@ _FUNCTIONS = {
 def combine(source: Source) -> list[Node]:
     """Arithmetic between values, which may repeat along any axes; minima and maxima of several."""
     function = _FUNCTIONS[source.node.op]
+    if len(source.node.inputs) == 2 and source.node.op not in ("Max", "Min"):
+        inputs = (source.activation(0), source.activation(1))
+        return [source.engine_node("combine", {"function": function}, inputs=inputs)]
     if len(source.node.inputs) == 2 and not any(map(source.is_constant, (0, 1))):
         inputs = (source.activation(0), source.activation(1))
         return [source.engine_node("combine", {"function": function}, inputs=inputs)]
-    if source.node.op not in ("Max", "Min"):
-        source.fail(f"it has {len(source.node.inputs)} operands", "use two at a time")
     return _extreme(source, function)
 
 
@@ -78,6 +81,21 @@ def transpose(source: Source) -> list[Node]:
 def expand(source: Source) -> list[Node]:
     """Expand, as a view."""
     return [source.engine_node("expand")]
+
+
+def tile(source: Source) -> list[Node]:
+    """Tile: along each axis a new one in front of it, along which it repeats."""
+    repeats = [int(count) for count in source.constant(1, "repeats").reshape(-1)]
+    chain, x = Chain(source), source.activation()
+    for axis, count in enumerate(repeats):
+        if count == 1:
+            continue
+        shape = chain.shape(x)
+        split = (*shape[:axis], 1, *shape[axis:])
+        whole = (*shape[:axis], count, *shape[axis:])
+        longer = (*shape[:axis], count * shape[axis], *shape[axis + 1 :])
+        x = chain.reshape(chain.expand(chain.reshape(x, split), whole), longer)
+    return chain.done(x)
 
 
 def depth_to_space(source: Source) -> list[Node]:
@@ -170,3 +188,19 @@ def softmax(source: Source) -> list[Node]:
     if axis == 1 and len(shape) in (2, 4):
         return [source.engine_node("softmax")]
     return [source.engine_node("softmax_axis", {"axis": axis})]
+
+
+def log_softmax(source: Source) -> list[Node]:
+    """LogSoftmax: x - max - log(sum(exp(x - max))), by the axes of Softmax."""
+    shape = source.shape()
+    old = source.graph.opset < 13
+    axis = int(source.attribute("axis", 1 if old else -1)) % len(shape)
+    chain, x = Chain(source), source.activation()
+    if old and axis != len(shape) - 1:
+        x = chain.reshape(x, (math.prod(shape[:axis]), math.prod(shape[axis:])))
+        axis = 1
+    one = [1 if i == axis else size for i, size in enumerate(chain.shape(x))]
+    shifted = chain.combine("subtract", x, chain.add("reduce", x, shape=one, function="maximum"))
+    total = chain.add("reduce", chain.activate(shifted, "exp"), shape=one, function="sum")
+    y = chain.combine("subtract", shifted, chain.activate(total, "log"))
+    return chain.done(chain.reshape(y, shape) if chain.shape(y) != shape else y)

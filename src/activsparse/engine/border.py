@@ -1,0 +1,90 @@
+"""What crosses the border of a model in other types than float32, in which the engine computes.
+
+float16 is widened on the way in and rounded on the way out. Integers and truth values are held as
+float32, which has every whole number up to 2^24.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from activsparse.engine.graph import Array, Graph
+
+__all__ = ["INPUTS", "onnx_type", "random_values", "types_of", "widen", "with_type"]
+
+INPUTS = ("float16", "uint8", "int8", "uint16", "int16", "int32", "int64", "bool")
+"""Types of inputs beside float32."""
+
+_NAMES = {"float32": "float", "float64": "double"}
+
+
+def onnx_type(dtype: npt.DTypeLike) -> str:
+    """How ONNX Runtime calls a tensor's type."""
+    name = np.dtype(dtype).name
+    return f"tensor({_NAMES.get(name, name)})"
+
+
+def widen(graph: Graph) -> Graph:
+    """Return a graph of ONNX nodes that computes in float32 where it did in float16.
+
+    What its inputs and outputs were stays noted in `graph.border`.
+    """
+    import onnx
+
+    half, full = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
+    graph = graph.copy()
+    graph.constants = {name: _wide(value) for name, value in graph.constants.items()}
+    for node in graph.nodes:
+        attributes = {
+            key: full
+            if key in ("to", "dtype") and value == half
+            else _wide(value)
+            if isinstance(value, np.ndarray)
+            else value
+            for key, value in node.attributes.items()
+        }
+        graph.nodes.replace(node, node.with_attributes(**attributes))
+    graph.dtypes = {k: v for k, v in graph.dtypes.items() if v != np.float16}
+    return graph
+
+
+def _wide(value: Array) -> Array:
+    return value.astype(np.float32) if value.dtype == np.float16 else value
+
+
+def types_of(graph: Graph, names: list[str]) -> dict[str, str]:
+    """The types, as numpy names them, of inputs and outputs that are not float32.
+
+    Args:
+        graph: after its shapes and types are inferred.
+        names: of the outputs, where `graph.outputs` may name earlier values.
+    """
+    types = {name: graph.dtypes[name] for name in graph.inputs if name in graph.dtypes}
+    for name, value in zip(names, graph.outputs, strict=True):
+        constant = graph.constants.get(value)
+        dtype = graph.dtypes.get(value) if constant is None else constant.dtype
+        if dtype is not None and dtype != np.float32:
+            types[name] = dtype
+    ends = (*graph.inputs, *names)
+    types |= {name: dtype for name, dtype in graph.border.items() if name in ends}
+    return {name: dtype.name for name, dtype in types.items()}
+
+
+def with_type(value: Array, dtype: npt.DTypeLike) -> Array:
+    """A value in another type; one that is whole and held as float32 keeps its number."""
+    return value if value.dtype == dtype else value.astype(dtype)
+
+
+def random_values(
+    rng: np.random.Generator, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32
+) -> npt.NDArray[Any]:
+    """Values to try a model with: standard normal ones, bytes, or small whole numbers."""
+    dtype = np.dtype(dtype)
+    if dtype.kind == "f":
+        return rng.standard_normal(shape, np.float32).astype(dtype)
+    limits = {"uint8": (0, 256), "int8": (-128, 128)}
+    low, high = limits.get(dtype.name, (0, 2))
+    return rng.integers(low, high, shape).astype(dtype)
