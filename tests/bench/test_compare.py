@@ -218,6 +218,28 @@ def test_engines_for_torch_programs_agree_and_ask_for_their_file(tmp_path: Path)
         np.testing.assert_allclose(y, model(x).detach().numpy(), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
+def test_xnnpack_is_quantised_by_its_own_quantiser(tmp_path: Path):
+    pytest.importorskip("executorch")
+    import torch
+
+    from activsparse.bench.engines.xnnpack import Xnnpack, write_pte
+
+    torch.manual_seed(0)
+    layers = [torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, 4, 1)]
+    model = torch.nn.Sequential(*layers).eval()
+    samples = [(torch.randn(1, 3, 12, 12),) for _ in range(8)]
+    path = tmp_path / "model.onnx"
+    program = torch.export.export(model, samples[0])
+    with pytest.raises(ActivsparseError, match="no samples to calibrate with"):
+        write_pte(program, path.with_suffix(".pte"), [])
+    write_pte(program, path.with_suffix(".pte"), samples)
+    (y,) = Xnnpack(path, 1, [(1, 3, 12, 12)]).run([samples[0][0].numpy()])
+    truth = model(*samples[0]).detach().numpy()
+    error = np.abs(y - truth).max()
+    assert 0 < error < 0.05 * np.abs(truth).max()  # some of 255 steps, and rounded at all
+
+
 def test_unknown_engine_names_the_known_ones():
     with pytest.raises(ActivsparseError, match="no engine named 'tvm'; choose from activsparse,"):
         engine_class("tvm")
@@ -303,6 +325,12 @@ def test_int8_is_never_silently_compared_with_float32(own, int8: Path):
     assert "float32" not in times[0]
     assert times[2].endswith("(float32)")
     assert str(table.caption).startswith("float32 and int8; ")
+
+
+def test_ncnn_says_that_it_does_not_take_quantised_files(int8: Path):
+    pytest.importorskip("ncnn")
+    with pytest.raises(ActivsparseError, match=r"ncnn has no layer|cannot convert it for ncnn"):
+        engine_class("ncnn")(int8, 1, static_input_shapes(int8))
 
 
 def test_a_wrong_quantised_output_is_refused(own, monkeypatch, int8: Path):

@@ -39,8 +39,12 @@ class Ncnn(Engine):
         self.net.opt.use_bf16_storage = False
         with tempfile.TemporaryDirectory() as folder:
             model = _convert(path, Path(folder), input_shapes)
-            self.net.load_param(f"{model}.ncnn.param")
-            self.net.load_model(f"{model}.ncnn.bin")
+            failed = self.net.load_param(f"{model}.ncnn.param")
+            if failed or self.net.load_model(f"{model}.ncnn.bin"):
+                raise ActivsparseError(
+                    f"{path}: ncnn has no layer for an operator in it; leave ncnn out of ",
+                    Option("engines"),
+                )
         self.output_names = [str(name) for name in self.net.output_names()]
 
     @staticmethod
