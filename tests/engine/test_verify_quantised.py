@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import onnx
 import pytest
@@ -38,6 +40,9 @@ class Engine:
 
     def explain(self):
         return []
+
+    def get_inputs(self):
+        return [SimpleNamespace(name=self.exact.inputs[0], shape=self.shape, type="tensor(float)")]
 
 
 def quantised_case(tmp_path, network: str, style: str = "u8s8 per channel"):

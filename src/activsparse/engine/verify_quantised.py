@@ -88,6 +88,7 @@ class ExactReference:
         actual: Sequence[FloatArray],
         expected: Sequence[FloatArray],
         sums: Iterable[float],
+        choice: float = CHOICE,
     ) -> list[OutputError]:
         """Judge outputs that are not ONNX Runtime's to the last digits.
 
@@ -97,6 +98,7 @@ class ExactReference:
             actual: the engine's outputs.
             expected: ONNX Runtime's.
             sums: as of `tolerance.network_bound`.
+            choice: steps from a boundary within which this engine may round to either side.
 
         Returns:
             The rows with the error against exact arithmetic and its bound: a step of the output's
@@ -107,7 +109,7 @@ class ExactReference:
         try:
             truths = self._exact.run(x)
             drawn = [
-                self._exact.run(x, slack=CHOICE, jitter=np.random.default_rng(seed))
+                self._exact.run(x, slack=choice, jitter=np.random.default_rng(seed))
                 for seed in range(_DRAWS)
             ]
         except (NotImplementedError, ValueError, RuntimeError):
