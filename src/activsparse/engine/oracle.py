@@ -12,7 +12,7 @@ import onnx
 from google.protobuf.message import EncodeError
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["in_double", "with_masks_as_choices"]
+__all__ = ["in_double", "logistic_outputs", "with_masks_as_choices"]
 
 FloatArray = npt.NDArray[np.floating[Any]]
 _FLOATS = {TensorProto.FLOAT: TensorProto.DOUBLE}
@@ -68,6 +68,13 @@ def _mask(constant: onnx.TensorProto | None) -> npt.NDArray[Any] | None:
         return None
     value = numpy_helper.to_array(constant)
     return value if value.size > 1 and np.isin(value, (0, 1)).all() else None
+
+
+def logistic_outputs(path: str | os.PathLike[str]) -> set[str]:
+    """The outputs of a model that a Sigmoid computes."""
+    graph = onnx.load(path, load_external_data=False).graph
+    names = {output.name for output in graph.output}
+    return {o for node in graph.node if node.op_type == "Sigmoid" for o in node.output} & names
 
 
 def in_double(

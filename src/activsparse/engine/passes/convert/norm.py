@@ -61,12 +61,14 @@ def group_normalization(source: Source) -> list[Node]:
     channels = source.shape()[1]
     if groups < 1 or channels % groups:
         source.fail(f"it has {groups} groups for {channels} channels", "export the model again")
-    return _of_groups(source, groups, channels // groups if source.graph.opset < 21 else 1)
+    return _of_groups(source, groups)
 
 
-def _of_groups(source: Source, groups: int, repeats: int = 1) -> list[Node]:
+def _of_groups(source: Source, groups: int) -> list[Node]:
     n, channels, *sizes = shape = source.shape()
-    tables = [source.weights(i, what).repeat(repeats) for i, what in ((1, "scale"), (2, "bias"))]
+    tables = [source.weights(i, what) for i, what in ((1, "scale"), (2, "bias"))]
+    if all(table.shape == (groups,) for table in tables):
+        tables = [table.repeat(channels // groups) for table in tables]
     if any(table.shape != (channels,) for table in tables):
         source.fail(
             f"its scale and bias have {tables[0].size} and {tables[1].size} elements for "
