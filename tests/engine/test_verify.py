@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import graphs
 import numpy as np
+import onnx
 import pytest
 import torch
 import torchvision
 
 from activsparse import Session, cli
+from activsparse.engine.oracle import in_double
 from activsparse.engine.tolerance import amplification, network_bound, sums_of
 from activsparse.engine.verify import TRIALS, OutputError, compare_with_onnxruntime
 
@@ -141,3 +143,15 @@ def test_an_output_of_zeros_alone_may_round():
     zeros = np.zeros((2, 3), np.float32)
     assert OutputError.of("y", zeros + np.float32(1e-7), zeros, [27.0]).holds
     assert not OutputError.of("y", zeros + np.float32(1e-3), zeros, [27.0]).holds
+
+
+def test_double_precision_knows_old_norms_for_what_they_are(tmp_path):
+    """Before opset 14 a norm may name its momentum, though it is not in training."""
+    b = graphs.Builder(8, opset=12)
+    x = b.norm(b.conv(b.input(1, 3, 6, 6), 8))
+    b.nodes[-1].attribute.append(onnx.helper.make_attribute("momentum", 0.9))
+    path = b.save(tmp_path / "m.onnx", x)
+    session = Session(path)
+    feed = session.random_input()
+    (exact,) = in_double(path, [x], feed)
+    np.testing.assert_allclose(session.run(feed), exact, rtol=1e-5, atol=1e-5)

@@ -12,7 +12,7 @@ import onnx
 from google.protobuf.message import EncodeError
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["in_double", "logistic_outputs", "with_masks_as_choices"]
+__all__ = ["in_double", "with_masks_as_choices"]
 
 FloatArray = npt.NDArray[np.floating[Any]]
 _FLOATS = {TensorProto.FLOAT: TensorProto.DOUBLE}
@@ -70,13 +70,6 @@ def _mask(constant: onnx.TensorProto | None) -> npt.NDArray[Any] | None:
     return value if value.size > 1 and np.isin(value, (0, 1)).all() else None
 
 
-def logistic_outputs(path: str | os.PathLike[str]) -> set[str]:
-    """The outputs of a model that a Sigmoid computes."""
-    graph = onnx.load(path, load_external_data=False).graph
-    names = {output.name for output in graph.output}
-    return {o for node in graph.node if node.op_type == "Sigmoid" for o in node.output} & names
-
-
 def in_double(
     path: str | os.PathLike[str], names: Sequence[str], feed: Mapping[str, FloatArray]
 ) -> list[FloatArray] | None:
@@ -109,6 +102,10 @@ def _widen(graph: onnx.GraphProto) -> None:
         tensor = value.type.tensor_type
         tensor.elem_type = _FLOATS.get(tensor.elem_type, tensor.elem_type)
     for node in graph.node:
+        if node.op_type == "BatchNormalization":
+            # onnx takes an old norm that names its momentum for one in training.
+            for attribute in [a for a in node.attribute if a.name == "momentum"]:
+                node.attribute.remove(attribute)
         for attribute in node.attribute:
             if attribute.HasField("t"):
                 _widen_tensors([attribute.t])
