@@ -103,9 +103,10 @@ def _widen(graph: onnx.GraphProto) -> None:
         tensor.elem_type = _FLOATS.get(tensor.elem_type, tensor.elem_type)
     for node in graph.node:
         if node.op_type == "BatchNormalization":
-            # onnx takes an old norm that names its momentum for one in training.
+            # onnx mixes the batch's own moments into a norm of before opset 14, momentum being 0.9.
             for attribute in [a for a in node.attribute if a.name == "momentum"]:
                 node.attribute.remove(attribute)
+            node.attribute.append(helper.make_attribute("momentum", 1.0))
         for attribute in node.attribute:
             if attribute.HasField("t"):
                 _widen_tensors([attribute.t])
