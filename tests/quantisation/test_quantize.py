@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import graphs
 import numpy as np
 import onnx
@@ -207,6 +209,32 @@ def test_other_ranges(classifier, method):
     assert min(result.difference.snr_db.values()) > 15
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["masked", "masked_silu", "filled", "classifier"])
+def test_nncf_keeps_masks_too(tmp_path, network):
+    pytest.importorskip("nncf")
+    path = written(tmp_path / "m.onnx", network, seed=1)
+    x = samples(path)
+    result = activsparse.quantize(path, x, quantiser="nncf", per_layer=False)
+    onnx.checker.check_model(result.model, full_check=True)
+    assert any(n.op_type == "DequantizeLinear" for n in result.model.graph.node)
+    before, after = find_masks(onnx.load(path).graph), find_masks(result.model.graph)
+    assert result.masks == len(before) == len(after)
+    initializers = {t.name: t for t in result.model.graph.initializer}
+    for mask in after:
+        if mask.fill == "zero":
+            assert initializers[mask.constant].data_type == onnx.TensorProto.FLOAT
+    assert min(result.difference.snr_db.values()) > 25
+
+
+def test_without_nncf_its_extra_is_named(classifier, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    np.savez(tmp_path / "x.npz", samples(classifier))
+    command = ["quantize", str(classifier), "--data", str(tmp_path / "x.npz")]
+    assert cli.main([*command, "--quantiser", "nncf", "--no-per-layer"]) == 2
+    assert "pip install 'activsparse[nncf]'" in capsys.readouterr().err
+
+
 def test_an_old_operator_set_is_brought_up_to_date(tmp_path):
     path = written(tmp_path / "m.onnx", "residual", opset=11)
     result = activsparse.quantize(path, samples(path), per_layer=False)
@@ -353,6 +381,7 @@ def test_classes_are_needed_for_an_accuracy(tmp_path):
     ("options", "message"),
     [
         ({"method": "mnmax"}, "method 'mnmax' is unknown; .*minmax"),
+        ({"quantiser": "ncnf"}, "quantiser 'ncnf' is unknown; .*nncf"),
         ({"images": 0}, "images=0 is no number of samples"),
         ({"percentile": 3.0}, "percentile=3.0 is no share"),
         ({"accuracy_drop": -1.0}, "accuracy_drop=-1.0 is in points"),

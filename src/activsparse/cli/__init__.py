@@ -74,10 +74,11 @@ EXTRAS = {
     "ai_edge_litert": "litert",
     "flatbuffers": "litert",
     "litert_torch": "tflite",
+    "nncf": "nncf",
 }
 """Optional package to the extra of pyproject.toml that brings it."""
 
-COMMAND_EXTRAS = {"prune": "prune", "quantize": "bench"}
+COMMAND_EXTRAS = {"prune": "prune"}
 """Sub-command to an extra that brings all it needs, not only the package first missed."""
 
 

@@ -23,7 +23,7 @@ _WORST = 10
 
 def add_parser(subparsers: Any) -> None:
     """Add the options of `activsparse quantize`."""
-    from activsparse.quantisation.options import METHODS, QuantizeOptions
+    from activsparse.quantisation.options import METHODS, QUANTISERS, QuantizeOptions
 
     default = QuantizeOptions()
     parser = subparsers.add_parser(
@@ -69,6 +69,13 @@ def add_parser(subparsers: Any) -> None:
         default=default.held_out,
         metavar="N",
         help=f"other samples to compare on, at most (default: {default.held_out})",
+    )
+    parser.add_argument(
+        "--quantiser",
+        choices=QUANTISERS,
+        default=default.quantiser,
+        help="whose arithmetic: nncf (OpenVINO's; needs its package) corrects biases too, and has "
+        f"ranges of its own (default: {default.quantiser})",
     )
     parser.add_argument(
         "--method",
@@ -154,6 +161,7 @@ def run(args: argparse.Namespace) -> int:
     options = QuantizeOptions(
         images=args.images,
         held_out=args.held_out,
+        quantiser=args.quantiser,
         method=args.method,
         percentile=args.percentile,
         per_channel=not args.per_tensor,

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from activsparse.errors import ActivsparseError, Option
 from activsparse.names import suggest
 
-__all__ = ["METHODS", "QuantizeOptions"]
+__all__ = ["METHODS", "QUANTISERS", "QuantizeOptions"]
 
 METHODS = ("minmax", "percentile", "entropy")
+QUANTISERS = ("onnxruntime", "nncf")
 _MOST_IMAGES = 1_000_000
 
 
@@ -20,6 +21,7 @@ class QuantizeOptions:
     Attributes:
         images: at most so many samples are looked at for the ranges of values.
         held_out: at most so many others tell what quantising costs.
+        quantiser: `onnxruntime`, or `nncf`, which corrects biases too and has ranges of its own.
         method: what the range of a tensor is: `minmax`, all that was seen; `percentile`, all but
             the share beyond it at either end; `entropy`, that of the least divergence.
         percentile: the share, in percent, for that method.
@@ -33,6 +35,7 @@ class QuantizeOptions:
 
     images: int = 300
     held_out: int = 1000
+    quantiser: str = "onnxruntime"
     method: str = "minmax"
     percentile: float = 99.999
     per_channel: bool = True
@@ -47,6 +50,10 @@ class QuantizeOptions:
                 raise ActivsparseError(
                     Option(name, value), f" is no number of samples; give 1 to {_MOST_IMAGES}"
                 )
+        if self.quantiser not in QUANTISERS:
+            raise ActivsparseError(
+                f"quantiser {self.quantiser!r} is unknown; {suggest(self.quantiser, QUANTISERS)}"
+            )
         if self.method not in METHODS:
             raise ActivsparseError(
                 f"method {self.method!r} is unknown; {suggest(self.method, METHODS)}"

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import onnx
 
 from activsparse.errors import ActivsparseError, Option
-from activsparse.quantisation.calibrate import find_ranges, quantised_model
+from activsparse.quantisation.by_nncf import quantised_by_nncf
+from activsparse.quantisation.calibrate import Ranges, find_ranges, quantised_model
 from activsparse.quantisation.compare import Difference, Outputs, Runner, compare
 from activsparse.quantisation.held_masks import take_masks_out
 from activsparse.quantisation.layers import LayerCost, fewest_in_float
@@ -22,7 +23,8 @@ __all__ = ["Quantised", "quantise"]
 Advance = Callable[[str, int, int], None]
 """Told what is being done, how much of it is, and of how much."""
 
-_FEW = 16
+# Samples on which each layer is quantised alone.
+_FEW = 8
 
 
 @dataclass(frozen=True)
@@ -79,17 +81,24 @@ def quantise(
     kept = _kept(names, options.keep_float, name)
     if not samples.calibration or not samples.held_out:
         raise ActivsparseError(f"{name}: too few samples for the model's batch; give more")
-    ranges = find_ranges(
-        reference,
-        samples.calibration,
-        options,
-        name,
-        lambda done, total: advance("calibrating", done, total),
-    )
+    by_nncf = options.quantiser == "nncf"
+    alone_too = options.per_layer or options.accuracy_drop is not None
+    ranges: Ranges = None
+    if alone_too or not by_nncf:
+        ranges = find_ranges(
+            reference,
+            samples.calibration,
+            options,
+            name,
+            lambda done, total: advance("calibrating", done, total),
+        )
     truth = _outputs(reference, samples, options, name, "float32", advance)
 
     def made(more: Collection[str]) -> onnx.ModelProto:
-        return quantised_model(dense, masks, ranges, options, leave=[*kept, *more, *left])
+        leave = [*kept, *more]
+        if by_nncf:
+            return quantised_by_nncf(reference, samples.calibration, leave, name)
+        return quantised_model(dense, masks, ranges, options, leave=[*leave, *left])
 
     def difference(one: onnx.ModelProto) -> Difference:
         return compare(
@@ -99,7 +108,7 @@ def quantise(
         )
 
     costs: list[LayerCost] = []
-    if options.per_layer or options.accuracy_drop is not None:
+    if alone_too:
         few = min(_FEW, len(samples.held_out))
         rest = {node: layer for node, layer in names.items() if node not in kept}
         for done, (node, layer) in enumerate(rest.items(), 1):
