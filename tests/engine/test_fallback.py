@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import graphs
 import numpy as np
+import onnx
 import pytest
 
 from activsparse import ActivsparseError, Session
@@ -81,7 +82,9 @@ def test_the_command_line_option(tmp_path, capsys):
     path = mixed(tmp_path)
     assert main(["explain", str(path), "--repeat", "1"]) == 2
     assert main(["explain", str(path), "--repeat", "1", "--fallback", "onnxruntime"]) == 0
-    assert "runs in ONNX Runtime" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "runs in ONNX Runtime" in printed
+    assert printed.index("Hardmax") < printed.index("conv")
 
 
 def test_what_nobody_reads_is_left_out(tmp_path):
@@ -112,3 +115,25 @@ def test_what_only_lowering_refuses_falls_back(tmp_path):
     assert foreign
     assert set(" ".join(foreign).split()) <= {"Relu", "Reshape", "Transpose"}
     assert [row.kind for row in rows].count("conv") == 2
+
+
+def test_operators_of_other_domains_run_there(tmp_path):
+    """ONNX Runtime's own ones, which quantisers and optimisers write."""
+    b = graphs.Builder(11)
+    x = b.conv(b.node("Relu", b.conv(b.input(1, 3, 8, 8), 8)), 8)
+    path = b.save(tmp_path / "m.onnx", b.node("FastGelu", x, domain="com.microsoft"))
+    model = onnx.load(path)
+    model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    described = onnx.helper.make_tensor_value_info(model.graph.output[0].name, 1, [1, 8, 8, 8])
+    model.graph.output[0].CopyFrom(described)
+    onnx.save(model, path)
+    with pytest.raises(ActivsparseError, match=r"domain 'com\.microsoft'.*fallback"):
+        Session(path)
+    masked = tmp_path / "masked.onnx"
+    assert main(["mask", str(path), "--sparsity", "0.3", "--out", str(masked)]) == 0
+    for file in (path, masked):
+        session = Session(file, fallback="onnxruntime")
+        foreign = [row for row in session.explain() if row.algorithm == "onnxruntime"]
+        assert "FastGelu" in foreign[0].kind
+        for row in compare_with_onnxruntime(file, session):
+            assert row.holds, row

@@ -31,7 +31,7 @@ def difference(dense: Path, sparse: Path) -> str | None:
         A sentence, or None where inputs, outputs and the shapes of all convolutions' weights agree.
         Names may differ, and an open size or an unknown shape agrees with any.
     """
-    graphs = [read_model(path, weights=False).graph for path in (dense, sparse)]
+    graphs = [read_model(path, weights=False, foreign=True).graph for path in (dense, sparse)]
     for what, of in (("inputs", _inputs), ("outputs", _outputs)):
         ours, theirs = (of(graph) for graph in graphs)
         if len(ours) != len(theirs) or not all(map(_agree, ours, theirs)):

@@ -69,7 +69,8 @@ def run(args: argparse.Namespace) -> int:
         if json_path is not None:
             _write_json(json_path, session, rows)
     console = wide_console()
-    console.print(_table(session, rows))
+    # What another engine runs comes first: it is what keeps a model from being a plan.
+    console.print(_table(session, sorted(rows, key=lambda row: row.algorithm != "onnxruntime")))
     console.print(_totals(session, rows))
     if args.candidates:
         console.print(_candidates(rows))

@@ -62,7 +62,7 @@ def _starts(path: Path) -> bytes:
 def _onnx(args: argparse.Namespace) -> list[Fact]:
     from activsparse.onnx_file import read_model
 
-    model = read_model(str(args.model))
+    model = read_model(str(args.model), foreign=True)
     opsets = ", ".join(
         f"{entry.domain or 'ai.onnx'} {entry.version}" for entry in model.opset_import
     )

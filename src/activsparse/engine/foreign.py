@@ -144,5 +144,6 @@ def model_of(graph: Graph) -> onnx.ModelProto:
         [described(name) for name in graph.outputs],
         constants,
     )
-    opsets = [helper.make_opsetid("", graph.opset)]
+    versions = {"": graph.opset, **graph.domains}
+    opsets = [helper.make_opsetid(domain, version) for domain, version in versions.items()]
     return helper.make_model(proto, opset_imports=opsets, ir_version=9)

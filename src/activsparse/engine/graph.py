@@ -86,6 +86,7 @@ class Graph:
         shapes: static shape of every value known so far.
         constants: values known at compile time.
         opset: version of the default ONNX operator set.
+        domains: versions of other operator sets, by domain; their operators are `TYPE@DOMAIN` here.
         requested: sparsity asked for when the masks were made, by convolution, where the file
             notes it.
         dtypes: of values known only at run time that are not float32.
@@ -102,6 +103,7 @@ class Graph:
     requested: dict[str, float] = field(default_factory=dict)
     dtypes: dict[str, np.dtype[Any]] = field(default_factory=dict)
     border: dict[str, np.dtype[Any]] = field(default_factory=dict)
+    domains: dict[str, int] = field(default_factory=dict)
 
     def copy(self) -> Graph:
         """Return a graph that can be changed without changing this one; arrays are shared."""

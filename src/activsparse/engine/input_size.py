@@ -24,7 +24,7 @@ def inputs_of(path: str | os.PathLike[str]) -> dict[str, Dims]:
             f"{os.fspath(path)}: the input size of a plan is settled; compile the model again "
             "with another one"
         )
-    graph = read_model(path, weights=False).graph
+    graph = read_model(path, weights=False, foreign=True).graph
     constants = {tensor.name for tensor in graph.initializer}
     return {
         value.name: tuple(

@@ -17,7 +17,7 @@ from activsparse.engine.options import checked_shapes
 from activsparse.errors import ActivsparseError, Option
 from activsparse.files import file_path
 from activsparse.input_sizes import example_shape
-from activsparse.onnx_file import array_of, check_accepted, read_model
+from activsparse.onnx_file import STANDARD, array_of, check_accepted, read_model
 
 if TYPE_CHECKING:
     import onnx
@@ -31,7 +31,9 @@ _log = logging.getLogger(__name__)
 
 
 def load(
-    path: str | os.PathLike[str], input_shapes: Mapping[str, tuple[int, ...]] | None = None
+    path: str | os.PathLike[str],
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    foreign: bool = False,
 ) -> Graph:
     """Read an ONNX model.
 
@@ -39,6 +41,7 @@ def load(
         path: the file; external data is looked for beside it.
         input_shapes: full shapes of inputs, by name, for those the file leaves open. An open batch
             dimension (the first) that is not given becomes 1.
+        foreign: let operators of other domains by, for a fallback.
 
     Raises:
         ActivsparseError: the file is missing, damaged or not ONNX; it uses an operator set, data
@@ -46,7 +49,7 @@ def load(
     """
     import onnx
 
-    model = read_model(path)
+    model = read_model(path, foreign=foreign)
     file = str(file_path(path))
     # What quantised operators there are is told by whoever is to run them.
     opset = check_accepted(model, file, allow_quantised=True)
@@ -74,6 +77,7 @@ def load(
         requested=_requested(model, file),
         dtypes={name: dtype for name, dtype in types.items() if dtype != np.float32},
         border=border,
+        domains={e.domain: e.version for e in model.opset_import if e.domain not in STANDARD},
     )
     return widen(graph)
 
@@ -145,4 +149,5 @@ def _node(proto: onnx.NodeProto, file: str) -> Node:
         elif isinstance(value, onnx.TensorProto):
             value = array_of(value, where)
         attributes[attribute.name] = value
-    return Node(proto.op_type, name, tuple(proto.input), tuple(proto.output), attributes)
+    op = proto.op_type if proto.domain in STANDARD else f"{proto.op_type}@{proto.domain}"
+    return Node(op, name, tuple(proto.input), tuple(proto.output), attributes)

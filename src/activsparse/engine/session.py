@@ -179,7 +179,7 @@ class Session:
         **options: Any,
     ) -> None:
         """Compile what this engine knows, hand the rest to ONNX Runtime."""
-        loaded = load(path, input_shapes)
+        loaded = load(path, input_shapes, foreign=True)
         graph = clean(infer(loaded, lenient=True))
         fuse = options["algorithm"] is None
         with choosing(isa=isa, threads=threads, **options) as choose:

@@ -187,7 +187,7 @@ def dense_copy(
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    masked = normal_form(copy, str(name))
+    masked = normal_form(copy, str(name), foreign=True)
     check_accepted(masked, str(name))
     fix_sizes(masked, sizes, name)
     present = remove_masks(masked)

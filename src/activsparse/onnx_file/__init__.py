@@ -8,10 +8,12 @@ memory.
 """
 
 from activsparse.onnx_file.accept import check_accepted, quantised
+from activsparse.onnx_file.check import STANDARD
 from activsparse.onnx_file.read import check_constants, normal_form, read_model
 from activsparse.onnx_file.tensor import array_of
 
 __all__ = [
+    "STANDARD",
     "array_of",
     "check_accepted",
     "check_constants",

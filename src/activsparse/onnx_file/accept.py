@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from activsparse.errors import ActivsparseError
-from activsparse.onnx_file.check import title
+from activsparse.onnx_file.check import STANDARD, title
 from activsparse.onnx_file.read import opset_of
 from activsparse.onnx_file.tensor import array_of, type_name
 
@@ -67,7 +67,7 @@ def check_accepted(model: onnx.ModelProto, name: str, allow_quantised: bool = Fa
         if value.name not in constants:
             _check_input(value, name)
     for node in model.graph.node:
-        if quantised(node.op_type) and not allow_quantised:
+        if node.domain in STANDARD and quantised(node.op_type) and not allow_quantised:
             raise ActivsparseError(
                 f"{name}: {title(node)}: the model is quantised, which is not supported yet; "
                 "export it in float32"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from activsparse.errors import ActivsparseError
+from activsparse.errors import ActivsparseError, Option
 
 if TYPE_CHECKING:
     import onnx
@@ -80,8 +80,12 @@ def _text_fields(descriptor: Descriptor) -> list[tuple[str, bool, bool]]:
     return known
 
 
-def check_attributes(graph: onnx.GraphProto, opset: int, ir_version: int, file: str) -> None:
+def check_attributes(
+    graph: onnx.GraphProto, opset: int, ir_version: int, file: str, foreign: bool = False
+) -> None:
     """Check every node of the standard operators against what its operator takes.
+
+    With `foreign`, operators of other domains are let by.
 
     Raises:
         ActivsparseError: a foreign operator, a sub-graph, an attribute without type or of a wrong
@@ -94,12 +98,16 @@ def check_attributes(graph: onnx.GraphProto, opset: int, ir_version: int, file: 
     context.opset_imports = dict.fromkeys(STANDARD, opset)
     for node in graph.node:
         where = f"{file}: {title(node)}"
-        if node.domain not in STANDARD:
+        if node.domain not in STANDARD and not foreign:
             raise ActivsparseError(
-                f"{where} is of domain '{node.domain}'; export with standard ONNX operators only"
+                f"{where} is of domain '{node.domain}'; export with standard ONNX operators only, "
+                "or let ONNX Runtime run it with ",
+                Option("fallback", "onnxruntime"),
             )
         for attribute in node.attribute:
             _check_attribute(attribute, where)
+        if node.domain not in STANDARD:
+            continue
         schema = _schema(node.op_type, opset)
         if schema is None:
             raise ActivsparseError(

@@ -29,12 +29,15 @@ __all__ = ["check_constants", "normal_form", "opset_of", "read_model"]
 _MOST_BYTES = 2**31 - 1
 
 
-def read_model(path: str | os.PathLike[str], weights: bool = True) -> onnx.ModelProto:
+def read_model(
+    path: str | os.PathLike[str], weights: bool = True, foreign: bool = False
+) -> onnx.ModelProto:
     """Read an ONNX file in the form this package's head describes.
 
     Args:
         path: the file.
         weights: whether to read external data too.
+        foreign: let operators of other domains by, which another engine may run.
 
     Raises:
         ActivsparseError: no such file; damaged, not ONNX, or not a valid model.
@@ -45,21 +48,22 @@ def read_model(path: str | os.PathLike[str], weights: bool = True) -> onnx.Model
         check_names(model, str(file))
         if weights:
             load_external_data(model, file)
-        return _in_order(model, str(file))
+        return _in_order(model, str(file), foreign)
 
 
-def normal_form(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+def normal_form(model: onnx.ModelProto, name: str, foreign: bool = False) -> onnx.ModelProto:
     """Return a model in the form this package's head describes, its external data apart.
 
     Args:
         model: may be changed.
         name: of its file, for messages.
+        foreign: let operators of other domains by.
 
     Raises:
         ActivsparseError: it is not a valid model.
     """
     check_names(model, name)
-    model = _in_order(model, name)
+    model = _in_order(model, name, foreign)
     check_constants(model.graph, name)
     return model
 
@@ -79,7 +83,7 @@ def check_constants(graph: onnx.GraphProto, name: str) -> None:
                     array_of(attribute.t, f"{name}: {title(node)}")
 
 
-def _in_order(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+def _in_order(model: onnx.ModelProto, name: str, foreign: bool) -> onnx.ModelProto:
     """`normal_form` of a model whose strings are text."""
     if not model.graph.node:
         raise ActivsparseError(f"{name}: holds no ONNX graph; export or copy it again")
@@ -91,7 +95,7 @@ def _in_order(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     _open_negative_sizes(model.graph)
     check_values(model.graph, name)
     sort_nodes(model.graph, name)
-    check_attributes(model.graph, opset_of(model, name), model.ir_version, name)
+    check_attributes(model.graph, opset_of(model, name), model.ir_version, name, foreign)
     return model
 
 

@@ -90,7 +90,8 @@ def _renamed(node: Node, aliases: dict[str, str]) -> Node:
 def _is_identity(graph: Graph, node: Node) -> bool:
     if node.op == "Cast":
         to_float = int(node.attributes["to"]) == 1  # TensorProto.FLOAT
-        return to_float and node.inputs[0] not in graph.dtypes
+        known = node.inputs[0] in graph.shapes  # else its type is open, too
+        return to_float and known and node.inputs[0] not in graph.dtypes
     if node.op == "Dropout":
         training = graph.constants.get(node.inputs[2]) if len(node.inputs) > 2 else None
         return training is None or not bool(training)

@@ -18,7 +18,8 @@ def node_proto(node: Node) -> onnx.NodeProto:
     """Return a node of an ONNX operator as the onnx package has it."""
     import onnx
 
-    proto = onnx.helper.make_node(node.op, node.inputs, node.outputs, name=node.name)
+    op, _, domain = node.op.partition("@")  # as `Graph.domains` says
+    proto = onnx.helper.make_node(op, node.inputs, node.outputs, name=node.name, domain=domain)
     for key, value in node.attributes.items():
         tensor = onnx.numpy_helper.from_array(value) if isinstance(value, np.ndarray) else value
         # An empty list does not say of what; hardly any operator has one of other numbers.
