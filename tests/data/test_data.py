@@ -426,3 +426,50 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path, monkeypatch, kind):
     data = build_data("image_folder", root=str(tmp_path), image_size=(32, 32), batch_size=4)
     with pytest.raises(ActivsparseError, match=r"\.png: cannot be read as an image \(.*; mend it"):
         list(data.train_dataloader())
+
+
+def test_training_images_for_a_teachers_size_are_the_same_images():
+    small = build_data("digits", image_size=16, batch_size=32, augment=False)
+    large = build_data("digits", image_size=16, batch_size=32, augment=False, train_size=32)
+    whole = build_data("digits", image_size=32, batch_size=32, augment=False)
+    assert small.shape == large.shape == (1, 16, 16)
+    images, labels = next(iter(large.train_dataloader()))
+    torch.testing.assert_close(images, next(iter(whole.train_dataloader()))[0])
+    assert torch.equal(labels, next(iter(small.train_dataloader()))[1])
+    for loader in ("val_dataloader", "test_dataloader"):
+        ours, theirs = (next(iter(getattr(data, loader)())) for data in (large, small))
+        assert torch.equal(ours[0], theirs[0])
+
+
+def test_images_are_normalised_as_the_weights_want_it():
+    own = build_data("digits", batch_size=32)
+    given = build_data("digits", batch_size=32, mean=[0.5], std=[0.25])
+    assert (given.mean, given.std) == ([0.5], [0.25])
+    (a, _), (b, _) = (next(iter(data.val_dataloader())) for data in (own, given))
+    torch.testing.assert_close(a * own.std[0] + own.mean[0], b * 0.25 + 0.5)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"mean": [0.5]}, {"std": [0.5]}, {"mean": [0.5] * 2, "std": [1.0] * 2}]
+)
+def test_half_a_normalisation_is_refused(wrong):
+    with pytest.raises(ActivsparseError, match=r"data.mean and data.std go together"):
+        build_data("digits", batch_size=32, **wrong)
+
+
+def test_a_crop_shows_as_much_as_is_asked(tmp_path):
+    """Of images that are one ramp, what a crop shows can be told from its ends."""
+    ramp = np.tile(np.arange(256, dtype=np.uint8)[None, :, None], (256, 1, 3))
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    for i in range(8):
+        Image.fromarray(ramp).save(tmp_path / "train" / "a" / f"{i}.png")
+    shown = {}
+    for crop in (0.08, 0.9, 1.0):
+        data = build_data(
+            "image_folder", str(tmp_path), 64, 4, crop=crop, mean=[0.0] * 3, std=[1.0] * 3
+        )
+        images = torch.cat([images for images, _ in data.train_dataloader()])
+        row = images[:, 0, 32]
+        shown[crop] = float((row.max(1).values - row.min(1).values).min())
+    assert shown[0.08] < 0.8 < shown[0.9] <= shown[1.0] + 0.12
+    assert shown[1.0] > 0.86  # the middle seven eighths

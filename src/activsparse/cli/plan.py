@@ -77,10 +77,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     options = parser.add_argument_group("options that layers choose from")
     options.add_argument(
         "--patterns",
-        choices=("tiles", "lattice", "random"),
+        choices=("band", "tiles", "lattice", "random"),
         nargs="+",
-        default=["tiles", "lattice"],
-        help="default: tiles lattice (random blocks save what a lattice saves, and lose more)",
+        default=["band", "tiles", "lattice"],
+        help="default: band tiles lattice (bands of rows are for residual branches; random blocks "
+        "save what a lattice saves, and lose more)",
     )
     options.add_argument(
         "--fills",

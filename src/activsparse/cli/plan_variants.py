@@ -154,7 +154,8 @@ def find_plans(
                     if target not in best or found.loss < best[target][0].loss:
                         dense = {
                             layer.name: dense_ms(layer.conv, table)
-                            for layer in planner.planner.layers
+                            for unit in planner.planner.units
+                            for layer in unit.layers
                         }
                         best[target] = _told(found, target, faster, base), dense, variant
     if not best or (len(targets) == 1 and problems and targets[0] not in best):

@@ -31,11 +31,14 @@ class Augmentation:
 
     Attributes:
         basic: shifts or crops, and mirroring where it is harmless.
+        crop: share of an image's area that a random crop shows at least; 1 crops nothing. Small
+            images are shifted instead.
         auto: a policy of `AUTO_AUGMENT` on top, or None.
         erasing: probability that a rectangle is blanked.
     """
 
     basic: bool = True
+    crop: float = 0.08
     auto: str | None = None
     erasing: float = 0.0
 
@@ -51,8 +54,8 @@ def varied(images: Images, shape: tuple[int, int, int], how: Augmentation) -> Tr
     steps: list[Any] = _centre(images, shape)
     if how.basic and images.small:
         steps = [v2.RandomCrop(size, padding=_margin((shape[1], shape[2])))]
-    elif how.basic:
-        steps = [v2.RandomResizedCrop(size)]
+    elif how.basic and how.crop < 1:
+        steps = [v2.RandomResizedCrop(size, scale=(how.crop, 1.0))]
     if how.basic and images.flip:
         steps.append(v2.RandomHorizontalFlip())
     if how.auto is not None:

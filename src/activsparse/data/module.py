@@ -22,6 +22,10 @@ class ImageData(BatchData):
 
     Attributes:
         classes: names of the labels; empty where the data set has none.
+
+    Args:
+        at_train_size: the same images for another size (H, W), and that size: that of varied
+            training images. None to vary `images` at `image_size`.
     """
 
     def __init__(
@@ -30,6 +34,7 @@ class ImageData(BatchData):
         image_size: tuple[int, int],
         batch_size: int,
         *,
+        at_train_size: tuple[Images, tuple[int, int]] | None = None,
         channels: int | None,
         augmentation: Augmentation,
         validation: float,
@@ -38,17 +43,17 @@ class ImageData(BatchData):
         seed: int,
     ) -> None:
         shape = (channels or images.channels, *image_size)
-        train, held_out = images.train, images.validation
-        if held_out is None:
-            train, held_out = split(images.train, validation)
-        test = images.test
-        if limit is not None:
-            train, held_out = first(train, limit), first(held_out, limit)
-            test = None if test is None else first(test, limit)
+        train, held_out = _parts(images, validation, limit)
+        test = None if images.test is None else first(images.test, limit)
         unchanged = plain(images, shape)
-        batched = shifted(train, images, shape, augmentation)
+        source, to_vary, size = images, train, image_size
+        if at_train_size is not None:
+            source, size = at_train_size
+            to_vary, _ = _parts(source, validation, limit)
+        trained = (shape[0], *size)
+        batched = shifted(to_vary, source, trained, augmentation)
         super().__init__(
-            Varied(train, varied(images, shape, augmentation), seed, batched),
+            Varied(to_vary, varied(source, trained, augmentation), seed, batched),
             _Plain(held_out, unchanged),
             None if test is None else _Plain(test, unchanged),
             batch_size,
@@ -76,8 +81,20 @@ class _Plain(Dataset[tuple[Tensor, int]]):
         return self.transform(image), int(label)
 
 
-def first(dataset: Dataset[Any], count: int) -> Dataset[Any]:
+def _parts(
+    images: Images, validation: float, limit: int | None
+) -> tuple[Dataset[Any], Dataset[Any]]:
+    """Training and held-out images."""
+    train, held_out = images.train, images.validation
+    if held_out is None:
+        train, held_out = split(images.train, validation)
+    return first(train, limit), first(held_out, limit)
+
+
+def first(dataset: Dataset[Any], count: int | None) -> Dataset[Any]:
     """At most so many of the samples, always the same ones, whatever order they are listed in."""
+    if count is None:
+        return dataset
     order = torch.randperm(size_of(dataset), generator=torch.Generator().manual_seed(0)).tolist()
     return Subset(dataset, order[:count]) if count < len(order) else dataset
 

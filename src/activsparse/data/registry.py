@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from activsparse.data.augment import AUTO_AUGMENT, Augmentation
@@ -49,12 +50,16 @@ def build_data(
     *,
     channels: int | None = None,
     augment: bool = True,
+    crop: float = 0.08,
     auto_augment: str | None = None,
     random_erasing: float = 0.0,
     validation: float = 0.1,
     limit: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     workers: int = 0,
     seed: int = 0,
+    train_size: int | tuple[int, int] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> BatchData:
     """Build a data module.
@@ -67,12 +72,17 @@ def build_data(
         batch_size: images per step.
         channels: 1 or 3 converts the images; None keeps them.
         augment: whether training images are varied (shifts or crops, mirroring where harmless).
+        crop: share of an image's area that a random crop shows at least; 1 crops nothing.
         auto_augment: `trivial`, `rand` or `auto`: torchvision's policy of that name on top.
         random_erasing: probability that a rectangle of a training image is blanked.
         validation: share of the training images held out, where the data has no part for it.
         limit: at most so many images of each part (training, validation, test), always the same.
+        mean: subtracted from values in [0, 1], per channel, with `std`, by which they are then
+            divided: those the network's weights were trained with. By default the data set's own.
+        std: see `mean`.
         workers: processes that load images.
         seed: of the order and the variation of training images.
+        train_size: side, or (H, W), of varied training images, where that is not `image_size`.
         options: of data with boxes: see `activsparse.detect.registry.build_detection_data`.
 
     Raises:
@@ -84,7 +94,7 @@ def build_data(
         raise ActivsparseError(
             f"auto_augment {auto_augment!r} is unknown; {suggest(auto_augment, AUTO_AUGMENT)}"
         )
-    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    size = _pair(image_size)
     if name in BOXES:
         return _with_boxes(
             name,
@@ -96,6 +106,9 @@ def build_data(
                 "auto_augment": auto_augment,
                 "random_erasing": random_erasing,
                 "limit": limit,
+                "mean": mean,
+                "std": std,
+                "train_size": train_size,
             },
             augment=augment,
             validation=validation,
@@ -105,18 +118,39 @@ def build_data(
         )
     if options:
         raise ActivsparseError(f"data {name}: has no options; leave out data.options")
-    images = _SOURCES[name](root, (size[0], size[1]))
+
+    def load(size: tuple[int, int]) -> Images:
+        return _normalised(_SOURCES[name](root, size), mean, std)
+
+    varied = size if train_size is None else _pair(train_size)
     return ImageData(
-        images,
-        (size[0], size[1]),
+        load(size),
+        size,
         batch_size,
+        at_train_size=None if varied == size else (load(varied), varied),
         channels=channels,
-        augmentation=Augmentation(augment, auto_augment, random_erasing),
+        augmentation=Augmentation(augment, crop, auto_augment, random_erasing),
         validation=validation,
         limit=limit,
         workers=workers,
         seed=seed,
     )
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def _normalised(
+    images: Images, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> Images:
+    if mean is None and std is None:
+        return images
+    if mean is None or std is None or len(mean) != len(std) or len(mean) not in (1, 3):
+        raise ActivsparseError(
+            "data.mean and data.std go together, one number for each of 1 or 3 channels; set both"
+        )
+    return replace(images, mean=tuple(mean), std=tuple(std))
 
 
 def _with_boxes(name: str, *args: Any, unfit: Mapping[str, Any], **options: Any) -> BatchData:

@@ -40,7 +40,9 @@ class OnnxConv:
         elem_type: ONNX element type of the output.
         source: name of the convolution whose normalised output, through nothing but activations
             that keep zero, is its input: a mask there leaves zeros here. None where there is none.
-        added: whether a residual addition adds its normalised output to another map.
+        added: whether it ends a residual branch, see `masks.network`.
+        reader: name of the convolution that alone reads its output, through nothing but functions
+            of each element, or None.
     """
 
     name: str
@@ -54,6 +56,7 @@ class OnnxConv:
     elem_type: int
     source: str | None = None
     added: bool = False
+    reader: str | None = None
 
     @property
     def aliases(self) -> tuple[str, ...]:
@@ -101,6 +104,7 @@ def find_convs(model: onnx.ModelProto, name: str = "model") -> list[OnnxConv]:
     names: dict[str, str] = {}  # by output
     taken: set[str] = set()
     blurs: set[str] = set()
+    readers: dict[str, str] = {}
     found: list[OnnxConv] = []
     # By weights and size: convolutions that are one layer, which runs several times.
     runs: dict[tuple[str, Sizes], list[int]] = {}
@@ -134,6 +138,9 @@ def find_convs(model: onnx.ModelProto, name: str = "model") -> list[OnnxConv]:
                 added=conv is not None and conv.added,
             )
         )
+        if conv is not None and conv.reader is not None:
+            readers[output] = str(network[conv.reader].operation.name)
+    found = [replace(conv, reader=names.get(readers.get(conv.conv_output, ""))) for conv in found]
     for same in runs.values():
         if len(same) > 1:
             for i, run in zip(same, _one_layer([found[i] for i in same]), strict=True):
@@ -157,6 +164,7 @@ def _one_layer(runs: list[OnnxConv]) -> list[OnnxConv]:
             role=role,
             source=first.source,
             added=any(other.added for other in runs),
+            reader=None,
         )
         for run in runs
     ]

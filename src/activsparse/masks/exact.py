@@ -17,7 +17,15 @@ from activsparse.masks.score import random_score
 from activsparse.masks.select import select
 from activsparse.masks.tiles import RUNS, Kept, kept_mask
 
-__all__ = ["DenseMask", "ExactMask", "LatticeMask", "RandomMask", "TilesMask", "exact_mask"]
+__all__ = [
+    "BandMask",
+    "DenseMask",
+    "ExactMask",
+    "LatticeMask",
+    "RandomMask",
+    "TilesMask",
+    "exact_mask",
+]
 
 Size: TypeAlias = tuple[int, int]
 
@@ -73,6 +81,24 @@ class LatticeMask:
 
 
 @dataclass(frozen=True)
+class BandMask:
+    """Keeps `rows` whole rows, from row `first` on; for residual branches, see `masks.branches`."""
+
+    first: int
+    rows: int
+    pattern = "band"
+
+    def mask(self, shape: Size, input_size: Size) -> Mask:
+        """Bool (OH, OW), True = computed."""
+        found = np.zeros(shape, np.bool_)
+        found[self.first : self.first + self.rows] = True
+        return found
+
+    def __str__(self) -> str:
+        return f"band of rows {self.first}-{self.first + self.rows - 1}"
+
+
+@dataclass(frozen=True)
 class RandomMask:
     """Aligned squares of `block` positions with the lowest scores of a random map.
 
@@ -94,10 +120,10 @@ class RandomMask:
         return f"random {self.sparsity:g} in blocks of {self.block}"
 
 
-ExactMask: TypeAlias = DenseMask | TilesMask | LatticeMask | RandomMask
+ExactMask: TypeAlias = BandMask | DenseMask | TilesMask | LatticeMask | RandomMask
 
 _KINDS: dict[str, type[ExactMask]] = {
-    kind.pattern: kind for kind in (DenseMask, TilesMask, LatticeMask, RandomMask)
+    kind.pattern: kind for kind in (DenseMask, TilesMask, LatticeMask, RandomMask, BandMask)
 }
 
 
@@ -135,6 +161,9 @@ def exact_mask(values: Any, shape: Size) -> ExactMask:
             whole(values, "run", min(RUNS), max(RUNS), RUNS),
             whole(values, "phase", 0, _LARGEST),
         )
+    if kind is BandMask:
+        rows = whole(values, "rows", 1, shape[0])
+        return BandMask(whole(values, "first", 0, shape[0] - rows), rows)
     if kind is LatticeMask:
         return LatticeMask(_fraction(values["fraction"]), whole(values, "phase", 0, _LARGEST))
     if kind is RandomMask:

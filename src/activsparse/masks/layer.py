@@ -50,7 +50,11 @@ class Layer(Protocol):
 
     @property
     def added(self) -> bool:
-        """Whether a residual addition adds its normalised output to another map."""
+        """Whether it ends a residual branch, whose shortcut fills holes: see `masks.network`."""
+
+    @property
+    def reader(self) -> str | None:
+        """Name of the convolution that alone reads its output, position by position, or None."""
 
     @property
     def normed(self) -> bool:

@@ -32,7 +32,12 @@ class Convolution:
         source: number of the convolution whose normalised output, through nothing but functions
             that keep zero, is its input: a mask there leaves zeros here. None where there is none.
         phase: of its pattern, see `assign_phases`.
-        added: whether a residual addition adds its output, normalised, to another map.
+        added: whether its output, normalised, goes into a residual addition and nowhere else,
+            through nothing but functions that keep zero: the end of a branch, whose holes the
+            shortcut fills. What a block starts from may be added as well, as its shortcut; a hole
+            there is one in all that follows.
+        reader: number of the convolution that alone reads its output, through nothing but functions
+            of each element that leave the map's size as it is; None where there is none.
         role: `stem`, `shortcut`, `head` or `layer`:
 
             - a `stem` has no convolution before it or, where that one strides, follows it at its
@@ -49,6 +54,7 @@ class Convolution:
     source: int | None
     phase: int
     added: bool
+    reader: int | None
     role: str
 
 
@@ -71,6 +77,7 @@ def find_convolutions(
         for i, (operation, norm) in enumerate(zip(found, norms, strict=True))
     }
     sources = [_source(graph, operation.inputs[0], made) for operation in found]
+    numbers = {operation.output: i for i, operation in enumerate(found)}
     additions, has_convolution = _history(graph)
     residual = any(additions.values())
     blocks = [
@@ -100,14 +107,47 @@ def find_convolutions(
             role = "shortcut"
         elif heads.is_head(operation):
             role = "head"
-        added = any(graph.is_residual(reader) for reader in graph.readers.get(output, []))
-        convolutions.append(Convolution(operation, norms[i], sources[i], phases[i], added, role))
+        added = _ends_branch(graph, output)
+        reader = _reader(graph, operation)
+        convolutions.append(
+            Convolution(
+                operation,
+                norms[i],
+                sources[i],
+                phases[i],
+                added,
+                None if reader is None else numbers[reader.output],
+                role,
+            )
+        )
     return convolutions
 
 
 def _norm(graph: Graph, convolution: Operation) -> Operation | None:
     reader = graph.only_reader(convolution.output)
     return reader if reader is not None and reader.kind is Kind.NORM else None
+
+
+def _ends_branch(graph: Graph, value: Value) -> bool:
+    reader = graph.only_reader(value)
+    while reader is not None and reader.kind is Kind.ZERO:
+        # Padding would move the positions.
+        if graph.sizes.get(reader.output) != graph.sizes.get(value):
+            return False
+        reader = graph.only_reader(reader.output)
+    return reader is not None and graph.is_residual(reader)
+
+
+def _reader(graph: Graph, convolution: Operation) -> Operation | None:
+    """The convolution that alone reads the output of another one, position by position."""
+    size = graph.sizes.get(convolution.output)
+    reader = graph.only_reader(convolution.output)
+    while reader is not None and reader.kind in _OF_ELEMENTS:
+        reader = graph.only_reader(reader.output)
+    if reader is None or reader.kind is not Kind.CONVOLUTION or size is None:
+        return None
+    # Padding in between would move the positions.
+    return reader if graph.sizes.get(reader.inputs[0]) == size else None
 
 
 def _source(graph: Graph, value: Value, made: Mapping[Value, int]) -> int | None:

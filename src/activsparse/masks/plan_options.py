@@ -14,17 +14,24 @@ import numpy as np
 import numpy.typing as npt
 
 from activsparse.errors import ActivsparseError
-from activsparse.masks.exact import DenseMask, ExactMask, LatticeMask, RandomMask, TilesMask
+from activsparse.masks.exact import (
+    BandMask,
+    DenseMask,
+    ExactMask,
+    LatticeMask,
+    RandomMask,
+    TilesMask,
+)
 from activsparse.masks.latency import layer_cost
 from activsparse.masks.pattern import sparsity_of
 from activsparse.masks.possible import PossibleMask, possible_masks
 from activsparse.masks.shape import ConvShape
-from activsparse.masks.tiles import Kept
+from activsparse.masks.tiles import RUNS, Kept
 from activsparse.masks.time_table import TimeTable, default_table
 
-__all__ = ["PLAN_PATTERNS", "PlanLayer", "PlanOption", "macs", "plan_options", "times"]
+__all__ = ["DENSE", "PLAN_PATTERNS", "PlanLayer", "PlanOption", "macs", "plan_options", "times"]
 
-PLAN_PATTERNS = ("tiles", "lattice", "random")
+PLAN_PATTERNS = ("band", "tiles", "lattice", "random")
 HIGHEST = 0.8
 """Sparser masks lose too much to be worth measuring."""
 REGULAR = tuple(Fraction(p, q) for p, q in ((1, 5), (1, 4), (1, 3), (1, 2), (2, 3), (3, 4), (4, 5)))
@@ -91,7 +98,7 @@ def plan_options(
         layer: the convolution.
         input_size: (H, W) of the network's input.
         table: of times.
-        patterns: of `PLAN_PATTERNS`.
+        patterns: of `PLAN_PATTERNS`; bands are for residual branches, see `masks.plan_units`.
         fills: `zero`, `nearest` or both.
         count: so many masks of each pattern at most.
         block: `random` only: side of squares; by default 4, less on small maps.
@@ -154,9 +161,13 @@ def macs(layer: PlanLayer, options: Sequence[PlanOption]) -> FloatArray:
 
 
 def _ms(conv: ConvShape, option: PlanOption, live: float, table: TimeTable | None) -> float:
-    exact = option.exact
-    kept = Kept(exact.rows, exact.columns, exact.run) if isinstance(exact, TilesMask) else None
-    ms = layer_cost(conv, table).ms(1 - option.sparsity, kept, live)
+    exact, cost = option.exact, layer_cost(conv, table)
+    if isinstance(exact, BandMask):
+        runs = [Kept(exact.rows, conv.output[1], run) for run in RUNS]
+        ms = min(cost.ms(1 - option.sparsity, run, live) for run in runs)
+    else:
+        kept = Kept(exact.rows, exact.columns, exact.run) if isinstance(exact, TilesMask) else None
+        ms = cost.ms(1 - option.sparsity, kept, live)
     if option.fill == "nearest":
         copied = option.sparsity * conv.positions * conv.out_channels
         ms += copied * (table or default_table()).fill_ms

@@ -105,6 +105,8 @@ def recipe_of(options: SparsifyOptions) -> Config:
     }
     if options.weights is None:
         values |= _FROM_NOTHING
+    else:
+        values |= _normalisation(options.model)
     if options.quick:
         values |= _QUICK
     given = {
@@ -119,6 +121,17 @@ def recipe_of(options: SparsifyOptions) -> Config:
         values["model.small_images"] = True
     settings = [f"{key}={json.dumps(value)}" for key, value in values.items()]
     return load_config(RECIPE, [*settings, *options.settings])
+
+
+def _normalisation(model: str) -> dict[str, Any]:
+    """Of the images that a timm network's published weights were trained on."""
+    if not model.startswith("timm:"):
+        return {}
+    import timm
+
+    name = model.removeprefix("timm:")
+    found = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    return {} if found is None else {"data.mean": [*found.mean], "data.std": [*found.std]}
 
 
 def _is_adapted(options: SparsifyOptions) -> bool:

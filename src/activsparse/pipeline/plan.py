@@ -110,7 +110,8 @@ def find_masks(
             plan_speedup, dense, threads=threads, repeat=effort.repeat, session={"isa": isa}
         )
         found = planner.find(target, measure, rounds=effort.rounds)
-        return found, {x.name: dense_ms(x.conv, table) for x in planner.planner.layers}
+        layers = [layer for unit in planner.planner.units for layer in unit.layers]
+        return found, {layer.name: dense_ms(layer.conv, table) for layer in layers}
 
 
 def plan_speedup(dense: Path, plan: MaskPlan, **how: Any) -> float:

@@ -213,7 +213,12 @@ def _will_be_own_teacher(config: Config) -> bool:
 
 def _data(config: Config) -> BatchData:
     options = config.data.model_dump()
-    return build_data(**options, seed=config.seed)
+    return build_data(**options, seed=config.seed, train_size=_train_size(config))
+
+
+def _train_size(config: Config) -> int | tuple[int, int] | None:
+    """Of training images: what the teacher sees."""
+    return None if config.distillation is None else config.distillation.image_size
 
 
 def _finish(folder: Path, summary: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from activsparse import ActivsparseError
 from activsparse.masks import ConvShape
 from activsparse.masks.latency import dense_ms, layer_ms
 from activsparse.masks.plan_options import PlanLayer, macs, plan_options, times
+from activsparse.masks.plan_units import UnitOption, plan_units
 from activsparse.masks.time_table import default_table
 from activsparse.train import Sparsifier
 from activsparse.train.plan.losses import LossFile, MeasuredLoss
@@ -40,13 +41,19 @@ def synthetic(seed: int) -> tuple[list[PlanLayer], np.ndarray]:
     return layers, rng.uniform(0.02, 1, len(layers))
 
 
+def by_layer(layers, options):
+    """Units of one layer each, and their options."""
+    units = plan_units(layers)
+    return units, [[UnitOption((o,), o.sparsity) for o in of_layer] for of_layer in options]
+
+
 def planner_of(layers, loss, count=4, fills=("zero",)) -> Planner:
     sources = {layer.source for layer in layers}
     options = [
         plan_options(layer, SIZE, count=count, fills=fills, feeds=at in sources)
         for at, layer in enumerate(layers)
     ]
-    return Planner(layers, options, loss, lambda layer, o, before: times(layer, o, before))
+    return Planner(*by_layer(layers, options), loss, times)
 
 
 def additive(layers, slopes):
@@ -97,7 +104,8 @@ def test_never_worse_than_choosing_sparsities_and_then_masks(seed):
         else:
             continue
         picks = []
-        for layer, options, at in zip(layers, planner.options, wanted, strict=True):
+        for layer, of_unit, at in zip(layers, planner.options, wanted, strict=True):
+            options = [option.parts[0] for option in of_unit]
             near = [i for i, o in enumerate(options) if -0.1 <= o.sparsity - grid[at] <= 0.2]
             costs = times(layer, options)[0]
             picks.append(min(near or [0], key=lambda i: costs[i]))
@@ -123,7 +131,9 @@ def test_where_nothing_is_lost_no_more_is_skipped_than_asked():
     conv = ConvShape((3, 3), (1, 1), 1, 32, 32, (12, 12))
     layers = [PlanLayer(f"l{i}", conv, i) for i in range(8)]
     options = [plan_options(x, SIZE, patterns=("lattice",), count=7, by_time=False) for x in layers]
-    planner = Planner(layers, options, lambda o, what="": 0.0, lambda x, o, before: macs(x, o))
+    planner = Planner(
+        *by_layer(layers, options), lambda o, what="": 0.0, lambda x, o, _: macs(x, o)
+    )
     planner.measure()
     picks = planner.solve(0.75 * planner.cost(planner.dense))
     assert picks is not None

@@ -12,11 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from activsparse.masks.branches import branches
 from activsparse.masks.latency import dense_ms
 from activsparse.masks.mask_plan import MaskPlan
 from activsparse.masks.options import MaskOptions
 from activsparse.masks.placement import fill_of, sources_of_zeros
-from activsparse.masks.plan_options import PlanLayer, PlanOption, macs, plan_options, times
+from activsparse.masks.plan_options import PlanLayer, PlanOption, macs, times
+from activsparse.masks.plan_units import plan_units, unit_options
 from activsparse.masks.requests import request_sparsities
 from activsparse.masks.time_table import TimeTable
 from activsparse.train.plan.losses import LossFile, MeasuredLoss, fingerprint
@@ -160,7 +162,7 @@ def network_planner(
     options: MaskOptions | None = None,
     table: TimeTable | None = None,
     where: str = "the table of pattern auto",
-    patterns: Sequence[str] = ("tiles", "lattice"),
+    patterns: Sequence[str] = ("band", "tiles", "lattice"),
     fills: Sequence[str] = ("zero", "nearest"),
     count: int = 4,
     seed: int = 0,
@@ -191,25 +193,27 @@ def network_planner(
     found = find_layers(model, example_input)
     masked = _maskable(found, asked)
     sources = sources_of_zeros(masked, asked.but(fill="zero"))
+    size = (int(example_input.shape[-2]), int(example_input.shape[-1]))
     layers = [
         PlanLayer(layer.name, layer.shape, _phase(layer, at, asked.phases), source)
         for at, (layer, source) in enumerate(zip(masked, sources, strict=True))
     ]
-    size = (int(example_input.shape[-2]), int(example_input.shape[-1]))
+    units = plan_units(layers, branches(masked) if "band" in patterns else [])
+    added = {layer.name: layer for layer in masked}
     choices = [
-        plan_options(
-            plan_layer,
+        unit_options(
+            unit,
             size,
             table=table,
             patterns=patterns,
-            fills=tuple(fills) or (fill_of(layer, asked),),
+            fills=tuple(fills) or (fill_of(added[unit.layers[-1].name], asked),),
             count=count,
             block=asked.block if asked.block > 1 else None,
             seed=seed,
-            feeds=at in sources,
+            feeds=at in {other.source for other in units},
             by_time=by == "ms",
         )
-        for at, (plan_layer, layer) in enumerate(zip(layers, masked, strict=True))
+        for at, unit in enumerate(units)
     ]
     names = {layer.name for layer in masked}
     rest = [layer.shape for layer in found if layer.name not in names]
@@ -217,7 +221,7 @@ def network_planner(
     costs = (
         partial(times, table=table) if by == "ms" else lambda layer, of_it, _: macs(layer, of_it)
     )
-    planner = Planner(layers, choices, loss, costs, advance)
+    planner = Planner(units, choices, loss, costs, advance)
     dense = other + planner.cost(planner.dense)
     return NetworkPlanner(planner, size, asked.site, other, dense, where)
 

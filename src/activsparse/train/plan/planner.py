@@ -15,13 +15,14 @@ import numpy.typing as npt
 from activsparse.masks.chains import chains
 from activsparse.masks.frontier import Frontier, LayerChoices, frontier
 from activsparse.masks.mask_plan import MaskPlan, PlannedLayer
-from activsparse.masks.plan_options import PlanLayer, PlanOption
+from activsparse.masks.plan_options import PlanOption
+from activsparse.masks.plan_units import Costs, PlanUnit, UnitOption, unit_costs
 
 __all__ = ["Planner"]
 
 FloatArray = npt.NDArray[np.float64]
 Picks = tuple[int, ...]
-"""Index of the option of each layer; 0 is dense."""
+"""Index of the option of each unit; 0 is dense."""
 
 _RISK = 1e-6
 """Of masks that lose equally little the sparser ones are still a greater risk."""
@@ -31,65 +32,66 @@ class Planner:
     """The search for a network's masks.
 
     Args:
-        layers: the convolutions that may be masked, in the order of execution.
+        units: the convolutions that may be masked, alone or by residual branch, in the order of
+            execution.
         options: of each, dense first.
         loss: of the network under options (with their sizes) of its layers, see `MeasuredLoss`.
-        costs: (layer, its options, the options of the layer before or None) -> (before or 1,
-            options), in any unit.
-        advance: told how many of how many measurements of a round are done, and of which layer.
+        costs: (layer, its options, the options of the layer whose zeros it reads or None) ->
+            (those or 1, options), in any unit.
+        advance: told how many of how many measurements of a round are done, and of which unit.
     """
 
     def __init__(
         self,
-        layers: Sequence[PlanLayer],
-        options: Sequence[Sequence[PlanOption]],
+        units: Sequence[PlanUnit],
+        options: Sequence[Sequence[UnitOption]],
         loss: Callable[[Mapping[str, tuple[PlanOption, tuple[int, int]]], str], float],
-        costs: Callable[[PlanLayer, Sequence[PlanOption], Sequence[PlanOption] | None], FloatArray],
+        costs: Costs,
         advance: Callable[[int, int, str], None] = lambda done, total, what: None,
     ) -> None:
-        self.layers, self.options = list(layers), [list(of_layer) for of_layer in options]
+        self.units, self.options = list(units), [list(of_unit) for of_unit in options]
         self._loss, self._advance = loss, advance
-        self._order = [i for chain in chains([layer.source for layer in layers]) for i in chain]
-        follows = {
-            chain[at]: chain[at - 1]
-            for chain in chains([layer.source for layer in layers])
-            for at in range(1, len(chain))
-        }
-        self._before = follows
+        found = chains([unit.source for unit in units])
+        self._order = [i for chain in found for i in chain]
+        follows = {chain[at]: chain[at - 1] for chain in found for at in range(1, len(chain))}
+        self._before, self._costs_of = follows, costs
         self._costs = {
-            i: costs(layers[i], options[i], options[follows[i]] if i in follows else None)
-            for i in range(len(layers))
+            i: unit_costs(
+                units[i], options[i], options[follows[i]] if i in follows else None, costs
+            )
+            for i in range(len(units))
         }
-        self._losses: list[FloatArray] = [np.zeros(len(of_layer)) for of_layer in options]
+        self._losses: list[FloatArray] = [np.zeros(len(of_unit)) for of_unit in options]
         self._frontier: Frontier | None = None
 
     @property
     def dense(self) -> Picks:
-        """All layers dense."""
-        return (0,) * len(self.layers)
+        """All units dense."""
+        return (0,) * len(self.units)
 
     def measure(self, around: Picks | None = None) -> None:
-        """Measure every option of every layer, the others masked as `around` says."""
+        """Measure every option of every unit, the others masked as `around` says."""
         around = self.dense if around is None else around
-        total = sum(len(of_layer) for of_layer in self.options)
+        total = sum(len(of_unit) for of_unit in self.options)
         done = 0
-        for i, (layer, of_layer) in enumerate(zip(self.layers, self.options, strict=True)):
-            found = np.empty(len(of_layer))
-            for at, option in enumerate(of_layer):
+        for i, (unit, of_unit) in enumerate(zip(self.units, self.options, strict=True)):
+            found = np.empty(len(of_unit))
+            for at, option in enumerate(of_unit):
                 picks = (*around[:i], at, *around[i + 1 :])
                 rest = "the others dense" if not any(around) else f"others of {_short(around)}"
-                found[at] = self.whole_loss(picks, f"{layer.name}: {option}; {rest}")
+                found[at] = self.whole_loss(picks, f"{unit.name}: {option}; {rest}")
                 done += 1
-                self._advance(done, total, layer.name)
-            self._losses[i] = rising(of_layer, found - found[0])
+                self._advance(done, total, unit.name)
+            self._losses[i] = rising(of_unit, found - found[0])
         self._frontier = None
 
     def whole_loss(self, picks: Picks, what: str = "a solution") -> float:
         """Measured loss of the network under all of these."""
         return self._loss(
             {
-                layer.name: (of_layer[at], layer.conv.output)
-                for layer, of_layer, at in zip(self.layers, self.options, picks, strict=True)
+                layer.name: (part, layer.conv.output)
+                for unit, of_unit, at in zip(self.units, self.options, picks, strict=True)
+                for layer, part in zip(unit.layers, of_unit[at].parts, strict=True)
             },
             what,
         )
@@ -100,7 +102,7 @@ class Planner:
         if found is None:
             return None
         picks = dict(zip(self._order, found, strict=True))
-        return tuple(picks[i] for i in range(len(self.layers)))
+        return tuple(picks[i] for i in range(len(self.units)))
 
     def frontier(self) -> Frontier:
         """All best trades of the losses measured last."""
@@ -115,7 +117,7 @@ class Planner:
 
     def cost(self, picks: Picks) -> float:
         """Sum of costs."""
-        return float(sum(self._layer_cost(i, picks) for i in range(len(self.layers))))
+        return float(sum(self._unit_cost(i, picks) for i in range(len(self.units))))
 
     @property
     def least_cost(self) -> float:
@@ -127,18 +129,22 @@ class Planner:
     ) -> MaskPlan:
         """The mask plan of these choices."""
         layers = {}
-        for i, (layer, at) in enumerate(zip(self.layers, picks, strict=True)):
-            option = self.options[i][at]
-            layers[layer.name] = PlannedLayer(
-                layer.conv,
-                option.exact,
-                option.fill,
-                self._layer_cost(i, picks),
-                float(self._losses[i][at]),
-            )
+        for i, (unit, at) in enumerate(zip(self.units, picks, strict=True)):
+            # A branch's loss is told once, at its end.
+            losses = [0.0] * (len(unit.layers) - 1) + [float(self._losses[i][at])]
+            parts = self.options[i][at].parts
+            for layer, part, loss in zip(unit.layers, parts, losses, strict=True):
+                ms = (
+                    self._costs_of(layer, [part], None)[0, 0]
+                    if unit.branch
+                    else self._unit_cost(i, picks)
+                )
+                layers[layer.name] = PlannedLayer(
+                    layer.conv, part.exact, part.fill, float(ms), loss
+                )
         return MaskPlan(input_size, layers, site, notes)
 
-    def _layer_cost(self, i: int, picks: Picks) -> float:
+    def _unit_cost(self, i: int, picks: Picks) -> float:
         row = picks[self._before[i]] if i in self._before and len(self._costs[i]) > 1 else 0
         return float(self._costs[i][row, picks[i]])
 
@@ -146,15 +152,12 @@ class Planner:
         return np.array([option.sparsity for option in self.options[i]])
 
 
-def rising(options: Sequence[PlanOption], losses: FloatArray) -> FloatArray:
-    """Losses that never fall with the sparsity of one pattern and fill: a dip is noise."""
+def rising(options: Sequence[UnitOption], losses: FloatArray) -> FloatArray:
+    """Losses that never fall with the sparsity of one kind of options: a dip is noise."""
     found: FloatArray = losses.copy()
-    kinds = {(option.exact.pattern, option.fill) for option in options if option.sparsity}
-    for kind in kinds:
+    for kind in {option.kind for option in options if option.sparsity}:
         places = [
-            at
-            for at, option in enumerate(options)
-            if option.sparsity and (option.exact.pattern, option.fill) == kind
+            at for at, option in enumerate(options) if option.sparsity and option.kind == kind
         ]
         places.sort(key=lambda at: options[at].sparsity)
         found[places] = np.maximum(np.maximum.accumulate(losses[places]), losses[0])

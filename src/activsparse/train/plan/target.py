@@ -104,7 +104,9 @@ def make_plan(config: Config, folder: Path, start: Path, trust: bool = False) ->
         list(data.unvaried_dataloader(search.batches)),
         held_out_loss(run.model, run.example_input),
         options=sparsity,
-        patterns=("tiles", "lattice") if sparsity.pattern == "auto" else (sparsity.pattern,),
+        patterns=("band", "tiles", "lattice")
+        if sparsity.pattern == "auto"
+        else (sparsity.pattern,),
         fills=(),
         count=_SPREAD_MASKS if search.spread else _SPEED_MASKS,
         seed=config.seed,

@@ -51,10 +51,13 @@ class DataSection(_Section):
     channels: Literal[1, 3] | None = None
     batch_size: PositiveInt = 64
     augment: bool = True
+    crop: Annotated[float, Field(gt=0, le=1)] = 0.08
     auto_augment: Literal["trivial", "rand", "auto"] | None = None
     random_erasing: Fraction = 0.0
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
     limit: PositiveInt | None = None
+    mean: list[float] | None = None
+    std: list[Annotated[float, Field(gt=0)]] | None = None
     workers: Annotated[int, Field(ge=0)] = 0
     options: dict[str, Any] = {}
 
@@ -92,7 +95,8 @@ class DistillationSection(_Section):
     `teacher` is `dense` (the run's own dense phase, or `init_from`) or a run folder; `model`, if
     given, describes a network with weights instead. The loss is `weight` times the divergence from
     the teacher, plus the label loss unless `only`. `mean` and `std` are the teacher's own, where
-    its images were normalised in another way.
+    its images were normalised in another way. With `image_size` training images are made at that
+    size, which the teacher sees; the network learns on the same images shrunk to `data.image_size`.
     """
 
     teacher: str = "dense"
@@ -100,6 +104,7 @@ class DistillationSection(_Section):
     weight: Annotated[float, Field(gt=0)] = 5.0
     only: bool = False
     temperature: Annotated[float, Field(gt=0)] = 1.0
+    image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None
     mean: list[float] | None = None
     std: list[Annotated[float, Field(gt=0)]] | None = None
 

@@ -28,12 +28,14 @@ class ConvLayer:
         shape: kernel, stride, groups, channels and output size.
         block: the phase of its pattern, see `assign_phases`.
         shortcut, head, stem: whether that is its role, see `masks.network`.
-        added: whether a residual addition adds its output, normalised, to another map.
+        added: whether it ends a residual branch, see `masks.network`.
         enclosing: class names of the convolution and the modules around it, innermost first,
             without the model's.
         problem: why it cannot be masked, or None.
         source: name of the convolution whose normalised output, through nothing but activations
             that keep zero, is its input: a mask there leaves zeros here. None where there is none.
+        reader: name of the convolution that alone reads its output, through nothing but functions
+            of each element, or None.
     """
 
     name: str
@@ -47,6 +49,7 @@ class ConvLayer:
     problem: str | None
     source: str | None = None
     stem: bool = False
+    reader: str | None = None
 
     @property
     def aliases(self) -> tuple[str, ...]:
@@ -153,6 +156,9 @@ def _layer(
         problem=problem,
         source=None if first.source is None else network[first.source].operation.name,
         stem=first.role == "stem",
+        reader=None
+        if first.reader is None or len(calls) > 1
+        else network[first.reader].operation.name,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, interpolate
 from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms import v2
 
@@ -51,7 +51,7 @@ class Classifier(Learner):
         targets = labels
         if self.mixing is not None:
             images, targets = self.mixing(images, labels)
-        logits = self.model(images)
+        logits = self.model(self._shrunk(images))
         if not isinstance(logits, Tensor):
             raise ActivsparseError(
                 f"{type(self.model).__name__} gives a {type(logits).__name__} in training, not "
@@ -67,6 +67,13 @@ class Classifier(Learner):
         self.log("train_loss", self.train_loss, on_step=False, on_epoch=True, batch_size=size)
         self.log("train_top1", self.train_top1, on_step=False, on_epoch=True, batch_size=size)
         return loss
+
+    def _shrunk(self, images: Tensor) -> Tensor:
+        """What the network sees of images that were made for a teacher's larger size."""
+        size = self.image_shape[1:]
+        if tuple(images.shape[2:]) == size:
+            return images
+        return interpolate(images, size, mode="bilinear", antialias=True)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Loss without smoothing, and accuracy, of held-out images."""
