@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torchvision.models import mobilenet_v2, resnet18, resnet50
 
+from activsparse import ActivsparseError
 from activsparse.export.convs import find_convs
 from activsparse.export.onnx import convert
 from activsparse.masks import ConvShape
@@ -19,7 +20,9 @@ from activsparse.masks.exact import BandMask
 from activsparse.masks.plan_options import DENSE, PlanLayer
 from activsparse.masks.plan_units import plan_units, unit_options
 from activsparse.models import build_model
+from activsparse.train import Sparsifier
 from activsparse.train.plan.masked_network import MaskedNetwork
+from activsparse.train.sparsify.hooks import held_masks
 from activsparse.train.sparsify.layers import find_layers
 
 SIZE = 64
@@ -141,3 +144,35 @@ def test_options_of_a_branch_leave_out_nothing_that_is_read():
                 torch.testing.assert_close(model(x), all_layers)
                 tried += 1
     assert tried > 50
+
+
+@pytest.mark.parametrize("sparsity", [0.25, 0.5, 0.75])
+def test_pattern_band_masks_residual_branches_alone(sparsity):
+    model = mobilenet_v2(num_classes=5).eval()
+    x = torch.zeros(1, 3, SIZE, SIZE)
+    sparsifier = Sparsifier(model, x, sparsity, pattern="band")
+    sparsifier.freeze()
+    found = {layer.name: layer for layer in sparsifier.layers}
+    layers = find_layers(mobilenet_v2(num_classes=5).eval(), x)
+    shapes = {layer.name: layer.shape for layer in layers}
+    masks = {name: held.mask for name, held in held_masks(model).items()}
+    ends = []
+    for branch in branches(layers):
+        assert set(branch) <= set(found)
+        kept = np.flatnonzero(masks[branch[-1]].any(1))
+        height = len(masks[branch[-1]])
+        assert len(kept) == max(1, height - round(sparsity * height))
+        bands = band_of_branch(branch, shapes, BandMask(int(kept[0]), len(kept)))
+        for name, band in bands.items():
+            assert np.array_equal(masks[name], band.mask(shapes[name].output, (SIZE, SIZE)))
+        if height > 2:
+            ends.append(int(kept[0]) == 0)
+    assert len(found) == sum(len(branch) for branch in branches(layers))
+    assert any(ends)
+    assert not all(ends)  # what one block leaves out another computes
+
+
+def test_pattern_band_says_what_it_needs():
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3))
+    with pytest.raises(ActivsparseError, match="in no residual branch"):
+        Sparsifier(net, torch.zeros(1, 3, 16, 16), 0.5, pattern="band")

@@ -157,6 +157,12 @@ def layouts(
         return []
     names = [f"number {i}" for i in range(len(layers))] if names is None else names
     refuse_unmet(pattern, list(zip(names, layers, requested, strict=True)))
+    if pattern == "band":
+        shapes = [layer.output for layer in layers]
+        return [
+            Layout(pattern, make_mask(pattern, shape, wanted, phase=phase))
+            for shape, wanted, phase in zip(shapes, requested, phases, strict=True)
+        ]
     if pattern not in LAYER_BOUNDS:
         masks = _by_score(layers, requested, pattern, score, block, names)
         return [Layout(pattern, mask) for mask in masks]

@@ -15,7 +15,7 @@ from activsparse.masks.exact import BandMask
 from activsparse.masks.layer import Layer
 from activsparse.masks.shape import ConvShape
 
-__all__ = ["band_of_branch", "branches", "rows_read"]
+__all__ = ["alternate_band", "band_of_branch", "branches", "rows_read"]
 
 
 def branches(layers: Sequence[Layer]) -> list[tuple[str, ...]]:
@@ -61,6 +61,15 @@ def rows_read(reader: ConvShape, band: BandMask, height: int) -> BandMask:
     first = min(max(0, band.first * stride - top), height - 1)
     end = max(first + 1, min(height, last * stride - bottom + reach + 1))
     return BandMask(first, end - first)
+
+
+def alternate_band(height: int, sparsity: float, phase: int = 0) -> BandMask:
+    """A band that leaves out this share of rows: the lower ones, or the upper in odd phases.
+
+    So what one block leaves out the next one computes. At least one row is kept.
+    """
+    rows = max(1, height - round(sparsity * height))
+    return BandMask(0 if phase % 2 == 0 else height - rows, rows)
 
 
 def band_of_branch(

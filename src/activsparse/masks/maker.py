@@ -13,6 +13,8 @@ import numpy.typing as npt
 from activsparse.errors import ActivsparseError
 from activsparse.masks.allocate import Layout, layouts
 from activsparse.masks.arrays import FloatMap, Mask
+from activsparse.masks.branches import band_of_branch, branches
+from activsparse.masks.exact import BandMask
 from activsparse.masks.lattice import MAX_PERIOD
 from activsparse.masks.layer import Layer
 from activsparse.masks.options import MaskOptions
@@ -65,6 +67,7 @@ class MaskMaker:
         self.options = options
         self.inputs = sources_of_zeros(self.layers, options)
         self.exact = [layer.name in own for layer in self.layers]
+        self._branches = branches(self.layers) if options.pattern == "band" else []
         for layer, shape in zip(self.layers, self.shapes, strict=True):
             height, width = shape.output
             if options.block > min(height, width):
@@ -156,6 +159,8 @@ class MaskMaker:
             exact=self.exact,
             names=[layer.name for layer in self.layers],
         )
+        if self.options.pattern == "band":
+            return self._by_branch(found)
         return self._shared(found, sparsities) if self.options.share_in_block else found
 
     def _scored(
@@ -189,6 +194,20 @@ class MaskMaker:
         score = np.zeros(size, dtype=np.float32)
         score[: self.options.block, : self.options.block] = 1
         return bool(select(score, sparsity, self.options.block).any())
+
+    def _by_branch(self, found: Sequence[Layout]) -> list[Layout]:
+        """The band of each branch's end, and of the layers before it what that one reads."""
+        shapes = {layer.name: shape for layer, shape in zip(self.layers, self.shapes, strict=True)}
+        masks = {layer.name: one.mask for layer, one in zip(self.layers, found, strict=True)}
+        for branch in self._branches:
+            kept = np.flatnonzero(masks[branch[-1]][:, 0])
+            band = BandMask(int(kept[0]), len(kept))
+            for name, own in band_of_branch(branch, shapes, band).items():
+                masks[name] = own.mask(shapes[name].output, self.image_size)
+        return [
+            Layout("band" if not masks[x.name].all() else "dense", masks[x.name])
+            for x in self.layers
+        ]
 
     def _shared(self, found: Sequence[Layout], sparsities: Sequence[float]) -> list[Layout]:
         first: dict[tuple[int, tuple[int, int], float], Layout] = {}

@@ -27,7 +27,7 @@ __all__ = [
     "check_sparsity",
 ]
 
-Pattern = Literal["random", "lattice", "tiles", "auto"]
+Pattern = Literal["random", "lattice", "tiles", "auto", "band"]
 Fill = Literal["zero", "nearest", "auto"]
 Site = Literal["norm", "conv"]
 Criterion = Literal["lnorm", "random"]
@@ -49,7 +49,10 @@ class MaskOptions:
 
     Attributes:
         sparsity: share of output positions not computed in every masked layer, in [0, 1).
-        pattern: `random` (the published method), `lattice`, `tiles` or `auto`.
+        pattern: `random` (the published method), `lattice`, `tiles`, `auto`, or `band`: whole rows
+            at the bottom or top of the map in residual branches alone, see `masks.branches`. There
+            `sparsity` is that of a branch's last layer, and what that one does not read the layers
+            before it skip.
         block: `random` only: side of the aligned squares dropped as a whole.
         fill: what a skipped position holds: `zero`, the value of the `nearest` kept position, or
             `auto`: zero where a shortcut is added, which fills the hole, nearest elsewhere.
@@ -57,8 +60,8 @@ class MaskOptions:
             where none does), or directly after the convolution (`conv`, as published).
         criterion: `random` only: `lnorm` drops the lowest of one score map propagated to all
             layers, `random` draws an independent map in each layer.
-        phases: `lattice`, `tiles` and `auto`: whether the pattern is shifted in another way in each
-            residual `block`, in each `layer`, or is `one` for all.
+        phases: all but `random`: whether the pattern is shifted in another way in each residual
+            `block`, in each `layer`, or is `one` for all.
         share_in_block: `lattice`, `tiles` and `auto`: whether the convolutions of a residual block
             with equal output sizes and requested sparsities share a mask (a `lattice` does so
             anyway, the others weigh up each layer).

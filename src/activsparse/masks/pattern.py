@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from activsparse.errors import ActivsparseError
 from activsparse.masks.arrays import FloatMap, Mask
+from activsparse.masks.branches import alternate_band
 from activsparse.masks.lattice import HIGHEST, MAX_PERIOD, lattice
 from activsparse.masks.options import PATTERNS, check_literal, check_sparsity
 from activsparse.masks.possible import PossibleMask, possible_masks
@@ -65,7 +66,7 @@ def make_mask(
         sparsity: requested share of positions not computed, in [0, 1).
         score: `random` only: score map of any size, propagated to `shape`.
         block: `random` only: side of the squares dropped as a whole.
-        phase: `lattice` and `tiles`: shifts the pattern; use another one in each residual block.
+        phase: all but `random`: shifts the pattern; use another one in each residual block.
         conv: `auto` only: the layer; its output is `shape`.
 
     Returns:
@@ -93,6 +94,8 @@ def make_mask(
                 f"block {block}: must be at least 1; choose 1 for single positions"
             )
         mask = select(propagate(score, shape), sparsity, block)
+    elif pattern == "band":
+        mask = alternate_band(shape[0], sparsity, phase).mask(shape, shape)
     elif pattern == "lattice":
         mask = lattice(shape, sparsity, phase)
     else:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from activsparse.errors import ActivsparseError, Option
+from activsparse.masks.branches import branches
 from activsparse.masks.layer import Layer
 from activsparse.masks.options import KernelSize, MaskOptions
 from activsparse.names import suggest
@@ -103,6 +104,10 @@ def _dense(layers: Sequence[Layer], options: MaskOptions) -> dict[str, str]:
             leave([layer.name], f"kernel size {kernel[0]}x{kernel[1]}")
         if layer.problem:
             leave([layer.name], layer.problem)
+    if options.pattern == "band":
+        inside = {n for b in branches([x for x in layers if x.name not in dense]) for n in b}
+        alone = (layer.name for layer in layers if layer.name not in inside)
+        leave(alone, "in no residual branch, where a shortcut fills the holes of a band")
     return dense
 
 
