@@ -1,0 +1,266 @@
+"""Accuracy against measured time: masks beside smaller inputs and fewer channels, trained alike.
+
+    python reproduce/plane.py R --out plane             # hours on a CPU; stop and repeat it at will
+    taskset -c 1 python reproduce/plane.py R --out plane --time
+    python reproduce/plane.py --plot
+
+One dense network is trained (`base`, seed 0). Every row and seed then trains it for one more epoch
+in its own way, taught by it, on the same images in the same order; the teacher of smaller inputs
+sees the full size. Masks of rows `plan X` are chosen by `activsparse plan --frontier` for X times
+the dense network's speed, measured on the machine where they are chosen. The network whose accuracy
+is given is the one that is timed: in the engine and in ONNX Runtime, one thread, interleaved.
+
+Runs are done once and resumed where they were stopped; several processes may work on one folder.
+The results are in reproduce/results/plane.csv, one line per network, row and seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import logging
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from study import carry_out, claimed, run_folder, start_from
+
+from activsparse.errors import ActivsparseError
+from activsparse.files import atomic_path
+
+RESULTS = Path(__file__).parent / "results"
+CSV = "plane.csv"
+COLUMNS = ("network", "row", "kind", "seed", "top1", "ms", "ort_ms", "machine", "epochs")
+IMAGES = 512
+"""That losses under masks are measured on."""
+REPEAT = 100
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network, its images, and how its base is trained.
+
+    Attributes:
+        recipe: that everything extends.
+        common: settings of all runs.
+        base: settings of the base.
+        size: side of the images.
+        smaller: inputs to compare with.
+        epochs: of each row.
+    """
+
+    recipe: str
+    common: tuple[str, ...]
+    base: tuple[str, ...]
+    size: int
+    smaller: tuple[int, ...]
+    epochs: int = 1
+
+
+_FASHION = (
+    "threads=1",
+    "training.precision=bf16-mixed",
+    "data.validation=0.05",
+    "data.augment=false",
+    "data.image_size=64",
+)
+NETWORKS = {
+    "R": Network(
+        "fashion_mnist_tiles",
+        (
+            *_FASHION,
+            "model.name=timm:resnet18",
+            "model.options={channels: [32, 64, 128, 256], stem_width: 32}",
+        ),
+        ("dense=null", "sparsity=null", "training.epochs=4", "training.lr=0.1"),
+        64,
+        (56, 48, 40),
+    ),
+    "M": Network(
+        "fashion_mnist_tiles",
+        (*_FASHION, "model.name=mobilenet_v2", "model.options={width_mult: 0.5}"),
+        ("dense=null", "sparsity=null", "training.epochs=4", "training.lr=0.1"),
+        64,
+        (56, 48, 40),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to go on training the base.
+
+    Attributes:
+        kind: of row, as in the results.
+        changes: of the recipe.
+        pruned: share of channels taken out before.
+        plan: speed-up of the plan whose masks it gets.
+    """
+
+    kind: str
+    changes: tuple[str, ...] = ("sparsity=null",)
+    pruned: float | None = None
+    plan: float | None = None
+    recipe: str | None = field(default=None)
+
+
+def rows_of(network: Network) -> dict[str, Row]:
+    """The rows by name; those the comparison stands on come first."""
+    found = {"dense": Row("dense")}
+    for target in (1.35, 1.75, 1.2, 2.0, 1.5):
+        found[f"plan {target:g}"] = Row("ours", (), plan=target)
+    for side in network.smaller:
+        changes = (f"data.image_size={side}", f"distillation.image_size={network.size}")
+        found[f"input {side}"] = Row("smaller_input", ("sparsity=null", *changes))
+    for ratio in (0.15, 0.3, 0.45):
+        found[f"channels {ratio:g}"] = Row("channels", pruned=ratio)
+    found["lattice 0.3"] = Row("ablation", ("sparsity.pattern=lattice",))
+    found["tiles 0.3"] = Row("ablation", ("sparsity.pattern=tiles",))
+    found["paper 0.3"] = Row("paper", recipe="fashion_mnist_paper", changes=())
+    return found
+
+
+def main() -> int:
+    """Carry out what the command line asks for."""
+    args = _arguments()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
+    try:
+        if args.plot:
+            from plane_plot import plot
+
+            plot(args.results)
+        elif args.time:
+            _time(args.network, args.out / args.network, args.seeds, args.results)
+        else:
+            _train(NETWORKS[args.network], args.out / args.network, args.rows, args.seeds)
+    except ActivsparseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("network", nargs="?", choices=list(NETWORKS), default="R")
+    parser.add_argument("--out", type=Path, default=Path("plane"), help="folder of the runs")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the CSV file")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--rows", nargs="+", default=[], metavar="ROW")
+    parser.add_argument("--time", action="store_true", help="time the trained networks")
+    parser.add_argument("--plot", action="store_true", help="draw the planes, write the tables")
+    return parser.parse_args()
+
+
+def _train(network: Network, out: Path, names: list[str], seeds: list[int]) -> None:
+    from activsparse.train.run.interrupt import Interrupted
+
+    rows = {name: row for name, row in rows_of(network).items() if not names or name in names}
+    base = run_folder(out, "base", 0)
+    jobs = [(seed, name) for seed in seeds for name in rows]
+    try:
+        for number, (seed, name) in enumerate(jobs):
+            run, row = run_folder(out, name, seed), rows[name]
+            if (run / "summary.json").is_file():
+                continue
+            _log.info("%d of %d: %s, seed %d", number + 1, len(jobs), name, seed)
+            with claimed(base, wait=True):
+                carry_out(base, network.recipe, [*network.common, *network.base])
+                first = start_from(base, row.pruned)
+                plan = _plan(base, out, row.plan)
+            with claimed(run) as mine:
+                if mine:
+                    changes = [
+                        *network.common,
+                        f"init_from={first}",
+                        "dense=null",
+                        f"training.epochs={network.epochs}",
+                        f"seed={seed}",
+                        "distillation.teacher=dense",
+                        "distillation.weight=1",
+                        *plan,
+                        *row.changes,
+                    ]
+                    carry_out(run, row.recipe or network.recipe, changes)
+    except Interrupted:
+        _log.info("stopped; the same command goes on from here")
+
+
+def _plan(base: Path, out: Path, target: float | None) -> list[str]:
+    """The setting that says which masks a row gets; they are planned first where need be."""
+    from activsparse.cli import main as command
+
+    if target is None:
+        return []
+    path = out / f"plans-{target:g}.yaml"
+    if not path.is_file():
+        ask = ["plan", str(base), "--frontier", "--images", str(IMAGES), "--rounds", "1"]
+        if command([*ask, "--out", str(out / "plans.yaml")]):
+            raise ActivsparseError(f"{base}: no plans could be made; see above")
+    if not path.is_file():
+        raise ActivsparseError(f"{path}: no masks make the network so fast; leave that row out")
+    return [f"sparsity.plan={path}"]
+
+
+def _time(name: str, out: Path, seeds: list[int], results: Path) -> None:
+    """Time every finished run, its own weights and masks, and write the lines of this network."""
+    import torch
+
+    from activsparse.bench.compare import OWN_ENGINE, compare
+    from activsparse.bench.machine import summary_line
+    from activsparse.export.onnx import export_onnx
+    from activsparse.train.run.folder import load_run
+
+    torch.set_num_threads(1)
+    network, lines = NETWORKS[name], []
+    for seed in seeds:
+        runs = {row: run_folder(out, row, seed) for row in rows_of(network)}
+        runs = {row: run for row, run in runs.items() if (run / "summary.json").is_file()}
+        if "dense" not in runs:
+            continue
+        with tempfile.TemporaryDirectory() as place:
+            files = {}
+            for number, (row, run) in enumerate(runs.items()):
+                files[row] = Path(place) / f"{number}.onnx"
+                trained = load_run(run)
+                export_onnx(trained.model, trained.example_input, files[row])
+            first, *others = files.values()
+            found = compare(first, others, [OWN_ENGINE, "onnxruntime"], threads=1, repeat=REPEAT)
+        times = {(row.model, row.engine): row.median_ms for row in found.rows}
+        for row, path in files.items():
+            summary = json.loads((runs[row] / "summary.json").read_text())
+            values = (
+                name,
+                row,
+                rows_of(network)[row].kind,
+                seed,
+                round(100 * summary["top1"], 3),
+                round(times[str(path), OWN_ENGINE], 5),
+                round(times.get((str(path), "onnxruntime"), float("nan")), 5),
+                summary_line(found.machine),
+                summary["epochs"],
+            )
+            lines.append(dict(zip(COLUMNS, values, strict=True)))
+    _write(name, lines, results)
+
+
+def _write(name: str, lines: list[dict[str, object]], results: Path) -> None:
+    """Replace this network's lines, keep the others'."""
+    results.mkdir(parents=True, exist_ok=True)
+    kept: list[dict[str, object]] = []
+    if (results / CSV).is_file():
+        with (results / CSV).open(newline="") as file:
+            kept = [{**line} for line in csv.DictReader(file) if line["network"] != name]
+    with atomic_path(results / CSV) as path, path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([*kept, *lines])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

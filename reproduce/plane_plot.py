@@ -1,0 +1,119 @@
+"""The planes and tables of docs/evidence.md, from plane.csv alone."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, stdev
+
+from matplotlib.figure import Figure
+
+from activsparse.files import atomic_path
+
+DOCS = Path(__file__).parents[1] / "docs"
+CSV = "plane.csv"
+# Kind of row: its name in the legend, colour, sign.
+KINDS = {
+    "dense": ("dense", "#8a94a6", "o"),
+    "ours": ("masks, planned", "#2f9e8f", "*"),
+    "channels_and_masks": ("fewer channels and masks", "#7fb52f", "p"),
+    "smaller_input": ("smaller input", "#b59a2c", "s"),
+    "channels": ("fewer channels", "#7c6fd0", "D"),
+    "paper": ("published procedure", "#e07a3f", "v"),
+    "ablation": ("one pattern everywhere", "#4f9dc9", "^"),
+}
+CURVES = ("ours", "smaller_input", "channels")
+
+Line = dict[str, str]
+
+
+def plot(results: Path) -> None:
+    """Draw docs/plane-NETWORK.png and write the tables of docs/evidence.md."""
+    with (results / CSV).open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    page = DOCS / "evidence.md"
+    text = page.read_text()
+    for network in dict.fromkeys(line["network"] for line in lines):
+        own = [line for line in lines if line["network"] == network]
+        table = "\n".join(_table(own))
+        print(table)
+        begin, end = f"<!-- plane {network}:begin -->\n", f"\n<!-- plane {network}:end -->"
+        before, found, rest = text.partition(begin)
+        if found:
+            text = f"{before}{begin}{table}{end}{rest.partition(end)[2]}"
+        _draw(own, DOCS / f"plane-{network}.png")
+    with atomic_path(page) as path:
+        path.write_text(text)
+
+
+def by_row(lines: Sequence[Line]) -> dict[str, list[Line]]:
+    """The lines of each row, all seeds."""
+    found: dict[str, list[Line]] = defaultdict(list)
+    for line in lines:
+        found[line["row"]].append(line)
+    return found
+
+
+def losses(rows: dict[str, list[Line]], name: str) -> list[float]:
+    """By seed, how many points a row is below `dense` with the same seed."""
+    dense = {line["seed"]: float(line["top1"]) for line in rows["dense"]}
+    return [
+        dense[line["seed"]] - float(line["top1"]) for line in rows[name] if line["seed"] in dense
+    ]
+
+
+def _table(lines: Sequence[Line]) -> list[str]:
+    rows = by_row(lines)
+    dense_ms = mean(float(line["ms"]) for line in rows["dense"])
+    ort_ms = mean(float(line["ort_ms"]) for line in rows["dense"])
+    found = [
+        "| row | kind | ms | times dense | times ONNX Runtime's dense | top-1 | lost | seeds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, own in sorted(rows.items(), key=lambda item: -mean(float(x["ms"]) for x in item[1])):
+        ms = mean(float(line["ms"]) for line in own)
+        lost = losses(rows, name)
+        spread = f" ± {stdev(lost):.2f}" if len(lost) > 1 and name != "dense" else ""
+        top1 = mean(float(line["top1"]) for line in own)
+        found.append(
+            f"| {name} | {KINDS[own[0]['kind']][0]} | {ms:.3f} | {dense_ms / ms:.2f} | "
+            f"{ort_ms / ms:.2f} | {top1:.2f} | {mean(lost):.2f}{spread} | {len(own)} |"
+        )
+    machines = ", ".join(dict.fromkeys(line["machine"] for line in lines))
+    return [*found, "", f"Timed on {machines}."]
+
+
+def _draw(lines: Sequence[Line], path: Path) -> None:
+    rows = by_row(lines)
+    dense_ms = mean(float(line["ms"]) for line in rows["dense"])
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for kind, (label, colour, sign) in KINDS.items():
+        points = sorted(
+            (
+                dense_ms / mean(float(line["ms"]) for line in own),
+                mean(float(line["top1"]) for line in own),
+                [float(line["top1"]) for line in own],
+            )
+            for own in rows.values()
+            if own[0]["kind"] == kind
+        )
+        if not points:
+            continue
+        if kind in CURVES:
+            dense = [(1.0, mean(float(x["top1"]) for x in rows["dense"]), [])]
+            whole = [*dense, *points]
+            axes.plot([p[0] for p in whole], [p[1] for p in whole], color=colour, lw=1, alpha=0.5)
+        axes.plot(
+            [p[0] for p in points], [p[1] for p in points], sign, color=colour, label=label, ms=8
+        )
+        for speed, _, each in points:
+            axes.plot([speed] * len(each), each, ".", color=colour, alpha=0.4, ms=4)
+    axes.set_xlabel("times as fast as the dense network, measured in this engine")
+    axes.set_ylabel("top-1, %")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    with atomic_path(path) as file:
+        figure.savefig(file, format="png", dpi=110)

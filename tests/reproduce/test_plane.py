@@ -1,0 +1,81 @@
+"""The planes' script: every row is a recipe, rows are trained alike, timed and reported."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+from activsparse.data import registry
+from activsparse.data.images import Images
+from activsparse.train.recipes.read import load_config
+
+FOLDER = Path(__file__).parents[2] / "reproduce"
+
+
+@pytest.fixture
+def plane(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import plane
+
+    def few(root, size):
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randint(0, 256, (300, 1, *size), generator=generator, dtype=torch.uint8)
+        part = TensorDataset(images, torch.arange(300) % 10)
+        return Images(part, part, 10, 1, (0.286,), (0.353,), flip=True, small=True)
+
+    monkeypatch.setitem(registry._SOURCES, "fashion_mnist", few)
+    return plane
+
+
+def test_every_row_is_a_recipe(plane):
+    for network in plane.NETWORKS.values():
+        base = load_config(network.recipe, [*network.common, *network.base])
+        assert base.sparsity is None
+        rows = plane.rows_of(network)
+        assert {"dense", "ours", "smaller_input", "channels", "paper"} <= {
+            row.kind for row in rows.values()
+        }
+        for row in rows.values():
+            config = load_config(row.recipe or network.recipe, [*network.common, *row.changes])
+            assert config.model == base.model
+            assert row.plan is None or row.kind == "ours"
+
+
+@pytest.mark.slow
+def test_rows_are_trained_timed_and_reported(plane, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(plane, "IMAGES", 16)
+    monkeypatch.setattr(plane, "REPEAT", 3)
+    small = replace(
+        plane.NETWORKS["R"],
+        common=(
+            *plane.NETWORKS["R"].common[:-1],
+            "model.options={channels: [16, 16, 16, 16], stem_width: 16}",
+            "training.precision=32-true",
+        ),
+        base=("dense=null", "sparsity=null", "training.epochs=1"),
+    )
+    monkeypatch.setitem(plane.NETWORKS, "R", small)
+    command = ["plane", "R", "--out", str(tmp_path / "runs"), "--results", str(tmp_path)]
+    rows = ["dense", "plan 1.2", "input 40", "channels 0.3"]
+    for more in (["--rows", *rows], ["--time"]):
+        monkeypatch.setattr(sys, "argv", [*command, "--seeds", "0", *more])
+        assert plane.main() == 0, capsys.readouterr()
+    with (tmp_path / "plane.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert sorted(line["row"] for line in lines) == sorted(rows)
+    assert all(float(line["ms"]) > 0 and float(line["ort_ms"]) > 0 for line in lines)
+    monkeypatch.setattr("plane_plot.DOCS", tmp_path)
+    page = "<!-- plane R:begin -->\nold\n<!-- plane R:end -->\n"
+    (tmp_path / "evidence.md").write_text(page)
+    monkeypatch.setattr(sys, "argv", [*command, "--plot"])
+    assert plane.main() == 0
+    text = (tmp_path / "evidence.md").read_text()
+    assert "old" not in text
+    assert "| plan 1.2 | masks, planned |" in text
+    assert (tmp_path / "plane-R.png").stat().st_size > 5000
