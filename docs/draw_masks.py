@@ -27,9 +27,10 @@ def main() -> None:
         "random, block 4": make_mask("random", SHAPE, SPARSITY, score=score, block=4),
         "lattice": make_mask("lattice", SHAPE, SPARSITY),
         "tiles": make_mask("tiles", SHAPE, SPARSITY),
+        "band": make_mask("band", SHAPE, SPARSITY),
     }
     with mpl.rc_context({"image.interpolation": "nearest"}):
-        figure = Figure(figsize=(11, 3.1))
+        figure = Figure(figsize=(13.5, 3.1))
         for axes, (name, mask) in zip(figure.subplots(1, len(masks)), masks.items(), strict=True):
             axes.imshow(mask, cmap=ListedColormap([SKIPPED, KEPT]), vmin=0, vmax=1)
             axes.set_axis_off()

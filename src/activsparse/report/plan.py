@@ -12,7 +12,13 @@ from activsparse.masks.mask_plan import MaskPlan
 
 __all__ = ["draw_frontier", "draw_plan"]
 
-COLOURS = {"dense": "#8a94a6", "tiles": "#2f9e8f", "lattice": "#e07a3f", "random": "#7c6fd0"}
+COLOURS = {
+    "dense": "#8a94a6",
+    "band": "#c94f6d",
+    "tiles": "#2f9e8f",
+    "lattice": "#e07a3f",
+    "random": "#7c6fd0",
+}
 
 
 def draw_plan(plan: MaskPlan, dense_ms: Mapping[str, float], path: Path, kind: str) -> None:
