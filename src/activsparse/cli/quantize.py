@@ -198,7 +198,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print(result: Quantised, console: Console) -> None:
-    console.print(f"{result.told} (ONNX Runtime)")
+    console.print(f"{result.told} (float32 by onnxruntime, int8 by {result.engine})")
     for name, snr in result.difference.snr_db.items():
         console.print(f"output '{name}': signal-to-noise ratio {snr:.1f} dB")
     difference = result.difference

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +15,7 @@ import onnx
 from activsparse.errors import ActivsparseError
 from activsparse.quantisation.calibrate import Feed
 
-__all__ = ["Difference", "Outputs", "Runner", "compare"]
+__all__ = ["Difference", "Outputs", "OwnRunner", "Runner", "compare"]
 
 Array = npt.NDArray[np.float64]
 Outputs = list[dict[str, Array]]
@@ -59,6 +61,43 @@ class Runner:
             except Exception as error:  # see above
                 cause = str(error).splitlines()[0]
                 raise ActivsparseError(f"{self._name}: ONNX Runtime fails: {cause}") from error
+            results.append(
+                {n: y.astype(np.float64) for n, y in zip(self._outputs, found, strict=True)}
+            )
+            advance(done)
+        return results
+
+
+class OwnRunner:
+    """This engine on a model in memory.
+
+    Args:
+        model: the model.
+        feed: a sample, whose sizes it is compiled for.
+        threads: of the engine.
+
+    Raises:
+        ActivsparseError: it does not run this model.
+    """
+
+    def __init__(self, model: onnx.ModelProto, feed: Feed, threads: int) -> None:
+        from activsparse.engine.session import Session
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            onnx.save(model, path)
+            shapes = {name: tuple(x.shape) for name, x in feed.items()}
+            # Estimates do: what is chosen changes no result of whole numbers.
+            self._session = Session(path, threads=threads, input_shapes=shapes, tune=False)
+        self._outputs = [name for name, _ in self._session.outputs]
+
+    def run(
+        self, feeds: Sequence[Feed], advance: Callable[[int], None] = lambda done: None
+    ) -> Outputs:
+        """The outputs for each sample."""
+        results = []
+        for done, feed in enumerate(feeds, 1):
+            found = self._session.run(None, dict(feed))
             results.append(
                 {n: y.astype(np.float64) for n, y in zip(self._outputs, found, strict=True)}
             )

@@ -11,7 +11,7 @@ import onnx
 from activsparse.errors import ActivsparseError, Option
 from activsparse.quantisation.by_nncf import quantised_by_nncf
 from activsparse.quantisation.calibrate import Ranges, find_ranges, quantised_model
-from activsparse.quantisation.compare import Difference, Outputs, Runner, compare
+from activsparse.quantisation.compare import Difference, Outputs, OwnRunner, Runner, compare
 from activsparse.quantisation.held_masks import take_masks_out
 from activsparse.quantisation.layers import LayerCost, fewest_in_float
 from activsparse.quantisation.options import QuantizeOptions
@@ -39,6 +39,8 @@ class Quantised:
         layers: how many there are.
         masks: how many masks it holds.
         told: what the samples are.
+        engine: that ran the quantised network: `activsparse`, or `onnxruntime` where this engine
+            does not take it.
     """
 
     model: onnx.ModelProto
@@ -48,6 +50,7 @@ class Quantised:
     layers: int
     masks: int
     told: str
+    engine: str
 
 
 def quantise(
@@ -134,14 +137,16 @@ def quantise(
         more = [cost.node for cost in chosen]
     result = made(more)
     _settle(result, model)
+    outputs, engine = _by_this_engine(result, samples, options, name, advance)
     return Quantised(
         result,
-        difference(result),
+        compare(truth, outputs, samples.labels),
         costs,
         [names[node] for node in names if node in kept or node in more],
         len(names),
         len(masks) + len(left),
         samples.told,
+        engine,
     )
 
 
@@ -157,6 +162,23 @@ def _outputs(
     return Runner(model, options.threads, name).run(
         samples.held_out, lambda done: advance(f"comparing, {what}", done, total)
     )
+
+
+def _by_this_engine(
+    model: onnx.ModelProto,
+    samples: Samples,
+    options: QuantizeOptions,
+    name: str,
+    advance: Advance,
+) -> tuple[Outputs, str]:
+    """The quantised network's outputs, and the engine that gave them."""
+    total = len(samples.held_out)
+    try:
+        runner = OwnRunner(model, samples.held_out[0], options.threads)
+    except ActivsparseError:
+        return _outputs(model, samples, options, name, "int8", advance), "onnxruntime"
+    what = "comparing, int8, this engine"
+    return runner.run(samples.held_out, lambda done: advance(what, done, total)), "activsparse"
 
 
 def _settle(result: onnx.ModelProto, model: onnx.ModelProto) -> None:
