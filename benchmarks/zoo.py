@@ -1,7 +1,7 @@
 """Check and time the networks of torchvision and timm, and make docs/models.md of what was found.
 
     python benchmarks/zoo.py check                    # right, dense and masked? hours, on any core
-    taskset -c 1 python benchmarks/zoo.py time --minutes 5
+    taskset -c 1 python benchmarks/zoo.py time --minutes 5  # AVX2: see without_avx512.c
     python benchmarks/zoo.py publish
 
 One network after the other, each in a process of its own, with a line of a CSV file in
@@ -195,6 +195,7 @@ def publish() -> None:
         "AVX-512": read(FOLDER / "times-avx512.csv"),
         "AVX2": read(FOLDER / "times-avx2.csv"),
     }
+    times = {isa: rows for isa, rows in times.items() if rows}
     names = [name for name in networks() if name in checked]
     groups = {
         "torchvision": [name for name in names if not name.startswith("timm:")],
@@ -209,7 +210,9 @@ def publish() -> None:
             + "|"
         )
         lines.append(
-            "| --- | --- | --- | ---: | ---: " + "| ---: | ---: | --- | ---: | ---: " * 2 + "|"
+            "| --- | --- | --- | ---: | ---: "
+            + "| ---: | ---: | --- | ---: | ---: " * len(times)
+            + "|"
         )
         for name in members:
             cells = [name.removeprefix("timm:"), *_found(checked[name])]
@@ -245,7 +248,7 @@ def _head(checked: dict[str, Row], times: dict[str, dict[str, Row]]) -> str:
     text = [
         "# Networks tried",
         "",
-        f"{len(checked)} architectures of torchvision (that classify and that segment) and of",
+        f"{len(checked)} architectures of torchvision (that classify or segment) and of",
         f"timm, with random weights, exported at {_SIZE}x{_SIZE}, verified against ONNX Runtime",
         f"as they are and with masks at {SPARSITY:g}, as `activsparse check NAME` does, without",
         f"any fallback: {len(good)} hold dense and masked, among them {len(good_timm)} of timm's",

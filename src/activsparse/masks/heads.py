@@ -1,7 +1,10 @@
-"""Which convolutions are a network's head: 1x1 ones whose positions are the answer.
+"""Which convolutions are a network's head: those whose positions are the answer.
 
-Every position a detector's or segmenter's head computes is a prediction; none can be left out. A
-classifier has no such layer, since its last maps are averaged, or multiplied by a matrix.
+Every position a detector's or segmenter's head computes is a prediction, every one a network for
+super-resolution computes at its end a pixel; none can be left out. A classifier has no such layer,
+since its last maps are averaged, or multiplied by a matrix. Where a network returns features,
+1x1 convolutions count as heads, larger ones only if what they become is a picture, of at most four
+channels: a backbone's last blocks are layers as all others.
 """
 
 from __future__ import annotations
@@ -10,6 +13,9 @@ from activsparse.masks.contract import Graph
 from activsparse.masks.operations import Kind, Operation, Sizes, Value
 
 __all__ = ["Heads"]
+
+_PICTURE = 4
+"""Channels of an image at most: red, green, blue, and how opaque it is."""
 
 # A value, and the size its map had before it was reshaped or transposed, if it is.
 _State = tuple[Value, Sizes | None]
@@ -29,7 +35,28 @@ class Heads:
         self._unmixed: set[_State] = set()
 
     def is_head(self, convolution: Operation) -> bool:
-        """Whether a 1x1 convolution's positions reach the results unmixed."""
+        """Whether a convolution's positions reach the results unmixed, as `heads` says."""
+        shape = convolution.shape
+        return self._is_unmixed(convolution) and (
+            (shape is not None and shape.kernel == (1, 1)) or self._gives_pictures(convolution)
+        )
+
+    def _gives_pictures(self, convolution: Operation) -> bool:
+        """Whether every result that it reaches has the channels of an image."""
+        waiting, seen = [convolution.output], set()
+        while waiting:
+            value = waiting.pop()
+            if value in seen:
+                continue
+            seen.add(value)
+            readers = self._graph.readers.get(value, [])
+            size = self._graph.sizes.get(value)
+            if not readers and not (size and len(size) == 4 and (size[1] or 99) <= _PICTURE):
+                return False
+            waiting += [reader.output for reader in readers]
+        return True
+
+    def _is_unmixed(self, convolution: Operation) -> bool:
         waiting: list[_State] = [(convolution.output, None)]
         seen: set[_State] = set()
         while waiting:

@@ -46,7 +46,7 @@ class Convolution:
               that follow (MobileNet).
             - a `shortcut` is the 1x1 projection that a residual addition adds to convolutions which
               start from the same tensor, pooled or not.
-            - a `head` is a 1x1 convolution whose positions are the network's answer, see `heads`.
+            - a `head` is a convolution whose positions are the network's answer, see `heads`.
     """
 
     operation: Operation
@@ -101,9 +101,9 @@ def find_convolutions(
         role = "layer"
         if is_stem[i]:
             role = "stem"
-        elif shape is None or shape.kernel != (1, 1) or shape.positions == 1:
+        elif shape is None or shape.positions == 1:
             pass  # a single position is a vector, no map
-        elif shortcuts.is_shortcut(operation, output):
+        elif shape.kernel == (1, 1) and shortcuts.is_shortcut(operation, output):
             role = "shortcut"
         elif heads.is_head(operation):
             role = "head"
