@@ -35,6 +35,9 @@ _SOURCES: dict[str, Callable[[str | None, tuple[int, int]], Images]] = {
     "imagenet": load_imagenet,
 }
 
+_CROP = 0.08
+"""Share of an image that torchvision's random crops show at least."""
+
 CLASSIFICATION = tuple(_SOURCES)
 """Data of images with one label each."""
 
@@ -50,7 +53,7 @@ def build_data(
     *,
     channels: int | None = None,
     augment: bool = True,
-    crop: float = 0.08,
+    crop: float = _CROP,
     auto_augment: str | None = None,
     random_erasing: float = 0.0,
     validation: float = 0.1,
@@ -103,12 +106,13 @@ def build_data(
             batch_size,
             unfit={
                 "channels": channels,
+                "crop": crop if crop != _CROP else None,
                 "auto_augment": auto_augment,
                 "random_erasing": random_erasing,
                 "limit": limit,
                 "mean": mean,
                 "std": std,
-                "train_size": train_size,
+                "distillation.image_size": train_size,
             },
             augment=augment,
             validation=validation,

@@ -164,6 +164,7 @@ def make_teacher(config: Config, data: BatchData, trust: bool | Config = False) 
     options = config.distillation
     if options is None:
         return None
+    _check_teachers_size(options.image_size, data.shape[1:])
     if options.model is not None:
         if options.model.weights is None:
             raise ActivsparseError(
@@ -203,6 +204,17 @@ def make_teacher(config: Config, data: BatchData, trust: bool | Config = False) 
         only=options.only,
         temperature=options.temperature,
     )
+
+
+def _check_teachers_size(size: int | tuple[int, int] | None, own: tuple[int, int]) -> None:
+    if size is None:
+        return
+    height, width = (size, size) if isinstance(size, int) else size
+    if height < own[0] or width < own[1]:
+        raise ActivsparseError(
+            f"distillation.image_size {height}x{width} is smaller than the images the network "
+            f"learns on ({own[0]}x{own[1]}); a teacher sees at least those"
+        )
 
 
 def _precision(config: Config) -> Any:

@@ -13,6 +13,7 @@ from activsparse.data import build_data
 from activsparse.train.learning.distill import Teacher
 from activsparse.train.phase import make_teacher
 from activsparse.train.recipes.read import load_config
+from activsparse.train.tasks.classification import Classifier
 
 
 class Logits(nn.Module):
@@ -80,6 +81,10 @@ def test_a_teacher_is_frozen_and_no_part_of_the_student():
         (["distillation={}"], "no dense phase to be the teacher"),
         (["distillation.model.name=small_resnet"], "teacher small_resnet has no weights"),
         (["distillation.teacher=/nowhere"], "/nowhere: is no run folder"),
+        (
+            ["distillation={}", "distillation.image_size=12"],
+            r"distillation.image_size 12x12 is smaller .* \(16x16\)",
+        ),
     ],
 )
 def test_teachers_that_cannot_be_had_are_named(overrides, message):
@@ -100,3 +105,22 @@ def test_a_teacher_may_be_a_network_with_a_file_of_weights(tmp_path):
     assert teacher.only
     for key, value in teacher.network.state_dict().items():
         assert torch.equal(value, trained.state_dict()[key]), key
+
+
+def test_the_teacher_sees_the_whole_image_and_the_network_a_smaller_one():
+    seen = {}
+
+    def watched(name, classes=10):
+        network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, classes))
+        network.register_forward_pre_hook(lambda m, args: seen.update({name: args[0]}))
+        return network
+
+    teacher = Teacher(watched("teacher"), [0.5], [0.5])
+    training = load_config("digits_demo").training
+    learner = Classifier(watched("network"), training, (1, 12, 12), 10, 1, teacher)
+    learner.log = lambda *args, **kwargs: None
+    images = torch.rand(4, 1, 24, 24, generator=torch.Generator().manual_seed(1))
+    learner.training_step((images, torch.arange(4)), 0)
+    assert torch.equal(seen["teacher"], images)
+    small = torch.nn.functional.interpolate(images, (12, 12), mode="bilinear", antialias=True)
+    torch.testing.assert_close(seen["network"], small)
