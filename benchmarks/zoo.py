@@ -245,17 +245,17 @@ def _head(checked: dict[str, Row], times: dict[str, dict[str, Row]]) -> str:
         if row["dense"] == HOLDS and row["masked"] in (HOLDS, NOTHING)
     ]
     timm, good_timm = ([n for n in names if n.startswith("timm:")] for names in (checked, good))
+    last = max(row["date"] for row in checked.values())
     text = [
         "# Networks tried",
         "",
-        f"{len(checked)} architectures of torchvision (that classify or segment) and of",
-        f"timm, with random weights, exported at {_SIZE}x{_SIZE}, verified against ONNX Runtime",
-        f"as they are and with masks at {SPARSITY:g}, as `activsparse check NAME` does, without",
-        f"any fallback: {len(good)} hold dense and masked, among them {len(good_timm)} of timm's",
-        f"{len(timm)}.",
+        f"{len(checked)} architectures of torchvision and timm, of the {len(networks())} that",
+        "[benchmarks/zoo.py](../benchmarks/zoo.py) tries (its head says how), with random weights,",
+        f"exported at {_SIZE}x{_SIZE}, verified against ONNX Runtime as they are and with masks at",
+        f"{SPARSITY:g}, as `activsparse check NAME` does, without any fallback. {len(good)} hold",
+        f"dense and masked, {len(good_timm)} of {len(timm)} of timm among them. {last}.",
         "`error` is the largest difference from ONNX Runtime as a share of the output's largest",
-        "magnitude. Made by [benchmarks/zoo.py](../benchmarks/zoo.py), whose head says how,",
-        f"{max(row['date'] for row in checked.values())}.",
+        "magnitude.",
     ]
     for isa, rows in times.items():
         text += _summary(isa, rows)
