@@ -49,7 +49,9 @@ def test_a_loop_ends_with_an_export_a_check_and_a_speed(network, example):
     found = activsparse.benchmark("dense.onnx", "masked.onnx", repeat=1)
     lines = str(found).splitlines()
     assert len(lines) == 4
-    assert "times as fast as dense" in next(x for x in lines if "masked.onnx in activsparse" in x)
+    assert "times as fast as dense" in next(
+        x for x in lines if "masked.onnx (float32) in activsparse" in x
+    )
 
 
 def test_masks_for_a_speed_up(network, example, monkeypatch):

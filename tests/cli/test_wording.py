@@ -23,7 +23,7 @@ def foreign(tmp_path):
     model = parser.parse_model(
         """<ir_version: 8, opset_import: ["" : 17]>
         g (float[1, 3, 8, 8] x) => (float[1, 2, 8, 8] y)
-        <float[2, 3, 1, 1] w = {1, 2, 3, 4, 5, 6}> { c = Conv(x, w) y = Sin(c) }"""
+        <float[2, 3, 1, 1] w = {1, 2, 3, 4, 5, 6}> { c = Conv(x, w) y = Tan(c) }"""
     )
     onnx.save(model, tmp_path / "foreign.onnx")
     return tmp_path / "foreign.onnx"

@@ -18,7 +18,7 @@ import onnx
 
 from activsparse.engine.exact import ExactModel
 from activsparse.engine.exact.span import Span
-from activsparse.onnx_file import quantised
+from activsparse.onnx_file import quantised, read_model
 
 if TYPE_CHECKING:
     from activsparse.engine.verify import OutputError
@@ -39,9 +39,12 @@ _TYPICAL_TIMES = 2
 
 
 def is_quantised(path: str | os.PathLike[str]) -> bool:
-    """Whether an ONNX file holds quantised operators."""
-    graph = onnx.load(path, load_external_data=False).graph
-    return any(quantised(node.op_type) for node in graph.node)
+    """Whether an ONNX file holds quantised operators.
+
+    Raises:
+        ActivsparseError: it cannot be read.
+    """
+    return any(quantised(node.op_type) for node in read_model(path).graph.node)
 
 
 def onnxruntime_settings(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -50,7 +53,7 @@ def onnxruntime_settings(path: str | os.PathLike[str]) -> dict[str, str]:
     Without VNNI it adds pairs of them in 16 bits. It has other kernels for uint8 values, none for
     int8 ones; there exact arithmetic has to decide.
     """
-    graph = onnx.load(path, load_external_data=False).graph
+    graph = read_model(path).graph
     types = {tensor.name: tensor.data_type for tensor in graph.initializer}
     signed = any(
         types.get(name) == onnx.TensorProto.INT8

@@ -164,7 +164,8 @@ def make_teacher(config: Config, data: BatchData, trust: bool | Config = False) 
     options = config.distillation
     if options is None:
         return None
-    _check_teachers_size(options.image_size, data.shape[1:])
+    if options.image_size is not None:
+        _check_teachers_size(options.image_size, data.shape[1:])
     if options.model is not None:
         if options.model.weights is None:
             raise ActivsparseError(
@@ -206,9 +207,7 @@ def make_teacher(config: Config, data: BatchData, trust: bool | Config = False) 
     )
 
 
-def _check_teachers_size(size: int | tuple[int, int] | None, own: tuple[int, int]) -> None:
-    if size is None:
-        return
+def _check_teachers_size(size: int | tuple[int, int], own: tuple[int, int]) -> None:
     height, width = (size, size) if isinstance(size, int) else size
     if height < own[0] or width < own[1]:
         raise ActivsparseError(

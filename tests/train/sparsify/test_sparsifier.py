@@ -475,7 +475,9 @@ def test_torch_compile_trains_the_same_network(backend):
 def test_a_sequential_model_still_runs():
     layers = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3, groups=4)]
     model = nn.Sequential(*layers)
-    sparsifier = Sparsifier(model, example(), 0.5, pattern="random", skip_stem=False)
+    sparsifier = Sparsifier(
+        model, example(), 0.5, pattern="random", skip_stem=False, skip_head=False
+    )
     assert [layer.host for layer in sparsifier.layers] == ["1", "3"]
     dropped = ~torch.from_numpy(sparsifier.masks()["3"])
     assert (model(example())[:, :, dropped] == 0).all()

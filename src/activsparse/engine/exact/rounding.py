@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from activsparse.engine.exact.span import Array, Span
+from activsparse.errors import ActivsparseError
 
 __all__ = ["Rounding", "dequantise", "limits"]
 
@@ -88,11 +89,19 @@ def dequantise(x: Span, scale: Array, zero: Array, axis: int, block: int = 0) ->
 
 def _along(values: Array, axis: int, shape: tuple[int, ...], block: int) -> Array:
     """Values along an axis in a shape that broadcasts."""
-    if block:
-        repeated = np.repeat(values, block, axis)
-        return repeated.take(range(shape[axis]), axis)
-    if values.size == 1:
+    if values.size == 1 and not block:
         return values.reshape(())
+    inside = -len(shape) <= axis < len(shape)
+    if block and inside and values.ndim == len(shape):
+        repeated = np.repeat(values, block, axis)
+        found = repeated.take(range(min(shape[axis], repeated.shape[axis])), axis)
+        if found.shape == shape:
+            return found
+    if block or not inside or values.size != shape[axis]:
+        raise ActivsparseError(
+            f"scales or zero points of shape {list(values.shape)} do not fit a tensor of shape "
+            f"{list(shape)} along axis {axis}; give one of each, or one for each position there"
+        )
     sizes = [1] * len(shape)
     sizes[axis] = values.size
     return values.reshape(sizes)
