@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import onnx
 
+from activsparse.errors import ActivsparseError
 from activsparse.export.graph import GraphIndex, TensorType, reads
 from activsparse.export.spelled_norms import spelled_norms
 from activsparse.masks.operations import Kind, Operation
@@ -127,7 +128,16 @@ def _number(node: onnx.NodeProto, place: int, attribute: str, index: GraphIndex)
 def weight_type(
     node: onnx.NodeProto, index: GraphIndex, types: Mapping[str, TensorType]
 ) -> tuple[int, tuple[int, ...]] | None:
-    """Element type and sizes of a Conv's weights; None where they depend on the network's input."""
+    """Element type and sizes of a Conv's weights; None where they depend on the network's input.
+
+    Raises:
+        ActivsparseError: it has none.
+    """
+    if len(node.input) < 2:
+        raise ActivsparseError(
+            f"node {node.name or str(node.output[0])!r} (Conv) has no weights; export the model "
+            "again"
+        )
     name = str(node.input[1])
     if not index.is_fixed(name):
         return None

@@ -17,6 +17,7 @@ from activsparse.errors import ActivsparseError
 from activsparse.litert.writer import Scales
 from activsparse.onnx_file import quantised
 from activsparse.onnx_file.check import title
+from activsparse.onnx_file.tensor import array_of
 
 __all__ = ["QdqGraph", "Stored", "attributes_of"]
 
@@ -58,7 +59,7 @@ class QdqGraph:
         self.name = name
         graph = model.graph
         self.constants: dict[str, Array] = {
-            t.name: numpy_helper.to_array(t) for t in graph.initializer
+            t.name: array_of(t, f"{name}: constant {t.name!r}") for t in graph.initializer
         }
         self.stored: dict[str, Stored] = {}
         self.inputs = [v.name for v in graph.input if v.name not in self.constants]

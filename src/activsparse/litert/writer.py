@@ -11,9 +11,11 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from activsparse.engine.graph import Array, Shape
+from activsparse.errors import ActivsparseError
 
 __all__ = ["Scales", "Writer"]
 
+_LARGEST = 2**31 - 1
 _FILE_IDENTIFIER = b"TFL3"
 _TYPES = {
     np.dtype(np.float32): schema.TensorType.FLOAT32,
@@ -115,6 +117,11 @@ class Writer:
     def _tensor(
         self, name: str, shape: Shape, dtype: Any, buffer: int, scales: Scales | None
     ) -> int:
+        if any(size > _LARGEST for size in shape):
+            raise ActivsparseError(
+                f"{name}: a size of {max(shape)} is more than a .tflite file can hold; give the "
+                "model a smaller one"
+            )
         tensor = schema.TensorT()
         tensor.name = name.encode()
         tensor.shape = [int(size) for size in shape]
