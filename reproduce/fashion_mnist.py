@@ -14,15 +14,15 @@ from __future__ import annotations
 
 import argparse
 import csv
-import fcntl
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from study import carry_out, claimed, run_folder, start_from
 
 from activsparse.errors import ActivsparseError
 from activsparse.files import atomic_path
@@ -154,11 +154,6 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def run_folder(out: Path, row: str, seed: int) -> Path:
-    """Where a run of the study lies."""
-    return out / f"seed{seed}" / row.replace(", ", "_").replace(" ", "_")
-
-
 def _train(
     out: Path, rows: dict[str, Row], seeds: list[int], results: Path, changes: list[str]
 ) -> None:
@@ -172,59 +167,22 @@ def _train(
             run = run_folder(out, name, seed)
             if (run / "summary.json").is_file():
                 continue
-            with _claimed(base, wait=True):
-                _run(base, "fashion_mnist_tiles", [*BASE, *COMMON, *changes])
-                first = _start(base, row.pruned)
+            with claimed(base, wait=True):
+                carry_out(base, "fashion_mnist_tiles", [*BASE, *COMMON, *changes])
+                first = start_from(base, row.pruned)
             start = [
                 f"init_from={first}",
                 "dense=null",
                 f"training.epochs={EPOCHS}",
                 f"seed={seed}",
             ]
-            with _claimed(run) as mine:
+            with claimed(run) as mine:
                 if mine:
-                    _run(run, row.recipe, [*start, *COMMON, *row.changes, *changes])
+                    carry_out(run, row.recipe, [*start, *COMMON, *row.changes, *changes])
                     _write_results(out, results)
         _write_results(out, results)
     except Interrupted:
         _log.info("stopped; the same command goes on from here")
-
-
-@contextmanager
-def _claimed(folder: Path, wait: bool = False) -> Iterator[bool]:
-    """Yield whether this process alone may work on a run folder; with `wait`, once it may."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f"{folder.name}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-
-
-def _start(base: Path, pruned: float | None) -> Path:
-    """The base network, or the smaller one that pruning makes of it."""
-    from activsparse.train.prune import prune_run
-
-    if pruned is None:
-        return base
-    folder = base.with_name(f"base_without_{pruned}")
-    if not (folder / "config.yaml").is_file():
-        prune_run(base, folder, pruned, round_to=1)
-    return folder
-
-
-def _run(folder: Path, recipe: str, changes: list[str]) -> None:
-    from activsparse.train.recipes.read import load_config
-    from activsparse.train.trainer import resume, train
-
-    if (folder / "summary.json").is_file():
-        return
-    if (folder / "config.yaml").is_file():
-        resume(folder)
-    else:
-        train(load_config(recipe, changes), folder)
 
 
 def _networks(out: Path, rows: dict[str, Row]) -> Iterator[tuple[str, nn.Module, Tensor]]:
@@ -254,7 +212,7 @@ def _networks(out: Path, rows: dict[str, Row]) -> Iterator[tuple[str, nn.Module,
         if row.pruned is None:
             model = build_model("small_resnet", 10, in_channels=1)
         elif (base / "best.ckpt").is_file():
-            model = load_run(_start(base, row.pruned)).model
+            model = load_run(start_from(base, row.pruned)).model
         else:
             continue
         size = config.data.image_size
@@ -268,7 +226,7 @@ def _networks(out: Path, rows: dict[str, Row]) -> Iterator[tuple[str, nn.Module,
 
 def _write_results(out: Path, results: Path) -> None:
     """One line per finished run of a row that still exists, seeds together."""
-    with _claimed(out / "results", wait=True):
+    with claimed(out / "results", wait=True):
         _write_finished(out, results)
 
 

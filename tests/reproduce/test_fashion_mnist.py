@@ -77,7 +77,7 @@ def test_a_run_another_process_is_at_is_left_to_it(study, tmp_path, monkeypatch)
     command = ["study", "--out", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
     monkeypatch.setattr(sys, "argv", [*command, "--seeds", "0", "--rows", "dense"])
     run = study.run_folder(tmp_path / "runs", "dense", 0)
-    with study._claimed(run) as mine:
+    with study.claimed(run) as mine:
         assert mine
         assert study.main() == 0
         assert not run.exists()
