@@ -102,9 +102,11 @@ def latency_bars(report: Report) -> str:
         axes = figure.add_subplot()
         axes.grid(axis="x")
         for place, variant in enumerate(report.variants):
-            own = [rows[engine, variant.model] for engine in engines]
+            # An engine that is wrong about one of the files is timed on the others alone.
+            timed = [place for place, name in enumerate(engines) if (name, variant.model) in rows]
+            own = [rows[engines[place], variant.model] for place in timed]
             bars = axes.barh(
-                np.arange(len(engines)) + (place - (len(report.variants) - 1) / 2) * height,
+                np.array(timed) + (place - (len(report.variants) - 1) / 2) * height,
                 [row.median_ms for row in own],
                 height * 0.9,
                 xerr=[row.mad_ms for row in own],
