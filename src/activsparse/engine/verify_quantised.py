@@ -44,7 +44,7 @@ def is_quantised(path: str | os.PathLike[str]) -> bool:
     Raises:
         ActivsparseError: it cannot be read.
     """
-    return any(quantised(node.op_type) for node in read_model(path).graph.node)
+    return any(quantised(node.op_type) for node in _graph(path).node)
 
 
 def onnxruntime_settings(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -53,7 +53,7 @@ def onnxruntime_settings(path: str | os.PathLike[str]) -> dict[str, str]:
     Without VNNI it adds pairs of them in 16 bits. It has other kernels for uint8 values, none for
     int8 ones; there exact arithmetic has to decide.
     """
-    graph = read_model(path).graph
+    graph = _graph(path)
     types = {tensor.name: tensor.data_type for tensor in graph.initializer}
     signed = any(
         types.get(name) == onnx.TensorProto.INT8
@@ -62,6 +62,11 @@ def onnxruntime_settings(path: str | os.PathLike[str]) -> dict[str, str]:
         for name in node.input[_ZERO_POINTS.get(node.op_type, slice(0))]
     )
     return {} if signed else {"session.x64quantprecision": "1"}
+
+
+def _graph(path: str | os.PathLike[str]) -> onnx.GraphProto:
+    # Those of other domains too: ONNX Runtime's quantiser writes some.
+    return read_model(path, weights=False, foreign=True).graph
 
 
 # Where operators have the zero points of what is no weight.

@@ -183,7 +183,7 @@ def _compared(
     rows = [
         OutputError.of(name, y, z, sums) for name, y, z in zip(names, actual, expected, strict=True)
     ]
-    if is_quantised(path) and not all(row.holds for row in rows):
+    if not all(row.holds for row in rows) and is_quantised(path):
         rows = ExactReference(path).decide(feed, rows, actual, expected, sums, _CHOICE)
     return rows
 
