@@ -70,7 +70,7 @@ def test_import_loads_neither_torch_nor_onnx(statement: str):
 # From the ground up: a part imports those of earlier storeys and its own only.
 STOREYS = (
     ("_native", "errors", "names"),
-    ("files", "input_sizes", "overwrite", "distributed", "yaml_text"),
+    ("files", "input_sizes", "overwrite", "distributed", "pictures", "yaml_text"),
     ("masks",),
     ("onnx_file",),
     ("data", "models"),

@@ -11,12 +11,10 @@ from torch.utils.data import Dataset, Subset
 from activsparse.data.download import downloaded
 from activsparse.data.images import Images, candidate_roots
 from activsparse.errors import ActivsparseError, Setting
+from activsparse.pictures import IMAGENET_MEAN, IMAGENET_STD, open_picture
 
 __all__ = ["load_flowers102", "load_food101", "load_image_folder", "load_imagenet"]
 
-# Of ImageNet, which pretrained networks expect.
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
 _TEST_SHARE = 0.2
 
 
@@ -38,7 +36,9 @@ def load_flowers102(root: str | None, image_size: tuple[int, int]) -> Images:
         "put 102flowers.tgz (unpacked to jpg/), imagelabels.mat and setid.mat into "
         f"{folder / 'flowers-102'}",
     )
-    return Images(train, test, 102, 3, _MEAN, _STD, validation=validation, flip=True)
+    return Images(
+        train, test, 102, 3, IMAGENET_MEAN, IMAGENET_STD, validation=validation, flip=True
+    )
 
 
 def load_food101(root: str | None, image_size: tuple[int, int]) -> Images:
@@ -58,7 +58,7 @@ def load_food101(root: str | None, image_size: tuple[int, int]) -> Images:
         lambda place: [Food101(place, part, download=True) for part in ("train", "test")],
         "unpack food-101.tar.gz there, which gives food-101/images/ and food-101/meta/",
     )
-    return Images(train, test, len(train.classes), 3, _MEAN, _STD, flip=True)
+    return Images(train, test, len(train.classes), 3, IMAGENET_MEAN, IMAGENET_STD, flip=True)
 
 
 def load_imagenet(root: str | None, image_size: tuple[int, int]) -> Images:
@@ -131,8 +131,8 @@ def load_image_folder(root: str | None, image_size: tuple[int, int]) -> Images:
         test,
         len(train.classes),
         3,
-        _MEAN,
-        _STD,
+        IMAGENET_MEAN,
+        IMAGENET_STD,
         validation=validation,
         flip=True,
         classes=tuple(train.classes),
@@ -157,30 +157,18 @@ def _split_folder(base: Path) -> Images:
         Subset(whole, test) if test else None,
         len(whole.classes),
         3,
-        _MEAN,
-        _STD,
+        IMAGENET_MEAN,
+        IMAGENET_STD,
         flip=True,
         classes=tuple(whole.classes),
     )
-
-
-def _read(path: str) -> Any:
-    from PIL import Image
-    from torchvision.datasets.folder import pil_loader
-
-    try:
-        return pil_loader(path)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise ActivsparseError(
-            f"{path}: cannot be read as an image ({error}); mend it or take it out of the folder"
-        ) from error
 
 
 def _folder(path: Path) -> Any:
     from torchvision.datasets import ImageFolder
 
     try:
-        return ImageFolder(str(path), loader=_read)
+        return ImageFolder(str(path), loader=open_picture)
     except (FileNotFoundError, OSError) as error:
         raise ActivsparseError(
             f"{path}: is no folder of images ({error}); put one sub-folder per class there"

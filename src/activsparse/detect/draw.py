@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from activsparse.detect.boxes import Detections, detections
 from activsparse.detect.sample import Sample, letterboxed
 from activsparse.errors import ActivsparseError
 from activsparse.files import require_file
+from activsparse.pictures import open_picture
 
 __all__ = ["colour_of", "draw", "find", "read_picture"]
 
@@ -24,11 +25,7 @@ def read_picture(path: str | os.PathLike[str]) -> Image.Image:
     Raises:
         ActivsparseError: no such file, or not a picture.
     """
-    file = require_file(path)
-    try:
-        return Image.open(file).convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
-        raise ActivsparseError(f"{file}: not a picture ({error}); give PNG or JPEG") from error
+    return open_picture(require_file(path), problem="not a picture", remedy="give PNG or JPEG")
 
 
 def find(session: Any, picture: Image.Image, score: float, overlap: float) -> Detections:

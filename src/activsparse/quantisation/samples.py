@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from activsparse.errors import ActivsparseError, Option
 from activsparse.files import file_path
+from activsparse.pictures import IMAGENET_MEAN, IMAGENET_STD, open_picture
 from activsparse.quantisation.calibrate import Feed
 
 __all__ = ["Preprocessing", "Samples", "read_samples", "samples_of"]
@@ -21,10 +22,6 @@ Shapes = Mapping[str, tuple[int, ...]]
 _ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _LABELS = "labels"
 _FITS = ("crop", "stretch")
-
-# Of ImageNet, which pretrained networks expect and `activsparse train` uses for folders.
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -38,8 +35,8 @@ class Preprocessing:
             as `activsparse train` sees images of folders; `stretch`, all of it.
     """
 
-    mean: tuple[float, ...] = _MEAN
-    std: tuple[float, ...] = _STD
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
     fit: str = "crop"
 
     def __post_init__(self) -> None:
@@ -54,26 +51,19 @@ class Preprocessing:
         Raises:
             ActivsparseError: it cannot be read.
         """
-        from PIL import Image
+        from PIL.Image import Resampling
 
         channels, height, width = shape
-        try:
-            with Image.open(path) as image:
-                picture = image.convert("L" if channels == 1 else "RGB")
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise ActivsparseError(
-                f"{path}: cannot be read as an image ({error}); mend it or take it out of the "
-                "folder"
-            ) from error
+        picture = open_picture(path, "L" if channels == 1 else "RGB")
         if self.fit == "stretch":
-            picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+            picture = picture.resize((width, height), Resampling.BILINEAR)
         else:
             scale = max(height, width) * 8 / 7 / min(picture.size)
             sizes = [
                 max(round(size * scale), least)
                 for size, least in zip(picture.size, (width, height), strict=True)
             ]
-            picture = picture.resize((sizes[0], sizes[1]), Image.Resampling.BILINEAR)
+            picture = picture.resize((sizes[0], sizes[1]), Resampling.BILINEAR)
             left, top = round((sizes[0] - width) / 2), round((sizes[1] - height) / 2)
             picture = picture.crop((left, top, left + width, top + height))
         pixels = np.asarray(picture, np.float32).reshape(height, width, channels) / 255

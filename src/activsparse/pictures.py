@@ -1,0 +1,41 @@
+"""Image files: the one reader, and what published networks expect."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from activsparse.errors import ActivsparseError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "open_picture"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+"""Of ImageNet's images, which pretrained networks expect subtracted from values in [0, 1]."""
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""What they expect the difference divided by."""
+
+
+def open_picture(
+    path: str | os.PathLike[str],
+    mode: str = "RGB",
+    *,
+    problem: str = "cannot be read as an image",
+    remedy: str = "mend it or take it out of the folder",
+) -> Image.Image:
+    """Return a picture, decoded, in a mode of Pillow's: `RGB`, or `L` for grey.
+
+    Raises:
+        ActivsparseError: it cannot be read; names the file, `problem`, the cause and `remedy`.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            picture: Image.Image = image.convert(mode)
+    # A PNG file that breaks off between chunks raises a SyntaxError.
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ActivsparseError(f"{os.fspath(path)}: {problem} ({error}); {remedy}") from error
+    return picture

@@ -1,0 +1,60 @@
+"""Whatever is wrong with an image file, every reader says so in one line."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from activsparse import ActivsparseError
+from activsparse.data import build_data
+from activsparse.detect.draw import read_picture
+from activsparse.pictures import open_picture
+from activsparse.quantisation.samples import Preprocessing
+
+
+def png() -> bytes:
+    rng = np.random.default_rng(0)
+    file = io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(file, "png")
+    return file.getvalue()
+
+
+def broken(kind: str) -> bytes:
+    whole = png()
+    begin = whole.index(b"IDAT")
+    return {
+        "text": b"no image at all",
+        "cut": whole[: len(whole) // 2],
+        # Pillow raises a SyntaxError where pixels break off before a chunk whose name is none.
+        "chunk": whole[: begin - 4] + b"\0\0\0\x64" + whole[begin : begin + 104] + b"\0\0\0\0" * 9,
+        "name": whole[: begin + 2] + b"\x01\x02" + whole[begin + 4 :],
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["text", "cut", "chunk", "name"])
+def test_every_reader_names_the_file(tmp_path, kind):
+    folder = tmp_path / "train" / "a"
+    folder.mkdir(parents=True)
+    for i in range(4):
+        (folder / f"{i}.png").write_bytes(broken(kind))
+    data = build_data("image_folder", str(tmp_path), 8, 2)
+    for read in (
+        lambda: open_picture(folder / "0.png"),
+        lambda: read_picture(folder / "0.png"),
+        lambda: Preprocessing().read(folder / "0.png", (3, 8, 8)),
+        lambda: next(iter(data.train_dataloader())),
+    ):
+        with pytest.raises(ActivsparseError, match=r"\d\.png: (not a picture|cannot be read)"):
+            read()
+
+
+@pytest.mark.parametrize(("mode", "shape"), [("RGB", (40, 40, 3)), ("L", (40, 40))])
+def test_a_whole_one_is_read(tmp_path, mode, shape):
+    (tmp_path / "x.png").write_bytes(png())
+    picture = open_picture(tmp_path / "x.png", mode)
+    expected = np.asarray(Image.open(io.BytesIO(png())).convert(mode))
+    assert np.array_equal(np.asarray(picture), expected)
+    assert expected.shape == shape
