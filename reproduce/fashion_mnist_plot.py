@@ -9,11 +9,11 @@ from statistics import mean, stdev
 from typing import Any
 
 from matplotlib.figure import Figure
+from study import fill_in
 
 from activsparse.files import atomic_path
 
 DOCS = Path(__file__).parents[1] / "docs"
-BEGIN, END = "<!-- study:begin -->\n", "<!-- study:end -->"
 LATENCY = "fashion_mnist_latency.csv"
 # Name, colour and sign of each family of rows: the first word of a row's name.
 FAMILIES = {
@@ -43,10 +43,7 @@ def plot(results: Path) -> None:
     times = {row["row"]: float(row["median_ms"]) for row in _read(results / LATENCY)}
     text = "\n".join([_table(runs, times), "", *_bars(runs), ""])
     print(text)
-    page = DOCS / "search.md"
-    before, _, rest = page.read_text().partition(BEGIN)
-    with atomic_path(page) as path:
-        path.write_text(f"{before}{BEGIN}{text}{END}{rest.partition(END)[2]}")
+    fill_in(DOCS / "search.md", "study", text)
     _draw(runs, times)
 
 

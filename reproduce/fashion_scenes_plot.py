@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
+from study import fill_in
 
 from activsparse.detect.boxes import Detections, detections
 from activsparse.detect.draw import draw
@@ -17,7 +18,6 @@ from activsparse.detect.scenes import Scenes
 from activsparse.files import atomic_path
 from activsparse.train import load_run
 
-BEGIN, END = "<!-- scenes:begin -->\n", "<!-- scenes:end -->"
 WORDS = {
     "dense": "dense, {} epochs",
     "tuned": "dense, {} epochs more",
@@ -40,11 +40,7 @@ def write(rows: Sequence[Mapping[str, Any]], runs: Path, docs: Path) -> None:
         runs: folder of the trained networks.
         docs: folder of the page and the pictures.
     """
-    page = docs / "detection.md"
-    text = page.read_text() if page.is_file() else BEGIN + END
-    before, _, rest = text.partition(BEGIN)
-    with atomic_path(page) as path:
-        path.write_text(f"{before}{BEGIN}{_table(rows)}{END}{rest.partition(END)[2]}")
+    fill_in(docs / "detection.md", "scenes", _table(rows))
     _chart(rows, docs / "fashion_scenes.png")
     _pictures(runs, docs / "detections.png")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from matplotlib.figure import Figure
+from study import fill_in
 
 from activsparse.files import atomic_path
 
@@ -33,19 +34,12 @@ def plot(results: Path) -> None:
     """Draw docs/plane-NETWORK.png and write the tables of docs/evidence.md."""
     with (results / CSV).open(newline="") as file:
         lines = list(csv.DictReader(file))
-    page = DOCS / "evidence.md"
-    text = page.read_text()
     for network in dict.fromkeys(line["network"] for line in lines):
         own = [line for line in lines if line["network"] == network]
         table = "\n".join(_table(own))
         print(table)
-        begin, end = f"<!-- plane {network}:begin -->\n", f"\n<!-- plane {network}:end -->"
-        before, found, rest = text.partition(begin)
-        if found:
-            text = f"{before}{begin}{table}{end}{rest.partition(end)[2]}"
+        fill_in(DOCS / "evidence.md", f"plane {network}", table)
         _draw(own, DOCS / f"plane-{network}.png")
-    with atomic_path(page) as path:
-        path.write_text(text)
 
 
 def by_row(lines: Sequence[Line]) -> dict[str, list[Line]]:

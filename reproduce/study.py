@@ -1,4 +1,8 @@
-"""What studies share: rows are runs, in folders of their own, done once, resumed where stopped."""
+"""What studies share.
+
+Rows are runs, in folders of their own, done once, resumed where stopped. Tables come between marks
+of a page.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["carry_out", "claimed", "run_folder", "start_from"]
+from activsparse.files import atomic_path
+
+__all__ = ["carry_out", "claimed", "fill_in", "run_folder", "start_from"]
 
 
 def run_folder(out: Path, row: str, seed: int) -> Path:
@@ -51,3 +57,16 @@ def carry_out(folder: Path, recipe: str, changes: list[str]) -> None:
         resume(folder)
     else:
         train(load_config(recipe, changes), folder)
+
+
+def fill_in(page: Path, mark: str, text: str) -> None:
+    """Put text between a page's marks `<!-- MARK:begin -->` and `<!-- MARK:end -->`.
+
+    A page without them stays as it is; one that does not exist is written.
+    """
+    begin, end = f"<!-- {mark}:begin -->\n", f"<!-- {mark}:end -->"
+    whole = page.read_text() if page.is_file() else begin + end
+    before, found, rest = whole.partition(begin)
+    if found:
+        with atomic_path(page) as path:
+            path.write_text(f"{before}{begin}{text.strip()}\n{end}{rest.partition(end)[2]}")

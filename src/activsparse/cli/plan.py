@@ -27,6 +27,7 @@ FRONTIER = (1.1, 1.2, 1.35, 1.5, 1.75, 2.0, 2.5, 3.0)
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the sub-command."""
     from activsparse.masks import MaskOptions
+    from activsparse.masks.plan_options import DEFAULT_PATTERNS, PLAN_PATTERNS
 
     parser = subparsers.add_parser(
         "plan",
@@ -77,11 +78,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     options = parser.add_argument_group("options that layers choose from")
     options.add_argument(
         "--patterns",
-        choices=("band", "tiles", "lattice", "random"),
+        choices=PLAN_PATTERNS,
         nargs="+",
-        default=["band", "tiles", "lattice"],
-        help="default: band tiles lattice (bands of rows are for residual branches; random blocks "
-        "save what a lattice saves, and lose more)",
+        default=list(DEFAULT_PATTERNS),
+        help=f"default: {' '.join(DEFAULT_PATTERNS)} (bands of rows are for residual "
+        "branches; random blocks save what a lattice saves, and lose more)",
     )
     options.add_argument(
         "--fills",

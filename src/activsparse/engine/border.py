@@ -13,10 +13,7 @@ import numpy.typing as npt
 
 from activsparse.engine.graph import Array, Graph
 
-__all__ = ["INPUTS", "onnx_type", "random_values", "types_of", "widen", "with_type"]
-
-INPUTS = ("float16", "uint8", "int8", "uint16", "int16", "int32", "int64", "bool")
-"""Types of inputs beside float32."""
+__all__ = ["onnx_type", "random_values", "types_of", "widen", "with_type"]
 
 _NAMES = {"float32": "float", "float64": "double"}
 

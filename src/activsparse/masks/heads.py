@@ -51,7 +51,7 @@ class Heads:
             seen.add(value)
             readers = self._graph.readers.get(value, [])
             size = self._graph.sizes.get(value)
-            if not readers and not (size and len(size) == 4 and (size[1] or 99) <= _PICTURE):
+            if not readers and not (size and len(size) == 4 and size[1] and size[1] <= _PICTURE):
                 return False
             waiting += [reader.output for reader in readers]
         return True

@@ -13,8 +13,7 @@ import numpy.typing as npt
 from activsparse.errors import ActivsparseError
 from activsparse.masks.allocate import Layout, layouts
 from activsparse.masks.arrays import FloatMap, Mask
-from activsparse.masks.branches import band_of_branch, branches
-from activsparse.masks.exact import BandMask
+from activsparse.masks.branches import alternate_band, band_of_branch, branches
 from activsparse.masks.lattice import MAX_PERIOD
 from activsparse.masks.layer import Layer
 from activsparse.masks.options import MaskOptions
@@ -150,17 +149,18 @@ class MaskMaker:
         if self.options.pattern == "random":
             masks = self._scored(seed, step, sparsities, importance)
             return [Layout("random", mask) for mask in masks]
+        phases = self._phases(seed, step)
         found = layouts(
             self.shapes,
             list(sparsities),
             self.options.pattern,
-            phases=self._phases(seed, step),
+            phases=phases,
             inputs=self.inputs,
             exact=self.exact,
             names=[layer.name for layer in self.layers],
         )
         if self.options.pattern == "band":
-            return self._by_branch(found)
+            return self._by_branch(found, sparsities, phases)
         return self._shared(found, sparsities) if self.options.share_in_block else found
 
     def _scored(
@@ -195,13 +195,16 @@ class MaskMaker:
         score[: self.options.block, : self.options.block] = 1
         return bool(select(score, sparsity, self.options.block).any())
 
-    def _by_branch(self, found: Sequence[Layout]) -> list[Layout]:
+    def _by_branch(
+        self, found: Sequence[Layout], sparsities: Sequence[float], phases: Sequence[int]
+    ) -> list[Layout]:
         """The band of each branch's end, and of the layers before it what that one reads."""
         shapes = {layer.name: shape for layer, shape in zip(self.layers, self.shapes, strict=True)}
         masks = {layer.name: one.mask for layer, one in zip(self.layers, found, strict=True)}
+        numbers = {layer.name: at for at, layer in enumerate(self.layers)}
         for branch in self._branches:
-            kept = np.flatnonzero(masks[branch[-1]][:, 0])
-            band = BandMask(int(kept[0]), len(kept))
+            end = numbers[branch[-1]]
+            band = alternate_band(self.shapes[end].output[0], sparsities[end], phases[end])
             for name, own in band_of_branch(branch, shapes, band).items():
                 masks[name] = own.mask(shapes[name].output, self.image_size)
         return [

@@ -29,14 +29,26 @@ from activsparse.masks.shape import ConvShape
 from activsparse.masks.tiles import RUNS, Kept
 from activsparse.masks.time_table import TimeTable, default_table
 
-__all__ = ["DENSE", "PLAN_PATTERNS", "PlanLayer", "PlanOption", "macs", "plan_options", "times"]
+__all__ = [
+    "DEFAULT_PATTERNS",
+    "DENSE",
+    "LEAST_SAVED",
+    "PLAN_PATTERNS",
+    "PlanLayer",
+    "PlanOption",
+    "macs",
+    "plan_options",
+    "times",
+]
 
 PLAN_PATTERNS = ("band", "tiles", "lattice", "random")
+DEFAULT_PATTERNS = ("band", "tiles", "lattice")
+"""Random blocks save what a lattice saves, and lose more."""
 HIGHEST = 0.8
 """Sparser masks lose too much to be worth measuring."""
 REGULAR = tuple(Fraction(p, q) for p, q in ((1, 5), (1, 4), (1, 3), (1, 2), (2, 3), (3, 4), (4, 5)))
 """Lattices whose holes are evenest."""
-_LEAST_SAVED = 0.01
+LEAST_SAVED = 0.01
 """Share of a layer's dense time; what saves less is noise."""
 
 FloatArray = npt.NDArray[np.float64]
@@ -84,7 +96,7 @@ def plan_options(
     input_size: tuple[int, int],
     *,
     table: TimeTable | None = None,
-    patterns: Sequence[str] = ("tiles", "lattice"),
+    patterns: Sequence[str] = DEFAULT_PATTERNS,
     fills: Sequence[str] = ("zero", "nearest"),
     count: int = 4,
     block: int | None = None,
@@ -135,7 +147,7 @@ def plan_options(
         # Zeros come from and go to layers that may be masked alike.
         live = 1 - option.sparsity if layer.source is not None else 1.0
         saved = dense - _ms(layer.conv, option, live, table)
-        if not by_time or feeds or saved >= _LEAST_SAVED * dense:
+        if not by_time or feeds or saved >= LEAST_SAVED * dense:
             options += [PlanOption(exact, fill, option.sparsity) for fill in fills]
     return options
 
@@ -189,7 +201,7 @@ def _tiles(layer: PlanLayer, table: TimeTable | None, count: int, alone: bool) -
     ]
     steps: list[PossibleMask] = []
     for possible in found:  # by sparsity
-        if not steps or possible.cost < steps[-1].cost * (1 - _LEAST_SAVED):
+        if not steps or possible.cost < steps[-1].cost * (1 - LEAST_SAVED):
             steps.append(possible)
     # Evenly spread in what they cost, the dense one left out.
     wanted = np.linspace(steps[0].cost, steps[-1].cost, count + 1)[1:]

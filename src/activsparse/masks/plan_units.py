@@ -18,14 +18,21 @@ from activsparse.masks.branches import band_of_branch
 from activsparse.masks.exact import BandMask, ExactMask
 from activsparse.masks.latency import layer_cost
 from activsparse.masks.pattern import sparsity_of
-from activsparse.masks.plan_options import DENSE, PlanLayer, PlanOption, plan_options, times
+from activsparse.masks.plan_options import (
+    DEFAULT_PATTERNS,
+    DENSE,
+    LEAST_SAVED,
+    PlanLayer,
+    PlanOption,
+    plan_options,
+    times,
+)
 from activsparse.masks.time_table import TimeTable
 
 __all__ = ["Costs", "PlanUnit", "UnitOption", "plan_units", "unit_costs", "unit_options"]
 
 _KEPT = (0.75, 0.6, 0.5, 0.4, 1 / 3, 0.25)
 """Shares of rows that bands keep."""
-_LEAST_SAVED = 0.01
 
 FloatArray = npt.NDArray[np.float64]
 Costs = Callable[[PlanLayer, Sequence[PlanOption], Sequence[PlanOption] | None], FloatArray]
@@ -132,7 +139,7 @@ def branch_options(
     input_size: tuple[int, int],
     *,
     table: TimeTable | None = None,
-    patterns: Sequence[str] = ("band", "tiles", "lattice"),
+    patterns: Sequence[str] = DEFAULT_PATTERNS,
     fills: Sequence[str] = ("zero", "nearest"),
     count: int = 4,
     block: int | None = None,
@@ -184,7 +191,7 @@ def branch_options(
         for option in options
         if not by_time
         or not option.sparsity
-        or dense - _ms(unit, option, table) >= _LEAST_SAVED * dense
+        or dense - _ms(unit, option, table) >= LEAST_SAVED * dense
     ]
 
 

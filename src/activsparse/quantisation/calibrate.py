@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnx
 
 from activsparse.errors import ActivsparseError
-from activsparse.quantisation.held_masks import HeldMask, put_masks_back
+from activsparse.quantisation.lifted_masks import LiftedMask, put_masks_back
 from activsparse.quantisation.options import QuantizeOptions
 from activsparse.quantisation.prepare import quiet
 
@@ -102,7 +102,7 @@ def find_ranges(
 
 def quantised_model(
     dense: onnx.ModelProto,
-    masks: list[HeldMask],
+    masks: list[LiftedMask],
     ranges: Ranges,
     options: QuantizeOptions,
     *,

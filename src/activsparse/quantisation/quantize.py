@@ -12,8 +12,8 @@ from activsparse.errors import ActivsparseError, Option
 from activsparse.quantisation.by_nncf import quantised_by_nncf
 from activsparse.quantisation.calibrate import Ranges, find_ranges, quantised_model
 from activsparse.quantisation.compare import Difference, Outputs, OwnRunner, Runner, compare
-from activsparse.quantisation.held_masks import take_masks_out
 from activsparse.quantisation.layers import LayerCost, fewest_in_float
+from activsparse.quantisation.lifted_masks import take_masks_out
 from activsparse.quantisation.options import QuantizeOptions
 from activsparse.quantisation.prepare import layer_names, prepared
 from activsparse.quantisation.samples import Samples

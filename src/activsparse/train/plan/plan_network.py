@@ -17,7 +17,7 @@ from activsparse.masks.latency import dense_ms
 from activsparse.masks.mask_plan import MaskPlan
 from activsparse.masks.options import MaskOptions
 from activsparse.masks.placement import fill_of, sources_of_zeros
-from activsparse.masks.plan_options import PlanLayer, PlanOption, macs, times
+from activsparse.masks.plan_options import DEFAULT_PATTERNS, PlanLayer, PlanOption, macs, times
 from activsparse.masks.plan_units import plan_units, unit_options
 from activsparse.masks.requests import request_sparsities
 from activsparse.masks.time_table import TimeTable
@@ -162,7 +162,7 @@ def network_planner(
     options: MaskOptions | None = None,
     table: TimeTable | None = None,
     where: str = "the table of pattern auto",
-    patterns: Sequence[str] = ("band", "tiles", "lattice"),
+    patterns: Sequence[str] = DEFAULT_PATTERNS,
     fills: Sequence[str] = ("zero", "nearest"),
     count: int = 4,
     seed: int = 0,
@@ -199,18 +199,19 @@ def network_planner(
         for at, (layer, source) in enumerate(zip(masked, sources, strict=True))
     ]
     units = plan_units(layers, branches(masked) if "band" in patterns else [])
-    added = {layer.name: layer for layer in masked}
+    by_name = {layer.name: layer for layer in masked}
+    feeding = {unit.source for unit in units}
     choices = [
         unit_options(
             unit,
             size,
             table=table,
             patterns=patterns,
-            fills=tuple(fills) or (fill_of(added[unit.layers[-1].name], asked),),
+            fills=tuple(fills) or (fill_of(by_name[unit.layers[-1].name], asked),),
             count=count,
             block=asked.block if asked.block > 1 else None,
             seed=seed,
-            feeds=at in {other.source for other in units},
+            feeds=at in feeding,
             by_time=by == "ms",
         )
         for at, unit in enumerate(units)

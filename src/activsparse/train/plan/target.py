@@ -10,6 +10,7 @@ from activsparse.data import build_data
 from activsparse.distributed import launched_processes
 from activsparse.errors import ActivsparseError
 from activsparse.masks.mask_plan_file import write_mask_plan
+from activsparse.masks.plan_options import DEFAULT_PATTERNS
 from activsparse.train.plan.plan_network import planning
 from activsparse.train.recipes.config import Config, SparsitySection
 from activsparse.train.recipes.read import with_plan
@@ -104,9 +105,7 @@ def make_plan(config: Config, folder: Path, start: Path, trust: bool = False) ->
         list(data.unvaried_dataloader(search.batches)),
         held_out_loss(run.model, run.example_input),
         options=sparsity,
-        patterns=("band", "tiles", "lattice")
-        if sparsity.pattern == "auto"
-        else (sparsity.pattern,),
+        patterns=DEFAULT_PATTERNS if sparsity.pattern == "auto" else (sparsity.pattern,),
         fills=(),
         count=_SPREAD_MASKS if search.spread else _SPEED_MASKS,
         seed=config.seed,

@@ -16,11 +16,11 @@ from onnx import helper
 from activsparse.export.graph import GraphIndex
 from activsparse.export.insert import FoundMask, find_masks, remove_masks
 
-__all__ = ["HeldMask", "put_masks_back", "take_masks_out"]
+__all__ = ["LiftedMask", "put_masks_back", "take_masks_out"]
 
 
 @dataclass(frozen=True)
-class HeldMask:
+class LiftedMask:
     """One mask outside its graph.
 
     Attributes:
@@ -38,7 +38,7 @@ class HeldMask:
     constants: tuple[onnx.TensorProto, ...]
 
 
-def take_masks_out(model: onnx.ModelProto) -> tuple[list[HeldMask], list[str]]:
+def take_masks_out(model: onnx.ModelProto) -> tuple[list[LiftedMask], list[str]]:
     """Take the masks out of `model`; masked tensors keep their names.
 
     Returns:
@@ -50,7 +50,7 @@ def take_masks_out(model: onnx.ModelProto) -> tuple[list[HeldMask], list[str]]:
     found = find_masks(graph)
     chosen = [mask for mask in found if _is_apart(mask, index)]
     left = [node.name for mask in found if mask not in chosen for node in mask.nodes]
-    held = [_held(mask, index) for mask in chosen]
+    held = [_lifted(mask, index) for mask in chosen]
     remove_masks(model, chosen)
     index = GraphIndex(graph)
     return [_behind_activation(mask, index) for mask in held], left
@@ -61,7 +61,7 @@ def _is_apart(mask: FoundMask, index: GraphIndex) -> bool:
     return reader is not None and reader is mask.nodes[0]
 
 
-def _held(mask: FoundMask, index: GraphIndex) -> HeldMask:
+def _lifted(mask: FoundMask, index: GraphIndex) -> LiftedMask:
     nodes = tuple(_copy(node) for node in mask.nodes)
     written = {name for node in nodes for name in node.output}
     constants = {}
@@ -73,7 +73,7 @@ def _held(mask: FoundMask, index: GraphIndex) -> HeldMask:
             if tensor is not None:
                 constants[name] = onnx.TensorProto.FromString(tensor.SerializeToString())
                 constants[name].name = name
-    return HeldMask(mask.after, nodes, mask.before, mask.after, tuple(constants.values()))
+    return LiftedMask(mask.after, nodes, mask.before, mask.after, tuple(constants.values()))
 
 
 def _copy(node: onnx.NodeProto) -> onnx.NodeProto:
@@ -82,13 +82,13 @@ def _copy(node: onnx.NodeProto) -> onnx.NodeProto:
     return copy
 
 
-def _behind_activation(mask: HeldMask, index: GraphIndex) -> HeldMask:
+def _behind_activation(mask: LiftedMask, index: GraphIndex) -> LiftedMask:
     """Let a mask act behind an activation that saturation makes of the convolution's rounding."""
     tensor = mask.tensor
     while True:
         reader = index.only_consumer(tensor)
         if reader is None or not _keeps_zero(reader, index):
-            return HeldMask(tensor, mask.nodes, mask.before, mask.after, mask.constants)
+            return LiftedMask(tensor, mask.nodes, mask.before, mask.after, mask.constants)
         tensor = reader.output[0]
 
 
@@ -104,7 +104,7 @@ def _keeps_zero(node: onnx.NodeProto, index: GraphIndex) -> bool:
     return low <= 0 <= high
 
 
-def put_masks_back(model: onnx.ModelProto, masks: list[HeldMask]) -> None:
+def put_masks_back(model: onnx.ModelProto, masks: list[LiftedMask]) -> None:
     """Put masks into a quantised graph, in place."""
     constants = {tensor.name for tensor in model.graph.initializer}
     for mask in masks:
@@ -115,7 +115,7 @@ def put_masks_back(model: onnx.ModelProto, masks: list[HeldMask]) -> None:
         _put_back(model.graph, mask)
 
 
-def _put_back(graph: onnx.GraphProto, mask: HeldMask) -> None:
+def _put_back(graph: onnx.GraphProto, mask: LiftedMask) -> None:
     nodes = list(graph.node)
     places = {name: i for i, node in enumerate(nodes) for name in node.output}
     pair = _pair_of(nodes, places, mask.tensor)
@@ -158,7 +158,7 @@ def _pair_of(
     return None
 
 
-def _renamed(mask: HeldMask, before: str, after: str) -> list[onnx.NodeProto]:
+def _renamed(mask: LiftedMask, before: str, after: str) -> list[onnx.NodeProto]:
     """The mask's nodes between other tensors."""
     names = {mask.before: before, mask.after: after}
     nodes = []
