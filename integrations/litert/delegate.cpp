@@ -108,10 +108,10 @@ class Kernel {
   }
 
   void invoke(const abi::Context& context) {
-    std::vector<const float*> in;
-    std::vector<float*> out;
-    for (int id : inputs_) in.push_back(static_cast<const float*>(context.tensors[id].data));
-    for (int id : outputs_) out.push_back(static_cast<float*>(context.tensors[id].data));
+    std::vector<const void*> in;
+    std::vector<void*> out;
+    for (int id : inputs_) in.push_back(context.tensors[id].data);
+    for (int id : outputs_) out.push_back(context.tensors[id].data);
     partition_->run(in.data(), out.data());
   }
 

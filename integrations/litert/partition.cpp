@@ -5,10 +5,11 @@
 namespace activsparse::litert {
 namespace {
 
-constexpr int64_t kAlignment = 16;  // floats: every pixel and every tensor starts on a cache line
+// Every pixel and every tensor starts on a cache line.
+constexpr int64_t kFloats = 16, kBytes = 64;
 constexpr int32_t kStemChannels = 4;
 
-int64_t round_up(int64_t value) { return (value + kAlignment - 1) / kAlignment * kAlignment; }
+int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
 
 // The graph's tensors in memory: its inputs and outputs are the runtime's, plain NHWC; those in
 // between lie in an arena, where two that are never alive at the same time may share memory.
@@ -24,7 +25,7 @@ class Layout {
     if (found != ids_.end()) return found->second;
     const Shape s = graph_.shapes.at(value);
     const bool outer = graph_.is_input(value) || graph_.is_output(value);
-    const auto stride = static_cast<int32_t>(outer ? s.c : round_up(s.c));
+    const auto stride = static_cast<int32_t>(outer ? s.c : round_up(s.c, kFloats));
     return ids_[value] = add({s.n, s.h, s.w, s.c, stride, 0, outer ? 0 : 1}, outer);
   }
 
@@ -49,19 +50,19 @@ class Layout {
   }
 
   std::unique_ptr<Executor> executor(const std::shared_ptr<ThreadPool>& pool) {
-    const int64_t floats = place();
-    return std::make_unique<Executor>(tensors_, steps_, inputs_, outputs_, floats, pool);
+    const int64_t bytes = place();
+    return std::make_unique<Executor>(tensors_, steps_, inputs_, outputs_, bytes, pool);
   }
 
  private:
   struct Life {
-    int64_t floats;
+    int64_t bytes;
     int first, last;
   };
 
   int add(const TensorDesc& desc, bool outer) {
     tensors_.push_back({desc, outer ? -1 : 0});
-    lives_.push_back({round_up(tensor_extent(desc)), -1, -1});
+    lives_.push_back({round_up(tensor_bytes(desc), kBytes), -1, -1});
     return static_cast<int>(tensors_.size()) - 1;
   }
 
@@ -71,7 +72,7 @@ class Layout {
     for (size_t i = 0; i < tensors_.size(); ++i)
       if (tensors_[i].offset >= 0) order.push_back(i);
     std::stable_sort(order.begin(), order.end(),
-                     [&](size_t a, size_t b) { return lives_[a].floats > lives_[b].floats; });
+                     [&](size_t a, size_t b) { return lives_[a].bytes > lives_[b].bytes; });
     int64_t total = 0;
     for (size_t k = 0; k < order.size(); ++k) {
       const Life& life = lives_[order[k]];
@@ -79,16 +80,16 @@ class Layout {
       for (size_t j = 0; j < k; ++j) {
         const Life& other = lives_[order[j]];
         if (life.first <= other.last && other.first <= life.last)
-          taken.push_back({tensors_[order[j]].offset, tensors_[order[j]].offset + other.floats});
+          taken.push_back({tensors_[order[j]].offset, tensors_[order[j]].offset + other.bytes});
       }
       std::sort(taken.begin(), taken.end());
       int64_t at = 0;
       for (const auto& [begin, end] : taken) {
-        if (begin - at >= life.floats) break;
+        if (begin - at >= life.bytes) break;
         at = std::max(at, end);
       }
       tensors_[order[k]].offset = at;
-      total = std::max(total, at + life.floats);
+      total = std::max(total, at + life.bytes);
     }
     return total;
   }

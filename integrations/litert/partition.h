@@ -38,7 +38,7 @@ class Partition {
   Partition(const Graph& graph, Isa isa, bool tune, const std::shared_ptr<ThreadPool>& pool);
 
   // One pointer per input and output of the graph, in order.
-  void run(const float* const* inputs, float* const* outputs) { executor_->run(inputs, outputs); }
+  void run(const void* const* inputs, void* const* outputs) { executor_->run(inputs, outputs); }
 
  private:
   std::vector<Packed> packed_;

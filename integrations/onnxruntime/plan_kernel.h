@@ -86,8 +86,8 @@ class PlanKernel {
     check(api_, api_.output_count(context, &outputs));
     if (inputs != inputs_.size() || outputs != outputs_.size())
       throw Error("the node has another number of inputs or outputs than its plan");
-    std::vector<const float*> in;
-    std::vector<float*> out;
+    std::vector<const void*> in;
+    std::vector<void*> out;
     for (size_t i = 0; i < inputs; ++i) in.push_back(input(context, i));
     for (size_t i = 0; i < outputs; ++i) {
       const std::vector<int64_t>& shape = content.outputs[i].shape;
@@ -95,7 +95,7 @@ class PlanKernel {
       void* data = nullptr;
       check(api_, api_.output(context, outputs_[i], shape.data(), shape.size(), &value));
       check(api_, api_.data(value, &data));
-      out.push_back(static_cast<float*>(data));
+      out.push_back(data);
     }
     const auto parallel = [&](void (*body)(void*, size_t), int count, void* data) {
       check(api_, api_.parallel_for(context, body, static_cast<size_t>(count), 0, data));

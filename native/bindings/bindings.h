@@ -50,21 +50,22 @@ std::string shape_text(const Array& array) {
   return "(" + text + ")";
 }
 
-// Throws Error unless the array is contiguous float32.
+// Throws Error unless the array is contiguous and of the type.
 template <class Array>
-auto float_data(const Array& array, const std::string& name) {
+auto data_of(const Array& array, DType type, const std::string& name) {
   int64_t expected = 1;
   bool contiguous = true;
   for (size_t i = array.ndim(); i-- > 0;) {
     contiguous = contiguous && (array.shape(i) == 1 || array.stride(i) == expected);
     expected *= static_cast<int64_t>(array.shape(i));
   }
-  if (array.dtype() != nb::dtype<float>() || !(contiguous || expected == 0))
-    throw Error(name + " of shape " + shape_text(array) +
-                " must be C-contiguous float32; use numpy.ascontiguousarray(x, numpy.float32)");
-  using Float = std::conditional_t<std::is_const_v<std::remove_pointer_t<decltype(array.data())>>,
-                                   const float, float>;
-  return static_cast<Float*>(array.data());
+  const bool bytes = type == DType::kU8;
+  const std::string wanted = bytes ? "uint8" : "float32";
+  if (array.dtype() != (bytes ? nb::dtype<uint8_t>() : nb::dtype<float>()) ||
+      !(contiguous || expected == 0))
+    throw Error(name + " of shape " + shape_text(array) + " must be C-contiguous " + wanted +
+                "; use numpy.ascontiguousarray(x, numpy." + wanted + ")");
+  return array.data();
 }
 
 void bind_operators(nb::module_& m);

@@ -50,7 +50,7 @@ void check_descs(const std::vector<int>& ids, const std::vector<TensorDesc>& pac
 class PyExecutor {
  public:
   PyExecutor(const PyTensors& tensors, const std::vector<PyStep>& steps, std::vector<int> inputs,
-             std::vector<int> outputs, int64_t arena_floats, int threads) {
+             std::vector<int> outputs, int64_t arena_bytes, int threads) {
     std::vector<PlanStep> plan;
     for (const auto& [object, in, out] : steps) {
       const auto& packed = nb::cast<const PackedOperator&>(object);
@@ -63,7 +63,7 @@ class PyExecutor {
       keep_.push_back(object);
     }
     executor_ = std::make_unique<Executor>(tensors_of(tensors), std::move(plan), std::move(inputs),
-                                           std::move(outputs), arena_floats,
+                                           std::move(outputs), arena_bytes,
                                            std::make_shared<ThreadPool>(threads));
   }
 
@@ -92,8 +92,8 @@ class PyExecutor {
 
  private:
   struct Pointers {
-    std::vector<const float*> inputs;
-    std::vector<float*> outputs;
+    std::vector<const void*> inputs;
+    std::vector<void*> outputs;
   };
 
   template <class Array>
@@ -117,11 +117,13 @@ class PyExecutor {
     Pointers p;
     for (size_t i = 0; i < inputs.size(); ++i) {
       check_array(inputs[i], executor_->input(i), "input " + std::to_string(i));
-      p.inputs.push_back(float_data(inputs[i], "input " + std::to_string(i)));
+      p.inputs.push_back(
+          data_of(inputs[i], executor_->input(i).dtype, "input " + std::to_string(i)));
     }
     for (size_t i = 0; i < outputs.size(); ++i) {
       check_array(outputs[i], executor_->output(i), "output " + std::to_string(i));
-      p.outputs.push_back(float_data(outputs[i], "output " + std::to_string(i)));
+      p.outputs.push_back(
+          data_of(outputs[i], executor_->output(i).dtype, "output " + std::to_string(i)));
     }
     return p;
   }
@@ -171,7 +173,7 @@ void bind_executor(nb::module_& m) {
       .def(nb::init<const PyTensors&, const std::vector<PyStep>&, std::vector<int>,
                     std::vector<int>, int64_t, int>(),
            nb::arg("tensors"), nb::arg("steps"), nb::arg("inputs"), nb::arg("outputs"),
-           nb::arg("arena_floats"), nb::arg("threads") = 1)
+           nb::arg("arena_bytes"), nb::arg("threads") = 1)
       .def("run", &PyExecutor::run, nb::arg("inputs"), nb::arg("outputs"),
            "Run once on contiguous float32 arrays. Other Python threads go on meanwhile.")
       .def("profile", &PyExecutor::profile, nb::arg("inputs"), nb::arg("outputs"),

@@ -21,10 +21,12 @@ ArrayView view_of(const std::string& name, const ConstArray& array) {
     view.dtype = 'f';
   else if (array.dtype() == nb::dtype<int32_t>())
     view.dtype = 'i';
+  else if (array.dtype() == nb::dtype<int8_t>())
+    view.dtype = 'c';
   else if (array.dtype() == nb::dtype<uint8_t>() || array.dtype() == nb::dtype<bool>())
     view.dtype = 'b';
   else
-    throw Error("array '" + name + "': dtype must be float32, int32, uint8 or bool");
+    throw Error("array '" + name + "': dtype must be float32, int32, int8, uint8 or bool");
   return view;
 }
 
@@ -139,13 +141,13 @@ auto pointers_of(const std::vector<Array>& arrays, const std::vector<TensorDesc>
   if (arrays.size() != descs.size())
     throw Error("the operator has " + std::to_string(descs.size()) + " " + what + "s, got " +
                 std::to_string(arrays.size()));
-  std::vector<decltype(float_data(arrays[0], what))> pointers;
+  std::vector<decltype(data_of(arrays[0], DType::kFloat32, what))> pointers;
   for (size_t i = 0; i < arrays.size(); ++i) {
     const std::string name = what + " " + std::to_string(i);
-    pointers.push_back(float_data(arrays[i], name));
+    pointers.push_back(data_of(arrays[i], descs[i].dtype, name));
     if (static_cast<int64_t>(arrays[i].size()) < tensor_extent(descs[i]))
       throw Error(name + " needs " + std::to_string(tensor_extent(descs[i])) +
-                  " floats, got shape " + shape_text(arrays[i]));
+                  " elements, got shape " + shape_text(arrays[i]));
   }
   return pointers;
 }
@@ -190,11 +192,15 @@ void bind_operators(nb::module_& m) {
   nb::class_<TensorDesc>(m, "TensorDesc", "Shape and layout of one activation tensor (NHWC).")
       .def(
           "__init__",
-          [](TensorDesc* t, int n, int h, int w, int c, int stride, bool nchw, bool padded) {
-            new (t) TensorDesc{n, h, w, c, stride, nchw, padded, DType::kFloat32};
+          [](TensorDesc* t, int n, int h, int w, int c, int stride, bool nchw, bool padded,
+             const std::string& dtype) {
+            if (dtype != "float32" && dtype != "uint8")
+              throw Error("tensors are float32 or uint8, not " + dtype);
+            const DType type = dtype == "uint8" ? DType::kU8 : DType::kFloat32;
+            new (t) TensorDesc{n, h, w, c, stride, nchw, padded, type};
           },
           nb::arg("n"), nb::arg("h"), nb::arg("w"), nb::arg("c"), nb::arg("stride"),
-          nb::arg("nchw") = false, nb::arg("padded") = false)
+          nb::arg("nchw") = false, nb::arg("padded") = false, nb::arg("dtype") = "float32")
       .def_ro("n", &TensorDesc::n)
       .def_ro("h", &TensorDesc::h)
       .def_ro("w", &TensorDesc::w)
@@ -202,8 +208,13 @@ void bind_operators(nb::module_& m) {
       .def_ro("stride", &TensorDesc::stride)
       .def_prop_ro("nchw", [](const TensorDesc& t) { return t.nchw != 0; })
       .def_prop_ro("padded", [](const TensorDesc& t) { return t.padded != 0; })
+      .def_prop_ro("dtype",
+                   [](const TensorDesc& t) {
+                     return std::string(t.dtype == DType::kU8 ? "uint8" : "float32");
+                   })
+      .def_prop_ro("itemsize", [](const TensorDesc& t) { return size_of(t.dtype); })
       .def_prop_ro("extent", &tensor_extent,
-                   "Floats from the first element to the end of the last pixel.");
+                   "Elements from the first one to the end of the last pixel.");
 
   nb::class_<PySpec>(m, "Spec", "What one operator shall compute; see docs/operators.md.")
       .def(nb::init<std::string, nb::dict, nb::dict, std::vector<TensorDesc>,

@@ -61,7 +61,7 @@ nb::list steps_of(const Plan& plan) {
 }
 
 void write(int file, const std::string& isa, int threads, const Values& inputs,
-           const Values& outputs, const Tensors& tensors, const Steps& steps, int64_t arena_floats,
+           const Values& outputs, const Tensors& tensors, const Steps& steps, int64_t arena_bytes,
            const nb::bytes& metadata) {
   PlanContent content;
   content.isa = any_isa_from_name(isa);
@@ -73,7 +73,7 @@ void write(int file, const std::string& isa, int threads, const Values& inputs,
     const auto& packed = nb::cast<const PackedOperator&>(object);
     content.steps.push_back({packed.kind, packed.algorithm, in, out, packed.blob});
   }
-  content.arena_floats = arena_floats;
+  content.arena_bytes = arena_bytes;
   content.metadata = {metadata.c_str(), metadata.size()};
   int failure = 0;
   {
@@ -99,7 +99,7 @@ void bind_plan(nb::module_& m) {
       .def_prop_ro("inputs", [](const Plan& plan) { return list_of(plan->content().inputs); })
       .def_prop_ro("outputs", [](const Plan& plan) { return list_of(plan->content().outputs); })
       .def_prop_ro("tensors", &tensors_of)
-      .def_prop_ro("arena_floats", [](const Plan& plan) { return plan->content().arena_floats; })
+      .def_prop_ro("arena_bytes", [](const Plan& plan) { return plan->content().arena_bytes; })
       .def_prop_ro("metadata",
                    [](const Plan& plan) {
                      const std::string_view text = plan->content().metadata;
@@ -109,7 +109,7 @@ void bind_plan(nb::module_& m) {
   m.def("open_plan", &PlanFile::open, nb::arg("path"), nb::call_guard<nb::gil_scoped_release>());
   m.def("write_plan", &write, nb::arg("file"), nb::arg("isa"), nb::arg("threads"),
         nb::arg("inputs"), nb::arg("outputs"), nb::arg("tensors"), nb::arg("steps"),
-        nb::arg("arena_floats"), nb::arg("metadata"),
+        nb::arg("arena_bytes"), nb::arg("metadata"),
         "Write a plan to an open file descriptor; docs/plan-format.md.");
 }
 

@@ -92,6 +92,7 @@ as_status as_operator_run(as_operator* op, const float* const* inputs, float* co
     std::lock_guard<std::mutex> lock(op->mutex);
     if (!op->executor || op->executor->threads() != threads)
       op->executor = executor_of(*op, threads);
-    op->executor->run(inputs, outputs);
+    op->executor->run(reinterpret_cast<const void* const*>(inputs),
+                      reinterpret_cast<void* const*>(outputs));
   });
 }

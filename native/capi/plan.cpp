@@ -109,6 +109,7 @@ as_status as_context_run(as_context* context, const float* const* inputs, float*
       require_argument(inputs[i] != nullptr, "inputs[i]");
     for (size_t i = 0; i < executor.output_count(); ++i)
       require_argument(outputs[i] != nullptr, "outputs[i]");
-    executor.run(inputs, outputs);
+    executor.run(reinterpret_cast<const void* const*>(inputs),
+                 reinterpret_cast<void* const*>(outputs));
   });
 }

@@ -54,14 +54,14 @@ void check_ids(const std::vector<int>& ids, size_t count, const std::string& whe
 }  // namespace
 
 Executor::Executor(std::vector<PlanTensor> tensors, std::vector<PlanStep> steps,
-                   std::vector<int> inputs, std::vector<int> outputs, int64_t arena_floats,
+                   std::vector<int> inputs, std::vector<int> outputs, int64_t arena_bytes,
                    std::shared_ptr<ThreadPool> pool)
     : tensors_(std::move(tensors)),
       steps_(std::move(steps)),
       inputs_(std::move(inputs)),
       outputs_(std::move(outputs)),
       thread_scratch_(thread_scratch_of(steps_)),
-      arena_(sizeof(float) * static_cast<size_t>(std::max<int64_t>(arena_floats, 0))),
+      arena_(static_cast<size_t>(std::max<int64_t>(arena_bytes, 0))),
       scratch_(thread_scratch_ * static_cast<size_t>(pool->threads()) + shared_scratch_of(steps_)),
       pool_(std::move(pool)),
       barrier_(*pool_),
@@ -123,7 +123,7 @@ void Executor::look_far_ahead() {
 void Executor::check() const {
   check_ids(inputs_, tensors_.size(), "the list of inputs");
   check_ids(outputs_, tensors_.size(), "the list of outputs");
-  const auto arena_floats = static_cast<int64_t>(arena_.size() / sizeof(float));
+  const auto arena_bytes = static_cast<int64_t>(arena_.size());
   std::vector<int> external(tensors_.size(), 0);
   for (int id : inputs_) external[id] += 1;
   for (int id : outputs_) external[id] += 1;
@@ -137,7 +137,8 @@ void Executor::check() const {
               name + " has no arena offset and is not exactly one graph input or output");
     } else {
       require(external[id] == 0, name + " is a graph input or output with an arena offset");
-      require(tensor.offset <= arena_floats && tensor_extent(d) <= arena_floats - tensor.offset,
+      require(tensor.offset % size_of(d.dtype) == 0 && tensor.offset <= arena_bytes &&
+                  tensor_bytes(d) <= arena_bytes - tensor.offset,
               name + " does not fit into the arena");
     }
   }
@@ -157,7 +158,7 @@ void Executor::check() const {
 }
 
 // Graph inputs and outputs live in the caller's arrays, so steps touch them without a copy.
-void Executor::bind(const float* const* inputs, float* const* outputs) {
+void Executor::bind(const void* const* inputs, void* const* outputs) {
   const auto find = [](const std::vector<int>& ids, int id) {
     return std::find(ids.begin(), ids.end(), id) - ids.begin();
   };
@@ -217,14 +218,14 @@ void Executor::run_phases(bool meet_first, const Reached& reached) {
   });
 }
 
-void Executor::run(const float* const* inputs, float* const* outputs) {
+void Executor::run(const void* const* inputs, void* const* outputs) {
   std::lock_guard<std::mutex> lock(mutex_);
   bind(inputs, outputs);
   run_phases(false, [](size_t) {});
 }
 
-void Executor::run_on(const ParallelFor& parallel, const float* const* inputs,
-                      float* const* outputs) {
+void Executor::run_on(const ParallelFor& parallel, const void* const* inputs,
+                      void* const* outputs) {
   std::lock_guard<std::mutex> lock(mutex_);
   bind(inputs, outputs);
   for (const Phase& phase : phases_) {
@@ -247,8 +248,7 @@ void Executor::run_on(const ParallelFor& parallel, const float* const* inputs,
   }
 }
 
-std::vector<double> Executor::profile(const float* const* inputs, float* const* outputs,
-                                      int repeat) {
+std::vector<double> Executor::profile(const void* const* inputs, void* const* outputs, int repeat) {
   if (repeat < 1) throw Error("repeat must be at least 1, got " + std::to_string(repeat));
   std::lock_guard<std::mutex> lock(mutex_);
   bind(inputs, outputs);

@@ -13,7 +13,8 @@ namespace activsparse {
 
 struct PlanTensor {
   TensorDesc desc;
-  int64_t offset;  // floats into the arena; -1: the caller's array (a graph input or output)
+  int64_t offset;  // bytes into the arena, whole cache lines for the first tensor of a block; -1:
+                   // the caller's array (a graph input or output)
 };
 
 struct PlanStep {
@@ -28,17 +29,17 @@ class Executor {
  public:
   // Throws Error when ids, offsets, sizes and what operators were packed for do not fit together.
   Executor(std::vector<PlanTensor> tensors, std::vector<PlanStep> steps, std::vector<int> inputs,
-           std::vector<int> outputs, int64_t arena_floats, std::shared_ptr<ThreadPool> pool);
+           std::vector<int> outputs, int64_t arena_bytes, std::shared_ptr<ThreadPool> pool);
 
-  // One pointer per graph input and output, in order; each holds tensor_extent() floats.
-  void run(const float* const* inputs, float* const* outputs);
+  // One pointer per graph input and output, in order; each holds tensor_bytes().
+  void run(const void* const* inputs, void* const* outputs);
 
   // The same on somebody else's threads: `parallel` is called for every phase, with threads() parts
   // that need not run at once. The pool needs no workers.
-  void run_on(const ParallelFor& parallel, const float* const* inputs, float* const* outputs);
+  void run_on(const ParallelFor& parallel, const void* const* inputs, void* const* outputs);
 
   // Milliseconds of every step in each of `repeat` runs: element [r * steps + s].
-  std::vector<double> profile(const float* const* inputs, float* const* outputs, int repeat);
+  std::vector<double> profile(const void* const* inputs, void* const* outputs, int repeat);
 
   const TensorDesc& input(size_t i) const { return tensors_[inputs_[i]].desc; }
   const TensorDesc& output(size_t i) const { return tensors_[outputs_[i]].desc; }
@@ -47,7 +48,7 @@ class Executor {
   size_t step_count() const { return steps_.size(); }
   size_t arena_bytes() const { return arena_.size(); }
   size_t scratch_bytes() const { return scratch_.size(); }
-  float* arena() { return reinterpret_cast<float*>(arena_.data()); }
+  unsigned char* arena() { return arena_.data(); }
   unsigned char* scratch() { return scratch_.data(); }
   int threads() const { return pool_->threads(); }
 
@@ -56,8 +57,8 @@ class Executor {
     int step, phase, tasks;
   };
   struct StepPointers {
-    std::vector<const float*> inputs;
-    std::vector<float*> outputs;
+    std::vector<const void*> inputs;
+    std::vector<void*> outputs;
     std::vector<Constants> ahead;  // what later steps read first
     int64_t fetched = 0;           // the part of its own constants in an earlier step's `ahead`
   };
@@ -65,7 +66,7 @@ class Executor {
   void check() const;
   void look_ahead();
   void look_far_ahead();
-  void bind(const float* const* inputs, float* const* outputs);
+  void bind(const void* const* inputs, void* const* outputs);
   void run_phase(const Phase& phase, int thread, int begin, int end) const;
   template <class Reached>
   void run_phases(bool meet_first, const Reached& reached);

@@ -96,20 +96,19 @@ void fill_random(float* values, std::size_t count) {
 class Tensors {
  public:
   Tensors(const std::vector<TensorDesc>& inputs, const std::vector<TensorDesc>& outputs)
-      : memory_(floats_of(inputs, outputs) * sizeof(float)) {
+      : memory_(bytes_of(inputs, outputs)) {
     const auto place = [&](const TensorDesc& desc, std::vector<int>& ids, auto& pointers) {
       ids.push_back(static_cast<int>(tensors_.size()));
       tensors_.push_back({desc, -1});
-      pointers.push_back(reinterpret_cast<float*>(memory_.data()) + floats_);
-      floats_ += room(desc);
+      pointers.push_back(memory_.data() + bytes_);
+      bytes_ += room(desc);
     };
     for (const TensorDesc& desc : inputs) place(desc, step_.inputs, inputs_);
-    const std::size_t input_floats = floats_;
+    const std::size_t input_bytes = bytes_;
     for (const TensorDesc& desc : outputs) place(desc, step_.outputs, outputs_);
-    const std::size_t input_bytes = input_floats * sizeof(float);
     input_region_ = {memory_.data(), input_bytes};
     output_region_ = {memory_.data() + input_bytes, memory_.size() - input_bytes};
-    fill_random(reinterpret_cast<float*>(memory_.data()), input_floats);
+    fill_random(reinterpret_cast<float*>(memory_.data()), input_bytes / sizeof(float));
   }
 
   std::unique_ptr<Executor> executor(const Operator& op,
@@ -132,23 +131,23 @@ class Tensors {
  private:
   // A vector beyond the end: operators on padded tensors may read and write whole vectors.
   static std::size_t room(const TensorDesc& desc) {
-    return (static_cast<std::size_t>(tensor_extent(desc)) + 16 + 15) / 16 * 16;
+    return (static_cast<std::size_t>(tensor_bytes(desc)) + 2 * kLine - 1) / kLine * kLine;
   }
 
-  static std::size_t floats_of(const std::vector<TensorDesc>& inputs,
-                               const std::vector<TensorDesc>& outputs) {
-    std::size_t floats = 0;
-    for (const TensorDesc& desc : inputs) floats += room(desc);
-    for (const TensorDesc& desc : outputs) floats += room(desc);
-    return floats;
+  static std::size_t bytes_of(const std::vector<TensorDesc>& inputs,
+                              const std::vector<TensorDesc>& outputs) {
+    std::size_t bytes = 0;
+    for (const TensorDesc& desc : inputs) bytes += room(desc);
+    for (const TensorDesc& desc : outputs) bytes += room(desc);
+    return bytes;
   }
 
   PageBuffer memory_;
-  std::size_t floats_ = 0;
+  std::size_t bytes_ = 0;
   std::vector<PlanTensor> tensors_;
   PlanStep step_{nullptr, {}, {}};
-  std::vector<const float*> inputs_;
-  std::vector<float*> outputs_;
+  std::vector<const void*> inputs_;
+  std::vector<void*> outputs_;
   Region input_region_{}, output_region_{};
 };
 

@@ -16,6 +16,7 @@
 
 #include "common/activation.h"
 #include "common/isa_enum.h"
+#include "kernels/bytes.h"
 #include "kernels/cache_sizes.h"
 #include "kernels/tile_sizes.h"
 #include "kernels/winograd.h"
@@ -244,6 +245,19 @@ struct Kernels {
 };
 
 extern const Kernels kScalarKernels, kNeonKernels, kAvx2Kernels, kAvx512Kernels;
+
+// Of processors that have more than their instruction set says: kernels on bytes that replace those
+// above. Same sizes, same layout of weights: a plan does not know of them.
+struct BytesTable {
+  const char* feature;
+  ProductU8Kernels product_u8;
+  BytesKernels maps_u8;
+};
+extern const BytesTable kAvxVnniKernels, kAvx512VnniKernels;
+
+// What else this processor has for an instruction set, "vnni" or "". The environment variable
+// ACTIVSPARSE_FEATURES=none has it go unused.
+const char* feature_of(Isa isa);
 
 // Of instruction sets this library was not compiled for, the table holds sizes alone (foreign.cpp):
 // enough to pack operators, and no kernel to run them.

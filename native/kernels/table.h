@@ -39,9 +39,17 @@ inline constexpr BlocksLine kBlocksLines[] = {
 #include "kernels/table.inc"
 };
 
+// Lanes of a vector of sums: the float32 ones of the instruction set, but for what computes bytes
+// without vectors.
+static constexpr int lanes_of(Family family, Isa isa) {
+  if (isa == Isa::kScalar) return family == Family::product_u8 ? 4 : 1;
+  return isa == Isa::kAvx512 ? kAvx512Width : isa == Isa::kAvx2 ? kAvx2Width : kNeonWidth;
+}
+
 // What an instruction set has of a family; nothing where it has none.
 static constexpr TileSizes tile_sizes(Family family, Isa isa) {
   TileSizes sizes{};
+  sizes.width = lanes_of(family, isa);
   for (const TilesLine& line : kTilesLines) {
     if (line.isa != isa || line.family != family || line.rows == 0) continue;
     if (line.vectors > sizes.max_vectors) sizes.max_vectors = line.vectors;
@@ -67,6 +75,9 @@ template <class Interface>
 static constexpr void set_sizes(Interface&, Family, Isa) {}
 
 static constexpr void set_sizes(GemmKernels& kernels, Family family, Isa isa) {
+  kernels.sizes = tile_sizes(family, isa);
+}
+static constexpr void set_sizes(ProductU8Kernels& kernels, Family family, Isa isa) {
   kernels.sizes = tile_sizes(family, isa);
 }
 static constexpr void set_sizes(TapProductKernels& kernels, Family family, Isa isa) {

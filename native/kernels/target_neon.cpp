@@ -1,10 +1,19 @@
 // Every kernel template, compiled for one instruction set.
+#include "kernels/bytes_scalar.h"
 #include "kernels/simd_neon.h"
 #include "kernels/targets.h"
 
 namespace activsparse {
+namespace {
 
-constexpr Kernels kTable = make_kernels<VecNeon>("neon", kArmCaches);
+struct Types {
+  using f32 = VecNeon;
+  using u8 = BytesPlain<Isa::kNeon>;
+};
+
+}  // namespace
+
+constexpr Kernels kTable = make_kernels<Types>("neon", kArmCaches);
 const Kernels kNeonKernels = kTable;
 
 }  // namespace activsparse

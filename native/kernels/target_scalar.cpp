@@ -1,10 +1,19 @@
 // Every kernel template, compiled for one instruction set.
+#include "kernels/bytes_scalar.h"
 #include "kernels/simd_scalar.h"
 #include "kernels/targets.h"
 
 namespace activsparse {
+namespace {
 
-constexpr Kernels kTable = make_kernels<VecScalar>("scalar", kX86Caches);
+struct Types {
+  using f32 = VecScalar;
+  using u8 = BytesPlain<Isa::kScalar>;
+};
+
+}  // namespace
+
+constexpr Kernels kTable = make_kernels<Types>("scalar", kX86Caches);
 const Kernels kScalarKernels = kTable;
 
 }  // namespace activsparse

@@ -7,9 +7,11 @@
 #include "kernels/gemm.h"
 #include "kernels/half_gemm.h"
 #include "kernels/kernels.h"
+#include "kernels/maps_u8.h"
 #include "kernels/normalize.h"
 #include "kernels/peak.h"
 #include "kernels/pool.h"
+#include "kernels/product_u8.h"
 #include "kernels/softmax.h"
 #include "kernels/tap_product.h"
 #include "kernels/transpose.h"
@@ -17,13 +19,14 @@
 
 namespace activsparse {
 
-template <class V>
+// `Types` names what kernels of each data type are templates over.
+template <class Types>
 constexpr Kernels make_kernels(const char* isa, const CacheSizes& caches) {
   return {
       isa,
-      V::kWidth,
+      Types::f32::kWidth,
       caches,
-#define FAMILY(type, family, Interface) family##_kernels<V>(),
+#define FAMILY(type, family, Interface) family##_kernels<typename Types::type>(),
 #include "kernels/table.inc"
   };
 }

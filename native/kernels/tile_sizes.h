@@ -8,6 +8,7 @@ inline constexpr int kMaxTileRows = 16, kMaxTileVectors = 4;
 // Tiles of v vectors, v <= max_vectors, have 1 to max_rows[v - 1] rows. best_rows are fastest where
 // the weights lie in the first-level cache. max_vectors is 0 where there are none.
 struct TileSizes {
+  int width = 0;  // lanes of a vector of its sums
   int max_vectors = 0;
   int max_rows[kMaxTileVectors] = {}, best_rows[kMaxTileVectors] = {};
 

@@ -48,10 +48,10 @@ void check_int(const OpSpec& spec, const std::string& name, int64_t value) {
               std::to_string(range.least) + " to " + std::to_string(range.most));
 }
 
-void check_array(const OpSpec& spec, const std::string& name, const ArrayView& array) {
+void check_array(const OpSpec& spec, const std::string& name, const ArrayView& array, bool bytes) {
   const std::string key = without_prefix(name);
   for (const auto& known : kArrays)
-    if (key == known.name)
+    if (key == known.name && !bytes)  // operators on bytes look for themselves
       require(spec, std::string(known.dtypes).find(array.dtype) != std::string::npos,
               "the array '" + name + "' is of the wrong type");
   require(spec, array.shape.size() <= 8, "the array '" + name + "' has more than 8 dimensions");
@@ -66,7 +66,8 @@ void check_array(const OpSpec& spec, const std::string& name, const ArrayView& a
 }  // namespace
 
 const char* fault_of_memory(const TensorDesc& d) {
-  if (d.dtype != DType::kFloat32) return "a tensor is not float32";
+  if (d.dtype != DType::kFloat32 && (d.dtype != DType::kU8 || d.nchw))
+    return "a tensor is of an unknown type";
   if (d.n < 0 || d.h < 1 || d.w < 1 || d.c < 1) return "a tensor's sizes must be positive";
   if ((d.nchw != 0 && d.nchw != 1) || (d.padded != 0 && d.padded != 1))
     return "a tensor's layout is impossible";
@@ -79,11 +80,15 @@ const char* fault_of_memory(const TensorDesc& d) {
   return nullptr;
 }
 
-const char* fault_of(const TensorDesc& d) {
+const char* fault_of_any(const TensorDesc& d) {
   if (const char* fault = fault_of_memory(d)) return fault;
   if (int64_t{d.w} * (d.nchw ? d.c : d.stride) > kMostRowFloats)
     return "a tensor's rows are too long";
   return nullptr;
+}
+
+const char* fault_of(const TensorDesc& d) {
+  return d.dtype == DType::kFloat32 ? fault_of_any(d) : "a tensor is not float32";
 }
 
 void require_tensors(const Operator& op, const std::vector<TensorDesc>& inputs,
@@ -95,17 +100,18 @@ void require_tensors(const Operator& op, const std::vector<TensorDesc>& inputs,
     throw Error("its tensors are not those that it was packed for; compile the model again");
 }
 
-void check_spec(const OpSpec& spec) {
+void check_spec(const OpSpec& spec, bool bytes) {
   require(spec, spec.outputs.size() == 1 && (!spec.inputs.empty() || spec.kind == "constant"),
           "it needs inputs and exactly one output");
   for (const auto* tensors : {&spec.inputs, &spec.outputs})
     for (const TensorDesc& tensor : *tensors)
-      if (const char* fault = fault_of(tensor)) throw Error(spec.kind + ": " + fault);
+      if (const char* fault = bytes ? fault_of_any(tensor) : fault_of(tensor))
+        throw Error(spec.kind + ": " + fault);
   for (const auto& [name, value] : spec.ints) check_int(spec, name, value);
   for (const auto& [name, value] : spec.floats)
     require(spec, std::isinf(value) || std::fabs(value) <= double{FLT_MAX},
             "'" + name + "' is no float32 number");
-  for (const auto& [name, array] : spec.arrays) check_array(spec, name, array);
+  for (const auto& [name, array] : spec.arrays) check_array(spec, name, array, bytes);
 }
 
 }  // namespace activsparse

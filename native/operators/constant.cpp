@@ -23,7 +23,7 @@ class Constant : public Operator {
   int tasks(int) const override { return 1; }
 
   void run(const RunArgs& args, int, int, int) const override {
-    std::memcpy(args.outputs[0], value_, sizeof(float) * h_.output.c);
+    std::memcpy(args.out(0), value_, sizeof(float) * h_.output.c);
   }
 
  private:

@@ -95,7 +95,7 @@ class ConvActiveTaps : public ConvOperator {
   }
 
   void run(const RunArgs& args, int phase, int begin, int end) const override {
-    if (phase == 1) return source_.run(args.outputs[0], begin, end);
+    if (phase == 1) return source_.run(args.out(0), begin, end);
     skipped_.run(args, begin, end, tasks(0));
     const int64_t items = this->items();
     // Neighbouring tasks of one panel become one stretch, so that its weights are fetched once.
@@ -156,7 +156,7 @@ class ConvActiveTaps : public ConvOperator {
     const int chunk = static_cast<int>(item % h_.chunks);
     const int begin = chunk_begin(h_.kept, h_.chunks, chunk);
     c.count = chunk_begin(h_.kept, h_.chunks, chunk + 1) - begin;
-    c.input = run.inputs[0] + image * p.input.h * p.input.w * p.input.stride +
+    c.input = run.in(0) + image * p.input.h * p.input.w * p.input.stride +
               int64_t{panel.group} * p.in_per_group;
     for (int r = 0; r < c.count; ++r) {
       const int y = static_cast<int>(positions_[begin + r] >> 16);
@@ -165,8 +165,8 @@ class ConvActiveTaps : public ConvOperator {
           (int64_t{y * p.stride_h - p.pad_top} * p.input.w + x * p.stride_w - p.pad_left) *
           p.input.stride;
       const int64_t pixel = (image * p.output.h + y) * p.output.w + x;
-      c.out[r] = run.outputs[0] + pixel * p.output.stride + panel.first;
-      if (p.has_residual) c.residual[r] = run.inputs[1] + pixel * p.residual.stride + panel.first;
+      c.out[r] = run.out(0) + pixel * p.output.stride + panel.first;
+      if (p.has_residual) c.residual[r] = run.in(1) + pixel * p.residual.stride + panel.first;
     }
   }
 

@@ -88,17 +88,17 @@ class ConvDepthwise : public ConvOperator {
         for (int t = 0; t < c.taps; ++t)
           weights[t] = weights_ + int64_t{rows_.taps_of(c)[t]} * h_.padded_channels;
       }
-      rows_.point(tile, 0, c.taps, run.inputs[0] + image * p.input.h * p.input.w * p.input.stride,
+      rows_.point(tile, 0, c.taps, run.in(0) + image * p.input.h * p.input.w * p.input.stride,
                   zeros_, rows);
       for (int r = 0; r < tile.rows; ++r) {
         const int64_t pixel =
             image * p.output.h * p.output.w + rows_.output_pixel(tile.positions[r]);
-        out[r] = run.outputs[0] + pixel * p.output.stride;
-        if (p.has_residual) residual[r] = run.inputs[1] + pixel * p.residual.stride;
+        out[r] = run.out(0) + pixel * p.output.stride;
+        if (p.has_residual) residual[r] = run.in(1) + pixel * p.residual.stride;
       }
       kernels_.depthwise_f32.tile[tile.rows - 1](args);
       if (fill_.empty()) continue;
-      float* to = run.outputs[0] + image * p.output.h * p.output.w * p.output.stride;
+      float* to = run.out(0) + image * p.output.h * p.output.w * p.output.stride;
       for (int r = 0; r < tile.rows; ++r) {
         const int64_t position = rows_.output_pixel(tile.positions[r]);
         fill_.copy_from(to, position, position + 1, 0, p.output.c);

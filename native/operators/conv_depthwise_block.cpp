@@ -84,7 +84,7 @@ class ConvDepthwiseBlock : public ConvOperator {
     if (phase == 0)
       run_blocks(run, begin, end);
     else
-      fill_.run(run.outputs[0], begin, end);
+      fill_.run(run.out(0), begin, end);
   }
 
  private:
@@ -130,16 +130,16 @@ class ConvDepthwiseBlock : public ConvOperator {
       const int x = part_begin(p.output.w, bx, blocks_x_);
       const int height = part_begin(p.output.h, by + 1, blocks_y_) - y;
       const int width = part_begin(p.output.w, bx + 1, blocks_x_) - x;
-      point_inputs(run.inputs[0] + image * p.input.h * p.input.w * p.input.stride + first_channel,
-                   y, x, height, width, pixels, lines);
+      point_inputs(run.in(0) + image * p.input.h * p.input.w * p.input.stride + first_channel, y, x,
+                   height, width, pixels, lines);
       const int64_t first = (image * p.output.h + y) * p.output.w + x;
-      args.out = run.outputs[0] + first * p.output.stride + first_channel;
-      if (p.has_residual) args.residual = run.inputs[1] + first * p.residual.stride + first_channel;
+      args.out = run.out(0) + first * p.output.stride + first_channel;
+      if (p.has_residual) args.residual = run.in(1) + first * p.residual.stride + first_channel;
       if (mask_) args.keep = mask_ + int64_t{y} * p.output.w + x;
       args.columns = width;
       kernels[height - 1](args);
       if (fill_.empty() || !skips()) continue;
-      float* to = run.outputs[0] + image * p.output.h * p.output.w * p.output.stride;
+      float* to = run.out(0) + image * p.output.h * p.output.w * p.output.stride;
       for (int64_t at = int64_t{y} * p.output.w + x; at < (int64_t{y} + height) * p.output.w;
            at += p.output.w)
         fill_.copy_from(to, at, at + width, first_channel, args.channels);

@@ -135,18 +135,18 @@ class ConvDirect : public ConvOperator {
         args.epilogue = final ? &p.epilogue : nullptr;
         args.residual = final && p.has_residual ? residual : nullptr;
         rows_.point(tile, first, last,
-                    run.inputs[0] + image * p.input.h * p.input.w * p.input.stride +
+                    run.in(0) + image * p.input.h * p.input.w * p.input.stride +
                         panel.group * p.in_per_group,
                     zeros_, rows);
         for (int r = 0; r < tile.rows; ++r) {
           const int64_t pixel =
               image * p.output.h * p.output.w + rows_.output_pixel(tile.positions[r]);
-          out[r] = run.outputs[0] + pixel * p.output.stride + panel.first;
-          if (p.has_residual) residual[r] = run.inputs[1] + pixel * p.residual.stride + panel.first;
+          out[r] = run.out(0) + pixel * p.output.stride + panel.first;
+          if (p.has_residual) residual[r] = run.in(1) + pixel * p.residual.stride + panel.first;
         }
         kernels_.gemm_f32.tile[panel.vectors - 1][tile.rows - 1](args);
         if (fill_.empty() || !final) continue;
-        float* to = run.outputs[0] + image * p.output.h * p.output.w * p.output.stride;
+        float* to = run.out(0) + image * p.output.h * p.output.w * p.output.stride;
         for (int r = 0; r < tile.rows; ++r) {
           const int64_t position = rows_.output_pixel(tile.positions[r]);
           fill_.copy_from(to, position, position + 1, panel.first, panel.columns);

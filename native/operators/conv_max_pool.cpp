@@ -93,11 +93,11 @@ class ConvMaxPool : public Operator {
 
     float* const buffer = reinterpret_cast<float*>(args.scratch);
     int base = first * conv_.band_rows();  // the row of the image at the start of the buffer
-    float* rows;                           // where row 0 of image 0 would be, outside of the buffer
+    void* rows;                            // where row 0 of image 0 would be, outside of the buffer
     const auto place = [&] {
       const int64_t floats = (int64_t{image} * rows_.h + base) * row_floats();
-      rows = reinterpret_cast<float*>(reinterpret_cast<std::uintptr_t>(buffer) -
-                                      static_cast<std::uintptr_t>(floats) * sizeof(float));
+      rows = reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(buffer) -
+                                     static_cast<std::uintptr_t>(floats) * sizeof(float));
     };
     place();
     RunArgs conv = args, pool = args;

@@ -21,9 +21,9 @@ int64_t window_outputs(int64_t size, int64_t pads, int64_t kernel, int64_t strid
   return reach > padded || stride < 1 ? 0 : (padded - reach) / stride + 1;
 }
 
-const char* fault_of(const ConvParams& p) {
+const char* fault_of(const ConvParams& p, bool bytes) {
   for (const TensorDesc* tensor : {&p.input, &p.output, p.has_residual ? &p.residual : &p.output})
-    if (const char* fault = fault_of(*tensor)) return fault;
+    if (const char* fault = bytes ? fault_of_any(*tensor) : fault_of(*tensor)) return fault;
   if (p.output.nchw || (p.has_residual && p.residual.nchw)) return "output or residual is NCHW";
   if (p.group < 1 || p.in_per_group < 1 || p.out_per_group < 1)
     return "the group count must divide the channels";
@@ -62,10 +62,11 @@ void require_packed(const BlobView& blob, const ConvParams& p, bool nchw) {
   require_packed(static_cast<uint64_t>(weights) <= blob.size() / sizeof(float));
 }
 
-ConvParams conv_params_of(const OpSpec& spec) {
+ConvParams conv_params_of(const OpSpec& spec, bool bytes) {
   const ArrayView* weight = spec.array("weight");
-  require(weight != nullptr && weight->shape.size() == 4 && weight->dtype == 'f',
-          "the weight must be a float32 array (O, I/group, KH, KW)");
+  require(weight != nullptr && weight->shape.size() == 4 && weight->dtype == (bytes ? 'c' : 'f'),
+          bytes ? "the weight must be an int8 array (O, I/group, KH, KW)"
+                : "the weight must be a float32 array (O, I/group, KH, KW)");
   require(spec.inputs.size() == 1 || spec.inputs.size() == 2, "one input and at most one residual");
   require(spec.outputs.size() == 1, "exactly one output");
   ConvParams p{};
@@ -87,7 +88,7 @@ ConvParams conv_params_of(const OpSpec& spec) {
   p.pad_bottom = value("pad_bottom", 0), p.pad_right = value("pad_right", 0);
   p.has_residual = spec.inputs.size() == 2;
   if (p.has_residual) p.residual = spec.inputs[1];
-  if (const char* fault = fault_of(p)) throw Error(std::string("convolution: ") + fault);
+  if (const char* fault = fault_of(p, bytes)) throw Error(std::string("convolution: ") + fault);
   const int64_t positions = int64_t{p.output.h} * p.output.w;
   if (const ArrayView* bias = spec.array("bias"))
     require(bias->size() == p.output.c, "the bias must be (O)");

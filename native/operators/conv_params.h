@@ -30,11 +30,12 @@ struct ConvParams {
 int64_t window_outputs(int64_t size, int64_t pads, int64_t kernel, int64_t stride,
                        int64_t dilation);
 
-// Why a convolution of a known type cannot have these numbers; nullptr when it can.
-const char* fault_of(const ConvParams& params);
+// Why a convolution of a known type cannot have these numbers; nullptr when it can. `bytes`: of
+// uint8, whose output may be float32.
+const char* fault_of(const ConvParams& params, bool bytes = false);
 
-// Throws Error when shapes, arrays and attributes do not fit together.
-ConvParams conv_params_of(const OpSpec& spec);
+// Throws Error when shapes, arrays and attributes do not fit together. `bytes`: the weight is int8.
+ConvParams conv_params_of(const OpSpec& spec, bool bytes = false);
 
 // The same of packed data, which hold at least as many floats as the weights are. All tensors are
 // NHWC but for the input where `nchw`.

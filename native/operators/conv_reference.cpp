@@ -39,10 +39,10 @@ class ConvReference : public ConvOperator {
       const int computed = source_ ? source_[position] : position;
       if (computed < 0) continue;  // nobody reads it
       for (int o = 0; o < p.output.c; ++o) {
-        double value = !mask_ || mask_[computed] ? convolve(args.inputs[0], image, computed, o)
+        double value = !mask_ || mask_[computed] ? convolve(args.in(0), image, computed, o)
                                                  : double{skipped_value_[o]};
-        if (p.has_residual) value += args.inputs[1][int64_t{pixel} * p.residual.stride + o];
-        args.outputs[0][int64_t{pixel} * p.output.stride + o] =
+        if (p.has_residual) value += args.in(1)[int64_t{pixel} * p.residual.stride + o];
+        args.out(0)[int64_t{pixel} * p.output.stride + o] =
             activate(static_cast<float>(value), p.epilogue);
       }
     }

@@ -63,16 +63,16 @@ class ConvStem : public ConvOperator {
   std::string kernel() const override { return product_.kernel(); }
 
   void run(const RunArgs& args, int phase, int begin, int end) const override {
-    if (phase == 1) return fill_.run(args.outputs[0], begin, end);
+    if (phase == 1) return fill_.run(args.out(0), begin, end);
     const ConvParams& p = h_.params;
     for (int task = begin; task < end; ++task) {
       const int image = task / p.output.h, y = task % p.output.h;
       const auto windows = product_.load(
-          args.inputs[0] + int64_t{image} * p.input.c * p.input.h * p.input.w, y, args.scratch);
+          args.in(0) + int64_t{image} * p.input.c * p.input.h * p.input.w, y, args.scratch);
       const int64_t pixel = int64_t{task} * p.output.w;
-      const StemProduct::Row row{
-          args.outputs[0] + pixel * p.output.stride, p.output.stride,
-          p.has_residual ? args.inputs[1] + pixel * p.residual.stride : nullptr, p.residual.stride};
+      const StemProduct::Row row{args.out(0) + pixel * p.output.stride, p.output.stride,
+                                 p.has_residual ? args.in(1) + pixel * p.residual.stride : nullptr,
+                                 p.residual.stride};
       const int32_t* columns = h_.has_mask ? columns_ + int64_t{y} * p.output.w : nullptr;
       const int kept = h_.has_mask ? kept_[y] : p.output.w;
       product_.run(windows, {columns, kept, 0}, row, false, args.scratch);

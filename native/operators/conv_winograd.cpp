@@ -167,7 +167,7 @@ class ConvWinograd : public ConvOperator {
   void run(const RunArgs& args, int phase, int begin, int end) const override {
     float* scratch = reinterpret_cast<float*>(args.scratch);
     if (phase == 1 + h_.shared) {
-      source_.run(args.outputs[0], begin, end);
+      source_.run(args.out(0), begin, end);
     } else if (phase == 1) {
       const int64_t tile_blocks = this->tile_blocks();
       const float* v = reinterpret_cast<const float*>(args.shared_scratch);
@@ -238,7 +238,7 @@ class ConvWinograd : public ConvOperator {
                           p.input.stride};
     for (int64_t i = begin; i < end; ++i, v += row_stride_) {
       const CoverTile& tile = tiles_[i / p.input.n];
-      source.x = args.inputs[0] + i % p.input.n * image_floats;
+      source.x = args.in(0) + i % p.input.n * image_floats;
       int top = tile.y * kStride - p.pad_top;
       if (h_.flipped) {
         source.x += image_floats - row;

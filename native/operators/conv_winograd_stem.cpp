@@ -92,7 +92,7 @@ std::string WinogradStem::kernel() const {
 }
 
 void WinogradStem::run(const RunArgs& args, int phase, int begin, int end) const {
-  if (phase == 1) return source_.run(args.outputs[0], begin, end);
+  if (phase == 1) return source_.run(args.out(0), begin, end);
   run_bands(args, begin, end, [](int) {});
   skipped_.run(args, begin, end, tasks(0));
 }
@@ -112,7 +112,7 @@ void WinogradStem::run_bands(const RunArgs& args, int begin, int end,
                    seen * rows_.row_floats() * sizeof(float));
     const TensorDesc& in = h_.params.input;
     for (int i = std::max(seen, 0); i < kPoints; ++i)
-      rows_.write(args.inputs[0] + int64_t{image} * in.c * in.h * in.w, y + i,
+      rows_.write(args.in(0) + int64_t{image} * in.c * in.h * in.w, y + i,
                   window + i * rows_.row_floats());
     run_band(args, image, first_tile(task), last_tile(task), window);
     after(band);

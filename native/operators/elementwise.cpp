@@ -138,8 +138,8 @@ class Elementwise : public Operator {
       return base + image * o.image + first * o.pixel;
     };
     RowsArgs rows{};
-    rows.a = at(args.inputs[walk_.swapped ? 1 : 0], walk_.a);
-    rows.out = args.outputs[0] + (image * walk_.positions + first) * h_.output.stride;
+    rows.a = at(args.in(walk_.swapped ? 1 : 0), walk_.a);
+    rows.out = args.out(0) + (image * walk_.positions + first) * h_.output.stride;
     rows.rows = walk_.flat ? 1 : pixels;
     rows.count = walk_.flat ? pixels * h_.output.stride : walk_.lanes;
     rows.a_stride = walk_.a.pixel;
@@ -150,7 +150,7 @@ class Elementwise : public Operator {
     switch (h_.function) {
       case Function::kAdd:
       case Function::kMultiply: {
-        rows.b = at(args.inputs[walk_.swapped ? 0 : 1], walk_.b);
+        rows.b = at(args.in(walk_.swapped ? 0 : 1), walk_.b);
         const bool add = h_.function == Function::kAdd;
         (walk_.b.one_channel ? (add ? k.add_scalar : k.multiply_scalar)
                              : (add ? k.add : k.multiply))(rows);

@@ -186,7 +186,7 @@ class InvertedResidual : public Operator {
         continue;
       }
       const TensorDesc& out = d.output;
-      float* to = run.outputs[0] + int64_t{image} * out.h * out.w * out.stride;
+      float* to = run.out(0) + int64_t{image} * out.h * out.w * out.stride;
       strip_->run(strip, work.table, work.zero_row, to + int64_t{y0} * out.w * out.stride,
                   out.stride, work.depthwise);
       fill_strip(to, int64_t{y0} * out.w, int64_t{y1} * out.w);
@@ -378,7 +378,7 @@ class InvertedResidual : public Operator {
     const TensorDesc& out = depthwise().output;
     const auto count = static_cast<int64_t>(late_.size()), all = count * out.n;
     for (int64_t i = all * begin / SourceFill::kTasks; i < all * end / SourceFill::kTasks; ++i) {
-      float* image = run.outputs[0] + i / count * out.h * out.w * out.stride;
+      float* image = run.out(0) + i / count * out.h * out.w * out.stride;
       fill_.copy(image, late_[i % count].first, late_[i % count].second);
     }
   }
@@ -413,7 +413,7 @@ class InvertedResidual : public Operator {
   void point_rows(Work& work, int image, int first, int last) const {
     const TensorDesc& in = depthwise().input;
     for (int y = first; y < last; ++y) {
-      const float* at = work.run.inputs[0] + (int64_t{image} * in.h + y) * in.w * in.stride;
+      const float* at = work.run.in(0) + (int64_t{image} * in.h + y) * in.w * in.stride;
       locate_all(table_row(work, y), at, table_columns(), in.stride);
     }
   }
@@ -421,7 +421,7 @@ class InvertedResidual : public Operator {
   void stem_rows(Work& work, int image, int first, int last) const {
     const ConvParams& p = h_.params[kExpand];
     const TensorDesc& in = p.input;
-    const float* at = work.run.inputs[0] + int64_t{image} * in.c * in.h * in.w;
+    const float* at = work.run.in(0) + int64_t{image} * in.c * in.h * in.w;
     for (int y = first; y < last; ++y) {
       point_ring_row(work, y);
       const auto windows = stem_->load(at, y, work.stem);
@@ -455,7 +455,7 @@ class InvertedResidual : public Operator {
   void expand_rows(Work& work, int image, int first, int last, Fetch& fetch) const {
     const TensorDesc& in = h_.params[kExpand].input;
     const int count = expand_kept_.count(first, last);
-    locate(work.rows, address(work.run.inputs[0], int64_t{image} * in.h * in.w * in.stride),
+    locate(work.rows, address(work.run.in(0), int64_t{image} * in.h * in.w * in.stride),
            expand_kept_.row(first), count, in.stride);
     float** out = work.out;
     for (int y = first, end; y < last; y = end) {
@@ -478,9 +478,9 @@ class InvertedResidual : public Operator {
       const int32_t* pixels = positions.row(y0);
       const int count = positions.count(y0, y1);
       if (count == 0) continue;
-      locate(work.out, address(work.run.outputs[0], first * out.stride), pixels, count, out.stride);
+      locate(work.out, address(work.run.out(0), first * out.stride), pixels, count, out.stride);
       if (p.has_residual)
-        locate(work.residual, address(work.run.inputs[1], first * p.residual.stride), pixels, count,
+        locate(work.residual, address(work.run.in(1), first * p.residual.stride), pixels, count,
                p.residual.stride);
       if (!skipped) {
         locate(work.rows, address(work.strip, -int64_t{y0} * out.w * channels_),
@@ -491,7 +491,7 @@ class InvertedResidual : public Operator {
       project_->run(work.rows, work.out, p.has_residual ? work.residual : nullptr, count, skipped,
                     fetch);
       if (skipped || fill_.empty()) continue;
-      float* to = work.run.outputs[0] + first * out.stride;
+      float* to = work.run.out(0) + first * out.stride;
       for (int i = 0; i < count; ++i)
         fill_.copy_from(to, pixels[i], int64_t{pixels[i]} + 1, 0, out.c);
     }

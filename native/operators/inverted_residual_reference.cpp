@@ -50,14 +50,14 @@ class InvertedResidualReference : public Operator {
 
   void run(const RunArgs& args, int phase, int begin, int end) const override {
     float* between = reinterpret_cast<float*>(args.shared_scratch);
-    const float* in = args.inputs[0];
+    const float* in = args.in(0);
     for (int i = 0; i < phase; ++i) {
       in = between;
       between += h_.stage[i].output_floats;
     }
     const bool last = phase + 1 == h_.stages;
-    const float* inputs[2] = {in, last && h_.has_residual ? args.inputs[1] : nullptr};
-    float* outputs[1] = {last ? args.outputs[0] : between};
+    const void* inputs[2] = {in, last && h_.has_residual ? args.in(1) : nullptr};
+    void* outputs[1] = {last ? args.out(0) : between};
     RunArgs stage = args;
     stage.inputs = inputs;
     stage.outputs = outputs;

@@ -44,11 +44,11 @@ class Layout : public Operator {
           const int64_t planes = plane + c * positions_ + p;
           const int64_t rows = pixel + p * pixels.stride + c;
           if (to_nhwc)
-            kernels_.transpose_f32.run(args.inputs[0] + planes, positions_, channels, count,
-                                       args.outputs[0] + rows, pixels.stride);
+            kernels_.transpose_f32.run(args.in(0) + planes, positions_, channels, count,
+                                       args.out(0) + rows, pixels.stride);
           else
-            kernels_.transpose_f32.run(args.inputs[0] + rows, pixels.stride, count, channels,
-                                       args.outputs[0] + planes, positions_);
+            kernels_.transpose_f32.run(args.in(0) + rows, pixels.stride, count, channels,
+                                       args.out(0) + planes, positions_);
         }
       }
     }

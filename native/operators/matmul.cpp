@@ -84,9 +84,9 @@ class MatMul : public Operator {
         rest /= h_.axes.size[i];
       }
       const int64_t first = task % panels_ * width_;
-      multiply(args.inputs[left_ - 1] + at[left_],
-               args.inputs[right_ - 1] + at[right_] + first * stride(column_axis_, right_),
-               args.outputs[0] + at[0] + first * stride(column_axis_, 0),
+      multiply(args.in(left_ - 1) + at[left_],
+               args.in(right_ - 1) + at[right_] + first * stride(column_axis_, right_),
+               args.out(0) + at[0] + first * stride(column_axis_, 0),
                std::min(width_, axis(column_axis_) - first),
                reinterpret_cast<float*>(args.scratch));
     }

@@ -55,8 +55,8 @@ class MovePixels : public Operator {
     for (int64_t pixel = begin * per_task_; pixel < last; ++pixel) {
       const int64_t image = pixel / positions;
       const int64_t from = image * h_.input.h * h_.input.w + source_of(pixel - image * positions);
-      const float* in = args.inputs[0] + from * h_.input.stride;
-      float* out = args.outputs[0] + pixel * h_.output.stride;
+      const float* in = args.in(0) + from * h_.input.stride;
+      float* out = args.out(0) + pixel * h_.output.stride;
       if (h_.epilogue.activation == Activation::kNone)
         std::memmove(out, in, sizeof(float) * h_.output.c);
       else
@@ -158,9 +158,9 @@ class Concat : public Operator {
   void run(const RunArgs& args, int, int begin, int end) const override {
     const int64_t last = std::min(end * per_task_, h_.output.pixels());
     for (int64_t pixel = begin * per_task_; pixel < last; ++pixel) {
-      float* out = args.outputs[0] + pixel * h_.output.stride;
+      float* out = args.out(0) + pixel * h_.output.stride;
       for (int i = 0; i < h_.inputs; ++i) {
-        std::memmove(out, args.inputs[i] + pixel * parts_[i].stride, sizeof(float) * parts_[i].c);
+        std::memmove(out, args.in(i) + pixel * parts_[i].stride, sizeof(float) * parts_[i].c);
         out += parts_[i].c;
       }
     }

@@ -74,8 +74,8 @@ class Normalize : public Operator {
  private:
   void normalize(const RunArgs& args, int64_t pixel) const {
     NormalizeArgs row{};
-    row.x = args.inputs[0] + pixel * h_.input.stride;
-    row.out = args.outputs[0] + pixel * h_.output.stride;
+    row.x = args.in(0) + pixel * h_.input.stride;
+    row.out = args.out(0) + pixel * h_.output.stride;
     row.scale = scale_, row.shift = shift_;
     row.count = channels_;
     row.epsilon = h_.epsilon;
@@ -89,7 +89,7 @@ class Normalize : public Operator {
 
   void measure(const RunArgs& args, int64_t image, int64_t channel) const {
     MomentsArgs moments{};
-    moments.x = args.inputs[0] + image * positions_ * h_.input.stride + channel;
+    moments.x = args.in(0) + image * positions_ * h_.input.stride + channel;
     moments.rows = positions_;
     moments.stride = h_.input.stride;
     moments.count = std::min<int64_t>(h_.columns, channels_ - channel);
@@ -118,8 +118,8 @@ class Normalize : public Operator {
       }
     }
     RowsArgs rows{};
-    rows.a = args.inputs[0] + (image * positions_ + first) * h_.input.stride;
-    rows.out = args.outputs[0] + (image * positions_ + first) * h_.output.stride;
+    rows.a = args.in(0) + (image * positions_ + first) * h_.input.stride;
+    rows.out = args.out(0) + (image * positions_ + first) * h_.output.stride;
     rows.a_stride = h_.input.stride, rows.out_stride = h_.output.stride;
     rows.b = factors, rows.c = offsets;
     rows.rows = std::min(per_task_, positions_ - first);

@@ -30,12 +30,12 @@ double Operator::cost(int phase, int begin, int end) const {
 }
 
 std::string OperatorType::unsupported(const OpSpec& spec, Isa isa) const {
-  check_spec(spec);
+  check_spec(spec, bytes);
   return reason(spec, isa);
 }
 
 Blob OperatorType::pack(const OpSpec& spec, Isa isa) const {
-  check_spec(spec);
+  check_spec(spec, bytes);
   return packer(spec, isa);
 }
 

@@ -22,7 +22,9 @@
 
 namespace activsparse {
 
-enum class DType : int32_t { kFloat32 = 0 };
+enum class DType : int32_t { kFloat32 = 0, kU8 = 1 };
+
+constexpr int64_t size_of(DType type) { return type == DType::kU8 ? 1 : 4; }
 
 // Activations are NHWC. `stride` is the distance in elements between neighbouring pixels (>= c):
 // tensors the planner allocates round it up to 16 so that every pixel starts on a cache line; a
@@ -42,8 +44,11 @@ struct TensorDesc {
   int64_t pixels() const { return int64_t{n} * h * w; }
 };
 
-// Floats from a tensor's first element to the end of its last pixel.
+// From a tensor's first element to the end of its last pixel: elements, and bytes.
 int64_t tensor_extent(const TensorDesc& desc);
+inline int64_t tensor_bytes(const TensorDesc& desc) {
+  return tensor_extent(desc) * size_of(desc.dtype);
+}
 
 // Whether an operator packed for `packed` may be given `tensor`.
 bool fits(const TensorDesc& packed, const TensorDesc& tensor);
@@ -93,8 +98,8 @@ struct Constants {
 };
 
 struct RunArgs {
-  const float* const* inputs;    // one per spec input
-  float* const* outputs;         // one per spec output
+  const void* const* inputs;     // one per spec input, of its type
+  void* const* outputs;          // one per spec output
   std::uint8_t* scratch;         // this thread's scratch_bytes(), 64-byte aligned
   std::uint8_t* shared_scratch;  // shared_scratch_bytes(), one for all threads
   // What later operators read first, for an operator that has time to fetch it; `fetched` floats of
@@ -102,6 +107,15 @@ struct RunArgs {
   const Constants* ahead = nullptr;
   int ahead_count = 0;
   int64_t fetched = 0;
+
+  template <class T = float>
+  const T* in(std::size_t i) const {
+    return static_cast<const T*>(inputs[i]);
+  }
+  template <class T = float>
+  T* out(std::size_t i) const {
+    return static_cast<T*>(outputs[i]);
+  }
 };
 
 // Immutable after create(); run() may be called from several threads at once for disjoint task
@@ -150,6 +164,7 @@ struct OperatorType {
   Blob (*packer)(const OpSpec& spec, Isa isa);
   // Refuses data that would make run() leave its tensors: they may come from anybody's file.
   std::unique_ptr<Operator> (*creator)(const BlobView& blob, Isa isa);
+  bool bytes = false;  // whether its tensors may be uint8
 
   // Empty when this algorithm can run the spec on `isa`; else the reason, one short clause, for
   // explain. Throws Error when nothing can run it.

@@ -234,7 +234,7 @@ class Pointwise : public ConvOperator {
     int64_t image = begin / stretch.count, at = begin % stretch.count;
     for (int64_t left = count; left > 0; ++image, at = 0) {
       const int64_t here = std::min(left, stretch.count - at);
-      fill_.copy_from(run.outputs[0] + image * out.h * out.w * out.stride, stretch.positions[at],
+      fill_.copy_from(run.out(0) + image * out.h * out.w * out.stride, stretch.positions[at],
                       int64_t{stretch.positions[at + here - 1]} + 1, first.first, channels);
       left -= here;
     }
@@ -284,9 +284,9 @@ class Pointwise : public ConvOperator {
         left -= here;
       }
     };
-    set(lists.rows, run.inputs[0], p.input.stride);
-    set(lists.out, run.outputs[0], p.output.stride);
-    if (p.has_residual) set(lists.residual, run.inputs[1], p.residual.stride);
+    set(lists.rows, run.in(0), p.input.stride);
+    set(lists.out, run.out(0), p.output.stride);
+    if (p.has_residual) set(lists.residual, run.in(1), p.residual.stride);
   }
 
   const Header& h_;

@@ -92,9 +92,9 @@ class Pool : public PoolOperator {
       const Span rows = span_of(oy, h_.kernel_h, h_.stride_h, h_.dilation_h, h_.pad_top,
                                 h_.pad_bottom, h_.input.h);
       const float* image =
-          args.inputs[0] + int64_t{task / h_.output.h} * h_.input.h * h_.input.w * h_.input.stride;
+          args.in(0) + int64_t{task / h_.output.h} * h_.input.h * h_.input.w * h_.input.stride;
       const float* in = image + int64_t{rows.first} * h_.input.w * h_.input.stride;
-      float* out = args.outputs[0] + int64_t{task} * h_.output.w * h_.output.stride;
+      float* out = args.out(0) + int64_t{task} * h_.output.w * h_.output.stride;
       for (int ox = 0; ox < h_.output.w;) {
         const int count = ox == inner_begin_ ? std::max(1, inner_end_ - inner_begin_) : 1;
         run_pixels(in, out, rows, ox, count);
@@ -179,8 +179,8 @@ class GlobalPool : public Operator {
     for (int task = begin; task < end; ++task) {
       const int64_t image = task / runs(), channel = int64_t{task % runs()} * kChannels;
       PoolArgs p{};
-      p.in = args.inputs[0] + image * h_.input.h * h_.input.w * h_.input.stride + channel;
-      p.out = args.outputs[0] + image * h_.output.stride + channel;
+      p.in = args.in(0) + image * h_.input.h * h_.input.w * h_.input.stride + channel;
+      p.out = args.out(0) + image * h_.output.stride + channel;
       p.outputs = 1;
       p.window_h = h_.input.h;
       p.window_w = h_.input.w;

@@ -64,11 +64,11 @@ class Reduce : public Operator {
       row /= axes.size[i];
     }
     double sums[kChunk];
-    reduce(args.inputs[0] + at[1], step_[1], count, sums);
+    reduce(args.in(0) + at[1], step_[1], count, sums);
     float out[kChunk];
     for (int64_t k = 0; k < count; ++k) out[k] = finished(sums[k]);
     kernels_.activate_f32.run(out, out, count, h_.epilogue);
-    for (int64_t k = 0; k < count; ++k) args.outputs[0][at[0] + k * step_[0]] = out[k];
+    for (int64_t k = 0; k < count; ++k) args.out(0)[at[0] + k * step_[0]] = out[k];
   }
 
   void reduce(const float* in, int64_t step, int64_t count, double* sums) const {

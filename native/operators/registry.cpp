@@ -13,6 +13,10 @@ std::vector<OperatorType> conv_depthwise_block_types();
 std::vector<OperatorType> conv_stem_types();
 std::vector<OperatorType> conv_winograd_stem_types();
 std::vector<OperatorType> conv_max_pool_types();
+std::vector<OperatorType> conv_u8_types();
+std::vector<OperatorType> depthwise_u8_types();
+std::vector<OperatorType> maps_u8_types();
+std::vector<OperatorType> pool_u8_types();
 std::vector<OperatorType> gemm_direct_types();
 std::vector<OperatorType> conv_winograd_types();
 std::vector<OperatorType> constant_types();
@@ -56,6 +60,10 @@ const std::vector<OperatorType>& operator_types() {
              conv_winograd_types,
              conv_winograd_stem_types,
              conv_max_pool_types,
+             conv_u8_types,
+             depthwise_u8_types,
+             maps_u8_types,
+             pool_u8_types,
              gemm_direct_types,
              inverted_residual_types,
              inverted_residual_reference_types,

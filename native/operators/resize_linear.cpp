@@ -61,8 +61,8 @@ class ResizeLinear : public Operator {
     for (int64_t pixel = begin * per_task_; pixel < last; ++pixel) {
       const int64_t image = pixel / positions, position = pixel - image * positions;
       const int64_t y = position / width, x = position % width;
-      const float* in = args.inputs[0] + image * h_.input.h * h_.input.w * h_.input.stride;
-      float* out = args.outputs[0] + pixel * h_.output.stride;
+      const float* in = args.in(0) + image * h_.input.h * h_.input.w * h_.input.stride;
+      float* out = args.out(0) + pixel * h_.output.stride;
       blend(in, y, x, out);
       if (h_.epilogue.activation != Activation::kNone)
         kernels_.activate_f32.run(out, out, h_.output.c, h_.epilogue);

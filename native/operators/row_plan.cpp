@@ -197,29 +197,6 @@ double RowPlan::computed_taps() const {
   return sum;
 }
 
-void RowPlan::point(const Tile& tile, int first, int last, const float* image, const float* zeros,
-                    const float** rows) const {
-  const int32_t* taps = taps_of(*tile.rows_of);
-  const int count = tile.rows;
-  for (int r = 0; r < count; ++r) {
-    const int y = static_cast<int>(tile.positions[r] >> 16) * stride_h_ - pad_top_;
-    const int x = static_cast<int>(tile.positions[r] & 0xffff) * stride_w_ - pad_left_;
-    const int64_t origin = (int64_t{y} * input_w_ + x) * pixel_stride_;
-    const float** at = rows + r;
-    if (tile.rows_of->inside) {
-      for (int t = first; t < last; ++t, at += count)
-        *at = image + (origin + tap_offsets_[taps[t]].floats);
-    } else {
-      for (int t = first; t < last; ++t, at += count) {
-        const TapOffset& tap = tap_offsets_[taps[t]];
-        const bool inside = static_cast<unsigned>(y + tap.y) < static_cast<unsigned>(input_h_) &&
-                            static_cast<unsigned>(x + tap.x) < static_cast<unsigned>(input_w_);
-        *at = inside ? image + (origin + tap.floats) : zeros;
-      }
-    }
-  }
-}
-
 Tiling::Tiling(const RowPlan& plan, int images, int max_rows, double per_tap, double per_row)
     : plan_(plan), images_(images) {
   first_tile_.push_back(0);

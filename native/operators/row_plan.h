@@ -52,8 +52,9 @@ class RowPlan {
 
   // rows[(t - first) * tile.rows + r] = where tap t (of the class's list, first <= t < last) of row
   // r starts in `image`, or `zeros` in the padding.
-  void point(const Tile& tile, int first, int last, const float* image, const float* zeros,
-             const float** rows) const;
+  template <class T>
+  void point(const Tile& tile, int first, int last, const T* image, const T* zeros,
+             const T** rows) const;
 
   int64_t output_pixel(uint32_t position) const {
     return int64_t{position >> 16} * output_w_ + (position & 0xffff);
@@ -72,12 +73,36 @@ class RowPlan {
   std::vector<RowClass> classes_;
   struct TapOffset {
     int y, x;
-    int64_t floats;
+    int64_t elements;
   };
   std::vector<TapOffset> tap_offsets_;
   int max_taps_ = 0;
   std::size_t bytes_ = 0;
 };
+
+template <class T>
+void RowPlan::point(const Tile& tile, int first, int last, const T* image, const T* zeros,
+                    const T** rows) const {
+  const int32_t* taps = taps_of(*tile.rows_of);
+  const int count = tile.rows;
+  for (int r = 0; r < count; ++r) {
+    const int y = static_cast<int>(tile.positions[r] >> 16) * stride_h_ - pad_top_;
+    const int x = static_cast<int>(tile.positions[r] & 0xffff) * stride_w_ - pad_left_;
+    const int64_t origin = (int64_t{y} * input_w_ + x) * pixel_stride_;
+    const T** at = rows + r;
+    if (tile.rows_of->inside) {
+      for (int t = first; t < last; ++t, at += count)
+        *at = image + (origin + tap_offsets_[taps[t]].elements);
+    } else {
+      for (int t = first; t < last; ++t, at += count) {
+        const TapOffset& tap = tap_offsets_[taps[t]];
+        const bool inside = static_cast<unsigned>(y + tap.y) < static_cast<unsigned>(input_h_) &&
+                            static_cast<unsigned>(x + tap.x) < static_cast<unsigned>(input_w_);
+        *at = inside ? image + (origin + tap.elements) : zeros;
+      }
+    }
+  }
+}
 
 // The positions of a plan cut into tiles of at most `max_rows` rows of one class, all of nearly the
 // same height; the tiles of all images of a batch are counted one after the other.

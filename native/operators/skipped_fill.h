@@ -72,7 +72,7 @@ class SkippedFill {
   void run_image(const RunArgs& args, int64_t image, int begin, int end) const {
     const TensorDesc &out = params_.output, &in = params_.residual;
     const int64_t pixels = image * out.h * out.w;
-    float* y = args.outputs[0] + pixels * out.stride;
+    float* y = args.out(0) + pixels * out.stride;
     if (!params_.has_residual) {
       for (int i = begin; i < end; ++i)
         std::memcpy(y + int64_t{positions_[i]} * out.stride, value_, out.c * sizeof(float));
@@ -85,7 +85,7 @@ class SkippedFill {
     add.out_stride = out.stride;
     add.epilogue = &params_.epilogue;
     for (int i = begin; i < end; i += static_cast<int>(add.rows)) {
-      add.b = args.inputs[1] + (pixels + positions_[i]) * in.stride;
+      add.b = args.in(1) + (pixels + positions_[i]) * in.stride;
       add.out = y + int64_t{positions_[i]} * out.stride;
       for (add.rows = 1;
            i + add.rows < end && positions_[i + add.rows] == positions_[i] + add.rows;)

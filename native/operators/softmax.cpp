@@ -24,8 +24,8 @@ class Softmax : public Operator {
   void run(const RunArgs& args, int, int begin, int end) const override {
     const int64_t last = std::min(end * per_task_, h_.input.pixels());
     for (int64_t p = begin * per_task_; p < last; ++p)
-      kernels_.softmax_f32.run(args.inputs[0] + p * h_.input.stride,
-                               args.outputs[0] + p * h_.output.stride, h_.input.c);
+      kernels_.softmax_f32.run(args.in(0) + p * h_.input.stride, args.out(0) + p * h_.output.stride,
+                               h_.input.c);
   }
 
  private:

@@ -35,14 +35,6 @@ SourceFill::SourceFill(const BlobView& blob, const SourceFillHeader& h, const Te
     if (filled(i)) skipped_[first_[source_[i] + 1]++] = i;
 }
 
-void SourceFill::copy_from(float* image, int64_t begin, int64_t end, int first,
-                           int channels) const {
-  each(begin, end, [&](int32_t source, int32_t skipped) {
-    std::copy_n(image + int64_t{source} * output_.stride + first, channels,
-                image + int64_t{skipped} * output_.stride + first);
-  });
-}
-
 void SourceFill::copy(float* image, int32_t source, int32_t skipped) const {
   std::copy_n(image + int64_t{source} * output_.stride, output_.c,
               image + int64_t{skipped} * output_.stride);

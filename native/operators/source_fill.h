@@ -2,6 +2,7 @@
 // there, so that whoever computes a source may copy it at once, while it is in the cache; where
 // an algorithm stores anything to skipped positions, all are copied in a phase of their own.
 #pragma once
+#include <algorithm>
 #include <vector>
 
 #include "operators/operator.h"
@@ -33,7 +34,13 @@ class SourceFill {
 
   // Copies `channels` channels from the first one on, to where positions [begin, end) of an image
   // are the sources.
-  void copy_from(float* image, int64_t begin, int64_t end, int first, int channels) const;
+  template <class T>
+  void copy_from(T* image, int64_t begin, int64_t end, int first, int channels) const {
+    each(begin, end, [&](int32_t source, int32_t skipped) {
+      std::copy_n(image + int64_t{source} * output_.stride + first, channels,
+                  image + int64_t{skipped} * output_.stride + first);
+    });
+  }
   void copy(float* image, int32_t source, int32_t skipped) const;  // all channels
 
   // The share [begin, end) of all skipped positions, cut into kTasks.

@@ -88,10 +88,10 @@ class Strided : public Operator {
 
   void run(const RunArgs& args, int, int begin, int end) const override {
     std::array<const float*, kViewOperands> base{};
-    base[1] = args.inputs[0];
+    base[1] = args.in(0);
     const int inputs = inputs_of(h_.function);
-    base[2] = inputs > 1 ? args.inputs[1] : tables_[0];
-    base[3] = inputs > 2 ? args.inputs[2] : tables_[1];
+    base[2] = inputs > 1 ? args.in(1) : tables_[0];
+    base[3] = inputs > 2 ? args.in(2) : tables_[1];
     const int64_t last = std::min(end * per_task_, rows_ * pieces_);
     int64_t stop;
     for (int64_t piece = begin * per_task_; piece < last; piece = stop) {
@@ -105,7 +105,7 @@ class Strided : public Operator {
         rest /= h_.axes.size[i];
         for (int o = 0; o < kViewOperands; ++o) at[o] += index * h_.axes.stride[i][o];
       }
-      Row r{args.outputs[0] + at[0], {}, reinterpret_cast<float*>(args.scratch)};
+      Row r{args.out(0) + at[0], {}, reinterpret_cast<float*>(args.scratch)};
       for (int o = 1; o < kViewOperands; ++o) r.in[o] = base[o] ? base[o] + at[o] : nullptr;
       if (h_.transposed)
         transpose(r);

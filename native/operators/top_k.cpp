@@ -62,8 +62,7 @@ class TopK : public Operator {
         for (int o = 0; o < 2; ++o) at[o] += rest % axes.size[i] * axes.stride[i][o];
         rest /= axes.size[i];
       }
-      search(args.inputs[0] + at[1], args.outputs[0] + at[0],
-             reinterpret_cast<int32_t*>(args.scratch));
+      search(args.in(0) + at[1], args.out(0) + at[0], reinterpret_cast<int32_t*>(args.scratch));
     }
   }
 

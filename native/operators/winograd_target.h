@@ -12,8 +12,8 @@ class WinogradTargets {
   WinogradTargets(const RunArgs& args, const ConvParams& params, int first, int channels,
                   const float* bias, const float* skipped)
       : params_(params),
-        y_(args.outputs[0] + first),
-        residual_(params.has_residual ? args.inputs[1] + first : nullptr) {
+        y_(args.out(0) + first),
+        residual_(params.has_residual ? args.in(1) + first : nullptr) {
     const ConvParams& p = params;
     target_.row = int64_t{p.output.w} * p.output.stride;
     target_.stride = p.output.stride;

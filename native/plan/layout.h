@@ -14,7 +14,7 @@ inline constexpr char kPlanMagic[8] = {'\x8f', 'A', 'S', 'P', 'L', 'A', 'N', '\n
 inline constexpr std::uint32_t kPlanByteOrder = 0x01020304;
 // Rises with every change of the structs below. Changes of operators' packed data are found by
 // `build`.
-inline constexpr std::uint32_t kPlanFormat = 5;
+inline constexpr std::uint32_t kPlanFormat = 6;
 inline constexpr int kPlanMaxRank = 8;
 
 struct PlanTable {
@@ -24,7 +24,7 @@ struct PlanTable {
 struct PlanHeader {
   char magic[8];
   std::uint32_t byte_order, format, checksum, threads;
-  std::uint64_t file_bytes, arena_floats;
+  std::uint64_t file_bytes, arena_bytes;
   char engine[16], isa[16], build[32];  // ASCII, filled up with zeros
   std::uint32_t inputs, outputs;        // of the values: inputs first
   PlanTable values, tensors, steps, ids, names, metadata;

@@ -17,7 +17,7 @@ std::unique_ptr<Executor> LoadedPlan::executor(std::shared_ptr<ThreadPool> pool)
   for (const PlanValue& value : c.inputs) inputs.push_back(value.tensor);
   for (const PlanValue& value : c.outputs) outputs.push_back(value.tensor);
   return std::make_unique<Executor>(c.tensors, std::move(steps), std::move(inputs),
-                                    std::move(outputs), c.arena_floats, std::move(pool));
+                                    std::move(outputs), c.arena_bytes, std::move(pool));
 }
 
 }  // namespace activsparse

@@ -29,7 +29,7 @@ struct PlanContent {
   std::vector<PlanValue> inputs, outputs;
   std::vector<PlanTensor> tensors;
   std::vector<PlanFileStep> steps;
-  int64_t arena_floats = 0;
+  int64_t arena_bytes = 0;
   std::string_view metadata;
 };
 

@@ -96,7 +96,7 @@ PlanTensor tensor_of(const PlanTensorRow& row) {
   const TensorDesc desc{row.n,      row.h,    row.w,      row.c,
                         row.stride, row.nchw, row.padded, static_cast<DType>(row.dtype)};
   if (const char* fault = fault_of_memory(desc)) require(false, fault);
-  require(row.offset >= -1 && row.offset < kMostFloats, "a tensor's place is impossible");
+  require(row.offset >= -1 && row.offset < kMostBytes, "a tensor's place is impossible");
   return {desc, row.offset};
 }
 
@@ -181,8 +181,8 @@ void PlanFile::read(const uint8_t* data, std::size_t bytes) try {
   c.isa = isa_from_name(text_of(h.isa));
   require(h.threads >= 1 && h.threads <= 4096, "an impossible number of threads");
   c.threads = static_cast<int>(h.threads);
-  require(h.arena_floats < static_cast<uint64_t>(kMostFloats), "the arena is too large");
-  c.arena_floats = static_cast<int64_t>(h.arena_floats);
+  require(h.arena_bytes < static_cast<uint64_t>(kMostBytes), "the arena is too large");
+  c.arena_bytes = static_cast<int64_t>(h.arena_bytes);
   const auto* tensors = rows_of<PlanTensorRow>(h.tensors, data, bytes);
   for (uint64_t i = 0; i < h.tensors.count; ++i) c.tensors.push_back(tensor_of(tensors[i]));
 

@@ -72,7 +72,7 @@ struct Head {
     h.byte_order = kPlanByteOrder;
     h.format = kPlanFormat;
     h.threads = static_cast<uint32_t>(content.threads);
-    h.arena_floats = static_cast<uint64_t>(content.arena_floats);
+    h.arena_bytes = static_cast<uint64_t>(content.arena_bytes);
     put_text(h.engine, engine_version());
     put_text(h.isa, isa_name(content.isa));
     put_text(h.build, engine_build());

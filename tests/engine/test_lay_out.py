@@ -94,4 +94,4 @@ def test_an_input_that_only_a_residual_reads(tmp_path):
 def test_it_saves_a_third_of_the_arena(tmp_path):
     path = block(tmp_path / "m.onnx", 3, 3, channels=32)
     one, two = (compiled(path, "winograd4", threads) for threads in (1, 2))
-    assert one.arena_floats * 3 == two.arena_floats * 2
+    assert one.arena_bytes * 3 == two.arena_bytes * 2

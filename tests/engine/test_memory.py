@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activsparse.engine.memory import ALIGNMENT, Lifetime, assign_offsets
+from activsparse.engine.memory import LINE_BYTES, Lifetime, assign_offsets
 
 
 @st.composite
@@ -16,17 +16,17 @@ def lifetimes(draw):
 def test_live_blocks_never_overlap(blocks):
     offsets, total = assign_offsets(blocks)
     for i, a in enumerate(blocks):
-        assert offsets[i] % ALIGNMENT == 0
-        assert offsets[i] + a.floats <= total
+        assert offsets[i] % LINE_BYTES == 0
+        assert offsets[i] + a.bytes <= total
         for j, b in enumerate(blocks[:i]):
-            apart = offsets[i] + a.floats <= offsets[j] or offsets[j] + b.floats <= offsets[i]
-            assert apart or not a.overlaps(b) or not a.floats or not b.floats
+            apart = offsets[i] + a.bytes <= offsets[j] or offsets[j] + b.bytes <= offsets[i]
+            assert apart or not a.overlaps(b) or not a.bytes or not b.bytes
 
 
 @given(st.lists(lifetimes(), max_size=25))
 def test_arena_is_at_least_the_busiest_step_and_at_most_the_sum(blocks):
     _, total = assign_offsets(blocks)
-    sizes = [-(-b.floats // ALIGNMENT) * ALIGNMENT for b in blocks]
+    sizes = [-(-b.bytes // LINE_BYTES) * LINE_BYTES for b in blocks]
     busiest = max(
         (
             sum(s for s, b in zip(sizes, blocks, strict=True) if b.first <= t <= b.last)
@@ -38,19 +38,19 @@ def test_arena_is_at_least_the_busiest_step_and_at_most_the_sum(blocks):
 
 
 def test_a_chain_needs_two_buffers():
-    chain = [Lifetime(160, i, i + 1) for i in range(10)]
-    assert assign_offsets(chain)[1] == 320
+    chain = [Lifetime(640, i, i + 1) for i in range(10)]
+    assert assign_offsets(chain)[1] == 1280
 
 
 def test_the_smallest_gap_is_taken():
     # Two holes are left between blocks that stay; the small block goes into the small one.
     blocks = [
-        Lifetime(1600, 0, 9),
-        Lifetime(480, 0, 1),
-        Lifetime(470, 0, 9),
-        Lifetime(320, 0, 1),
-        Lifetime(310, 0, 9),
-        Lifetime(64, 5, 6),
+        Lifetime(6400, 0, 9),
+        Lifetime(1920, 0, 1),
+        Lifetime(1880, 0, 9),
+        Lifetime(1280, 0, 1),
+        Lifetime(1240, 0, 9),
+        Lifetime(256, 5, 6),
     ]
     offsets, _ = assign_offsets(blocks)
     assert offsets[5] == offsets[3]

@@ -67,8 +67,8 @@ class Net {
 
   std::vector<float> run(Executor& executor, bool profile = false) const {
     std::vector<float> y(tensor_extent(vector_), NAN);
-    const float* inputs[] = {x_.data()};
-    float* outputs[] = {y.data()};
+    const void* inputs[] = {x_.data()};
+    void* outputs[] = {y.data()};
     if (profile)
       executor.profile(inputs, outputs, 2);
     else

@@ -25,20 +25,20 @@ inline void seal(Blob& plan) {
 // Opens a plan and, if it is accepted and small, runs it once, on memory of exactly the size that
 // it asks for.
 inline Verdict try_plan(const Blob& bytes) {
-  constexpr std::int64_t kMost = std::int64_t{1} << 24;  // floats, of which a plan may use so many
+  constexpr std::int64_t kMost = std::int64_t{1} << 26;  // bytes, of which a plan may use so many
   constexpr std::int64_t kMostTasks = 1 << 22;
   try {
     const auto file = PlanFile::in_memory(bytes.data(), bytes.size());
     const PlanContent& content = file->content();
-    std::int64_t floats = content.arena_floats;
+    std::int64_t bytes = content.arena_bytes;
     for (const PlanTensor& tensor : content.tensors) {
-      if (tensor_extent(tensor.desc) > kMost) return Verdict::kTooLarge;
-      if (tensor.offset < 0) floats += tensor_extent(tensor.desc);
+      if (tensor_bytes(tensor.desc) > kMost) return Verdict::kTooLarge;
+      if (tensor.offset < 0) bytes += tensor_bytes(tensor.desc);
     }
-    if (floats > kMost) return Verdict::kTooLarge;
+    if (bytes > kMost) return Verdict::kTooLarge;
     const LoadedPlan plan(file);
     const auto executor = plan.executor(std::make_shared<ThreadPool>(1));
-    if (executor->scratch_bytes() > kMost * sizeof(float)) return Verdict::kTooLarge;
+    if (executor->scratch_bytes() > kMost) return Verdict::kTooLarge;
     std::int64_t tasks = 0;
     for (std::size_t i = 0; i < content.steps.size(); ++i) {
       const auto op = file->create(i);
@@ -46,14 +46,14 @@ inline Verdict try_plan(const Blob& bytes) {
     }
     if (tasks > kMostTasks) return Verdict::kTooLarge;
     std::deque<Guarded> arrays;
-    std::vector<const float*> inputs;
-    std::vector<float*> outputs;
+    std::vector<const void*> inputs;
+    std::vector<void*> outputs;
     for (std::size_t i = 0; i < executor->input_count(); ++i) {
-      arrays.emplace_back(tensor_extent(executor->input(i)) * sizeof(float));
+      arrays.emplace_back(tensor_bytes(executor->input(i)));
       inputs.push_back(arrays.back().floats());
     }
     for (std::size_t i = 0; i < executor->output_count(); ++i) {
-      arrays.emplace_back(tensor_extent(executor->output(i)) * sizeof(float));
+      arrays.emplace_back(tensor_bytes(executor->output(i)));
       outputs.push_back(arrays.back().floats());
     }
     executor->run(inputs.data(), outputs.data());

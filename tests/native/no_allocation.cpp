@@ -41,8 +41,8 @@ int main() {
     for (const int threads : {1, 3}) {
       const auto executor = plan.executor(std::make_shared<ThreadPool>(threads));
       std::vector<std::vector<float>> arrays;
-      std::vector<const float*> inputs;
-      std::vector<float*> outputs;
+      std::vector<const void*> inputs;
+      std::vector<void*> outputs;
       for (std::size_t i = 0; i < executor->input_count(); ++i) {
         arrays.emplace_back(tensor_extent(executor->input(i)), 0.5f);
         inputs.push_back(arrays.back().data());

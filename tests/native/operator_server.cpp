@@ -53,8 +53,8 @@ void run(const std::string& kind, const std::string& algorithm, const std::strin
   std::copy(data.begin(), data.end(), blob.data());
   const auto op = find_operator_type(kind, algorithm)
                       .create(BlobView(blob.data(), blob.size()), isa_from_name(isa));
-  std::vector<const float*> in;
-  std::vector<float*> out;
+  std::vector<const void*> in;
+  std::vector<void*> out;
   std::deque<Guarded> arrays;
   const auto guarded = [&](const Floats& array) {
     arrays.emplace_back(array.size() * sizeof(float));
@@ -68,7 +68,7 @@ void run(const std::string& kind, const std::string& algorithm, const std::strin
   const RunArgs args{in.data(), out.data(), scratch.data(), shared.data()};
   for (int phase = 0; phase < op->phases(); ++phase) op->run(args, phase, 0, op->tasks(phase));
   for (std::size_t i = 0; i < outputs.size(); ++i)
-    std::copy_n(out[i], outputs[i].size(), outputs[i].data());
+    std::copy_n(static_cast<const float*>(out[i]), outputs[i].size(), outputs[i].data());
 }
 
 }  // namespace

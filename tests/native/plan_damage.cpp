@@ -44,9 +44,9 @@ std::vector<uint8_t> make_plan() {
   content.isa = best_isa();
   content.inputs = {{"image", {1, 20, 9, 11}, 0}};
   content.outputs = {{"means", {1, 20}, 3}};
-  const int64_t floats = 9 * 11 * 32;
-  content.tensors = {{image, -1}, {inner, 0}, {inner, floats}, {vector, -1}};
-  content.arena_floats = 2 * floats;
+  const int64_t bytes = 9 * 11 * 32 * sizeof(float);
+  content.tensors = {{image, -1}, {inner, 0}, {inner, bytes}, {vector, -1}};
+  content.arena_bytes = 2 * bytes;
   std::vector<Blob> blobs;
   for (const auto& [spec, algorithm] : specs)
     blobs.push_back(find_operator_type(spec.kind, algorithm).pack(spec, content.isa));
@@ -81,8 +81,8 @@ bool accepted(const std::vector<uint8_t>& bytes) {
     std::vector<int> inputs, outputs;
     for (const PlanValue& value : c.inputs) inputs.push_back(value.tensor);
     for (const PlanValue& value : c.outputs) outputs.push_back(value.tensor);
-    if (c.arena_floats > 1 << 24) return false;  // memory the machine need not have
-    Executor executor(c.tensors, std::move(steps), inputs, outputs, c.arena_floats,
+    if (c.arena_bytes > 1 << 26) return false;  // memory the machine need not have
+    Executor executor(c.tensors, std::move(steps), inputs, outputs, c.arena_bytes,
                       std::make_shared<ThreadPool>(1));
     return true;
   } catch (const Error&) {

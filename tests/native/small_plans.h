@@ -28,8 +28,8 @@ class SmallPlan {
   int input(const TensorDesc& desc) { return value(desc, content_.inputs); }
   int output(const TensorDesc& desc) { return value(desc, content_.outputs); }
   int inner(const TensorDesc& desc) {
-    content_.tensors.push_back({desc, content_.arena_floats});
-    content_.arena_floats += (tensor_extent(desc) + 15) / 16 * 16;
+    content_.tensors.push_back({desc, content_.arena_bytes});
+    content_.arena_bytes += (tensor_bytes(desc) + 63) / 64 * 64;
     return static_cast<int>(content_.tensors.size()) - 1;
   }
 

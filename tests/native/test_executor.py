@@ -44,14 +44,14 @@ class Chain:
         channels = [5, *(int(c) for c in rng.integers(1, 20, depth - 1)), 7]
         descs = [desc(2, size, size, c) for c in channels]
         room = max(d.extent for d in descs)
-        offsets = [-1, *(room * (i % 2) for i in range(depth - 1)), -1]
+        offsets = [-1, *(4 * room * (i % 2) for i in range(depth - 1)), -1]
         self.layers = [conv(rng, descs[i], descs[i + 1]) for i in range(depth)]
         self.executor = _native.Executor(
             list(zip(descs, offsets, strict=True)),
             [(layer[0], [i], [i + 1]) for i, layer in enumerate(self.layers)],
             [0],
             [depth],
-            2 * room,
+            8 * room,
             threads,
         )
         self.x = rng.standard_normal((2, size, size, 5)).astype(np.float32)
@@ -193,7 +193,7 @@ def test_damaged_plans_are_refused() -> None:
                 tensors or [(a, -1), (b, -1)], steps, [0], list(outputs), arena, threads
             )
 
-    refused("arena", tensors=[(a, -1), (b, 8)], outputs=(), arena=b.extent + 7)
+    refused("arena", tensors=[(a, -1), (b, 32)], outputs=(), arena=4 * b.extent + 31)
     refused("no arena offset", outputs=())
     refused("names tensor 7", steps=[(packed, [7], [1])])
     refused("names tensor 7", outputs=(7,))

@@ -595,7 +595,7 @@ def test_threads_split_the_work(threads: int) -> None:
     tensors, offset = [(image.desc, -1)], 0
     for buffer in (pixels, pixels, pixels, small, vector, small):
         tensors.append((buffer.desc, offset))
-        offset += -(-buffer.desc.extent // 16) * 16
+        offset += -(-buffer.desc.extent // 16) * 64
     tensors.append((out.desc, -1))
     executor = _native.Executor(tensors, steps, [0], [7], offset, threads)
     t = torch.from_numpy(x).double()

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from activsparse.engine.nodes import Nodes
 from activsparse.errors import ActivsparseError, Option, Words
 
-__all__ = ["Array", "Graph", "Node", "NodeError", "Nodes", "Shape"]
+__all__ = ["Array", "Graph", "Node", "NodeError", "Nodes", "Scale", "Shape"]
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
@@ -74,6 +74,28 @@ class NodeError(ActivsparseError):
         self.node = node
 
 
+@dataclass(frozen=True)
+class Scale:
+    """What uint8 values stand for: (q - zero) * scale.
+
+    Attributes:
+        scale: a float32 number.
+        zero: the zero point, 0 to 255.
+    """
+
+    scale: float
+    zero: int
+
+    def values(self, q: Array) -> Array:
+        """Return the float32 values of bytes."""
+        return np.asarray((q - np.int64(self.zero)).astype(np.float32) * np.float32(self.scale))
+
+    def bytes_of(self, values: Array) -> Array:
+        """Return float32 values as bytes, rounded half to even and saturated."""
+        steps = np.rint(np.asarray(values, np.float32) / np.float32(self.scale))
+        return np.asarray(np.clip(steps + self.zero, 0, 255).astype(np.uint8))
+
+
 @dataclass
 class Graph:
     """A network: nodes in execution order and what is known about their values.
@@ -91,6 +113,7 @@ class Graph:
             notes it.
         dtypes: of values known only at run time that are not float32.
         border: types of inputs and outputs that the graph computes in float32 all the same.
+        scales: values that are uint8 when the engine runs, and what they stand for.
     """
 
     name: str
@@ -104,6 +127,7 @@ class Graph:
     dtypes: dict[str, np.dtype[Any]] = field(default_factory=dict)
     border: dict[str, np.dtype[Any]] = field(default_factory=dict)
     domains: dict[str, int] = field(default_factory=dict)
+    scales: dict[str, Scale] = field(default_factory=dict)
 
     def copy(self) -> Graph:
         """Return a graph that can be changed without changing this one; arrays are shared."""
@@ -115,6 +139,7 @@ class Graph:
             shapes=dict(self.shapes),
             constants=dict(self.constants),
             dtypes=dict(self.dtypes),
+            scales=dict(self.scales),
         )
 
     def shape(self, value: str) -> Shape:

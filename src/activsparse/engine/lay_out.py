@@ -20,21 +20,21 @@ _READ_BEFORE_WRITTEN = ("pointwise", "winograd2", "winograd4", "winograd6")
 
 def lay_out(
     tensors: Sequence[Tensor],
-    block_floats: Sequence[int],
+    block_bytes: Sequence[int],
     steps: Sequence[PackedStep],
     in_place: bool,
 ) -> tuple[list[int], int]:
-    """Return the offset of every block, in floats, and the size of the arena.
+    """Return the offset of every block, in bytes, and the size of the arena.
 
     Args:
         tensors: of the program.
-        block_floats: size of every block of memory.
+        block_bytes: size of every block of memory.
         steps: in execution order.
         in_place: whether a convolution may write its result over its residual, if nothing else
             reads that. One core then writes to memory it has just read; with several, where the
             lines may be another's, it takes longer than memory of its own.
     """
-    lives = _lifetimes(tensors, block_floats, steps)
+    lives = _lifetimes(tensors, block_bytes, steps)
     home = list(range(len(lives)))  # the block whose memory each one shares
     for time, step in enumerate(steps if in_place else ()):
         pair = _residual_and_result(tensors, step)
@@ -50,17 +50,17 @@ def lay_out(
 
 
 def _lifetimes(
-    tensors: Sequence[Tensor], block_floats: Sequence[int], steps: Sequence[PackedStep]
+    tensors: Sequence[Tensor], block_bytes: Sequence[int], steps: Sequence[PackedStep]
 ) -> list[Lifetime]:
-    touched: list[list[int]] = [[] for _ in block_floats]
+    touched: list[list[int]] = [[] for _ in block_bytes]
     for time, (_, inputs, outputs) in enumerate(steps):
         for tensor in (*inputs, *outputs):
             block = tensors[tensor].block
             if block is not None:
                 touched[block].append(time)
     return [
-        Lifetime(floats, min(times, default=0), max(times, default=0))
-        for floats, times in zip(block_floats, touched, strict=True)
+        Lifetime(size, min(times, default=0), max(times, default=0))
+        for size, times in zip(block_bytes, touched, strict=True)
     ]
 
 
@@ -84,7 +84,7 @@ def _layout(tensor: Tensor) -> tuple[int, ...]:
 
 def _joined(lives: Sequence[Lifetime]) -> Lifetime:
     return Lifetime(
-        max(life.floats for life in lives),
+        max(life.bytes for life in lives),
         min(life.first for life in lives),
         max(life.last for life in lives),
     )

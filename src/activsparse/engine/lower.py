@@ -41,6 +41,9 @@ def lower(graph: Graph, supports: Supports) -> Program:
 # `overwrite` (join_branches): both parts start at the first channel.
 _CONCATENATIONS = ("concat", "overwrite")
 
+# Channels that products of bytes take at a time.
+_QUAD = 4
+
 # Image operators that views can stand in for, where a value does not lie as an image.
 _EITHER = ("activate", "add", "mul", "scale_shift", "softmax")
 
@@ -62,7 +65,9 @@ class _Lowering(ViewLowering):
                 self._view(node)
             elif node.op == "flatten":
                 self._flatten(node)
-            elif node.op in _CONCATENATIONS and self._has_parts(node):
+            elif node.op in _CONCATENATIONS and (
+                node.output in graph.scales or self._has_parts(node)
+            ):
                 self._concat_in_place(node)
             elif node.op in STRIDED or (node.op in _EITHER and not self._on_images(node)):
                 self.strided(node)
@@ -116,8 +121,8 @@ class _Lowering(ViewLowering):
         if d.stride != d.c or d.nchw:  # a view of channels, or the caller's array
             name = f"{node.name} without gaps"
             dense = _native.TensorDesc(d.n, d.h, d.w, d.c, d.c)
-            self.program.block_floats.append(d.n * d.h * d.w * d.c)
-            source = Tensor(dense, len(self.program.block_floats) - 1)
+            self.program.block_bytes.append(d.itemsize * d.n * d.h * d.w * d.c)
+            source = Tensor(dense, len(self.program.block_bytes) - 1)
             copy = Node("to_nhwc" if d.nchw else "copy", name, node.inputs, node.outputs)
             self._step(copy, (place,), self.add_tensor(source))
         desc = _native.TensorDesc(n, 1, 1, c, c)
@@ -166,7 +171,8 @@ class _Lowering(ViewLowering):
             c = self.graph.shape(name)[1]
             if self.parts.get(name) != (node.output, first):
                 part = self.add_tensor(self._channels(whole, first, c))
-                copy = Node("copy", f"{node.name}[{first}:{first + c}]", (name,), (node.output,))
+                kind = "gather_u8" if name in self.graph.scales else "copy"
+                copy = Node(kind, f"{node.name}[{first}:{first + c}]", (name,), (node.output,))
                 self._step(copy, (self.image(name),), part)
 
     def _channels(self, whole: int, first: int, c: int) -> Tensor:
@@ -174,7 +180,8 @@ class _Lowering(ViewLowering):
         tensor = self.program.tensors[whole]
         d = tensor.desc
         aligned = c % ALIGNMENT == 0 or first + c == d.c
-        desc = _native.TensorDesc(d.n, d.h, d.w, c, d.stride, padded=aligned and d.padded)
+        padded = aligned and d.padded
+        desc = _native.TensorDesc(d.n, d.h, d.w, c, d.stride, padded=padded, dtype=d.dtype)
         return Tensor(desc, tensor.block, tensor.offset + first)
 
     # Tensors --------------------------------------------------------------------------------------
@@ -202,12 +209,25 @@ class _Lowering(ViewLowering):
             tensor = self._channels(self.place(whole), first, c)
         else:
             n, h, w, c = self._pixels(value)
-            stride = c if value in self.flattened else -(-c // ALIGNMENT) * ALIGNMENT
-            self.program.block_floats.append(n * h * w * stride)
-            desc = _native.TensorDesc(n, h, w, c, stride, padded=stride % ALIGNMENT == 0)
-            tensor = Tensor(desc, len(self.program.block_floats) - 1)
+            stride = self._stride(value, c)
+            padded, dtype = stride % ALIGNMENT == 0, self._dtype(value)
+            desc = _native.TensorDesc(n, h, w, c, stride, padded=padded, dtype=dtype)
+            self.program.block_bytes.append(desc.itemsize * n * h * w * stride)
+            tensor = Tensor(desc, len(self.program.block_bytes) - 1)
         self.placed[value] = self.add_tensor(tensor)
         return self.placed[value]
+
+    def _dtype(self, value: str) -> str:
+        return "uint8" if value in self.graph.scales else "float32"
+
+    def _stride(self, value: str, c: int) -> int:
+        """Elements from pixel to pixel: whole groups, but of images only convolutions read."""
+        if value in self.flattened:
+            return c
+        readers = self.graph.readers(value)
+        if value in self.graph.scales and c <= _QUAD and all(r.op == "conv_u8" for r in readers):
+            return _QUAD
+        return -(-c // ALIGNMENT) * ALIGNMENT
 
     def _output_tensor(self, value: str) -> int:
         """The tensor a step writes: results of 1x1 pixels go straight to the caller."""
@@ -234,7 +254,7 @@ class _Lowering(ViewLowering):
         self.program.inputs.append(outer)
         reader = self.graph.only_consumer(name)
         first = ("conv", "conv_max_pool", "inverted_residual")
-        if (
+        if (reader is not None and reader.op == "quantise" and image) or (
             reader is not None
             and reader.op in first
             and reader.inputs[0] == name  # not as a residual

@@ -326,9 +326,9 @@ class ViewLowering:
 
     def _dense(self, shape: Sequence[int], like: Sequence[int] | None = None) -> View:
         size = int(np.prod(shape, dtype=np.int64))
-        self.program.block_floats.append(size)
+        self.program.block_bytes.append(4 * size)
         desc = _native.TensorDesc(1, 1, 1, size, size)
-        tensor = self.add_tensor(Tensor(desc, len(self.program.block_floats) - 1))
+        tensor = self.add_tensor(Tensor(desc, len(self.program.block_bytes) - 1))
         return View(tensor, 0, tuple(shape), dense_strides(shape, like))
 
 

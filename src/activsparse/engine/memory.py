@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["ALIGNMENT", "Lifetime", "assign_offsets"]
+__all__ = ["ALIGNMENT", "LINE_BYTES", "Lifetime", "assign_offsets"]
 
-# Offsets are multiples of a cache line, 16 floats.
+# Pixels are whole groups of so many channels: a cache line of float32, what a vector of sums of
+# uint8 products makes.
 ALIGNMENT = 16
+
+# Offsets are multiples of a cache line.
+LINE_BYTES = 64
 
 
 @dataclass(frozen=True)
 class Lifetime:
     """One block of memory: its size and the first and last step (both inclusive) that touch it."""
 
-    floats: int
+    bytes: int
     first: int
     last: int
 
@@ -28,15 +32,15 @@ def assign_offsets(blocks: Sequence[Lifetime]) -> tuple[list[int], int]:
     """Place every block, the largest first, into the smallest gap that holds it for its whole life.
 
     Returns:
-        The offset of each block and the size of the arena, both in floats.
+        The offset of each block and the size of the arena, both in bytes.
     """
     offsets = [0] * len(blocks)
     placed: list[int] = []
     total = 0
-    for i in sorted(range(len(blocks)), key=lambda i: (-blocks[i].floats, blocks[i].first)):
-        size = -(-blocks[i].floats // ALIGNMENT) * ALIGNMENT
+    for i in sorted(range(len(blocks)), key=lambda i: (-blocks[i].bytes, blocks[i].first)):
+        size = -(-blocks[i].bytes // LINE_BYTES) * LINE_BYTES
         taken = sorted(
-            (offsets[j], offsets[j] + -(-blocks[j].floats // ALIGNMENT) * ALIGNMENT)
+            (offsets[j], offsets[j] + -(-blocks[j].bytes // LINE_BYTES) * LINE_BYTES)
             for j in placed
             if blocks[j].overlaps(blocks[i])
         )

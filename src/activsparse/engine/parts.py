@@ -56,7 +56,7 @@ class NativePart:
             plan.steps,
             plan.input_ids,
             plan.output_ids,
-            plan.arena_floats,
+            plan.arena_bytes,
             plan.threads,
         )
 

@@ -53,11 +53,11 @@ class Plan:
         isa: instruction set of the operators.
         inputs: (name, shape) of the graph's inputs, in order.
         outputs: (name, shape) of the graph's outputs, in order.
-        tensors: description and offset in the arena in floats, -1 for inputs and outputs.
+        tensors: description and offset in the arena in bytes, -1 for inputs and outputs.
         steps: operator, ids of the tensors it reads, ids of those it writes.
         input_ids: tensors that are inputs.
         output_ids: tensors that are outputs.
-        arena_floats: size of the arena.
+        arena_bytes: size of the arena.
         reports: one per step.
         threads: how many a session uses unless told otherwise.
         weights: the fingerprint of the model; empty where it is not known.
@@ -72,7 +72,7 @@ class Plan:
     steps: list[PackedStep]
     input_ids: list[int]
     output_ids: list[int]
-    arena_floats: int
+    arena_bytes: int
     reports: list[NodeReport]
     threads: int = 1
     weights: str = ""
@@ -167,12 +167,12 @@ def compile_graph(
             freed = 0
         steps.append((packed, list(step.inputs), list(step.outputs)))
         reports.append(report)
-    offsets, arena_floats = lay_out(
-        program.tensors, program.block_floats, steps, in_place=threads == 1
+    offsets, arena_bytes = lay_out(
+        program.tensors, program.block_bytes, steps, in_place=threads == 1
     )
     weight_bytes = sum(packed.nbytes for packed, _, _ in steps)
-    check_memory(4 * arena_floats + weight_bytes, graph.name)
-    _log.debug("%s: %d operators, arena of %d floats", graph.name, len(steps), arena_floats)
+    check_memory(arena_bytes + weight_bytes, graph.name)
+    _log.debug("%s: %d operators, arena of %d bytes", graph.name, len(steps), arena_bytes)
     return Plan(
         name=graph.name,
         isa=isa,
@@ -182,13 +182,13 @@ def compile_graph(
             for name, value in zip(output_names, graph.outputs, strict=True)
         ],
         tensors=[
-            (t.desc, -1 if t.block is None else offsets[t.block] + t.offset)
+            (t.desc, -1 if t.block is None else offsets[t.block] + t.desc.itemsize * t.offset)
             for t in program.tensors
         ],
         steps=steps,
         input_ids=program.inputs,
         output_ids=program.outputs,
-        arena_floats=arena_floats,
+        arena_bytes=arena_bytes,
         reports=reports,
         threads=threads,
         weights=weights,
@@ -210,6 +210,8 @@ def _pack(
         choice = choose(request, isa)
         packed = _native.pack(request.spec(), choice.algorithm, isa)
         achieved = None
+        if node.op == "conv_u8" and "mask" in node.arrays:
+            achieved = float(1.0 - node.arrays["mask"].mean())
         if node.op == "conv" and "mask" in node.arrays:
             achieved = _achieved(request, choice.algorithm, isa)
     except ActivsparseError as error:

@@ -54,7 +54,7 @@ def write_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
             [(*value, i) for value, i in zip(plan.outputs, plan.output_ids, strict=True)],
             plan.tensors,
             plan.steps,
-            plan.arena_floats,
+            plan.arena_bytes,
             json.dumps(metadata).encode(),
         )
 
@@ -98,7 +98,7 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
         steps=steps,
         input_ids=[tensor for _, _, tensor in plan.inputs],
         output_ids=[tensor for _, _, tensor in plan.outputs],
-        arena_floats=plan.arena_floats,
+        arena_bytes=plan.arena_bytes,
         reports=reports,
         weights=weights,
         types=types,

@@ -17,7 +17,7 @@ class Tensor:
     Attributes:
         desc: shape and layout.
         block: the memory block it lies in, or None for the caller's arrays.
-        offset: of its first element in the block, in floats.
+        offset: of its first element in the block, in elements.
     """
 
     desc: _native.TensorDesc
@@ -40,14 +40,14 @@ class Program:
 
     Attributes:
         tensors: all tensors; steps, inputs and outputs name them by index.
-        block_floats: size of every memory block.
+        block_bytes: size of every memory block.
         steps: in execution order.
         inputs: tensors that are the graph's inputs.
         outputs: tensors that are the graph's outputs.
     """
 
     tensors: list[Tensor] = field(default_factory=list)
-    block_floats: list[int] = field(default_factory=list)
+    block_bytes: list[int] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     inputs: list[int] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)

@@ -13,7 +13,7 @@ from activsparse.engine.passes.fuse_mask import obstacle
 
 __all__ = ["NodeReport", "dense_macs", "report_of"]
 
-_CONVOLUTIONS = ("conv", "conv_max_pool", "inverted_residual")
+_CONVOLUTIONS = ("conv", "conv_max_pool", "conv_u8", "inverted_residual")
 _KEEPS_ALL = "dense: the mask keeps every position"
 _MASKS = ("mask_multiply", "gather_positions")
 
@@ -29,7 +29,7 @@ class NodeReport:
         kernel: its inner loop, for example "avx512 6x64".
         shape: of the result, (N, C, H, W) or (N, F).
         eligible: the operator is a convolution whose mask the engine turns into skipped work.
-        reason: why it is not eligible.
+        reason: why it is not eligible; of `quantise` and `dequantise`, who works in float32.
         requested: sparsity asked for when the mask was made, where the file notes it, else the
             sparsity of the mask; None without a mask.
         achieved: share of the algorithm's own multiply-adds that the mask saves; for algorithms
@@ -155,6 +155,8 @@ def report_of(
     reason = ""
     if node.op in _MASKS:
         reason, achieved = obstacle(graph, node), 0.0
+    elif node.op in ("quantise", "dequantise"):
+        reason = _border(graph, node)
     elif node.op in _CONVOLUTIONS and requested is None:
         reason = "no mask"
     elif requested == 0.0:
@@ -179,6 +181,16 @@ def report_of(
         index_bytes=int(packed.index_bytes),
         candidates=candidates,
     )
+
+
+def _border(graph: Graph, node: Node) -> str:
+    """Why values change between bytes and float32 here; '' at inputs and results of the graph."""
+    others = graph.readers(node.output)
+    if node.op == "quantise":
+        producer = graph.producer(node.inputs[0])
+        others = [] if producer is None else [producer]
+    names = ", ".join(f"'{other.name}' ({other.op})" for other in others)
+    return f"not fused: {names} in float32" if names else ""
 
 
 def _sparsity(node: Node) -> float | None:

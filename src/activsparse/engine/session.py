@@ -238,7 +238,7 @@ class Session:
     def arena_bytes(self) -> int:
         """Memory for activations."""
         plans = [part.plan for part in self._parts if isinstance(part, NativePart)]
-        return 4 * sum(plan.arena_floats for plan in plans)
+        return sum(plan.arena_bytes for plan in plans)
 
     def get_inputs(self) -> list[ValueInfo]:
         """Inputs in graph order, as `onnxruntime.InferenceSession` gives them."""

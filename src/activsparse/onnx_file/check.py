@@ -12,10 +12,25 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor
     from google.protobuf.message import Message
 
-__all__ = ["STANDARD", "check_attributes", "check_names", "check_values", "title"]
+__all__ = [
+    "QUANTISED_BY_ONNXRUNTIME",
+    "STANDARD",
+    "check_attributes",
+    "check_names",
+    "check_values",
+    "title",
+]
 
 STANDARD = ("", "ai.onnx")
 """The domain of the standard operators, as files write it."""
+
+QUANTISED_BY_ONNXRUNTIME = (
+    *("QGemm", "QLinearAdd", "QLinearAveragePool", "QLinearConcat", "QLinearGlobalAveragePool"),
+    *("QLinearLeakyRelu", "QLinearMul", "QLinearReduceMean", "QLinearSigmoid"),
+)
+"""Operators that its quantiser adds to the standard ones."""
+
+_ONNXRUNTIME = "com.microsoft"
 
 _AGAIN = "export or copy the file again"
 
@@ -98,6 +113,10 @@ def check_attributes(
     context.opset_imports = dict.fromkeys(STANDARD, opset)
     for node in graph.node:
         where = f"{file}: {title(node)}"
+        if node.domain == _ONNXRUNTIME and node.op_type in QUANTISED_BY_ONNXRUNTIME:
+            for attribute in node.attribute:
+                _check_attribute(attribute, where)
+            continue
         if node.domain not in STANDARD and not foreign:
             raise ActivsparseError(
                 f"{where} is of domain '{node.domain}'; export with standard ONNX operators only, "

@@ -23,6 +23,12 @@ from activsparse.engine.passes.join_stem_pool import join_stem_pool
 from activsparse.engine.passes.match_activation import match_activation
 from activsparse.engine.passes.match_fill import match_fill
 from activsparse.engine.passes.match_norm import match_norm
+from activsparse.engine.passes.quantised import (
+    expand_qoperators,
+    fuse_quantised,
+    match_quantised,
+    settle_quantised,
+)
 from activsparse.engine.passes.resolve_reshapes import resolve_reshapes
 from activsparse.engine.passes.zero_positions import zero_positions
 
@@ -32,10 +38,14 @@ __all__ = ["drop_fills", "fuse_inverted_residual", "join_branches", "join_stem_p
 def optimise(graph: Graph) -> Graph:
     """Turn a loaded ONNX graph into the operators the engine runs."""
     for rewrite in (
+        expand_qoperators,
         infer,
+        match_quantised,
         match_fill,
+        settle_quantised,
         match_norm,
         clean,
+        fuse_quantised,
         convert,
         match_activation,
         resolve_reshapes,

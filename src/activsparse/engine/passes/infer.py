@@ -32,6 +32,9 @@ _MOST_FOLDED = 1 << 26
 # Operators the onnx package has no shape function for, whose result is of the shape of the input.
 _SHAPE_KEEPING = ("GroupNormalization",)
 
+# Weights stay as bytes, for operators on bytes (passes/quantised).
+_QUANTISED = ("DequantizeLinear",)
+
 # Their results differ from run to run, so they are no constants.
 _RANDOM = ("Bernoulli", "Multinomial", "RandomNormalLike", "RandomUniformLike")
 
@@ -115,7 +118,7 @@ def _evaluate(graph: Graph, node: Node) -> dict[str, Array] | None:
     present = [name for name in node.inputs if name]
     if not present or any(name not in graph.constants for name in present):
         return None
-    if node.op in _RANDOM:
+    if node.op in _RANDOM or node.op in _QUANTISED:
         return None
     _check_growth(graph, node, present)
     return evaluate(graph, node)

@@ -27,7 +27,7 @@ from activsparse.engine.passes.convert.source import EXACT, Source
 from activsparse.errors import ActivsparseError, Option
 from activsparse.onnx_file import quantised
 
-__all__ = ["EXACT", "SUPPORTED", "can_convert", "convert"]
+__all__ = ["EXACT", "SUPPORTED", "can_convert", "convert", "convert_node"]
 
 Converter = Callable[[Source], list[Node]]
 
@@ -135,15 +135,19 @@ SUPPORTED = tuple(sorted(_CONVERTERS))
 
 def can_convert(graph: Graph, node: Node) -> bool:
     """Whether the engine runs a node, as far as can be said without its neighbours."""
+    return convert_node(graph, node) is not None
+
+
+def convert_node(graph: Graph, node: Node) -> list[Node] | None:
+    """What the engine runs a node as, by itself; None where it does not."""
     converter = _CONVERTERS.get(node.op)
     if converter is None:
-        return False
+        return None
     try:
         _check_types(graph, node)
-        _converted(converter, Source(_around(graph, node), node))
+        return _converted(converter, Source(_around(graph, node), node))
     except ActivsparseError:
-        return False
-    return True
+        return None
 
 
 def _around(graph: Graph, node: Node) -> Graph:
@@ -197,8 +201,8 @@ def convert(graph: Graph) -> Graph:
         if converter is None and quantised(node.op):
             raise NodeError(
                 node,
-                f"{graph.name}: {node.title}: quantised models are not supported yet; export the "
-                "model in float32, or let ONNX Runtime run them with ",
+                f"{graph.name}: {node.title}: of quantised operators this engine knows QDQ and the "
+                "common ones of QOperator files; quantise as QDQ, or let ONNX Runtime run it with ",
                 Option("fallback", "onnxruntime"),
             )
         if converter is None:

@@ -1,0 +1,93 @@
+// Kernels on bytes: uint8 activations, int8 weights, int32 sums. All are exact up to the rounding
+// that the operators define, on every instruction set.
+//
+// An activation q stands for (q - zero) * scale. Operators fold zero points of inputs into `start`
+// (a padded position holds the zero point, so every tap counts), and turn a sum into an output in
+// float32, as ONNX Runtime does: clip, round half to even, add the zero point.
+//
+// Channels are taken four at a time ("quads"), as the processors' dot products do: every uint8
+// pixel may be read up to the next multiple of four channels, where weights are zero.
+//
+// This header is compiled with the flags of every instruction set; see kernels.h.
+#pragma once
+#include <cstdint>
+
+#include "kernels/tile_sizes.h"
+
+namespace activsparse {
+
+// What becomes of a sum: v = clip(sum * scale[o] + shift[o], lo, hi), relative to a
+// zero point (shift: what of a float32 bias is no whole sum). Where it is
+// rescaled, round(v) goes on as clip(round(v) * kept, ...), and where there is a residual r as
+// clip(round(v) * kept + r * residual_scale + shift, residual_lo, residual_hi).
+struct FinishU8 {
+  float lo, hi;
+  float kept, residual_scale, shift;
+  float residual_lo, residual_hi;
+  int32_t zero;      // of the output
+  int32_t rescaled;  // 1: without a residual
+  int32_t to_float;  // 1: float32 results, sum * scale clipped and nothing else
+};
+
+// Register tiles of a product whose left rows are addressed through pointers:
+//   sums[r][o] = start[o] + sum over t < taps, k < 4 * steps of rows[t][r][k] * weights[t][k][o]
+struct ProductU8Args {
+  const uint8_t* const* rows;     // (taps, tile rows)
+  const int8_t* const* weights;   // (taps): each (steps, vectors * width, 4)
+  const int32_t* const* offsets;  // (taps): each (steps), where a step's quad starts in a row;
+                                  // nullptr: at 4 * step
+  const int32_t* steps;           // (taps), where there are offsets
+  int taps;
+  int quads;                       // steps of every tap, where there are no offsets
+  const int32_t* start;            // (vectors * width)
+  const float *scale, *shift;      // (vectors * width)
+  void* const* out;                // (tile rows): uint8 or float32
+  const uint8_t* const* residual;  // (tile rows) or nullptr
+  const FinishU8* finish;
+  int lanes;  // of the last vector that are read of a residual, and written
+};
+
+struct ProductU8Kernels {
+  TileSizes sizes;
+  void (*tile[kMaxTileVectors][kMaxTileRows])(const ProductU8Args& args);
+};
+
+// Depthwise products of one position, taps ("slots", a multiple of four) that may repeat. Channels
+// go by blocks of four vectors; in a block, element (j, 4 l + i) of start, scale and every four
+// slots' weights belongs to channel 16 l + 4 j + i: the order that interleaving bytes leads to.
+struct DepthwiseU8Args {
+  const uint8_t* const* rows;  // (slots)
+  const int8_t* weights;       // (blocks, slots / 4, 4 * width, 4)
+  int slots, channels;
+  const int32_t* start;        // (blocks, 4 * width)
+  const float *scale, *shift;  // (blocks, 4 * width)
+  uint8_t* out;                // pixels of 16-channel groups, read and written whole
+  const FinishU8* finish;
+};
+
+// Runs of bytes. `count` is a number of elements, all of which are read and written, and no others.
+struct MapU8Args {
+  const void* a;
+  const void* b;
+  void* out;
+  int64_t count;
+  float a_scale, b_scale, shift, lo, hi;
+  int32_t a_zero, b_zero, zero;
+};
+
+struct BytesKernels {
+  // float32 to uint8: round(a * a_scale), clipped, plus zero.
+  void (*quantise)(const MapU8Args& args);
+  // uint8 to float32: (a - a_zero) * a_scale.
+  void (*dequantise)(const MapU8Args& args);
+  // round(a * a_scale + b * b_scale + shift), clipped, plus zero.
+  void (*add)(const MapU8Args& args);
+  // round((a - a_zero) * (b - b_zero) * a_scale), clipped, plus zero.
+  void (*multiply)(const MapU8Args& args);
+  void (*maximum)(const MapU8Args& args);
+  // int32 sums += uint8 elements.
+  void (*accumulate)(const uint8_t* a, int32_t* sums, int64_t count);
+  void (*depthwise)(const DepthwiseU8Args& args);
+};
+
+}  // namespace activsparse

@@ -1,0 +1,127 @@
+// Bytes in AVX2: products of quads by AVX-VNNI where the processor has it. Else by vpmaddubsw,
+// whose sums of two products would saturate: weights are packed so that none can
+// (operators/safe_pairs.h).
+#pragma once
+#include <cstdint>
+
+#include "kernels/simd_avx2.h"
+
+namespace activsparse {
+
+struct BytesAvx2Base {
+  using Float = VecAvx2;
+  using Quads = __m256i;
+  using Sum = __m256i;
+  using Weights = __m256i;
+  static constexpr Isa kIsa = Isa::kAvx2;
+  static constexpr int kWidth = kAvx2Width;
+  static constexpr bool kOffsets = true;
+
+  static __m256i load256(const void* p) {
+    return _mm256_loadu_si256(static_cast<const __m256i*>(p));
+  }
+  static Sum load(const int32_t* p) { return load256(p); }
+  static void store(int32_t* p, Sum s) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), s); }
+  static Quads broadcast(const uint8_t* p) {
+    int32_t quad;
+    __builtin_memcpy(&quad, p, sizeof(quad));
+    return _mm256_set1_epi32(quad);
+  }
+  static Float to_float(Sum s) { return {_mm256_cvtepi32_ps(s)}; }
+  static __m256i round(Float v) { return _mm256_cvtps_epi32(v.v); }
+  static __m128i load8(const uint8_t* p, int lanes) {
+    if (lanes == kWidth) return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+    uint64_t bytes = 0;
+    __builtin_memcpy(&bytes, p, static_cast<unsigned>(lanes));
+    return _mm_cvtsi64_si128(static_cast<long long>(bytes));
+  }
+  static Sum load_s32_of_u8(const uint8_t* p, int lanes) {
+    return _mm256_cvtepu8_epi32(load8(p, lanes));
+  }
+  static Float load_u8(const uint8_t* p, int lanes) {
+    return {_mm256_cvtepi32_ps(load_s32_of_u8(p, lanes))};
+  }
+  static Weights load_weights(const int8_t* w) { return load256(w); }
+  static Sum add(Sum a, Sum b) { return _mm256_add_epi32(a, b); }
+  static void store_u8(uint8_t* p, Float v, int zero, int lanes) {
+    const __m256i whole = _mm256_add_epi32(round(v), _mm256_set1_epi32(zero));
+    const __m128i words =
+        _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+    const __m128i bytes = _mm_packus_epi16(words, words);
+    if (lanes == kWidth) {
+      _mm_storel_epi64(reinterpret_cast<__m128i*>(p), bytes);
+    } else {
+      const uint64_t all = static_cast<uint64_t>(_mm_cvtsi128_si64(bytes));
+      __builtin_memcpy(p, &all, static_cast<unsigned>(lanes));
+    }
+  }
+
+  static __m256i load_bytes(const uint8_t* p, int count) {
+    if (count >= 32) return load256(p);
+    if (count == 16)
+      return _mm256_castsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    uint8_t bytes[32] = {};
+    __builtin_memcpy(bytes, p, static_cast<unsigned>(count));
+    return load256(bytes);
+  }
+  static void store_bytes(uint8_t* p, __m256i v, int count) {
+    if (count >= 32)
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v);
+    else if (count == 16)
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(v));
+    else
+      __builtin_memcpy(p, &v, static_cast<unsigned>(count));
+  }
+  static void interleave(const __m256i* t, Quads* q) {
+    const __m256i a = _mm256_unpacklo_epi8(t[0], t[1]), b = _mm256_unpackhi_epi8(t[0], t[1]);
+    const __m256i c = _mm256_unpacklo_epi8(t[2], t[3]), d = _mm256_unpackhi_epi8(t[2], t[3]);
+    q[0] = _mm256_unpacklo_epi16(a, c);
+    q[1] = _mm256_unpackhi_epi16(a, c);
+    q[2] = _mm256_unpacklo_epi16(b, d);
+    q[3] = _mm256_unpackhi_epi16(b, d);
+  }
+  // Packing saturates: what is left of the lower bound is one comparison of all bytes.
+  static __m256i whole(Float v, __m256i zero) { return _mm256_add_epi32(round(v), zero); }
+  static __m256i floor_of(float lo, int zero) {
+    return _mm256_set1_epi8(static_cast<char>(static_cast<int>(lo) + zero));
+  }
+  static void store_interleaved(uint8_t* p, const Float* v, float lo, int zero, int count) {
+    const __m256i z = _mm256_set1_epi32(zero);
+    const __m256i a = _mm256_packs_epi32(whole(v[0], z), whole(v[1], z));
+    const __m256i b = _mm256_packs_epi32(whole(v[2], z), whole(v[3], z));
+    store_bytes(p, _mm256_max_epu8(_mm256_packus_epi16(a, b), floor_of(lo, zero)), count);
+  }
+  template <int N>
+  static void store_row(uint8_t* p, const Float* v, float lo, int zero, int lanes) {
+    if (N == 2 && lanes == kWidth) {
+      const __m256i z = _mm256_set1_epi32(zero);
+      const __m256i a = _mm256_packs_epi32(whole(v[0], z), whole(v[N - 1], z));
+      const __m256i words = _mm256_permute4x64_epi64(a, 0xd8);
+      const __m128i bytes =
+          _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                       _mm_max_epu8(bytes, _mm256_castsi256_si128(floor_of(lo, zero))));
+      return;
+    }
+    for (int i = 0; i < N; ++i)
+      store_u8(p + 8 * i, max(v[i], Float::set1(lo)), zero, i + 1 < N ? kWidth : lanes);
+  }
+  static __m256i max_bytes(__m256i a, __m256i b) { return _mm256_max_epu8(a, b); }
+};
+
+#ifdef __AVXVNNI__
+struct BytesAvxVnni : BytesAvx2Base {
+  static constexpr const char* kName = "vnni";
+  static Sum dot(Sum sum, Quads x, Weights w) { return _mm256_dpbusd_avx_epi32(sum, x, w); }
+};
+#else
+struct BytesAvx2 : BytesAvx2Base {
+  static constexpr const char* kName = "";
+  static Sum dot(Sum sum, Quads x, Weights w) {
+    const __m256i pairs = _mm256_maddubs_epi16(x, w);
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
+};
+#endif
+
+}  // namespace activsparse

@@ -1,0 +1,117 @@
+// Bytes in AVX-512: products of quads by VNNI where the processor has it, else exactly in 16 bits.
+#pragma once
+#include <cstdint>
+
+#include "kernels/simd_avx512.h"
+
+namespace activsparse {
+
+// What both have in common. A quad is four uint8 of each of 16 lanes.
+struct BytesAvx512Base {
+  using Float = VecAvx512;
+  using Quads = __m512i;
+  using Sum = __m512i;
+  using Weights = __m512i;
+  static constexpr Isa kIsa = Isa::kAvx512;
+  static constexpr int kWidth = kAvx512Width;
+  static constexpr bool kOffsets = false;
+
+  static Sum load(const int32_t* p) { return _mm512_loadu_si512(p); }
+  static void store(int32_t* p, Sum s) { _mm512_storeu_si512(p, s); }
+  static Quads broadcast(const uint8_t* p) {
+    int32_t quad;
+    __builtin_memcpy(&quad, p, sizeof(quad));
+    return _mm512_set1_epi32(quad);
+  }
+  static Float to_float(Sum s) { return {_mm512_cvtepi32_ps(s)}; }
+  static __m512i round(Float v) { return _mm512_cvtps_epi32(v.v); }
+  static Float load_u8(const uint8_t* p, int lanes) {
+    const __m128i bytes = _mm_maskz_loadu_epi8(VecAvx512::lanes(lanes), p);
+    return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes))};
+  }
+  static Sum load_s32_of_u8(const uint8_t* p, int lanes) {
+    return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(VecAvx512::lanes(lanes), p));
+  }
+  static Weights load_weights(const int8_t* w) { return _mm512_loadu_si512(w); }
+  static Sum add(Sum a, Sum b) { return _mm512_add_epi32(a, b); }
+  // Rounded numbers plus zero are within a byte.
+  static void store_u8(uint8_t* p, Float v, int zero, int lanes) {
+    const __m128i bytes = _mm512_cvtepi32_epi8(_mm512_add_epi32(round(v), _mm512_set1_epi32(zero)));
+    if (lanes == kWidth)
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+    else
+      _mm_mask_storeu_epi8(p, VecAvx512::lanes(lanes), bytes);
+  }
+
+  static __mmask64 first(int bytes) {
+    return bytes >= 64 ? ~__mmask64{0} : (__mmask64{1} << bytes) - 1;
+  }
+  static __m512i load_bytes(const uint8_t* p, int count) {
+    return _mm512_maskz_loadu_epi8(first(count), p);
+  }
+  static void interleave(const __m512i* t, Quads* q) {
+    const __m512i a = _mm512_unpacklo_epi8(t[0], t[1]), b = _mm512_unpackhi_epi8(t[0], t[1]);
+    const __m512i c = _mm512_unpacklo_epi8(t[2], t[3]), d = _mm512_unpackhi_epi8(t[2], t[3]);
+    q[0] = _mm512_unpacklo_epi16(a, c);
+    q[1] = _mm512_unpackhi_epi16(a, c);
+    q[2] = _mm512_unpacklo_epi16(b, d);
+    q[3] = _mm512_unpackhi_epi16(b, d);
+  }
+  // Packing saturates: what is left of the lower bound is one comparison of all bytes.
+  static __m512i whole(Float v, __m512i zero) { return _mm512_add_epi32(round(v), zero); }
+  static __m512i floor_of(float lo, int zero) {
+    return _mm512_set1_epi8(static_cast<char>(static_cast<int>(lo) + zero));
+  }
+  static void store_interleaved(uint8_t* p, const Float* v, float lo, int zero, int count) {
+    const __m512i z = _mm512_set1_epi32(zero);
+    const __m512i a = _mm512_packs_epi32(whole(v[0], z), whole(v[1], z));
+    const __m512i b = _mm512_packs_epi32(whole(v[2], z), whole(v[3], z));
+    const __m512i bytes = _mm512_max_epu8(_mm512_packus_epi16(a, b), floor_of(lo, zero));
+    _mm512_mask_storeu_epi8(p, first(count), bytes);
+  }
+  template <int N>
+  static void store_row(uint8_t* p, const Float* v, float lo, int zero, int lanes) {
+    const __m512i z = _mm512_set1_epi32(zero), nothing = _mm512_setzero_si512();
+    if constexpr (N == 1) {
+      store_u8(p, max(v[0], Float::set1(lo)), zero, lanes);
+    } else {
+      const __m512i a = _mm512_packs_epi32(whole(v[0], z), whole(v[1], z));
+      const __m512i b = N == 2 ? nothing
+                               : _mm512_packs_epi32(whole(v[N > 2 ? 2 : 0], z),
+                                                    N == 4 ? whole(v[N - 1], z) : nothing);
+      // Of every 128 bits, four lanes of each vector: back into the order of the vectors.
+      const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+      const __m512i packed = _mm512_max_epu8(_mm512_packus_epi16(a, b), floor_of(lo, zero));
+      const __m512i bytes = _mm512_permutexvar_epi32(order, packed);
+      if (N == 4 && lanes == kWidth)
+        _mm512_storeu_si512(p, bytes);
+      else
+        _mm512_mask_storeu_epi8(p, first(kWidth * (N - 1) + lanes), bytes);
+    }
+  }
+  static __m512i max_bytes(__m512i a, __m512i b) { return _mm512_max_epu8(a, b); }
+  static void store_bytes(uint8_t* p, __m512i v, int count) {
+    _mm512_mask_storeu_epi8(p, first(count), v);
+  }
+};
+
+#ifdef __AVX512VNNI__
+struct BytesAvx512Vnni : BytesAvx512Base {
+  static constexpr const char* kName = "vnni";
+  static Sum dot(Sum sum, Quads x, Weights w) { return _mm512_dpbusd_epi32(sum, x, w); }
+};
+#else
+struct BytesAvx512 : BytesAvx512Base {
+  static constexpr const char* kName = "";
+  // Even and odd bytes as 16-bit numbers: no sum of two products leaves 32 bits.
+  static Sum dot(Sum sum, Quads x, Weights w) {
+    const __m512i even = _mm512_srai_epi16(_mm512_slli_epi16(w, 8), 8);
+    const __m512i odd = _mm512_srai_epi16(w, 8);
+    const __m512i a = _mm512_madd_epi16(_mm512_and_si512(x, _mm512_set1_epi16(0xff)), even);
+    const __m512i b = _mm512_madd_epi16(_mm512_srli_epi16(x, 8), odd);
+    return _mm512_add_epi32(sum, _mm512_add_epi32(a, b));
+  }
+};
+#endif
+
+}  // namespace activsparse

@@ -1,0 +1,120 @@
+// Bytes without vectors: the interface of bytes_avx2.h and bytes_avx512.h, four lanes at a time.
+#pragma once
+#include <cstdint>
+
+#include "common/isa_enum.h"
+#include "kernels/vector_sizes.h"
+
+namespace activsparse {
+
+template <Isa kSet>
+struct BytesPlain {
+  struct Sum {
+    int32_t s[4];
+  };
+  struct Quads {
+    uint8_t q[16];
+  };
+  struct Float {
+    float f[4];
+    static Float set1(float x) { return {{x, x, x, x}}; }
+    static Float load(const float* p) { return {{p[0], p[1], p[2], p[3]}}; }
+    static Float load_partial(const float* p, int n) {
+      Float v = set1(0);
+      for (int i = 0; i < n; ++i) v.f[i] = p[i];
+      return v;
+    }
+    void store_partial(float* p, int n) const {
+      for (int i = 0; i < n; ++i) p[i] = f[i];
+    }
+    template <class Op>
+    static Float each(Float a, Float b, Op op) {
+      for (int i = 0; i < 4; ++i) a.f[i] = op(a.f[i], b.f[i]);
+      return a;
+    }
+    friend Float operator+(Float a, Float b) {
+      return each(a, b, [](float x, float y) { return x + y; });
+    }
+    friend Float operator-(Float a, Float b) {
+      return each(a, b, [](float x, float y) { return x - y; });
+    }
+    friend Float operator*(Float a, Float b) {
+      return each(a, b, [](float x, float y) { return x * y; });
+    }
+    friend Float max(Float a, Float b) {
+      return each(a, b, [](float x, float y) { return x > y ? x : y; });
+    }
+    friend Float min(Float a, Float b) {
+      return each(a, b, [](float x, float y) { return x < y ? x : y; });
+    }
+    friend Float fma(Float a, Float b, Float c) { return a * b + c; }
+    friend Float round_nearest(Float a) {
+      return each(a, a, [](float x, float) { return __builtin_rintf(x); });
+    }
+  };
+  using Weights = const int8_t*;
+  static constexpr Isa kIsa = kSet;
+  static constexpr int kWidth = 4;
+  static constexpr bool kOffsets = false;
+  static constexpr const char* kName = "";
+
+  static Sum load(const int32_t* p) { return {{p[0], p[1], p[2], p[3]}}; }
+  static void store(int32_t* p, Sum s) { __builtin_memcpy(p, s.s, sizeof(s.s)); }
+  static Quads broadcast(const uint8_t* p) {
+    Quads x;
+    for (int i = 0; i < 16; ++i) x.q[i] = p[i % 4];
+    return x;
+  }
+  static Weights load_weights(const int8_t* w) { return w; }
+  static Sum dot(Sum sum, Quads x, Weights w) {
+    for (int i = 0; i < 16; ++i) sum.s[i / 4] += x.q[i] * w[i];
+    return sum;
+  }
+  static Float to_float(Sum s) {
+    return {{static_cast<float>(s.s[0]), static_cast<float>(s.s[1]), static_cast<float>(s.s[2]),
+             static_cast<float>(s.s[3])}};
+  }
+  static Sum load_s32_of_u8(const uint8_t* p, int lanes) {
+    Sum s{};
+    for (int i = 0; i < lanes; ++i) s.s[i] = p[i];
+    return s;
+  }
+  static Float load_u8(const uint8_t* p, int lanes) { return to_float(load_s32_of_u8(p, lanes)); }
+  static Sum add(Sum a, Sum b) {
+    for (int i = 0; i < 4; ++i) a.s[i] += b.s[i];
+    return a;
+  }
+  static void store_u8(uint8_t* p, Float v, int zero, int lanes) {
+    v = round_nearest(v);
+    for (int i = 0; i < lanes; ++i)
+      p[i] = static_cast<uint8_t>(static_cast<int32_t>(v.f[i]) + zero);
+  }
+
+  static Quads load_bytes(const uint8_t* p, int count) {
+    Quads x{};
+    __builtin_memcpy(x.q, p, static_cast<unsigned>(count < 16 ? count : 16));
+    return x;
+  }
+  static void store_bytes(uint8_t* p, Quads v, int count) {
+    __builtin_memcpy(p, v.q, static_cast<unsigned>(count < 16 ? count : 16));
+  }
+  static void interleave(const Quads* t, Quads* q) {
+    for (int c = 0; c < 16; ++c)
+      for (int i = 0; i < 4; ++i) q[c / 4].q[c % 4 * 4 + i] = t[i].q[c];
+  }
+  static void store_interleaved(uint8_t* p, const Float* v, float lo, int zero, int count) {
+    for (int j = 0; j < 4 && 4 * j < count; ++j)
+      store_u8(p + 4 * j, max(v[j], Float::set1(lo)), zero, count - 4 * j < 4 ? count - 4 * j : 4);
+  }
+  template <int N>
+  static void store_row(uint8_t* p, const Float* v, float lo, int zero, int lanes) {
+    for (int i = 0; i < N; ++i)
+      store_u8(p + 4 * i, max(v[i], Float::set1(lo)), zero, i + 1 < N ? kWidth : lanes);
+  }
+  static Quads max_bytes(Quads a, Quads b) {
+    for (int i = 0; i < 16; ++i) a.q[i] = a.q[i] > b.q[i] ? a.q[i] : b.q[i];
+    return a;
+  }
+};
+
+}  // namespace activsparse

@@ -1,0 +1,130 @@
+// The matrix product behind convolutions of bytes; see ProductU8Args in bytes.h for the maths.
+//
+// A tile of R rows by N vectors of int32 sums stays in registers over the whole reduction, as in
+// gemm.h: per quad of input channels N vectors of weights and R broadcast quads make R * N vector
+// products of four multiply-adds per lane. `D` (bytes_*.h) says how a product is made.
+#pragma once
+#include "kernels/bytes.h"
+#include "kernels/kernels.h"
+#include "kernels/table.h"
+
+namespace activsparse {
+
+// Adds the products of one tap. `offsets` says where each step's quad starts, if the type needs it.
+template <class D, int R, int N>
+__attribute__((always_inline)) inline void add_quads(const int8_t* w, const uint8_t* const* rows,
+                                                     int steps, const int32_t* offsets,
+                                                     typename D::Sum (&sums)[R][N]) {
+  constexpr int W = D::kWidth;
+  const uint8_t* x[R];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) x[r] = rows[r];
+  for (int s = 0; s < steps; ++s, w += 4 * N * W) {
+    const int64_t at = D::kOffsets ? offsets[s] : 4 * s;
+    typename D::Weights weights[N];
+#pragma GCC unroll 4
+    for (int v = 0; v < N; ++v) weights[v] = D::load_weights(w + 4 * v * W);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const typename D::Quads quads = D::broadcast(x[r] + at);
+#pragma GCC unroll 4
+      for (int v = 0; v < N; ++v) sums[r][v] = D::dot(sums[r][v], quads, weights[v]);
+    }
+  }
+}
+
+// From a vector of sums to what is rounded and stored, relative to the output's zero point, but for
+// the lower bound: D::store_row sees to it.
+template <class D>
+__attribute__((always_inline)) inline typename D::Float finished(typename D::Sum sum,
+                                                                 const float* scale,
+                                                                 const float* shift,
+                                                                 const FinishU8& f) {
+  using V = typename D::Float;
+  return min(fma(D::to_float(sum), V::load(scale), V::load(shift)), V::set1(f.hi));
+}
+
+template <class D>
+__attribute__((always_inline)) inline typename D::Float rescaled(typename D::Float v,
+                                                                 const FinishU8& f) {
+  using V = typename D::Float;
+  v = round_nearest(max(v, V::set1(f.lo))) * V::set1(f.kept);
+  return min(v, V::set1(f.residual_hi));
+}
+
+template <class D>
+__attribute__((always_inline)) inline typename D::Float with_residual(typename D::Float v,
+                                                                      typename D::Float r,
+                                                                      const FinishU8& f) {
+  using V = typename D::Float;
+  v = round_nearest(max(v, V::set1(f.lo))) * V::set1(f.kept) +
+      (r * V::set1(f.residual_scale) + V::set1(f.shift));
+  return min(v, V::set1(f.residual_hi));
+}
+
+template <class D, int R, int N>
+void product_u8_tile(const ProductU8Args& args) {
+  using V = typename D::Float;
+  constexpr int W = D::kWidth;
+  typename D::Sum sums[R][N];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < N; ++v) sums[r][v] = D::load(args.start + v * W);
+  const uint8_t* const* rows = args.rows;
+  for (int t = 0; t < args.taps; ++t, rows += R) {
+    if constexpr (D::kOffsets) {
+      add_quads<D>(args.weights[t], rows, args.steps[t], args.offsets[t], sums);
+    } else {
+      add_quads<D>(args.weights[t], rows, args.quads, nullptr, sums);
+    }
+  }
+  // In memory: a loop over rows, which would be too long to unroll, must not keep the sums there
+  // while products are added.
+  typename D::Sum done[R][N];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < N; ++v) done[r][v] = sums[r][v];
+  const FinishU8& f = *args.finish;
+  const bool twice = args.residual != nullptr || f.rescaled;
+  const float lo = twice ? f.residual_lo : f.lo;
+#pragma GCC unroll 1
+  for (int r = 0; r < R; ++r) {
+    V y[N];
+#pragma GCC unroll 4
+    for (int v = 0; v < N; ++v) {
+      const int lanes = v + 1 < N ? W : args.lanes;
+      y[v] = finished<D>(done[r][v], args.scale + v * W, args.shift + v * W, f);
+      if (args.residual != nullptr)
+        y[v] = with_residual<D>(y[v], D::load_u8(args.residual[r] + v * W, lanes), f);
+      else if (f.rescaled)
+        y[v] = rescaled<D>(y[v], f);
+      if (f.to_float)
+        max(y[v], V::set1(lo)).store_partial(static_cast<float*>(args.out[r]) + v * W, lanes);
+    }
+    if (!f.to_float)
+      D::template store_row<N>(static_cast<uint8_t*>(args.out[r]), y, lo, f.zero, args.lanes);
+  }
+}
+
+template <class D, int N, int R>
+constexpr void fill_u8_tiles(ProductU8Kernels& kernels) {
+  if constexpr (R > 0) {
+    kernels.tile[N - 1][R - 1] = product_u8_tile<D, R, N>;
+    fill_u8_tiles<D, N, R - 1>(kernels);
+  }
+}
+
+template <class D>
+constexpr ProductU8Kernels product_kernels() {
+  constexpr TileSizes sizes = tile_sizes(Family::product_u8, D::kIsa);
+  ProductU8Kernels kernels{sizes, {}};
+  fill_u8_tiles<D, 1, sizes.max_rows[0]>(kernels);
+  fill_u8_tiles<D, 2, sizes.max_rows[1]>(kernels);
+  fill_u8_tiles<D, 3, sizes.max_rows[2]>(kernels);
+  fill_u8_tiles<D, 4, sizes.max_rows[3]>(kernels);
+  return kernels;
+}
+
+}  // namespace activsparse

@@ -1,0 +1,102 @@
+#include "operators/byte_panels.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "operators/safe_pairs.h"
+
+namespace activsparse {
+namespace {
+
+int quads_of(const ConvParams& p) { return (p.in_per_group + 3) / 4; }
+
+}  // namespace
+
+std::vector<BytePanel> BytePanels::cut(const ConvParams& p, Isa isa) {
+  const Kernels& kernels = kernels_for(isa);
+  const int width = kernels.product_u8.sizes.width,
+            usual = kernels.product_u8.sizes.usual_vectors();
+  const int vectors = (p.out_per_group + width - 1) / width;
+  const int count = (vectors + usual - 1) / usual;
+  std::vector<BytePanel> panels;
+  int64_t lanes = 0;
+  for (int group = 0; group < p.group; ++group) {
+    const int end = (group + 1) * p.out_per_group;
+    for (int i = 0, first = group * p.out_per_group, left = vectors; i < count; ++i) {
+      const int take = (left + count - i - 1) / (count - i);
+      panels.push_back({first, std::min(take * width, end - first), take, group, lanes});
+      first += take * width;
+      left -= take;
+      lanes += int64_t{take} * width;
+    }
+  }
+  return panels;
+}
+
+BytePanelsHeader BytePanels::pack(BlobWriter& writer, const ConvParams& p, const int8_t* weight,
+                                  Isa isa) {
+  const int width = kernels_for(isa).product_u8.sizes.width, taps = p.taps(), quads = quads_of(p);
+  const std::vector<BytePanel> panels = cut(p, isa);
+  const bool safe = needs_safe_pairs(isa);
+  std::vector<int32_t> steps, offsets;
+  Blob bytes;
+  for (const BytePanel& panel : panels) {
+    const std::size_t step_bytes = std::size_t{4} * panel.vectors * width;
+    for (int tap = 0; tap < taps; ++tap) {
+      const std::size_t first = bytes.size(), first_offset = offsets.size();
+      bytes.resize(first + step_bytes * quads);
+      for (int q = 0; q < quads; ++q) {
+        int8_t* step = reinterpret_cast<int8_t*>(bytes.data() + first + step_bytes * q);
+        for (int o = 0; o < panel.columns; ++o)
+          for (int i = 0; i < std::min(4, p.in_per_group - 4 * q); ++i)
+            step[4 * o + i] =
+                weight[(int64_t{panel.first + o} * p.in_per_group + 4 * q + i) * taps + tap];
+        if (safe) offsets.push_back(4 * q);
+      }
+      for (int q = 0; safe && q < quads; ++q) {
+        Blob apart(step_bytes);
+        bool moved = false;
+        for (int o = 0; o < panel.columns; ++o)
+          moved |=
+              make_safe(reinterpret_cast<int8_t*>(bytes.data() + first + step_bytes * q + 4 * o),
+                        reinterpret_cast<int8_t*>(apart.data() + 4 * o));
+        if (!moved) continue;
+        bytes.insert(bytes.end(), apart.begin(), apart.end());
+        offsets.push_back(4 * q);
+      }
+      steps.push_back(safe ? static_cast<int32_t>(offsets.size() - first_offset) : quads);
+    }
+  }
+  BytePanelsHeader h{};
+  h.weights = writer.append(bytes.data(), bytes.size());
+  h.steps = writer.append(steps.data(), steps.size());
+  h.offsets = writer.append(offsets.data(), offsets.size());
+  h.weight_bytes = static_cast<int64_t>(bytes.size());
+  h.offset_count = static_cast<int64_t>(offsets.size());
+  return h;
+}
+
+BytePanels::BytePanels(const BlobView& blob, const BytePanelsHeader& h, const ConvParams& p,
+                       Isa isa)
+    : panels_(cut(p, isa)), tap_count_(p.taps()) {
+  const int width = kernels_for(isa).product_u8.sizes.width, quads = quads_of(p);
+  const bool safe = needs_safe_pairs(isa);
+  lanes_ = lanes_of(panels_, width);
+  require_packed(h.weight_bytes >= 0 && h.offset_count >= 0);
+  const auto* weights = blob.array<int8_t>(h.weights, h.weight_bytes);
+  const auto* steps = blob.array<int32_t>(h.steps, panels_.size() * tap_count_);
+  const auto* offsets = blob.array<int32_t>(h.offsets, h.offset_count);
+  for (int64_t i = 0; i < h.offset_count; ++i)
+    require_packed(offsets[i] >= 0 && offsets[i] <= 4 * (quads - 1));
+  int64_t byte = 0, offset = 0;
+  for (const BytePanel& panel : panels_)
+    for (std::size_t tap = 0; tap < tap_count_; ++tap, ++steps) {
+      require_packed(safe ? *steps >= 0 && *steps <= h.offset_count - offset : *steps == quads);
+      taps_.push_back({weights + byte, safe ? offsets + offset : nullptr, *steps});
+      byte += int64_t{4} * panel.vectors * width * *steps;
+      require_packed(byte <= h.weight_bytes);
+      if (safe) offset += *steps;
+    }
+}
+
+}  // namespace activsparse

@@ -1,0 +1,62 @@
+// int8 weights of a matrix product, packed for the register tiles of kernels/product_u8.h.
+//
+// Output channels of each group are cut into panels of up to TileSizes::usual_vectors vectors, as
+// even as possible, as in panels.h. A panel's weights are, tap by tap, steps of (vectors * width,
+// 4): one for each quad of input channels, and where a processor needs safe pairs (safe_pairs.h)
+// further ones that name the quad they belong to.
+#pragma once
+#include <vector>
+
+#include "kernels/kernels.h"
+#include "operators/conv_params.h"
+
+namespace activsparse {
+
+struct BytePanel {
+  int32_t first, columns;  // output channels, counted over all groups
+  int32_t vectors, group;
+  int64_t lanes;  // lanes of the panels before this one
+};
+
+struct BytePanelsHeader {
+  uint64_t weights, steps, offsets;
+  int64_t weight_bytes, offset_count;
+};
+
+class BytePanels {
+ public:
+  // Of an operator's weight (O, I/group, KH, KW).
+  static BytePanelsHeader pack(BlobWriter& writer, const ConvParams& params, const int8_t* weight,
+                               Isa isa);
+  BytePanels(const BlobView& blob, const BytePanelsHeader& header, const ConvParams& params,
+             Isa isa);
+
+  const std::vector<BytePanel>& all() const { return panels_; }
+  int64_t lanes() const { return lanes_; }  // of all panels, as per-channel arrays are laid out
+  // Of a tap of a panel.
+  const int8_t* weights(std::size_t panel, int tap) const { return at(panel, tap).weights; }
+  const int32_t* offsets(std::size_t panel, int tap) const { return at(panel, tap).offsets; }
+  int32_t steps(std::size_t panel, int tap) const { return at(panel, tap).steps; }
+
+  static std::vector<BytePanel> cut(const ConvParams& params, Isa isa);
+
+ private:
+  struct Tap {
+    const int8_t* weights;
+    const int32_t* offsets;
+    int32_t steps;
+  };
+  const Tap& at(std::size_t panel, int tap) const { return taps_[panel * tap_count_ + tap]; }
+
+  std::vector<BytePanel> panels_;
+  std::size_t tap_count_;
+  int64_t lanes_ = 0;
+  std::vector<Tap> taps_;  // (panels, taps)
+};
+
+// Lanes of all panels.
+inline int64_t lanes_of(const std::vector<BytePanel>& panels, int width) {
+  return panels.empty() ? 0 : panels.back().lanes + int64_t{panels.back().vectors} * width;
+}
+
+}  // namespace activsparse

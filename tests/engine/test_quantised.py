@@ -1,0 +1,82 @@
+"""Quantised networks of every style: between what exact arithmetic allows, and on bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import graphs
+import numpy as np
+import onnx
+import pytest
+import quantised
+
+from activsparse import Session, _native
+from activsparse.engine.exact import ExactModel
+
+SLACK = 2.0**-9
+"""Steps that the engine's float32 factors may be off before a rounding."""
+
+
+def outside(path: Path, session: Session, seed: int) -> str:
+    """What of the session's results no rounding of exact sums leads to; '' if nothing."""
+    (feed,) = quantised.images(onnx.load(path), seed, 1)
+    exact = ExactModel(path).run(feed, slack=SLACK)
+    for (name, span), result in zip(exact.items(), session.run(feed), strict=True):
+        y = result.astype(np.float64)
+        room = 1e-5 * max(1.0, float(np.abs(span.high).max()))
+        off = np.maximum(span.low - y, y - span.high)
+        if off.max() > room:
+            return f"{name} by {off.max():.3g} of {np.abs(span.high).max():.3g}"
+    return ""
+
+
+@pytest.mark.parametrize(("network", "style"), quantised.cases())
+def test_results_are_those_of_exact_arithmetic(tmp_path, network, style):
+    path = quantised.case(tmp_path / "q.onnx", network, style)
+    session = Session(path)
+    for seed in (3, 4):
+        assert outside(path, session, seed) == "", f"{network}, {style}, seed {seed}"
+
+
+@pytest.mark.parametrize("isa", _native.available_isas())
+@pytest.mark.parametrize("features", ["all", "none"])
+@pytest.mark.parametrize("network", ["residual", "inverted", "masked", "filled"])
+def test_every_instruction_set(tmp_path, monkeypatch, network, features, isa):
+    monkeypatch.setenv("ACTIVSPARSE_FEATURES", features)
+    path = quantised.case(tmp_path / "q.onnx", network, "s8s8 per channel")
+    assert outside(path, Session(path, isa=isa), 5) == ""
+
+
+@pytest.mark.parametrize("network", ["masked", "filled"])
+def test_masks_are_skipped_work(tmp_path, network):
+    path = quantised.case(tmp_path / "q.onnx", network, "u8s8 per channel")
+    reports = {r.name: r for r in Session(path).explain() if r.kind == "conv_u8"}
+    masked = [r for r in reports.values() if r.requested]
+    assert masked
+    for r in masked:
+        assert r.eligible
+        assert "int8" in r.kernel
+        assert r.achieved == pytest.approx(r.requested, abs=1e-6)
+        assert r.macs < r.dense_macs
+
+
+def test_what_stays_in_float32_is_explained(tmp_path):
+    path = quantised.case(tmp_path / "q.onnx", "joined", "nncf")
+    reasons = [r.reason for r in Session(path).explain() if r.kind == "quantise"]
+    assert any("not fused" in reason and "float32" in reason for reason in reasons)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_plan_file_is_small_and_gives_the_same(tmp_path, threads):
+    b = graphs.Builder(0, 18)
+    x = b.node("Relu", b.conv(b.input(1, 3, 20, 20), 160))
+    original = tmp_path / "q.float.onnx"
+    b.save(original, b.conv(b.node("Relu", b.conv(x, 160)), 160))
+    model = quantised.typed(original)
+    path = quantised.by_onnxruntime(model, tmp_path / "q.onnx", quantised.STYLES["u8s8 per tensor"])
+    session = Session(path, threads=threads)
+    session.save(tmp_path / "q.plan")
+    (feed,) = quantised.images(onnx.load(path), 1, 1)
+    np.testing.assert_array_equal(Session(tmp_path / "q.plan").run(feed)[0], session.run(feed)[0])
+    np.testing.assert_array_equal(Session(path).run(feed)[0], session.run(feed)[0])
+    assert (tmp_path / "q.plan").stat().st_size < 0.35 * original.stat().st_size
