@@ -1,14 +1,15 @@
 """Accuracy against measured time: masks beside smaller inputs and fewer channels, trained alike.
 
-    python reproduce/plane.py R --out plane             # hours on a CPU; stop and repeat it at will
+    python reproduce/plane.py R --out plane             # or M, E: hours; stop and repeat it
     taskset -c 1 python reproduce/plane.py R --out plane --time
     python reproduce/plane.py --plot
 
-One dense network is trained (`base`, seed 0). Every row and seed then trains it for one more epoch
-in its own way, taught by it, on the same images in the same order; the teacher of smaller inputs
-sees the full size. Masks of rows `plan X` are chosen by `activsparse plan --frontier` for X times
-the dense network's speed, measured on the machine where they are chosen. The network whose accuracy
-is given is the one that is timed: in the engine and in ONNX Runtime, one thread, interleaved.
+One dense network is trained (`base`, seed 0; of E one for each fold, which the seed is the number
+of). Every row and seed then trains it on in its own way, taught by it, on the same images in the
+same order; the teacher of smaller inputs sees the full size. Masks of rows `plan X` are chosen by
+`activsparse plan --frontier` for X times the dense network's speed, measured on the machine where
+they are chosen. The network whose accuracy is given is the one that is timed: in the engine and in
+ONNX Runtime, one thread, interleaved.
 
 Runs are done once and resumed where they were stopped; several processes may work on one folder.
 The results are in reproduce/results/plane.csv, one line per network, row and seed.
@@ -22,9 +23,10 @@ import json
 import logging
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+from solar_cells import MODEL, WEIGHTS, prepare
 from study import carry_out, claimed, run_folder, start_from
 
 from activsparse.errors import ActivsparseError
@@ -33,8 +35,6 @@ from activsparse.files import atomic_path
 RESULTS = Path(__file__).parent / "results"
 CSV = "plane.csv"
 COLUMNS = ("network", "row", "kind", "seed", "top1", "ms", "ort_ms", "machine", "epochs")
-IMAGES = 512
-"""That losses under masks are measured on."""
 REPEAT = 100
 
 _log = logging.getLogger(__name__)
@@ -51,6 +51,10 @@ class Network:
         size: side of the images.
         smaller: inputs to compare with.
         epochs: of each row.
+        images: that losses under masks are measured on.
+        planned: further options of `activsparse plan`.
+        folds: whether each seed has test images, and so a base, of its own; `common` and `base`
+            then say {data} for the folder of photographs and weights, {seed} for the seed.
     """
 
     recipe: str
@@ -59,6 +63,22 @@ class Network:
     size: int
     smaller: tuple[int, ...]
     epochs: int = 1
+    images: int = 512
+    planned: tuple[str, ...] = ()
+    folds: bool = False
+
+    def base_seed(self, seed: int) -> int:
+        """Seed of the base that a seed's rows start from."""
+        return seed if self.folds else 0
+
+    def settings(self, data: Path, seed: int) -> tuple[list[str], list[str]]:
+        """Settings of all runs, and those of a base."""
+        seed = self.base_seed(seed)
+        common, base = (
+            [text.replace("{data}", str(data)).replace("{seed}", str(seed)) for text in texts]
+            for texts in (self.common, self.base)
+        )
+        return common, base
 
 
 _FASHION = (
@@ -87,6 +107,27 @@ NETWORKS = {
         64,
         (56, 48, 40),
     ),
+    "E": Network(
+        "finetune",
+        (
+            f"model.name=timm:{MODEL}",
+            f"model.weights={{data}}/{WEIGHTS}",
+            "data.root={data}/fold{seed}",
+            "data.image_size=224",
+            "data.crop=1",
+            "data.mean=[0.498, 0.498, 0.498]",
+            "data.std=[0.502, 0.502, 0.502]",
+            "data.validation=0.05",
+            "training.epochs=4",
+        ),
+        ("dense=null", "sparsity=null"),
+        224,
+        (208, 192, 176, 160),
+        epochs=2,
+        images=128,
+        planned=("--patterns", "band", "lattice", "--masks", "2"),
+        folds=True,
+    ),
 }
 
 
@@ -105,7 +146,20 @@ class Row:
     changes: tuple[str, ...] = ("sparsity=null",)
     pruned: float | None = None
     plan: float | None = None
-    recipe: str | None = field(default=None)
+
+
+_PUBLISHED = (
+    "sparsity.pattern=random",
+    "sparsity.criterion=lnorm",
+    "sparsity.site=conv",
+    "sparsity.skip_stem=false",
+    "sparsity.skip_shortcuts=false",
+    "sparsity.skip_kernel_sizes=[1]",
+    "sparsity.schedule=polynomial",
+    "sparsity.begin=0.1",
+    "sparsity.end=0.5",
+    "search.recalibrate=false",
+)
 
 
 def rows_of(network: Network) -> dict[str, Row]:
@@ -120,7 +174,7 @@ def rows_of(network: Network) -> dict[str, Row]:
         found[f"channels {ratio:g}"] = Row("channels", pruned=ratio)
     found["lattice 0.3"] = Row("ablation", ("sparsity.pattern=lattice",))
     found["tiles 0.3"] = Row("ablation", ("sparsity.pattern=tiles",))
-    found["paper 0.3"] = Row("paper", recipe="fashion_mnist_paper", changes=())
+    found["paper 0.3"] = Row("paper", _PUBLISHED)
     return found
 
 
@@ -161,22 +215,26 @@ def _train(network: Network, out: Path, names: list[str], seeds: list[int]) -> N
     from activsparse.train.run.interrupt import Interrupted
 
     rows = {name: row for name, row in rows_of(network).items() if not names or name in names}
-    base = run_folder(out, "base", 0)
+    data = out / "data"
+    if network.folds:
+        prepare(data)
     jobs = [(seed, name) for seed in seeds for name in rows]
     try:
         for number, (seed, name) in enumerate(jobs):
             run, row = run_folder(out, name, seed), rows[name]
+            base = run_folder(out, "base", network.base_seed(seed))
+            common, of_base = network.settings(data, seed)
             if (run / "summary.json").is_file():
                 continue
             _log.info("%d of %d: %s, seed %d", number + 1, len(jobs), name, seed)
             with claimed(base, wait=True):
-                carry_out(base, network.recipe, [*network.common, *network.base])
+                carry_out(base, network.recipe, [*common, *of_base])
                 first = start_from(base, row.pruned)
-                plan = _plan(base, out, row.plan)
+                plan = _plan(base, network, row.plan)
             with claimed(run) as mine:
                 if mine:
                     changes = [
-                        *network.common,
+                        *common,
                         f"init_from={first}",
                         "dense=null",
                         f"training.epochs={network.epochs}",
@@ -186,21 +244,22 @@ def _train(network: Network, out: Path, names: list[str], seeds: list[int]) -> N
                         *plan,
                         *row.changes,
                     ]
-                    carry_out(run, row.recipe or network.recipe, changes)
+                    carry_out(run, network.recipe, changes)
     except Interrupted:
         _log.info("stopped; the same command goes on from here")
 
 
-def _plan(base: Path, out: Path, target: float | None) -> list[str]:
+def _plan(base: Path, network: Network, target: float | None) -> list[str]:
     """The setting that says which masks a row gets; they are planned first where need be."""
     from activsparse.cli import main as command
 
     if target is None:
         return []
-    path = out / f"plans-{target:g}.yaml"
+    path = base.with_name(f"plans-{target:g}.yaml")
     if not path.is_file():
-        ask = ["plan", str(base), "--frontier", "--images", str(IMAGES), "--rounds", "1"]
-        if command([*ask, "--out", str(out / "plans.yaml")]):
+        # Losses measured again around every solution took hours and changed little.
+        ask = ["plan", str(base), "--frontier", "--images", str(network.images), "--rounds", "0"]
+        if command([*ask, *network.planned, "--out", str(base.with_name("plans.yaml"))]):
             raise ActivsparseError(f"{base}: no plans could be made; see above")
     if not path.is_file():
         raise ActivsparseError(f"{path}: no masks make the network so fast; leave that row out")

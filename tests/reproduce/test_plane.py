@@ -35,24 +35,25 @@ def plane(monkeypatch):
 
 def test_every_row_is_a_recipe(plane):
     for network in plane.NETWORKS.values():
-        base = load_config(network.recipe, [*network.common, *network.base])
+        common, of_base = network.settings(Path("data"), 2)
+        base = load_config(network.recipe, [*common, *of_base])
         assert base.sparsity is None
         rows = plane.rows_of(network)
         assert {"dense", "ours", "smaller_input", "channels", "paper"} <= {
             row.kind for row in rows.values()
         }
         for row in rows.values():
-            config = load_config(row.recipe or network.recipe, [*network.common, *row.changes])
+            config = load_config(network.recipe, [*common, *row.changes])
             assert config.model == base.model
             assert row.plan is None or row.kind == "ours"
 
 
 @pytest.mark.slow
 def test_rows_are_trained_timed_and_reported(plane, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(plane, "IMAGES", 16)
     monkeypatch.setattr(plane, "REPEAT", 3)
     small = replace(
         plane.NETWORKS["R"],
+        images=16,
         common=(
             *plane.NETWORKS["R"].common[:-1],
             "model.options={channels: [16, 16, 16, 16], stem_width: 16}",
