@@ -16,7 +16,7 @@ SEED ?=
 SAMPLE ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help venv native aarch64 aarch64-wheel sanitize fuzz faults mutants coverage lowest audit wheel demo test test-all lint format bench clean
+.PHONY: help venv native aarch64 aarch64-wheel sanitize fuzz faults mutants coverage lowest audit wheel demo test test-all lint format docs bench clean
 
 help:
 	@echo "make venv      install everything into $(VENV)"
@@ -35,6 +35,7 @@ help:
 	@echo "make lowest    the engine's tests with the lowest versions pyproject.toml allows"
 	@echo "make audit     known vulnerabilities of the pinned packages; a bill of materials in dist"
 	@echo "make wheel     a wheel in dist whose bytes depend on the sources alone"
+	@echo "make docs      the documentation as a site, in build/site"
 	@echo "make clean     remove what was built; $(VENV) stays"
 
 ifeq ($(if $(wildcard $(BIN)/python),$(wildcard $(MARK)),own),)
@@ -142,6 +143,10 @@ format: venv
 	$(BIN)/ruff check --fix-only -q $(FORMATTED)
 	$(BIN)/ruff format $(FORMATTED)
 	$(BIN)/clang-format -i $(NATIVE_SOURCES)
+
+# Links that lead nowhere fail it. Nothing is fetched, and the pages fetch nothing.
+docs: venv
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 bench: venv $(if $(wildcard $(MARK)),$(BENCHMARKED))
 	$(BIN)/python benchmarks/run.py $(ARGS)

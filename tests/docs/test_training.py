@@ -1,4 +1,4 @@
-"""The examples of docs/training.md: the Python runs, the recipes and options exist."""
+"""The examples of docs/training.md and recipes.md: the Python runs, the recipes exist."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from activsparse.cli import build_parser
 from activsparse.train.recipes.read import load_config, recipe_names
 from activsparse.train.run.quiet import quiet_lightning
 
-TEXT = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+TEXT = "".join((DOCS / name).read_text() for name in ("training.md", "recipes.md"))
 COMMANDS = re.findall(r"^(?:torchrun .* -m )?(activsparse train .*)$", TEXT, re.MULTILINE)
 
 

@@ -122,3 +122,19 @@ def test_the_shared_library_needs_the_c_library_only() -> None:
     assert all(name.startswith(allowed) for name in needed), needed
     symbols = run("nm", "-D", "--defined-only", shared).stdout.split()[2::3]
     assert all(name.startswith("as_") for name in symbols), symbols
+
+
+def test_the_program_of_the_page_about_c_runs(exported, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "c.md").read_text()
+    (source,) = re.findall(r"^```c\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "minimal.c").write_text(source)
+    session = Session(exported("resnet18"))
+    session.save(tmp_path / "model.plan")
+    program = build(tmp_path / "minimal", str(tmp_path / "minimal.c"))
+    ran = run(program, tmp_path / "model.plan")
+    y = session.run(np.zeros(session.get_inputs()[0].shape, np.float32)).ravel()
+    (output,) = session.get_outputs()
+    assert ran.stdout == f"{output.name}: {y.size} values, the first is {y[0]:g}\n", ran.stderr
+    none = run(program, tmp_path / "none.plan")
+    assert none.returncode == 1
+    assert "none.plan" in none.stderr

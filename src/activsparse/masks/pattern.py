@@ -74,7 +74,7 @@ def make_mask(
 
     Raises:
         ActivsparseError: unknown pattern, sparsity outside [0, 1), block below 1, no score, no
-        conv, nothing kept, more than a lattice can drop.
+            conv, nothing kept, more than a lattice can drop.
     """
     check_literal("pattern", pattern, PATTERNS)
     check_sparsity(sparsity)
