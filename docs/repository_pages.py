@@ -6,11 +6,12 @@ them, too. A link to a source file leads to a page that shows it, so the site ne
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mkdocs.structure.files import File
 
@@ -27,9 +28,10 @@ OUTSIDE = {
     "CHANGELOG.md": "changelog.md",
     "integrations/onnxruntime/README.md": "onnxruntime.md",
 }
+SOURCES = "source/"
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)\s#]+)(#[^)\s]*)?(?=\))")
 FENCE = re.compile(r"^(```.*?^```|~~~.*?^~~~)", re.MULTILINE | re.DOTALL)
-LANGUAGES = {".py": "python", ".sh": "sh", ".c": "c", ".h": "c", ".cpp": "cpp", ".ipynb": "json"}
+LANGUAGES = {".py": "python", ".sh": "sh", ".c": "c", ".h": "c", ".cpp": "cpp"}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -51,23 +53,24 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Point links at pages of the site, and set lists and tables apart as Markdown wants them."""
-    here = next((x for x, y in OUTSIDE.items() if y == page.file.src_uri), None)
-    here = here or f"docs/{page.file.src_uri}"
+    uri = page.file.src_uri
+    here = next((path for path, name in OUTSIDE.items() if name == uri), f"docs/{uri}")
+    if uri.startswith(SOURCES):
+        here = uri.removeprefix(SOURCES).removesuffix(".md")
     parts = FENCE.split(markdown)
     for i in range(0, len(parts), 2):  # the odd ones are code
-        parts[i] = LINK.sub(lambda link: _on_site(here, link), _set_apart(parts[i]))
+        parts[i] = LINK.sub(lambda link: _on_site(here, uri, link), _set_apart(parts[i]))
     return "".join(parts)
 
 
-def _on_site(here: str, link: re.Match[str]) -> str:
+def _on_site(here: str, uri: str, link: re.Match[str]) -> str:
     target = _in_repository(here, link[1])
     if target is None:
         return link[0]
     name = OUTSIDE.get(target) or (
         target.removeprefix("docs/") if target.startswith("docs/") else _source_page(target)
     )
-    start = posixpath.dirname(OUTSIDE.get(here) or here.removeprefix("docs/"))
-    return posixpath.relpath(name, start or ".") + (link[2] or "")
+    return posixpath.relpath(name, posixpath.dirname(uri) or ".") + (link[2] or "")
 
 
 def _targets(page: str, text: str) -> Iterator[str]:
@@ -85,12 +88,14 @@ def _in_repository(page: str, link: str) -> str | None:
 
 
 def _source_page(target: str) -> str:
-    return f"source/{target}.md"
+    return f"{SOURCES}{target}.md"
 
 
 def _show(target: str) -> str:
-    """A page with the text of a file, or of all files of a folder."""
+    """A page with the text of a file, or of all files of a folder, or a notebook's cells."""
     path = ROOT / target
+    if path.suffix == ".ipynb":
+        return "\n\n".join(map(_show_cell, json.loads(path.read_text())["cells"]))
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     text = f"---\nsearch:\n  exclude: true\n---\n# {target}\n"
     for file in files:
@@ -100,6 +105,11 @@ def _show(target: str) -> str:
             text += f"\n## {file.name}\n"
         text += f"\n~~~~{LANGUAGES.get(file.suffix, 'text')}\n{file.read_text()}\n~~~~\n"
     return text
+
+
+def _show_cell(cell: dict[str, Any]) -> str:
+    text = "".join(cell["source"])
+    return text if cell["cell_type"] == "markdown" else f"~~~~python\n{text}\n~~~~"
 
 
 def _set_apart(text: str) -> str:
