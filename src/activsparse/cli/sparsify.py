@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from activsparse.cli.console import plain_console, wide_console
-from activsparse.cli.engine_options import add_input_options, add_threads_option, input_sizes
+from activsparse.cli.engine_options import (
+    add_fallback_option,
+    add_input_options,
+    add_threads_option,
+    input_sizes,
+)
 from activsparse.cli.numbers import natural, number, positive, word
 
 if TYPE_CHECKING:
@@ -101,6 +106,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_input_options(parser)
     engine = parser.add_argument_group("engine")
     add_threads_option(engine, 1, "of every engine; default: 1")
+    add_fallback_option(engine)
     engine.add_argument(
         "--engines",
         type=_engines,
@@ -141,9 +147,10 @@ def run(args: argparse.Namespace) -> int:
             "torchvision name, timm:NAME, package.module:factory) and --weights FILE, or leave out "
             "--data to see what masks would gain"
         )
-    if args.input_shape or args.batch is not None:
+    if args.input_shape or args.batch is not None or args.fallback is not None:
         raise ActivsparseError(
-            "--input-shape and --batch are for ONNX files without --data; give --input-size"
+            "--input-shape, --batch and --fallback are for ONNX files without --data; what is "
+            "trained has --input-size"
         )
     return _carry_out(args)
 
@@ -243,6 +250,7 @@ def _preview(args: argparse.Namespace) -> int:
             engines=engines,
             threads=args.threads,
             sizes=input_sizes(args),
+            fallback=args.fallback,
             console=_bars(),
         )
     else:

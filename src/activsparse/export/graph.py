@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 from activsparse.errors import ActivsparseError
+from activsparse.onnx_file.foreign_types import foreign_types
 
 __all__ = ["GraphIndex", "TensorType", "reads", "tensor_types"]
 
@@ -85,6 +86,7 @@ def tensor_types(model: onnx.ModelProto, name: str = "model") -> dict[str, Tenso
         ActivsparseError: a node does not fit its inputs.
     """
     outline = _outline(model)
+    outline.graph.value_info.extend(foreign_types(outline))
     types: dict[str, TensorType] = {}
     while True:
         try:

@@ -47,6 +47,7 @@ def preview(
     threads: int = 1,
     repeat: int = 30,
     sizes: InputSizes | None = None,
+    fallback: str | None = None,
     console: Console | None = None,
 ) -> list[Gain]:
     """Time a dense ONNX model against itself with masks that nobody trained.
@@ -57,6 +58,7 @@ def preview(
         threads: of the engines.
         repeat: timed runs of each.
         sizes: of inputs that the file leaves open.
+        fallback: as of `Session`.
         console: for a progress bar.
 
     Raises:
@@ -82,6 +84,7 @@ def preview(
             repeat=repeat,
             console=console,
             sizes=sizes,
+            fallback=fallback,
         )
     own = next(r for r in found.rows if (r.engine, r.variant) == (OWN_ENGINE, "dense"))
     return [

@@ -56,6 +56,7 @@ def time_files(
     repeat: int,
     console: Console | None,
     sizes: InputSizes | None = None,
+    fallback: str | None = None,
 ) -> Comparison:
     """Time the files as `activsparse bench` does, with a warning where the machine is busy.
 
@@ -82,7 +83,7 @@ def time_files(
             names,
             threads=threads,
             repeat=repeat,
-            session={"tune": True},
+            session={"tune": True, "fallback": fallback},
             warn_if_busy=True,
             advance=advance,
             left_out=leave_out,

@@ -79,6 +79,7 @@ def infer(graph: Graph, lenient: bool = False) -> Graph:
             except ActivsparseError:
                 if not lenient:
                     raise
+                _ask_onnxruntime(graph, node)
             check_node(graph, node)
             graph.nodes.append(node)
     graph.outputs = [aliases.get(name, name) for name in graph.outputs]
@@ -257,6 +258,30 @@ def _output_types(graph: Graph, node: Node) -> dict[str, onnx.TypeProto]:
             "damaged, or made for another input size, as a mask is"
         ) from error
     return {name: kind for name, kind in inferred.items() if name}
+
+
+def _ask_onnxruntime(graph: Graph, node: Node) -> None:
+    """Note what an operator of another domain gives, where ONNX Runtime's tool knows it."""
+    from onnx import helper, numpy_helper
+
+    from activsparse.onnx_file.foreign_types import foreign_types
+
+    inputs, constants = [], []
+    for name in dict.fromkeys(filter(None, node.inputs)):
+        constant = graph.constants.get(name)
+        if constant is not None:
+            constants.append(numpy_helper.from_array(constant, name))
+        elif name in graph.shapes:
+            kind = helper.np_dtype_to_tensor_dtype(graph.dtypes.get(name, np.dtype(np.float32)))
+            inputs.append(helper.make_tensor_value_info(name, kind, graph.shape(name)))
+        else:
+            return
+    results = [helper.make_empty_tensor_value_info(name) for name in node.outputs if name]
+    alone = helper.make_graph([node_proto(node)], "node", inputs, results, constants)
+    versions = {"": graph.opset, **graph.domains}
+    opsets = [helper.make_opsetid(domain, version) for domain, version in versions.items()]
+    for value in foreign_types(helper.make_model(alone, opset_imports=opsets)):
+        _note_type(graph, node, value.name, value.type)
 
 
 def _note_type(graph: Graph, node: Node, name: str, kind: onnx.TypeProto) -> None:
