@@ -6,12 +6,14 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
 
 import activsparse
 from activsparse import ActivsparseError, Session
+from activsparse.export.mask import mask_model
 from activsparse.export.read import read_masks
 from activsparse.models import SmallResNet
 from activsparse.train import Sparsifier
@@ -49,6 +51,7 @@ def test_a_loop_ends_with_an_export_a_check_and_a_speed(network, example):
     found = activsparse.benchmark("dense.onnx", "masked.onnx", repeat=1)
     lines = str(found).splitlines()
     assert len(lines) == 4
+    assert repr(found) == str(found)
     assert "times as fast as dense" in next(
         x for x in lines if "masked.onnx (float32) in activsparse" in x
     )
@@ -113,3 +116,23 @@ def test_names_are_there_whatever_was_imported_first(first):
 def test_modules_that_are_no_networks_are_refused(example, tmp_path):
     with pytest.raises(ActivsparseError):
         activsparse.sparsify(nn.Linear(3, 3), example, 0.3)
+
+
+def test_tensors_calibrate_and_results_print_what_they_are(network, example):
+    activsparse.sparsify(network, example, 0.3, pattern="lattice")
+    activsparse.export(network, example, "masked.onnx", dense="dense.onnx")
+    images = torch.randn(20, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+    quantised = activsparse.quantize("masked.onnx", images)
+    same = activsparse.quantize("masked.onnx", {"input": images.numpy()})
+    assert quantised.model.SerializeToString() == same.model.SerializeToString()
+    text = repr(quantised)
+    assert text.startswith("Quantised(7 of 7 layers, 4 masks, by activsparse: output ")
+    assert f"{quantised.costs[0].snr_db:.1f} dB with {quantised.costs[0].name} alone" in text
+
+    _, report = mask_model(onnx.load("dense.onnx"), 0.3, pattern="lattice")
+    head, *lines = repr(report).splitlines()
+    assert head.startswith("MaskReport(4 masked layers: 0.")
+    assert len(lines) == 4 + len(report.dense)
+    assert "  conv1: dense, stem" in lines
+    for text in (repr(quantised), repr(report)):
+        assert max(map(len, text.splitlines())) < 120

@@ -161,8 +161,9 @@ def quantize(
 
     Args:
         path: an ONNX file, or a folder of `activsparse train`.
-        data: samples: a folder of images, an .npz file, an array (M, ...) float32, or a mapping of
-            arrays by input, and `labels` (M,) if there are any. A run folder brings its own.
+        data: samples: a folder of images, an .npz file, an array or tensor (M, ...) float32, or a
+            mapping of them by input, and `labels` (M,) if there are any. A run folder brings its
+            own.
         out: ONNX file to write, in QDQ form; None writes none.
         input_shapes: whole shapes of inputs that the file leaves open; an open batch is 1.
         mean: of image files, subtracted from values in [0, 1]; ImageNet's by default.

@@ -83,8 +83,10 @@ def test_tensors_of_torch_are_inputs(dense):
     np.testing.assert_array_equal(session.run(x.requires_grad_()), expected)
     with pytest.raises(ActivsparseError, match="is float64; convert it to float32"):
         session.run(x.double())
-    with pytest.raises(ActivsparseError, match="is no array"):
+    with pytest.raises(ActivsparseError, match="is bfloat16; convert it to float32"):
         session.run(x.bfloat16())
+    with pytest.raises(ActivsparseError, match="got no input"):
+        session.run(None)
 
 
 def test_its_repr_names_inputs_types_and_kernels(sparse):

@@ -113,6 +113,8 @@ class Comparison:
             lines.append(line)
         return "\n".join(lines)
 
+    __repr__ = __str__  # without the time of every round
+
 
 @dataclass(frozen=True)
 class _Contender:

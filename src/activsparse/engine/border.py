@@ -13,9 +13,18 @@ import numpy.typing as npt
 
 from activsparse.engine.graph import Array, Graph
 
-__all__ = ["onnx_type", "random_values", "types_of", "widen", "with_type"]
+__all__ = ["as_array", "onnx_type", "random_values", "types_of", "widen", "with_type"]
 
 _NAMES = {"float32": "float", "float64": "double"}
+
+
+def as_array(value: Any) -> npt.NDArray[Any]:
+    """What a user hands in as an array: a tensor of torch may carry gradients, or be elsewhere.
+
+    Raises:
+        ValueError, TypeError: it is no array.
+    """
+    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
 
 
 def onnx_type(dtype: npt.DTypeLike) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from activsparse import _native
-from activsparse.engine.border import onnx_type, random_values, types_of, with_type
+from activsparse.engine.border import as_array, onnx_type, random_values, types_of, with_type
 from activsparse.engine.compile import NATIVE, compile_model, target_isa
 from activsparse.engine.foreign import compile_parts
 from activsparse.engine.graph import Shape
@@ -290,6 +290,10 @@ class Session:
                 is no such output.
         """
         if feeds is None:
+            if x is None:
+                raise ActivsparseError(
+                    f"{self._name}: got no input; give an array, or a dict of all inputs by name"
+                )
             results = self._run(x)
             return results[0] if len(results) == 1 else results
         known = [name for name, _ in self._outputs]
@@ -378,14 +382,17 @@ class Session:
         return {name: self._check(name, shape, given[name]) for name, shape in self._inputs}
 
     def _check(self, name: str, shape: Shape, value: npt.ArrayLike) -> FloatArray:
+        wanted = self._types.get(name, np.dtype(np.float32))
         try:
-            # A tensor of torch may carry gradients, or be on another device.
-            array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+            array = as_array(value)
         except (ValueError, TypeError) as error:  # lists of unequal lengths, say
+            if "BFloat16" in str(error):  # of torch, which numpy has not
+                raise ActivsparseError(
+                    f"{self._name}: input '{name}' is bfloat16; convert it to {wanted}"
+                ) from error
             raise ActivsparseError(
                 f"{self._name}: input '{name}' is no array ({error}); give one of shape {shape}"
             ) from error
-        wanted = self._types.get(name, np.dtype(np.float32))
         if array.dtype != wanted:
             raise ActivsparseError(
                 f"{self._name}: input '{name}' is {array.dtype}; convert it to {wanted}"

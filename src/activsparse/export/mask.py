@@ -63,6 +63,21 @@ class MaskReport:
     macs: int = 0
     """Multiply-adds of all convolutions whose size is known, without masks."""
 
+    def __repr__(self) -> str:
+        """A line for each layer, masked or dense."""
+        lines = [
+            f"MaskReport({len(self.layers)} masked layers: {self.skipped:.3f} of their positions "
+            f"skipped, {self.saved:.3f} of all multiply-adds saved)"
+        ]
+        for layer in self.layers:
+            height, width = layer.shape.output
+            lines.append(
+                f"  {layer.name} {height}x{width}, {layer.pattern}: "
+                f"{layer.requested:.3f} requested, {layer.achieved:.3f} skipped"
+            )
+        lines += [f"  {name}: dense, {why}" for name, why in self.dense.items()]
+        return "\n".join(lines)
+
     @property
     def skipped(self) -> float:
         """Share of the masked layers' positions that masks drop, see `mean_sparsity`."""

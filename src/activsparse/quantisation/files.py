@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from activsparse.engine.border import as_array
 from activsparse.engine.input_size import shapes_at
 from activsparse.engine.plan_file import is_plan
 from activsparse.errors import ActivsparseError, Option
@@ -77,8 +76,9 @@ def quantise_file(
     model = read_model(source)
     shapes = shapes_at(source, sizes or InputSizes())
     images, held_out = options.images, options.held_out
-    if isinstance(data, np.ndarray | Mapping):
-        arrays = data if isinstance(data, Mapping) else {"data": data}
+    if isinstance(data, Mapping) or hasattr(data, "__array__"):
+        given = data if isinstance(data, Mapping) else {"data": data}
+        arrays = {tensor: as_array(values) for tensor, values in given.items()}
         samples = samples_of(arrays, shapes, images=images, held_out=held_out)
     else:
         samples = read_samples(

@@ -52,6 +52,21 @@ class Quantised:
     told: str
     engine: str
 
+    def __repr__(self) -> str:
+        """What it is and what it loses, not its weights."""
+        lost = [f"{name} {snr:.1f} dB" for name, snr in self.difference.snr_db.items()]
+        if self.difference.agreement is not None:
+            lost.append(f"top-1 agreement {self.difference.agreement:.2%}")
+        if self.difference.accuracy is not None:
+            before, after = self.difference.accuracy
+            lost.append(f"accuracy {after:.2%}, of the float one {before:.2%}")
+        lines = [
+            f"Quantised({self.layers - len(self.in_float)} of {self.layers} layers, "
+            f"{self.masks} masks, by {self.engine}: {', '.join(lost)})"
+        ]
+        lines += [f"  {cost.snr_db:.1f} dB with {cost.name} alone" for cost in self.costs[:5]]
+        return "\n".join(lines)
+
 
 def quantise(
     model: onnx.ModelProto,
