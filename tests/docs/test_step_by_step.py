@@ -155,3 +155,25 @@ def test_the_python_of_pages_runs(folder, monkeypatch):
         held_out_batches=images,
     )
     assert used["sparsifier"].layers
+
+
+@pytest.mark.slow
+def test_the_models_for_a_raspberry_pi_are_made(tmp_path):
+    # What this machine does of it; what a Pi does is run under an emulator, by tests of their own.
+    blocks = BLOCK.findall((ROOT / "docs/raspberry-pi.md").read_text())
+    (made,) = [block for _, block in blocks if "export_onnx" in block]
+    (compiled,) = [block.split("\n\n")[0] for _, block in blocks if "masked.plan cat" in block]
+    lines = [line for line in f"{made}\n{compiled}".splitlines() if not line.startswith("scp")]
+    (tmp_path / "activsparse").write_text(
+        f'#!/bin/sh\nexec "{sys.executable}" -m activsparse "$@"\n'
+    )
+    (tmp_path / "activsparse").chmod(0o755)
+    path = f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    subprocess.run(
+        ["bash", "-ec", "\n".join(lines)],
+        cwd=tmp_path,
+        env={**ENVIRONMENT, "PATH": path},
+        check=True,
+    )
+    with (tmp_path / "masked.plan").open("rb") as plan:
+        assert b"neon" in plan.read(72)[56:]  # docs/plan-format.md
