@@ -31,6 +31,7 @@ WORDS = {
     "export": "run --out out.onnx",
     "sensitivity": "run",
     "detect": "sparse.onnx picture.png",
+    "report": "run --out report.html",
     "prune": "run --ratio 0.3 --out small",
     "plan": "run --target-speedup 1.5 --out plan.yaml",
     "calibrate": "--force --seconds 0.1",

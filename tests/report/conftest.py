@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from activsparse.bench.compare import Comparison, Row, summarize
-from activsparse.report import Layer, Report, Variant
+from activsparse.masks.exact import DenseMask, TilesMask
+from activsparse.masks.mask_plan import MaskPlan, PlannedLayer
+from activsparse.masks.shape import ConvShape
+from activsparse.report import Difference, Layer, Loss, Report, Variant
 
 LAYERS = [
     f"layer{stage}.{block}.conv{i}" for stage in (1, 2, 3) for block in (0, 1) for i in (1, 2)
@@ -63,4 +68,37 @@ def report() -> Report:
         comparison=Comparison(machine, rows, best, ratios),
         images=list(images),
         settings={"epochs": "3"},
+    )
+
+
+@pytest.fixture
+def whole_report(report: Report) -> Report:
+    """The same with everything there can be: times, answers, a plan, sensitivities, differences."""
+    rng = np.random.default_rng(2)
+    labels = rng.integers(0, 3, 50)
+    variants = [
+        replace(
+            variant,
+            times_ms={name: float(ms) for name, ms in zip(LAYERS, rng.random(12), strict=True)},
+            said=np.where(rng.random(50) < 0.8, labels, rng.integers(0, 3, 50)),
+        )
+        for variant in report.variants
+    ]
+    conv = ConvShape((3, 3), (1, 1), 1, 8, 8, (16, 16))
+    plan = MaskPlan(
+        (32, 32),
+        {
+            "conv1": PlannedLayer(conv, DenseMask()),
+            "conv2": PlannedLayer(conv, TilesMask(6, 9, 4), ms=0.1, loss=0.02),
+        },
+        notes={"speedup": 1.4, "speedup_is": "measured", "loss": 0.3, "dense_loss": 0.2},
+    )
+    variants[-1] = replace(variants[-1], plan=plan)
+    return replace(
+        report,
+        variants=variants,
+        labels=labels,
+        classes=["cats", "dogs", "b<>s"],
+        differences=[Difference(report.images[0], "cats", "dogs", "b<>s", "paper 0.3")],
+        losses=[Loss(name, share, 0.1 * share) for name in LAYERS for share in (0.2, 0.5)],
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 from dataclasses import replace
-from html import unescape
+from html import escape, unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from activsparse.errors import ActivsparseError
 from activsparse.export.read import read_masks
 from activsparse.masks import nearest_source
 from activsparse.report import Report, render, write
-from activsparse.report.plots import mask_image
+from activsparse.report.pictures import mask_address
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -57,16 +58,17 @@ def parse(html: str) -> Checker:
     return checker
 
 
-def test_is_self_contained(report: Report):
-    html = render(report)
+def test_is_self_contained(whole_report: Report):
+    html = render(whole_report)
     references = parse(html).references
     assert references
-    assert all(r.startswith(("#", "data:image/png;base64,")) for r in references)
-    # url(#...) points into the same SVG; anything else would be fetched.
-    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", html))
+    assert all(
+        r.startswith(("data:image/png;base64,", "data:image/jpeg;base64,")) for r in references
+    )
+    assert all(target.startswith("data:") for target in re.findall(r"url\(([^)]*)\)", html))
     assert "@import" not in html
-    assert "<script" not in html
     assert "<link" not in html
+    assert len(html) < 4e6  # most of it is plotly's JavaScript, once
 
 
 def test_shows_every_variant_layer_and_version(report: Report):
@@ -86,7 +88,7 @@ def test_text_is_escaped(report: Report):
 
 
 @pytest.mark.parametrize("name", ["$\\foo$", "<script>x", "a & b", "[/]", "$x$ of $y$"])
-def test_names_are_escaped_in_tables_and_plots(report: Report, name: str):
+def test_names_are_escaped_in_tables_and_figures(report: Report, name: str):
     dense, sparse, *others = report.variants
     layers = [replace(layer, name=f"{name}{layer.name}") for layer in sparse.layers]
     masks = {f"{name}{key}": mask for key, mask in sparse.masks.items()}
@@ -95,33 +97,73 @@ def test_names_are_escaped_in_tables_and_plots(report: Report, name: str):
     assert "<script>x" not in html
     Checker().feed(html)
     assert name in unescape(html)
+    shown = [trace["name"] for trace in figures_in(html)["accuracy"]["data"]]
+    assert escape(name) in shown
 
 
-def test_plots_take_the_colour_of_the_text_around_them(report: Report):
-    html = render(report)
-    assert "currentColor" in html
-    assert "#010203" not in html
+def figures_in(html: str) -> dict:
+    """What is given to plotly."""
+    (text,) = re.findall(r'id="figures">(.*?)</script>', html)
+    return json.loads(text)
+
+
+def test_figures_hold_the_numbers(whole_report: Report):
+    figures = figures_in(render(whole_report))
+    variants = whole_report.variants
+    for trace, variant in zip(figures["accuracy"]["data"], variants, strict=True):
+        assert trace["x"] == [whole_report.own_row(variant).median_ms]
+        assert trace["y"] == [100 * variant.top1]
+    for at, variant in enumerate(variants):
+        (heatmap,) = figures[f"confusion-{at}"]["data"]
+        table = np.array(heatmap["customdata"])
+        for label in range(3):
+            for said in range(3):
+                both = (whole_report.labels == label) & (variant.said == said)
+                assert table[label, said] == both.sum()
+    times = {
+        t["name"]: dict(zip(t["y"], t["x"], strict=True)) for t in figures["layer-times"]["data"]
+    }
+    assert times == {variant.name: dict(variant.times_ms) for variant in variants}
+    shown = {t["name"]: t["x"] for t in figures["plan-2"]["data"]}
+    skipped = whole_report.variants[2].plan.sparsities()["conv2"]
+    assert shown == {"stays dense": [0.0], "tiles": [pytest.approx(100 * skipped)]}
+
+
+def test_what_networks_agree_on(whole_report: Report):
+    for (name, counts, same), variant in zip(
+        whole_report.agreement(), whole_report.variants[1:], strict=True
+    ):
+        both = list(zip(whole_report.dense.said, variant.said, whole_report.labels, strict=True))
+        expected = [
+            sum((one == right, other == right) == pair for one, other, right in both)
+            for pair in ((True, True), (True, False), (False, True), (False, False))
+        ]
+        assert (name, counts) == (variant.name, expected)
+        assert same == sum(one == other for one, other, _ in both) / len(both)
 
 
 def test_an_engine_that_ran_some_of_the_models_is_shown_on_those(report: Report):
     rows = report.comparison.rows
     left_out = [row for row in rows if (row.engine, row.model) != ("openvino", "tiles.onnx")]
     page = render(replace(report, comparison=replace(report.comparison, rows=left_out)))
-    shown = [row for row in rows if row in left_out]
-    assert all(f">{row.median_ms:.3g}<" in page for row in shown)
-    assert ">0.63<" not in page
+    shown = {
+        (engine, trace["name"]): ms
+        for trace in figures_in(page)["engines"]["data"]
+        for engine, ms in zip(trace["y"], trace["x"], strict=True)
+    }
+    names = {variant.model: variant.name for variant in report.variants}
+    assert shown == {(row.engine, names[row.model]): row.median_ms for row in left_out}
 
 
 def test_is_reproducible(report: Report):
     assert render(report) == render(report)
 
 
-def test_mask_image_tints_exactly_the_skipped_positions():
-    mask = np.array([[True, False], [False, True]])
-    address = mask_image(np.zeros((4, 4), np.float32), mask, pixels=8)
-    png = base64.b64decode(address.removeprefix("data:image/png;base64,"))
-    tinted = matplotlib.image.imread(io.BytesIO(png))[..., 0] > 0.5
-    np.testing.assert_array_equal(tinted, np.kron(~mask, np.ones((4, 4))) > 0)
+def test_mask_picture_tints_exactly_the_skipped_positions():
+    mask = np.random.default_rng(3).random((5, 7)) > 0.4
+    png = base64.b64decode(mask_address(mask).removeprefix("data:image/png;base64,"))
+    tinted = matplotlib.image.imread(io.BytesIO(png))[..., 3] > 0
+    np.testing.assert_array_equal(tinted, ~mask)
 
 
 def test_masks_are_read_from_the_onnx_file(tmp_path: Path):

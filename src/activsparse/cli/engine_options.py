@@ -16,6 +16,7 @@ __all__ = [
     "add_fallback_option",
     "add_input_options",
     "add_isa_option",
+    "add_peers_option",
     "add_threads_option",
     "choice_options",
     "input_shapes",
@@ -94,6 +95,20 @@ def add_threads_option(
     parser.add_argument(
         "--threads", type=threads, default=default, metavar="N", help=f"threads ({explained})"
     )
+
+
+def add_peers_option(parser: argparse._ActionsContainer) -> None:
+    """Add --engines: the other ones to time, None for those that are installed."""
+    parser.add_argument(
+        "--engines",
+        type=_engines,
+        metavar="NAME,...",
+        help="others to time, such as onnxruntime,openvino,ncnn (default: those installed)",
+    )
+
+
+def _engines(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
 def add_fallback_option(parser: argparse._ActionsContainer) -> None:

@@ -14,6 +14,7 @@ from activsparse.cli.console import plain_console, wide_console
 from activsparse.cli.engine_options import (
     add_fallback_option,
     add_input_options,
+    add_peers_option,
     add_threads_option,
     input_sizes,
 )
@@ -107,12 +108,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     engine = parser.add_argument_group("engine")
     add_threads_option(engine, 1, "of every engine; default: 1")
     add_fallback_option(engine)
-    engine.add_argument(
-        "--engines",
-        type=_engines,
-        metavar="NAME,...",
-        help="others to time, such as onnxruntime,openvino,ncnn (default: those installed)",
-    )
+    add_peers_option(engine)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -294,7 +290,3 @@ def _bars() -> Console | None:
     """Where progress bars go, if there is a terminal."""
     console = plain_console(stderr=True)
     return console if console.is_terminal else None
-
-
-def _engines(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))

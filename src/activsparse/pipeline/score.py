@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +15,10 @@ from activsparse.files import atomic_path
 from activsparse.pipeline.progress import Measuring
 
 if TYPE_CHECKING:
+    from activsparse.data import BatchData
     from activsparse.pipeline.work import Work
 
-__all__ = ["Score", "make_score", "paired_interval", "read_score"]
+__all__ = ["IntArray", "Score", "answers", "make_score", "paired_interval", "read_score"]
 
 IntArray = npt.NDArray[np.int64]
 NETWORKS = ("dense", "masked")
@@ -79,24 +81,44 @@ def make_score(work: Work) -> None:
     sessions = {
         name: Session(work.path(f"{name}.onnx"), threads=work.options.threads) for name in NETWORKS
     }
-    labels: list[int] = []
-    said: dict[str, list[int]] = {name: [] for name in NETWORKS}
-    loader = work.data.test_dataloader()
-    total = len(loader)
     with Measuring("held-out images, batches", work.console) as progress:
-        for done, (images, targets) in enumerate(loader, 1):
-            labels += targets.tolist()
-            for name, session in sessions.items():
-                scores = (session.run(image[None].numpy()) for image in images)
-                said[name] += [int(np.argmax(score)) for score in scores]
-            progress.advance(done, total)
+        labels, said = answers(sessions, work.data, progress)
     with atomic_path(work.path("predictions.npz")) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(
-            file,
-            labels=np.array(labels, np.int64),
-            dense=np.array(said["dense"], np.int64),
-            masked=np.array(said["masked"], np.int64),
-        )
+        np.savez_compressed(file, labels=labels, dense=said["dense"], masked=said["masked"])
+
+
+def answers(
+    sessions: Mapping[str, Session],
+    data: BatchData,
+    progress: Measuring,
+    images: int | None = None,
+) -> tuple[IntArray, dict[str, IntArray]]:
+    """The classes that networks say of held-out images, one image at a time.
+
+    Args:
+        sessions: by name.
+        data: of the networks' input size.
+        progress: told of each batch.
+        images: at most so many, the first ones.
+
+    Returns:
+        The right classes (N,), and those that each network says.
+    """
+    labels: list[int] = []
+    said: dict[str, list[int]] = {name: [] for name in sessions}
+    loader = data.test_dataloader()
+    total = len(loader)
+    for done, (batch, targets) in enumerate(loader, 1):
+        left = len(targets) if images is None else images - len(labels)
+        labels += targets[:left].tolist()
+        for name, session in sessions.items():
+            scores = (session.run(image[None].numpy()) for image in batch[:left])
+            said[name] += [int(np.argmax(score)) for score in scores]
+        progress.advance(done, total)
+        if len(labels) == images:
+            break
+    found = {name: np.array(classes, np.int64) for name, classes in said.items()}
+    return np.array(labels, np.int64), found
 
 
 def read_score(path: Path) -> Score:

@@ -2,47 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from jinja2 import Environment, StrictUndefined, Template
 
 from activsparse.bench.machine import summary_line
 from activsparse.engine.session import Session
 from activsparse.export.read import read_masks
+from activsparse.masks.mask_plan_file import read_mask_plan
 from activsparse.pipeline.outcome import COLUMNS, LEGEND, Outcome
+from activsparse.pipeline.photographs import classes_of, differences, first_pictures
 from activsparse.pipeline.work import Work
-from activsparse.report import Report, Variant, layers_of, write
+from activsparse.report import Report, Variant, layers_of, times_of, write
 from activsparse.train.recipes.read import dump_config
 
 __all__ = ["write_card", "write_report"]
-
-_SAMPLES = 6
 
 
 def write_report(work: Work, outcome: Outcome) -> None:
     """Write `report.html`."""
     dense, masked = (str(work.path(f"{name}.onnx")) for name in ("dense", "masked"))
-    top1, summary = outcome.score.top1, outcome.summary
+    top1, summary, score = outcome.score.top1, outcome.summary, outcome.score
+    nodes = {
+        model: Session(model, threads=work.options.threads).profile() for model in (dense, masked)
+    }
+    classes = classes_of(work.data)
     report = Report(
         title=f"{work.options.model} on {work.options.data}",
         summary=f"{outcome.sentence} {outcome.caveat}".strip(),
         variants=[
-            Variant("dense", dense, top1["dense"]),
+            Variant(
+                "dense", dense, top1["dense"], times_ms=times_of(nodes[dense]), said=score.dense
+            ),
             Variant(
                 "masked",
                 masked,
                 top1["masked"],
                 summary["requested"],
-                layers_of(Session(masked, threads=work.options.threads).profile()),
+                layers_of(nodes[masked]),
                 read_masks(masked),
+                times_of(nodes[masked]),
+                score.masked,
+                read_mask_plan(work.path("plan.yaml")),
             ),
         ],
         comparison=outcome.timing,
-        images=_pictures(work),
+        images=first_pictures(work.data),
         settings={
             "images": f"{len(outcome.score.labels)} {summary['tested_on']} images, "
             f"{_size(work)} pixels",
@@ -50,6 +55,11 @@ def write_report(work: Work, outcome: Outcome) -> None:
             "timing": f"{work.options.effort.repeat} interleaved runs per network and engine, "
             f"batch 1, {work.options.threads} thread(s)",
         },
+        labels=score.labels,
+        classes=classes,
+        differences=differences(
+            work.data, classes, score.labels, score.dense, {"masked": score.masked}
+        ),
     )
     write(report, work.path("report.html"))
 
@@ -57,7 +67,7 @@ def write_report(work: Work, outcome: Outcome) -> None:
 def write_card(work: Work, outcome: Outcome) -> None:
     """Write `README.md`, and `classes.txt` where the classes have names."""
     data = work.data
-    classes: Sequence[str] = getattr(data, "classes", ())
+    classes = classes_of(data)
     if classes:
         work.write("classes.txt", "\n".join(classes) + "\n")
     text = _template().render(
@@ -89,11 +99,3 @@ def _template() -> Template:
 
 def _size(work: Work) -> str:
     return "x".join(map(str, work.data.shape[1:]))
-
-
-def _pictures(work: Work) -> list[npt.NDArray[np.float32]]:
-    """The first held-out images, (H, W) or (H, W, 3) in [0, 1]."""
-    images: Any = next(iter(work.data.test_dataloader()))[0][:_SAMPLES].numpy()
-    mean, std = (np.array(x)[None, :, None, None] for x in (work.data.mean, work.data.std))
-    shown = np.clip(images * std + mean, 0, 1).astype(np.float32)
-    return [image[0] if len(image) == 1 else np.moveaxis(image, 0, -1) for image in shown]

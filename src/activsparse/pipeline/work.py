@@ -20,9 +20,10 @@ from activsparse.train.recipes.config import Config
 from activsparse.train.run.folder import Run, example_input, load_run, make_sparsifier
 from activsparse.train.trainer import dense_phase
 
-__all__ = ["Work"]
+__all__ = ["NOTED", "Work"]
 
-_NOTED = "sparsify.json"
+NOTED = "sparsify.json"
+"""The file by which such a folder is known."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Work:
         Raises:
             ActivsparseError: it holds the results of other options, or of something else.
         """
-        file, asked = self.path(_NOTED), self._asked()
+        file, asked = self.path(NOTED), self._asked()
         if file.is_file():
             try:
                 there = dict(json.loads(file.read_text(encoding="utf-8")))
@@ -96,7 +97,7 @@ class Work:
             raise ActivsparseError(
                 f"{self.folder}: cannot be created ({error.strerror}); choose a writable place"
             ) from error
-        self.write(_NOTED, json.dumps(asked, indent=1) + "\n")
+        self.write(NOTED, json.dumps(asked, indent=1) + "\n")
 
     def write(self, name: str, text: str) -> None:
         """Write a result as text, whole or not at all."""

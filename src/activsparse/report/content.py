@@ -14,8 +14,9 @@ from activsparse.masks import mean_sparsity
 
 if TYPE_CHECKING:
     from activsparse.engine.report import NodeReport
+    from activsparse.masks.mask_plan import MaskPlan
 
-__all__ = ["Layer", "Report", "Variant", "layers_of"]
+__all__ = ["Difference", "Layer", "Loss", "Report", "Variant", "layers_of", "times_of"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,9 @@ class Variant:
         requested: sparsity asked for; None for the dense network.
         layers: its masked layers; empty for the dense network.
         masks: layer name to bool map (OH, OW), True = computed.
+        times_ms: layer name to what our engine takes for it, masked or not, in the network's order.
+        said: the class it says of each test image, (N,); None where nobody asked.
+        plan: the masks it was trained with, with their estimated times and measured losses.
     """
 
     name: str
@@ -57,6 +61,9 @@ class Variant:
     requested: float | None = None
     layers: Sequence[Layer] = ()
     masks: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
+    times_ms: Mapping[str, float] = field(default_factory=dict)
+    said: npt.NDArray[np.int64] | None = None
+    plan: MaskPlan | None = None
 
     @property
     def achieved(self) -> float | None:
@@ -64,6 +71,37 @@ class Variant:
         if not self.layers:
             return None
         return mean_sparsity((x.achieved for x in self.layers), (x.macs for x in self.layers))
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What one layer loses alone under a mask: a line of `activsparse sensitivity`.
+
+    Attributes:
+        requested: share of its positions that are skipped.
+        increase: of the loss above the dense network's.
+    """
+
+    layer: str
+    requested: float
+    increase: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A test image of which two networks say different classes.
+
+    Attributes:
+        image: (H, W) or (H, W, 3), float in [0, 1].
+        label, dense, masked: the right class, and what each says.
+        variant: name of the masked network.
+    """
+
+    image: npt.NDArray[np.float32]
+    label: str
+    dense: str
+    masked: str
+    variant: str
 
 
 @dataclass(frozen=True)
@@ -77,6 +115,10 @@ class Report:
         comparison: times of all variants on all engines.
         images: sample images (H, W) or (H, W, 3), float in [0, 1].
         settings: label to value, how the figures came about.
+        labels: the right class of each test image, (N,); None where nobody asked.
+        classes: their names; empty where they have none.
+        differences: images of which networks say different things.
+        losses: what single layers lose.
     """
 
     title: str
@@ -85,6 +127,10 @@ class Report:
     comparison: Comparison
     images: Sequence[npt.NDArray[np.float32]]
     settings: Mapping[str, str]
+    labels: npt.NDArray[np.int64] | None = None
+    classes: Sequence[str] = ()
+    differences: Sequence[Difference] = ()
+    losses: Sequence[Loss] = ()
 
     @property
     def dense(self) -> Variant:
@@ -98,6 +144,30 @@ class Report:
             for row in self.comparison.rows
             if row.engine == OWN_ENGINE and row.model == variant.model
         )
+
+    def agreement(self) -> list[tuple[str, list[int], float]]:
+        """How each other network's answers meet the dense one's.
+
+        Returns:
+            Its name; how many images both get right, the dense one alone, this one alone, neither;
+            the share of images they say the same of.
+        """
+        if self.labels is None or self.dense.said is None:
+            return []
+        one = self.dense.said == self.labels
+        found = []
+        for variant in self.variants[1:]:
+            if variant.said is None:
+                continue
+            other = variant.said == self.labels
+            counts = [one & other, one & ~other, ~one & other, ~one & ~other]
+            same = float(np.mean(self.dense.said == variant.said))
+            found.append((variant.name, [int(np.sum(each)) for each in counts], same))
+        return found
+
+    def class_name(self, label: int) -> str:
+        """What a class is called."""
+        return self.classes[label] if label < len(self.classes) else str(label)
 
 
 def layers_of(nodes: Sequence[NodeReport]) -> list[Layer]:
@@ -115,3 +185,10 @@ def layers_of(nodes: Sequence[NodeReport]) -> list[Layer]:
         for node in nodes
         if node.requested is not None
     ]
+
+
+def times_of(nodes: Sequence[NodeReport]) -> dict[str, float]:
+    """What each operator with multiply-adds takes, in ms, by its layer's name."""
+    return {
+        node.name: node.time_ms for node in nodes if node.dense_macs and node.time_ms is not None
+    }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from PIL import Image
 
 from activsparse.files import atomic_path
 from activsparse.report.html import template
+from activsparse.report.pictures import data_address
 
 __all__ = ["Pair", "write_detections"]
 
@@ -48,13 +47,7 @@ def write_detections(
     """
     totals = [sum(pair.counts[i] for pair in pairs) for i in range(3)]
     text = template("detections.html.j2").render(
-        pairs=pairs, models=models, totals=totals, address=_address
+        pairs=pairs, models=models, totals=totals, address=data_address
     )
     with atomic_path(path) as file:
         file.write_text(text, encoding="utf-8")
-
-
-def _address(picture: Image.Image) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import os
+from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from activsparse.bench.machine import summary_line
 from activsparse.files import atomic_path
-from activsparse.report import plots
+from activsparse.report import pictures
 from activsparse.report.content import Report
+from activsparse.report.figures import PALETTE, figures_of
 
 __all__ = ["render", "template", "write"]
 
@@ -31,10 +35,21 @@ def render(report: Report) -> str:
     """The report as HTML text."""
     return template("report.html.j2").render(
         report=report,
-        plots=plots,
+        palette=PALETTE,
+        pictures=pictures,
+        figures=figures_of(report),
+        plotly=_plotly(),
         machine_line=summary_line(report.comparison.machine),
         ratios={ratio["model"]: ratio for ratio in report.comparison.ratios},
     )
+
+
+@cache
+def _plotly() -> str:
+    """Plotly's JavaScript, compressed, in base64: 2 MB in place of 5."""
+    from plotly.offline import get_plotlyjs
+
+    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
 
 
 def write(report: Report, path: str | os.PathLike[str]) -> None:
