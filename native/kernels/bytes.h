@@ -65,6 +65,35 @@ struct DepthwiseU8Args {
   const FinishU8* finish;
 };
 
+// Depthwise products by columns (depthwise_u8.h). Pixels of a line are interleaved four columns at
+// a time: of every channel four bytes side by side, its *quad*, in blocks of channels in the order
+// that DepthwiseU8Args has. A quad serves all outputs whose taps it holds, of every kernel row.
+struct InterleaveU8Args {
+  const uint8_t* const* pixels;  // quad i is made of pixels[i * step .. i * step + 3]
+  int quads, step;
+  int channels;  // a multiple of 16, read whole
+  void* out;     // (quads, blocks, taps_bytes)
+};
+
+// Outputs of one row. Each is start + the sum over `lines` of `quads` neighbouring quads of the
+// line times weights, and none of them leaves 32 bits when it is scaled.
+struct DepthwiseColumnsU8Args {
+  const uint8_t* const* lines;  // (line_count), of the row's first quad and the first block
+  int line_count, quads;
+  int64_t quad_bytes;  // from a quad of a line to the next
+  // Output i takes its quads from quad_at[i] bytes on and its weights from weight_at[i] on.
+  const int32_t *quad_at, *weight_at, *column;
+  int outputs;
+  const uint8_t* weights;  // (blocks): at weight_at (line_count, quads, taps_bytes)
+  int64_t block_bytes;     // from a block's weights to the next
+  const int32_t* start;    // (blocks, 4 * width)
+  const float *scale, *shift;
+  uint8_t* out;  // output i goes to out + column[i] * out_step
+  int64_t out_step;
+  int channels;  // a multiple of 16, written whole
+  const FinishU8* finish;
+};
+
 // Runs of bytes. `count` is a number of elements, all of which are read and written, and no others.
 struct MapU8Args {
   const void* a;
@@ -88,6 +117,11 @@ struct BytesKernels {
   // int32 sums += uint8 elements.
   void (*accumulate)(const uint8_t* a, int32_t* sums, int64_t count);
   void (*depthwise)(const DepthwiseU8Args& args);
+  // Bytes of a block's quads. Where that is 32 times the width, quads are 16-bit numbers, and so
+  // are weights: first the even ones of every four, then the odd ones.
+  int taps_bytes;
+  void (*interleave)(const InterleaveU8Args& args);
+  void (*depthwise_columns)(const DepthwiseColumnsU8Args& args);
 };
 
 }  // namespace activsparse

@@ -47,13 +47,15 @@ struct BytesAvx2Base {
     const __m256i whole = _mm256_add_epi32(round(v), _mm256_set1_epi32(zero));
     const __m128i words =
         _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
-    const __m128i bytes = _mm_packus_epi16(words, words);
-    if (lanes == kWidth) {
+    store_first(p, _mm_packus_epi16(words, words), lanes);
+  }
+  static void store_first(uint8_t* p, __m128i bytes, int count) {
+    if (count == 16)
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+    else if (count == 8)
       _mm_storel_epi64(reinterpret_cast<__m128i*>(p), bytes);
-    } else {
-      const uint64_t all = static_cast<uint64_t>(_mm_cvtsi128_si64(bytes));
-      __builtin_memcpy(p, &all, static_cast<unsigned>(lanes));
-    }
+    else
+      __builtin_memcpy(p, &bytes, static_cast<unsigned>(count));
   }
 
   static __m256i load_bytes(const uint8_t* p, int count) {
@@ -80,31 +82,29 @@ struct BytesAvx2Base {
     q[2] = _mm256_unpacklo_epi16(b, d);
     q[3] = _mm256_unpackhi_epi16(b, d);
   }
-  // Packing saturates: what is left of the lower bound is one comparison of all bytes.
-  static __m256i whole(Float v, __m256i zero) { return _mm256_add_epi32(round(v), zero); }
-  static __m256i floor_of(float lo, int zero) {
-    return _mm256_set1_epi8(static_cast<char>(static_cast<int>(lo) + zero));
+  // Two vectors that are nowhere above a byte. Packing saturates: what is left of the lower bound
+  // is one comparison of all bytes.
+  static __m256i words(Float a, Float b, int zero) {
+    return _mm256_adds_epi16(_mm256_packs_epi32(round(a), round(b)),
+                             _mm256_set1_epi16(static_cast<int16_t>(zero)));
   }
-  static void store_interleaved(uint8_t* p, const Float* v, float lo, int zero, int count) {
-    const __m256i z = _mm256_set1_epi32(zero);
-    const __m256i a = _mm256_packs_epi32(whole(v[0], z), whole(v[1], z));
-    const __m256i b = _mm256_packs_epi32(whole(v[2], z), whole(v[3], z));
-    store_bytes(p, _mm256_max_epu8(_mm256_packus_epi16(a, b), floor_of(lo, zero)), count);
+  static __m256i every(int byte) { return _mm256_set1_epi8(static_cast<char>(byte)); }
+  static void store_interleaved(uint8_t* p, const Float* v, int lo, int zero, int count) {
+    const __m256i bytes = _mm256_packus_epi16(words(v[0], v[1], zero), words(v[2], v[3], zero));
+    store_bytes(p, _mm256_max_epu8(bytes, every(lo)), count);
+  }
+  // Of numbers within 32 bits, which need no bounds before they are packed.
+  static void store_bounded(uint8_t* p, const Float* v, int lo, int hi, int zero, int count) {
+    const __m256i bytes = _mm256_packus_epi16(words(v[0], v[1], zero), words(v[2], v[3], zero));
+    store_bytes(p, _mm256_min_epu8(_mm256_max_epu8(bytes, every(lo)), every(hi)), count);
   }
   template <int N>
-  static void store_row(uint8_t* p, const Float* v, float lo, int zero, int lanes) {
-    if (N == 2 && lanes == kWidth) {
-      const __m256i z = _mm256_set1_epi32(zero);
-      const __m256i a = _mm256_packs_epi32(whole(v[0], z), whole(v[N - 1], z));
-      const __m256i words = _mm256_permute4x64_epi64(a, 0xd8);
-      const __m128i bytes =
-          _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
-                       _mm_max_epu8(bytes, _mm256_castsi256_si128(floor_of(lo, zero))));
-      return;
-    }
-    for (int i = 0; i < N; ++i)
-      store_u8(p + 8 * i, max(v[i], Float::set1(lo)), zero, i + 1 < N ? kWidth : lanes);
+  static void store_row(uint8_t* p, const Float* v, int lo, int zero, int lanes) {
+    const __m256i a = _mm256_permute4x64_epi64(words(v[0], v[N - 1], zero), 0xd8);
+    const __m128i packed =
+        _mm_packus_epi16(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    const __m128i bytes = _mm_max_epu8(packed, _mm256_castsi256_si128(every(lo)));
+    store_first(p, bytes, kWidth * (N - 1) + lanes);
   }
   static __m256i max_bytes(__m256i a, __m256i b) { return _mm256_max_epu8(a, b); }
 };
@@ -113,6 +113,11 @@ struct BytesAvx2Base {
 struct BytesAvxVnni : BytesAvx2Base {
   static constexpr const char* kName = "vnni";
   static Sum dot(Sum sum, Quads x, Weights w) { return _mm256_dpbusd_avx_epi32(sum, x, w); }
+  static constexpr int kTapVectors = 1;
+  static void store_taps(uint8_t* p, Quads q) { store_bytes(p, q, 32); }
+  static Sum tap_dot(Sum sum, const uint8_t* quads, const uint8_t* weights) {
+    return dot(sum, load256(quads), load256(weights));
+  }
 };
 #else
 struct BytesAvx2 : BytesAvx2Base {
@@ -120,6 +125,17 @@ struct BytesAvx2 : BytesAvx2Base {
   static Sum dot(Sum sum, Quads x, Weights w) {
     const __m256i pairs = _mm256_maddubs_epi16(x, w);
     return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
+  // Quads of taps as 16-bit numbers, even ones and odd ones: no sum of two products leaves 32 bits.
+  static constexpr int kTapVectors = 2;
+  static void store_taps(uint8_t* p, Quads q) {
+    store_bytes(p, _mm256_and_si256(q, _mm256_set1_epi16(0xff)), 32);
+    store_bytes(p + 32, _mm256_srli_epi16(q, 8), 32);
+  }
+  static Sum tap_dot(Sum sum, const uint8_t* quads, const uint8_t* weights) {
+    const __m256i even = _mm256_madd_epi16(load256(quads), load256(weights));
+    const __m256i odd = _mm256_madd_epi16(load256(quads + 32), load256(weights + 32));
+    return add(sum, add(even, odd));
   }
 };
 #endif

@@ -57,37 +57,34 @@ struct BytesAvx512Base {
     q[2] = _mm512_unpacklo_epi16(b, d);
     q[3] = _mm512_unpackhi_epi16(b, d);
   }
-  // Packing saturates: what is left of the lower bound is one comparison of all bytes.
-  static __m512i whole(Float v, __m512i zero) { return _mm512_add_epi32(round(v), zero); }
-  static __m512i floor_of(float lo, int zero) {
-    return _mm512_set1_epi8(static_cast<char>(static_cast<int>(lo) + zero));
+  // Two vectors that are nowhere above a byte. Packing saturates: what is left of the lower bound
+  // is one comparison of all bytes.
+  static __m512i words(Float a, Float b, int zero) {
+    return _mm512_adds_epi16(_mm512_packs_epi32(round(a), round(b)),
+                             _mm512_set1_epi16(static_cast<int16_t>(zero)));
   }
-  static void store_interleaved(uint8_t* p, const Float* v, float lo, int zero, int count) {
-    const __m512i z = _mm512_set1_epi32(zero);
-    const __m512i a = _mm512_packs_epi32(whole(v[0], z), whole(v[1], z));
-    const __m512i b = _mm512_packs_epi32(whole(v[2], z), whole(v[3], z));
-    const __m512i bytes = _mm512_max_epu8(_mm512_packus_epi16(a, b), floor_of(lo, zero));
-    _mm512_mask_storeu_epi8(p, first(count), bytes);
+  static __m512i every(int byte) { return _mm512_set1_epi8(static_cast<char>(byte)); }
+  static void store_interleaved(uint8_t* p, const Float* v, int lo, int zero, int count) {
+    const __m512i bytes = _mm512_packus_epi16(words(v[0], v[1], zero), words(v[2], v[3], zero));
+    store_bytes(p, _mm512_max_epu8(bytes, every(lo)), count);
+  }
+  // Of numbers within 32 bits, which need no bounds before they are packed.
+  static void store_bounded(uint8_t* p, const Float* v, int lo, int hi, int zero, int count) {
+    const __m512i bytes = _mm512_packus_epi16(words(v[0], v[1], zero), words(v[2], v[3], zero));
+    store_bytes(p, _mm512_min_epu8(_mm512_max_epu8(bytes, every(lo)), every(hi)), count);
   }
   template <int N>
-  static void store_row(uint8_t* p, const Float* v, float lo, int zero, int lanes) {
-    const __m512i z = _mm512_set1_epi32(zero), nothing = _mm512_setzero_si512();
-    if constexpr (N == 1) {
-      store_u8(p, max(v[0], Float::set1(lo)), zero, lanes);
-    } else {
-      const __m512i a = _mm512_packs_epi32(whole(v[0], z), whole(v[1], z));
-      const __m512i b = N == 2 ? nothing
-                               : _mm512_packs_epi32(whole(v[N > 2 ? 2 : 0], z),
-                                                    N == 4 ? whole(v[N - 1], z) : nothing);
-      // Of every 128 bits, four lanes of each vector: back into the order of the vectors.
-      const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-      const __m512i packed = _mm512_max_epu8(_mm512_packus_epi16(a, b), floor_of(lo, zero));
-      const __m512i bytes = _mm512_permutexvar_epi32(order, packed);
-      if (N == 4 && lanes == kWidth)
-        _mm512_storeu_si512(p, bytes);
-      else
-        _mm512_mask_storeu_epi8(p, first(kWidth * (N - 1) + lanes), bytes);
-    }
+  static void store_row(uint8_t* p, const Float* v, int lo, int zero, int lanes) {
+    const __m512i a = words(v[0], v[N > 1 ? 1 : 0], zero);
+    const __m512i b = N > 2 ? words(v[N > 2 ? 2 : 0], v[N - 1], zero) : a;
+    // Of every 128 bits, four lanes of each vector: back into the order of the vectors.
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m512i packed = _mm512_max_epu8(_mm512_packus_epi16(a, b), every(lo));
+    const __m512i bytes = _mm512_permutexvar_epi32(order, packed);
+    if (N == 4 && lanes == kWidth)
+      _mm512_storeu_si512(p, bytes);
+    else
+      _mm512_mask_storeu_epi8(p, first(kWidth * (N - 1) + lanes), bytes);
   }
   static __m512i max_bytes(__m512i a, __m512i b) { return _mm512_max_epu8(a, b); }
   static void store_bytes(uint8_t* p, __m512i v, int count) {
@@ -99,6 +96,11 @@ struct BytesAvx512Base {
 struct BytesAvx512Vnni : BytesAvx512Base {
   static constexpr const char* kName = "vnni";
   static Sum dot(Sum sum, Quads x, Weights w) { return _mm512_dpbusd_epi32(sum, x, w); }
+  static constexpr int kTapVectors = 1;
+  static void store_taps(uint8_t* p, Quads q) { _mm512_storeu_si512(p, q); }
+  static Sum tap_dot(Sum sum, const uint8_t* quads, const uint8_t* weights) {
+    return dot(sum, _mm512_loadu_si512(quads), _mm512_loadu_si512(weights));
+  }
 };
 #else
 struct BytesAvx512 : BytesAvx512Base {
@@ -110,6 +112,18 @@ struct BytesAvx512 : BytesAvx512Base {
     const __m512i a = _mm512_madd_epi16(_mm512_and_si512(x, _mm512_set1_epi16(0xff)), even);
     const __m512i b = _mm512_madd_epi16(_mm512_srli_epi16(x, 8), odd);
     return _mm512_add_epi32(sum, _mm512_add_epi32(a, b));
+  }
+  // Quads of taps as 16-bit numbers, even ones and odd ones: no sum of two products leaves 32 bits.
+  static constexpr int kTapVectors = 2;
+  static void store_taps(uint8_t* p, Quads q) {
+    _mm512_storeu_si512(p, _mm512_and_si512(q, _mm512_set1_epi16(0xff)));
+    _mm512_storeu_si512(p + 64, _mm512_srli_epi16(q, 8));
+  }
+  static Sum tap_dot(Sum sum, const uint8_t* quads, const uint8_t* weights) {
+    const Quads even = _mm512_madd_epi16(_mm512_loadu_si512(quads), _mm512_loadu_si512(weights));
+    const Quads odd =
+        _mm512_madd_epi16(_mm512_loadu_si512(quads + 64), _mm512_loadu_si512(weights + 64));
+    return add(sum, add(even, odd));
   }
 };
 #endif

@@ -70,6 +70,12 @@ struct BytesPlain {
     for (int i = 0; i < 16; ++i) sum.s[i / 4] += x.q[i] * w[i];
     return sum;
   }
+  static constexpr int kTapVectors = 1;
+  static void store_taps(uint8_t* p, Quads q) { __builtin_memcpy(p, q.q, sizeof(q.q)); }
+  static Sum tap_dot(Sum sum, const uint8_t* quads, const uint8_t* weights) {
+    for (int i = 0; i < 16; ++i) sum.s[i / 4] += quads[i] * static_cast<int8_t>(weights[i]);
+    return sum;
+  }
   static Float to_float(Sum s) {
     return {{static_cast<float>(s.s[0]), static_cast<float>(s.s[1]), static_cast<float>(s.s[2]),
              static_cast<float>(s.s[3])}};
@@ -102,15 +108,23 @@ struct BytesPlain {
     for (int c = 0; c < 16; ++c)
       for (int i = 0; i < 4; ++i) q[c / 4].q[c % 4 * 4 + i] = t[i].q[c];
   }
-  static void store_interleaved(uint8_t* p, const Float* v, float lo, int zero, int count) {
+  // Bounds are bytes, and of numbers that are nowhere above a byte but in store_bounded().
+  static void store_interleaved(uint8_t* p, const Float* v, int lo, int zero, int count) {
+    const Float least = set1(lo - zero);
     for (int j = 0; j < 4 && 4 * j < count; ++j)
-      store_u8(p + 4 * j, max(v[j], Float::set1(lo)), zero, count - 4 * j < 4 ? count - 4 * j : 4);
+      store_u8(p + 4 * j, max(v[j], least), zero, count - 4 * j < 4 ? count - 4 * j : 4);
+  }
+  static void store_bounded(uint8_t* p, const Float* v, int lo, int hi, int zero, int count) {
+    Float clipped[4];
+    for (int j = 0; j < 4; ++j) clipped[j] = min(v[j], set1(hi - zero));
+    store_interleaved(p, clipped, lo, zero, count);
   }
   template <int N>
-  static void store_row(uint8_t* p, const Float* v, float lo, int zero, int lanes) {
+  static void store_row(uint8_t* p, const Float* v, int lo, int zero, int lanes) {
     for (int i = 0; i < N; ++i)
-      store_u8(p + 4 * i, max(v[i], Float::set1(lo)), zero, i + 1 < N ? kWidth : lanes);
+      store_u8(p + 4 * i, max(v[i], set1(lo - zero)), zero, i + 1 < N ? kWidth : lanes);
   }
+  static Float set1(int x) { return Float::set1(static_cast<float>(x)); }
   static Quads max_bytes(Quads a, Quads b) {
     for (int i = 0; i < 16; ++i) a.q[i] = a.q[i] > b.q[i] ? a.q[i] : b.q[i];
     return a;

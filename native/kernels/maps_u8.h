@@ -1,6 +1,7 @@
 // Bytes one by one, and depthwise products; see bytes.h for the maths.
 #pragma once
 #include "kernels/bytes.h"
+#include "kernels/depthwise_u8.h"
 #include "kernels/kernels.h"
 #include "kernels/product_u8.h"
 
@@ -114,15 +115,17 @@ void depthwise_u8_run(const DepthwiseU8Args& args) {
     for (int j = 0; j < 4; ++j) v[j] = finished<D>(sums[j], scale + j * W, shift + j * W, f);
     if (f.rescaled)
       for (int j = 0; j < 4; ++j) v[j] = rescaled<D>(v[j], f);
-    D::store_interleaved(args.out + c, v, f.rescaled ? f.residual_lo : f.lo, f.zero, channels - c);
+    D::store_interleaved(args.out + c, v, byte_of<D>(f.rescaled ? f.residual_lo : f.lo, f), f.zero,
+                         channels - c);
   }
 }
 
 template <class D>
 constexpr BytesKernels maps_kernels() {
   if constexpr (kCompact) return {};
-  return {quantise_run<D>, dequantise_run<D>, add_run<D>,         multiply_run<D>,
-          maximum_run<D>,  accumulate_run<D>, depthwise_u8_run<D>};
+  return {quantise_run<D>,   dequantise_run<D>,       add_run<D>,          multiply_run<D>,
+          maximum_run<D>,    accumulate_run<D>,       depthwise_u8_run<D>, taps_bytes<D>(),
+          interleave_run<D>, depthwise_columns_run<D>};
 }
 
 }  // namespace activsparse

@@ -33,6 +33,12 @@ __attribute__((always_inline)) inline void add_quads(const int8_t* w, const uint
   }
 }
 
+// A bound of what is rounded and stored, as a byte.
+template <class D>
+__attribute__((always_inline)) inline int byte_of(float bound, const FinishU8& f) {
+  return f.zero + static_cast<int>(__builtin_rintf(bound));
+}
+
 // From a vector of sums to what is rounded and stored, relative to the output's zero point, but for
 // the lower bound: D::store_row sees to it.
 template <class D>
@@ -89,6 +95,7 @@ void product_u8_tile(const ProductU8Args& args) {
   const FinishU8& f = *args.finish;
   const bool twice = args.residual != nullptr || f.rescaled;
   const float lo = twice ? f.residual_lo : f.lo;
+  const int least = f.to_float ? 0 : byte_of<D>(lo, f);
 #pragma GCC unroll 1
   for (int r = 0; r < R; ++r) {
     V y[N];
@@ -104,7 +111,7 @@ void product_u8_tile(const ProductU8Args& args) {
         max(y[v], V::set1(lo)).store_partial(static_cast<float*>(args.out[r]) + v * W, lanes);
     }
     if (!f.to_float)
-      D::template store_row<N>(static_cast<uint8_t*>(args.out[r]), y, lo, f.zero, args.lanes);
+      D::template store_row<N>(static_cast<uint8_t*>(args.out[r]), y, least, f.zero, args.lanes);
   }
 }
 

@@ -78,8 +78,8 @@ BytePanelsHeader BytePanels::pack(BlobWriter& writer, const ConvParams& p, const
 
 BytePanels::BytePanels(const BlobView& blob, const BytePanelsHeader& h, const ConvParams& p,
                        Isa isa)
-    : panels_(cut(p, isa)), tap_count_(p.taps()) {
-  const int width = kernels_for(isa).product_u8.sizes.width, quads = quads_of(p);
+    : panels_(cut(p, isa)), tap_count_(p.taps()), width_(kernels_for(isa).product_u8.sizes.width) {
+  const int width = width_, quads = quads_of(p);
   const bool safe = needs_safe_pairs(isa);
   lanes_ = lanes_of(panels_, width);
   require_packed(h.weight_bytes >= 0 && h.offset_count >= 0);

@@ -38,6 +38,15 @@ class BytePanels {
   const int32_t* offsets(std::size_t panel, int tap) const { return at(panel, tap).offsets; }
   int32_t steps(std::size_t panel, int tap) const { return at(panel, tap).steps; }
 
+  // Where a panel's weights end, those of all panels lying one after the other.
+  const int8_t* weights_end(std::size_t panel) const {
+    const Tap& last = taps_[(panel + 1) * tap_count_ - 1];
+    return last.weights + last.steps * step_bytes(panel);
+  }
+  int64_t all_weights_bytes() const {
+    return panels_.empty() ? 0 : weights_end(panels_.size() - 1) - weights(0, 0);
+  }
+
   static std::vector<BytePanel> cut(const ConvParams& params, Isa isa);
 
  private:
@@ -47,9 +56,13 @@ class BytePanels {
     int32_t steps;
   };
   const Tap& at(std::size_t panel, int tap) const { return taps_[panel * tap_count_ + tap]; }
+  int64_t step_bytes(std::size_t panel) const {
+    return int64_t{4} * panels_[panel].vectors * width_;
+  }
 
   std::vector<BytePanel> panels_;
   std::size_t tap_count_;
+  int width_;
   int64_t lanes_ = 0;
   std::vector<Tap> taps_;  // (panels, taps)
 };

@@ -5,7 +5,10 @@
 // weights of the taps that a class of positions computes). Taps in the padding, or on inputs that
 // a mask has left at the zero point, contribute nothing then and are left out.
 #include <algorithm>
+#include <cmath>
+#include <cstring>
 
+#include "operators/byte_fetch.h"
 #include "operators/byte_panels.h"
 #include "operators/conv_params.h"
 #include "operators/finish_u8.h"
@@ -44,6 +47,12 @@ ConvParams joined_taps(const ConvParams& p) {
   return joined;
 }
 
+// What a position without a sum and without a residual holds.
+int skipped_value(const FinishU8& f) {
+  const float value = f.rescaled ? std::min(std::max(0.0f, f.residual_lo), f.residual_hi) : 0.0f;
+  return f.zero + static_cast<int>(std::nearbyint(value));
+}
+
 void check(const Header& h) {
   const ConvParams& p = h.params;
   require_packed(h.joined == can_join(p));
@@ -73,7 +82,8 @@ class ConvU8 : public ConvOperator {
         rows_(blob, h_.rows, seen_),
         fill_(blob, h_.fill, h_.params.output),
         pixelwise_(is_pixelwise(h_.params)),
-        item_(size_of(h_.params.output.dtype)) {
+        item_(size_of(h_.params.output.dtype)),
+        skipped_(skipped_value(h_.finish)) {
     const ConvParams& p = h_.params;
     scale_ = blob.array<float>(h_.scale, panels_.lanes());
     shift_ = blob.array<float>(h_.shift, panels_.lanes());
@@ -122,16 +132,48 @@ class ConvU8 : public ConvOperator {
            std::to_string(vectors * sizes.width);
   }
 
+  Constants constants() const override {
+    const auto bytes = static_cast<int64_t>(panels_.all_weights_bytes());
+    return {reinterpret_cast<const float*>(panels_.weights(0, 0)),
+            bytes / static_cast<int64_t>(sizeof(float))};
+  }
+  int64_t fetches() const override { return Fetch::most_ahead(kernels_); }
+  int64_t fetches_far() const override { return Fetch::most_far(kernels_, macs() / 4); }
+
   void run(const RunArgs& args, int, int begin, int end) const override {
-    while (begin < end) {
-      const int block = begin / chunks_;
-      const int stop = std::min(end, (block + 1) * chunks_);
-      run_panel(args, block, begin - block * chunks_, stop - block * chunks_);
-      begin = stop;
-    }
+    if (begin >= end) return;
+    ByteFetch fetch;
+    const int first = begin / chunks_, last = (end - 1) / chunks_;
+    const int8_t* const start = panels_.weights(0, 0);
+    const int64_t read = panels_.weights_end(first) - start;
+    const int64_t near = first > 0 ? read : std::max(read, run_fetched(args));
+    fetch.add(start + near, panels_.weights_end(last) - start - near);
+    fetch.add(args);
+    int64_t tiles = 0;
+    each_panel(begin, end, [&](int panel, int from, int to) {
+      const Tiling& tiling = tilings_[panels_.all()[panel].vectors - 1];
+      tiles += tiling.first_of_share(to, chunks_) - tiling.first_of_share(from, chunks_);
+    });
+    fetch.spread(tiles);
+    each_panel(begin, end,
+               [&](int panel, int from, int to) { run_panel(args, panel, from, to, fetch); });
   }
 
  private:
+  static int64_t run_fetched(const RunArgs& args) {
+    return args.fetched * static_cast<int64_t>(sizeof(float));
+  }
+
+  // Calls body(panel, first chunk, last chunk) for the parts of tasks [begin, end).
+  template <class Body>
+  void each_panel(int begin, int end, const Body& body) const {
+    for (int stop; begin < end; begin = stop) {
+      const int panel = begin / chunks_;
+      stop = std::min(end, (panel + 1) * chunks_);
+      body(panel, begin - panel * chunks_, stop - panel * chunks_);
+    }
+  }
+
   template <class T>
   static T* take(std::uint8_t*& scratch, int count) {
     T* taken = reinterpret_cast<T*>(scratch);
@@ -155,7 +197,8 @@ class ConvU8 : public ConvOperator {
     }
   }
 
-  void run_panel(const RunArgs& run, int number, int first_chunk, int last_chunk) const {
+  void run_panel(const RunArgs& run, int number, int first_chunk, int last_chunk,
+                 ByteFetch& fetch) const {
     const ConvParams& p = h_.params;
     const BytePanel& panel = panels_.all()[number];
     const Tiling& tiling = tilings_[panel.vectors - 1];
@@ -194,6 +237,15 @@ class ConvU8 : public ConvOperator {
       const Tile tile = walk.next();
       const int64_t image = walk.image();
       const RowClass& c = *tile.rows_of;
+      fetch.tile();
+      if (c.skipped && !p.has_residual) {
+        for (int r = 0; r < tile.rows; ++r) {
+          const int64_t pixel =
+              image * p.output.h * p.output.w + rows_.output_pixel(tile.positions[r]);
+          skip(run, pixel * p.output.stride + panel.first, panel.columns);
+        }
+        continue;
+      }
       if (&c != current) {
         current = &c;
         for (int t = 0; t < c.taps; ++t) {
@@ -225,6 +277,15 @@ class ConvU8 : public ConvOperator {
     }
   }
 
+  // Without a residual, a skipped position holds what no sum becomes.
+  void skip(const RunArgs& run, int64_t first, int channels) const {
+    const FinishU8& f = h_.finish;
+    if (f.to_float)
+      std::fill_n(run.out(0) + first, channels, 0.0f);
+    else
+      fill_bytes(run.out<uint8_t>(0) + first, skipped_, channels);
+  }
+
   void fill(const RunArgs& run, const BytePanel& panel, const Tile& tile, int64_t image) const {
     const TensorDesc& out = h_.params.output;
     const int64_t first = image * out.h * out.w * out.stride;
@@ -247,6 +308,7 @@ class ConvU8 : public ConvOperator {
   SourceFill fill_;
   const bool pixelwise_;
   const int64_t item_;
+  const int skipped_;            // what skipped positions hold
   std::vector<Tiling> tilings_;  // [vectors - 1]
   std::vector<int32_t> starts_;
   int chunks_;
@@ -261,10 +323,8 @@ Blob pack(const OpSpec& spec, Isa isa) {
   h.finish = finish_u8_of(spec);
   h.input_zero = zero_point_of(spec, "input_zero");
   const ConvParams& p = h.params;
-  const ArrayView *scale = spec.array("scale"), *bias = spec.array("bias");
-  if (scale == nullptr || scale->dtype != 'f' || scale->size() != p.output.c)
-    throw Error("conv_u8: the scale must be float32 (O)");
-  if (bias != nullptr && bias->dtype != 'i') throw Error("conv_u8: the bias must be int32 (O)");
+  const float* scale = scale_of(spec, p.output.c);
+  const int32_t* bias = bias_of(spec, p.output.c);
   const float* shift = shift_of(spec, p.output.c);
   h.joined = can_join(p);
   check(h);
@@ -296,9 +356,8 @@ Blob pack(const OpSpec& spec, Isa isa) {
   for (const BytePanel& panel : panels)
     for (int o = 0; o < panel.columns; ++o) {
       const int64_t lane = panel.lanes + o, channel = panel.first + o;
-      if (bias != nullptr)
-        writer.at<int32_t>(h.bias)[lane] = static_cast<const int32_t*>(bias->data)[channel];
-      writer.at<float>(h.scale)[lane] = static_cast<const float*>(scale->data)[channel];
+      if (bias != nullptr) writer.at<int32_t>(h.bias)[lane] = bias[channel];
+      writer.at<float>(h.scale)[lane] = scale[channel];
       if (shift != nullptr) writer.at<float>(h.shift)[lane] = shift[channel];
       for (int t = 0; t < seen.taps(); ++t) {
         int32_t sum = 0;

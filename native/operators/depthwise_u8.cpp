@@ -190,10 +190,8 @@ Blob pack(const OpSpec& spec, Isa isa) {
   h.finish = finish_u8_of(spec);
   h.input_zero = zero_point_of(spec, "input_zero");
   const ConvParams& p = h.params;
-  const ArrayView *scale = spec.array("scale"), *bias = spec.array("bias");
-  if (scale == nullptr || scale->dtype != 'f' || scale->size() != p.output.c)
-    throw Error("conv_u8: the scale must be float32 (O)");
-  if (bias != nullptr && bias->dtype != 'i') throw Error("conv_u8: the bias must be int32 (O)");
+  const float* scale = scale_of(spec, p.output.c);
+  const int32_t* bias = bias_of(spec, p.output.c);
   const float* shift = shift_of(spec, p.output.c);
   const Kernels& kernels = kernels_for(isa);
   const int width = kernels.product_u8.sizes.width, channels = p.output.c, taps = p.taps();
@@ -216,10 +214,10 @@ Blob pack(const OpSpec& spec, Isa isa) {
     const int64_t block = lane / (4 * width), element = lane % (4 * width);
     const int64_t c = block * 4 * width + channel_in_block(static_cast<int>(element), width);
     if (c >= channels) continue;
-    int64_t start = bias == nullptr ? 0 : static_cast<const int32_t*>(bias->data)[c];
+    int64_t start = bias == nullptr ? 0 : bias[c];
     for (int t = 0; t < taps; ++t) start -= int64_t{h.input_zero} * weight[c * taps + t];
     writer.at<int32_t>(h.start)[lane] = static_cast<int32_t>(static_cast<uint32_t>(start));
-    writer.at<float>(h.scale)[lane] = static_cast<const float*>(scale->data)[c];
+    writer.at<float>(h.scale)[lane] = scale[c];
     if (shift != nullptr) writer.at<float>(h.shift)[lane] = shift[c];
     for (int s = 0; s < h.slots; ++s)
       writer.at<int8_t>(

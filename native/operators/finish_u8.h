@@ -1,5 +1,7 @@
 // How a sum of products of bytes becomes an output: attributes of a spec, and of packed data.
 #pragma once
+#include <cstring>
+
 #include "kernels/kernels.h"
 #include "operators/checks.h"
 #include "operators/conv_params.h"
@@ -21,6 +23,31 @@ inline const float* shift_of(const OpSpec& spec, int channels) {
   if (shift != nullptr && (shift->dtype != 'f' || shift->size() != channels))
     throw Error(spec.kind + ": the shift must be float32 (O)");
   return spec.float_array("shift");
+}
+
+// The scales of the sums, float32 (channels), and their bias, int32 (channels) or nullptr. Throw
+// Error.
+inline const float* scale_of(const OpSpec& spec, int channels) {
+  const ArrayView* scale = spec.array("scale");
+  if (scale == nullptr || scale->dtype != 'f' || scale->size() != channels)
+    throw Error(spec.kind + ": the scale must be float32 (O)");
+  return spec.float_array("scale");
+}
+
+inline const int32_t* bias_of(const OpSpec& spec, int channels) {
+  const ArrayView* bias = spec.array("bias");
+  if (bias != nullptr && (bias->dtype != 'i' || bias->size() != channels))
+    throw Error(spec.kind + ": the bias must be int32 (O)");
+  return bias == nullptr ? nullptr : static_cast<const int32_t*>(bias->data);
+}
+
+// What memset does, without the call that costs more than a few channels do.
+inline void fill_bytes(uint8_t* p, int value, int64_t count) {
+  uint8_t group[16];
+  std::memset(group, value, sizeof(group));
+  int64_t i = 0;
+  for (; i + 16 <= count; i += 16) std::memcpy(p + i, group, sizeof(group));
+  if (i < count) std::memset(p + i, value, count - i);
 }
 
 inline void require_uint8(const OpSpec& spec) {

@@ -15,6 +15,7 @@ std::vector<OperatorType> conv_winograd_stem_types();
 std::vector<OperatorType> conv_max_pool_types();
 std::vector<OperatorType> conv_u8_types();
 std::vector<OperatorType> depthwise_u8_types();
+std::vector<OperatorType> depthwise_columns_u8_types();
 std::vector<OperatorType> maps_u8_types();
 std::vector<OperatorType> pool_u8_types();
 std::vector<OperatorType> gemm_direct_types();
@@ -62,6 +63,7 @@ const std::vector<OperatorType>& operator_types() {
              conv_max_pool_types,
              conv_u8_types,
              depthwise_u8_types,
+             depthwise_columns_u8_types,
              maps_u8_types,
              pool_u8_types,
              gemm_direct_types,

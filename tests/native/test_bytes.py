@@ -166,7 +166,11 @@ def test_convolution(isa: str, seed: int) -> None:
         y, unsure = (v.reshape(n, -1, o)[:, source].reshape(v.shape) for v in (y, unsure))
     expected = (y + zy).astype(np.uint8)
     out = desc(expected.shape, gap=16 * int(rng.integers(2)))
-    for algorithm in ("direct", "depthwise") if depthwise else ("direct",):
+    algorithms = ["direct", "depthwise"] if depthwise else ["direct"]
+    k = int(case["weight"][3])
+    if depthwise and k > 1 and attributes["dilation_h"] == attributes["dilation_w"] == 1:
+        algorithms.append("depthwise_columns")
+    for algorithm in algorithms:
         got = run("conv_u8", algorithm, isa, inputs, out, attributes, arrays, 1 + seed % 3)
         got = np.where(unsure & (np.abs(got.astype(int) - expected) <= 1), expected, got)
         np.testing.assert_array_equal(got, expected, err_msg=f"{what} {algorithm}")

@@ -18,7 +18,7 @@ from activsparse.errors import ActivsparseError
 __all__ = ["Choice", "Chooser", "Request", "able", "by_cost", "estimate", "forced", "work"]
 
 # Made for one kind of operator and never beaten there; best first.
-_SPECIAL = ("pointwise", "depthwise_block", "depthwise")
+_SPECIAL = ("pointwise", "depthwise_block", "depthwise_columns", "depthwise")
 _REFERENCE = "reference"
 _WINOGRAD = "winograd"
 _WINOGRAD_STEM = "winograd_stem"  # its input channels are those of the strided pixels

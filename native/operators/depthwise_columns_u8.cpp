@@ -1,0 +1,390 @@
+// Depthwise convolution of uint8 by int8, by columns (kernels/depthwise_u8.h): a line's pixels are
+// interleaved four columns at a time, once for all outputs that see them.
+//
+// `outputs` neighbouring columns share their quads: as many as have all their taps in one, or,
+// where a kernel is wider than a quad, those that start in it. Each of these has weights of its
+// own, moved by its distance from the quad's first column. A row is cut into strips and channels
+// into groups, so that the lines that a kernel spans stay in the first-level cache. Of skipped
+// positions nothing is computed; pixels outside hold the zero point.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "operators/conv_params.h"
+#include "operators/finish_u8.h"
+#include "operators/source_fill.h"
+
+namespace activsparse {
+namespace {
+
+constexpr int kQuad = 4;
+constexpr int kMostKernel = 15;
+constexpr int kMostOutputs = 64;           // columns of a strip
+constexpr int64_t kLineBytes = 24 * 1024;  // of all lines: half of a first-level cache
+
+// How columns are shared.
+struct Sharing {
+  int outputs, step, quads;  // columns that share quads, input columns to the next such, quads each
+
+  explicit Sharing(const ConvParams& p) {
+    outputs = p.kernel_w <= kQuad ? (kQuad - p.kernel_w) / p.stride_w + 1 : kQuad / p.stride_w;
+    step = outputs * p.stride_w;
+    quads = (p.stride_w * (outputs - 1) + p.kernel_w + kQuad - 1) / kQuad;
+  }
+};
+
+struct Header {
+  ConvParams params;
+  SourceFillHeader fill;
+  FinishU8 finish;
+  int32_t input_zero, kept, skipped;
+  uint64_t weights, start, scale, shift, zeros, positions;
+};
+
+const char* fault_of_columns(const ConvParams& p) {
+  if (!is_depthwise(p)) return "not a depthwise convolution";
+  if (p.has_residual) return "a residual is added";
+  if (p.output.dtype != DType::kU8) return "the output is float32";
+  if (p.input.stride % 16 != 0 || p.output.stride % 16 != 0 || !p.output.padded)
+    return "pixels are no whole groups of 16 channels";
+  if (p.stride_w != 1 && p.stride_w != 2) return "its stride is neither 1 nor 2";
+  if (p.dilation_w != 1 || p.dilation_h != 1) return "its taps are no neighbours";
+  if (p.kernel_w == 1 || p.kernel_w > kMostKernel || p.kernel_h > kMostKernel)
+    return "no kernel of 2 to 15 columns";
+  return nullptr;
+}
+
+void check(const Header& h) {
+  const ConvParams& p = h.params;
+  require_packed(fault_of(p, true) == nullptr && fault_of_columns(p) == nullptr);
+  for (const TensorDesc* t : {&p.input, &p.output})
+    require_packed(t->dtype == DType::kU8 && !t->nchw);
+  require_packed(h.finish, p.output, false);
+  require_packed(h.input_zero >= 0 && h.input_zero <= 255);
+}
+
+const Header& checked(const BlobView& blob) {
+  const Header& h = blob.header<Header>();
+  check(h);
+  return h;
+}
+
+int block_of(const Kernels& kernels) { return 4 * kernels.product_u8.sizes.width; }
+
+int64_t blocks_of(const ConvParams& p, const Kernels& kernels) {
+  return (p.output.c + block_of(kernels) - 1) / block_of(kernels);
+}
+
+class DepthwiseColumns : public ConvOperator {
+ public:
+  DepthwiseColumns(const BlobView& blob, Isa isa)
+      : h_(checked(blob)),
+        kernels_(kernels_for(isa)),
+        feature_(feature_of(isa)),
+        sharing_(h_.params),
+        fill_(blob, h_.fill, h_.params.output) {
+    const ConvParams& p = h_.params;
+    const int64_t blocks = blocks_of(p, kernels_), lanes = blocks * block_of(kernels_);
+    steps_ = p.kernel_h * sharing_.quads;
+    set_weights(blob.array<int8_t>(h_.weights, lanes * kQuad * steps_ * sharing_.outputs),
+                lanes * kQuad * steps_ * sharing_.outputs);
+    start_ = blob.array<int32_t>(h_.start, lanes);
+    scale_ = blob.array<float>(h_.scale, lanes);
+    shift_ = blob.array<float>(h_.shift, lanes);
+    zeros_ = blob.array<uint8_t>(h_.zeros, p.input.stride);
+    const int64_t count = int64_t{p.output.h} * p.output.w;
+    require_packed(h_.kept >= 0 && h_.skipped >= 0 && h_.kept + int64_t{h_.skipped} <= count);
+    positions_ = blob.array<int32_t>(h_.positions, int64_t{h_.kept} + h_.skipped);
+    for (int64_t i = 0; i < int64_t{h_.kept} + h_.skipped; ++i)
+      require_packed(positions_[i] >= 0 && positions_[i] < count &&
+                     (i == 0 || i == h_.kept || positions_[i] > positions_[i - 1]));
+    for (int y = 0; y <= p.output.h; ++y) {
+      const int32_t first = y * p.output.w;
+      const int32_t* skipped = positions_ + h_.kept;
+      kept_rows_.push_back(std::lower_bound(positions_, skipped, first) - positions_);
+      skipped_rows_.push_back(std::lower_bound(skipped, skipped + h_.skipped, first) - skipped);
+    }
+    all_kept_ = h_.kept == count;
+    cut(static_cast<int>(blocks));
+    for (int i = 0; i < strip_; ++i) {
+      quad_of_.push_back(i / sharing_.outputs);
+      weights_of_.push_back(i % sharing_.outputs * steps_ * kernels_.maps_u8.taps_bytes);
+    }
+  }
+
+  const ConvParams& params() const override { return h_.params; }
+  int tasks(int) const override { return h_.params.output.n * h_.params.output.h; }
+  std::size_t scratch_bytes() const override {
+    return h_.params.kernel_h * line_bytes() +
+           (strip_ * h_.params.stride_w + 8 * kQuad + kMostKernel) * sizeof(void*) +
+           3 * kMostOutputs * sizeof(int32_t);
+  }
+  std::size_t index_bytes() const override {
+    return (h_.kept + std::size_t{1} * h_.skipped) * sizeof(int32_t) + fill_.bytes();
+  }
+  double macs() const override {
+    return double{1} * h_.kept * h_.params.taps() * h_.params.output.c * h_.params.output.n;
+  }
+  std::string kernel() const override {
+    return std::string(kernels_.isa) + (*feature_ ? "-" : "") + feature_ + " int8 " +
+           std::to_string(sharing_.outputs) + "x" + std::to_string(block_of(kernels_));
+  }
+
+  void run(const RunArgs& run, int, int begin, int end) const override {
+    const ConvParams& p = h_.params;
+    for (int stop; begin < end; begin = stop) {
+      const int64_t image = begin / p.output.h;
+      stop = std::min<int>(end, static_cast<int>(image + 1) * p.output.h);
+      const int first = begin % p.output.h, last = first + stop - begin;
+      const uint8_t* in = run.in<uint8_t>(0) + image * p.input.h * p.input.w * p.input.stride;
+      uint8_t* out = run.out<uint8_t>(0) + image * p.output.h * p.output.w * p.output.stride;
+      for (int x = 0; x < p.output.w; x += strip_)
+        for (int block = 0; block < blocks_of(p, kernels_); block += group_)
+          run_part(run.scratch, in, out, block, x, first, last);
+      if (!fill_.empty())
+        fill_.copy_from(out, int64_t{first} * p.output.w, int64_t{last} * p.output.w, 0,
+                        p.output.c);
+    }
+  }
+
+ private:
+  // Weights as the kernels want them, which depends on what the processor has.
+  void set_weights(const int8_t* packed, int64_t count) {
+    const int width = kernels_.product_u8.sizes.width;
+    const bool words = kernels_.maps_u8.taps_bytes != 16 * width;
+    weights_ = reinterpret_cast<const uint8_t*>(packed);
+    block_bytes_ = int64_t{1} * kernels_.maps_u8.taps_bytes * steps_ * sharing_.outputs;
+    if (!words) return;
+    words_.resize(count);
+    for (int64_t vector = 0; vector < count; vector += kQuad * width)
+      for (int64_t i = 0; i < kQuad * width; ++i)
+        words_[vector + (i % 2 == 0 ? i / 2 : 2 * width + i / 2)] = packed[vector + i];
+    weights_ = reinterpret_cast<const uint8_t*>(words_.data());
+  }
+
+  // Strips and groups whose lines fit the cache: long strips first, then all channels of a pixel.
+  void cut(int blocks) {
+    const int64_t bytes = kernels_.maps_u8.taps_bytes * int64_t{h_.params.kernel_h};
+    const int most = std::min(h_.params.output.w, kMostOutputs / 2);
+    const int64_t quads = (most + sharing_.outputs - 1) / sharing_.outputs + sharing_.quads - 1;
+    // Pieces of a pixel that end within a cache line cost those lines twice.
+    const bool cuts_lines = block_of(kernels_) % 64 != 0 || h_.params.output.stride % 64 != 0;
+    const int64_t wanted = cuts_lines ? std::min(blocks, 4) : 1;
+    const int64_t room = std::max<int64_t>(1, kLineBytes / (bytes * wanted));
+    const int64_t shared = std::max<int64_t>(1, std::min(quads, room) - sharing_.quads + 1);
+    strip_ = static_cast<int>(std::min<int64_t>(most, shared * sharing_.outputs));
+    const int pieces = (h_.params.output.w + strip_ - 1) / strip_;
+    strip_ = (h_.params.output.w + pieces - 1) / pieces;
+    strip_ = (strip_ + sharing_.outputs - 1) / sharing_.outputs * sharing_.outputs;
+    group_ = static_cast<int>(
+        std::clamp<int64_t>(kLineBytes / (bytes * strip_quads()), 1, std::max(1, blocks)));
+  }
+
+  int strip_quads() const { return strip_ / sharing_.outputs + sharing_.quads - 1; }
+  int64_t line_bytes() const {
+    return int64_t{1} * strip_quads() * group_ * kernels_.maps_u8.taps_bytes;
+  }
+
+  // Rows [first, last) of a strip that begins in column x, of a group of blocks.
+  void run_part(uint8_t* scratch, const uint8_t* in, uint8_t* out, int block, int x, int first,
+                int last) const {
+    const ConvParams& p = h_.params;
+    const int width = std::min(strip_, p.output.w - x), channel = block * block_of(kernels_);
+    const int channels =
+        std::min((p.output.c + 15) / 16 * 16 - channel, group_ * block_of(kernels_));
+    const int blocks = (channels + block_of(kernels_) - 1) / block_of(kernels_);
+    const int shared = (width + sharing_.outputs - 1) / sharing_.outputs;
+    InterleaveU8Args lines{};
+    DepthwiseColumnsU8Args args{};
+    uint8_t* const buffer = scratch;
+    scratch += p.kernel_h * line_bytes();
+    auto** pixels = reinterpret_cast<const uint8_t**>(scratch);
+    scratch += (strip_ * p.stride_w + 8 * kQuad) * sizeof(void*);
+    auto** line_at = reinterpret_cast<const uint8_t**>(scratch);
+    scratch += kMostKernel * sizeof(void*);
+    auto* column = reinterpret_cast<int32_t*>(scratch);
+    int32_t *quad_at = column + kMostOutputs, *weight_at = quad_at + kMostOutputs;
+    lines.pixels = pixels, lines.step = sharing_.step;
+    lines.quads = shared + sharing_.quads - 1;
+    lines.channels = channels;
+    args.lines = line_at, args.line_count = p.kernel_h, args.quads = sharing_.quads;
+    args.quad_bytes = int64_t{blocks} * kernels_.maps_u8.taps_bytes;
+    args.quad_at = quad_at, args.weight_at = weight_at, args.column = column;
+    args.weights = weights_ + block * block_bytes_, args.block_bytes = block_bytes_;
+    args.start = start_ + channel, args.scale = scale_ + channel, args.shift = shift_ + channel;
+    args.out_step = p.output.stride, args.channels = channels, args.finish = &h_.finish;
+    const int input_x = x * p.stride_w - p.pad_left;
+    const int input_columns = (lines.quads - 1) * sharing_.step + kQuad;
+    int64_t done = INT64_MIN;  // lines before this one are interleaved
+    for (int y = first; y < last; ++y) {
+      skip(out + channel, y, x, width, channels);
+      if (y == first || !all_kept_)
+        args.outputs = kept_of(y, x, width, args.quad_bytes, column, quad_at, weight_at);
+      if (args.outputs == 0) continue;
+      const int top = y * p.stride_h - p.pad_top;
+      for (int line = 0; line < p.kernel_h; ++line) {
+        // In a ring: two lines of a kernel never meet in one place.
+        const int input_y = top + line;
+        uint8_t* at = buffer + (input_y % p.kernel_h + p.kernel_h) % p.kernel_h * line_bytes();
+        line_at[line] = at;
+        if (input_y < done) continue;
+        const uint8_t* row = in + int64_t{input_y} * p.input.w * p.input.stride + channel;
+        const bool inside = input_y >= 0 && input_y < p.input.h;
+        for (int i = 0; i < input_columns; ++i) {
+          const int column_x = input_x + i;
+          pixels[i] = inside && column_x >= 0 && column_x < p.input.w
+                          ? row + int64_t{column_x} * p.input.stride
+                          : zeros_ + channel;
+        }
+        lines.out = at;
+        kernels_.maps_u8.interleave(lines);
+      }
+      done = top + p.kernel_h;
+      args.out = out + (int64_t{y} * p.output.w + x) * p.output.stride + channel;
+      kernels_.maps_u8.depthwise_columns(args);
+    }
+  }
+
+  // What is skipped of row y within [x, x + width), while its neighbours are in the cache.
+  void skip(uint8_t* out, int y, int x, int width, int channels) const {
+    const int32_t* skipped = positions_ + h_.kept;
+    const int32_t *at = skipped + skipped_rows_[y], *end = skipped + skipped_rows_[y + 1];
+    const int32_t begin = y * h_.params.output.w + x;
+    for (at = std::lower_bound(at, end, begin); at < end && *at < begin + width; ++at)
+      fill_bytes(out + int64_t{*at} * h_.params.output.stride, h_.finish.zero, channels);
+  }
+
+  // The kept outputs of row y within [x, x + width): where their quads and weights are.
+  int kept_of(int y, int x, int width, int64_t quad_bytes, int32_t* column, int32_t* quad_at,
+              int32_t* weight_at) const {
+    const int32_t *at = positions_ + kept_rows_[y], *end = positions_ + kept_rows_[y + 1];
+    const int32_t begin = y * h_.params.output.w + x;
+    at = std::lower_bound(at, end, begin);
+    int count = 0;
+    for (; at < end && *at < begin + width; ++at, ++count) {
+      const int i = *at - begin;
+      column[count] = i;
+      quad_at[count] = static_cast<int32_t>(quad_of_[i] * quad_bytes);
+      weight_at[count] = weights_of_[i];
+    }
+    return count;
+  }
+
+  const Header& h_;
+  const Kernels& kernels_;
+  const char* feature_;
+  const Sharing sharing_;
+  SourceFill fill_;
+  int steps_ = 0, strip_ = 0, group_ = 0;
+  const uint8_t* weights_ = nullptr;
+  std::vector<int16_t> words_;
+  int64_t block_bytes_ = 0;
+  const int32_t *start_, *positions_;
+  const float *scale_, *shift_;
+  const uint8_t* zeros_;
+  std::vector<int64_t> kept_rows_, skipped_rows_;  // where those of each row begin
+  bool all_kept_ = false;
+  std::vector<int32_t> quad_of_, weights_of_;  // of each column of a strip
+};
+
+// Whether no sum leaves 32 bits when it is scaled.
+bool is_bounded(const OpSpec& spec, const ConvParams& p, int input_zero) {
+  const auto* weight = static_cast<const int8_t*>(spec.array("weight")->data);
+  const float *scale = spec.float_array("scale"), *shift = spec.float_array("shift");
+  const ArrayView* bias = spec.array("bias");
+  for (int c = 0; c < p.output.c; ++c) {
+    double most = bias == nullptr ? 0 : std::fabs(static_cast<const int32_t*>(bias->data)[c]);
+    for (int t = 0; t < p.taps(); ++t)
+      most += (255.0 + input_zero) * std::abs(weight[c * p.taps() + t]);
+    const double value = most * std::fabs(scale[c]) + (shift ? std::fabs(shift[c]) : 0);
+    if (!(most < INT32_MAX && value < (1 << 30))) return false;
+  }
+  return true;
+}
+
+// What lies where in a block: see DepthwiseU8Args.
+int channel_in_block(int element, int width) {
+  const int j = element / width, lane = element % width;
+  return 16 * (lane / 4) + 4 * j + lane % 4;
+}
+
+Blob pack(const OpSpec& spec, Isa isa) {
+  require_uint8(spec);
+  Header h{};
+  h.params = conv_params_of(spec, true);
+  h.finish = finish_u8_of(spec);
+  h.input_zero = zero_point_of(spec, "input_zero");
+  const ConvParams& p = h.params;
+  const float* scale = scale_of(spec, p.output.c);
+  const int32_t* bias = bias_of(spec, p.output.c);
+  const float* shift = shift_of(spec, p.output.c);
+  check(h);
+
+  const Kernels& kernels = kernels_for(isa);
+  const int width = kernels.product_u8.sizes.width, block = 4 * width, taps = p.taps();
+  const Sharing sharing(p);
+  const int64_t lanes = blocks_of(p, kernels) * block;
+  const int steps = p.kernel_h * sharing.quads;
+  const auto* weight = static_cast<const int8_t*>(spec.array("weight")->data);
+  BlobWriter writer;
+  writer.append<Header>(1);
+  h.weights = writer.append<int8_t>(lanes * kQuad * steps * sharing.outputs);
+  h.start = writer.append<int32_t>(lanes);
+  h.scale = writer.append<float>(lanes);
+  h.shift = writer.append<float>(lanes);
+  h.zeros = writer.append<uint8_t>(p.input.stride);
+  std::memset(writer.at<uint8_t>(h.zeros), h.input_zero, p.input.stride);
+  for (int64_t lane = 0; lane < lanes; ++lane) {
+    const int64_t first = lane / block * block, element = lane % block;
+    const int64_t c = first + channel_in_block(static_cast<int>(element), width);
+    if (c >= p.output.c) continue;
+    int64_t start = bias == nullptr ? 0 : bias[c];
+    for (int t = 0; t < taps; ++t) start -= int64_t{h.input_zero} * weight[c * taps + t];
+    writer.at<int32_t>(h.start)[lane] = static_cast<int32_t>(static_cast<uint32_t>(start));
+    writer.at<float>(h.scale)[lane] = scale[c];
+    if (shift != nullptr) writer.at<float>(h.shift)[lane] = shift[c];
+    for (int output = 0; output < sharing.outputs; ++output)
+      for (int t = 0; t < taps; ++t) {
+        const int ky = t / p.kernel_w, at = t % p.kernel_w + output * p.stride_w;
+        const int64_t step =
+            first / block * sharing.outputs * steps + output * steps + ky * sharing.quads + at / 4;
+        writer.at<int8_t>(h.weights)[(step * block + element) * kQuad + at % kQuad] =
+            weight[c * taps + t];
+      }
+  }
+  std::vector<int32_t> kept, skipped;
+  const ArrayView* mask = spec.array("mask");
+  for (int32_t i = 0; i < p.output.h * p.output.w; ++i) {
+    if (mask == nullptr || static_cast<const uint8_t*>(mask->data)[i])
+      kept.push_back(i);
+    else if (spec.array("source") == nullptr)
+      skipped.push_back(i);
+  }
+  h.kept = static_cast<int32_t>(kept.size()), h.skipped = static_cast<int32_t>(skipped.size());
+  kept.insert(kept.end(), skipped.begin(), skipped.end());
+  h.positions = writer.append(kept.data(), kept.size());
+  h.fill = SourceFill::pack(writer, spec);
+  *writer.at<Header>(0) = h;
+  return writer.take();
+}
+
+std::string unsupported(const OpSpec& spec, Isa) {
+  require_uint8(spec);
+  const ConvParams p = conv_params_of(spec, true);
+  if (const char* fault = fault_of_columns(p)) return fault;
+  scale_of(spec, p.output.c), bias_of(spec, p.output.c), shift_of(spec, p.output.c);
+  if (!is_bounded(spec, p, zero_point_of(spec, "input_zero"))) return "sums may leave 32 bits";
+  return "";
+}
+
+}  // namespace
+
+std::vector<OperatorType> depthwise_columns_u8_types() {
+  return {{"conv_u8", "depthwise_columns", unsupported, pack,
+           [](const BlobView& blob, Isa isa) -> std::unique_ptr<Operator> {
+             return std::make_unique<DepthwiseColumns>(blob, isa);
+           },
+           true}};
+}
+
+}  // namespace activsparse
