@@ -10,7 +10,7 @@ import onnx
 import pytest
 import quantised
 
-from activsparse import Session, _native
+from activsparse import Session, _native, quantize
 from activsparse.engine.exact import ExactModel
 
 SLACK = 2.0**-9
@@ -80,3 +80,18 @@ def test_a_plan_file_is_small_and_gives_the_same(tmp_path, threads):
     np.testing.assert_array_equal(Session(tmp_path / "q.plan").run(feed)[0], session.run(feed)[0])
     np.testing.assert_array_equal(Session(path).run(feed)[0], session.run(feed)[0])
     assert (tmp_path / "q.plan").stat().st_size < 0.35 * original.stat().st_size
+
+
+@pytest.mark.parametrize("kind", ["silu", "hardswish product"])
+def test_a_function_spelled_out_between_one_pair_is_a_table(tmp_path, kind):
+    b = graphs.Builder(0, 18)
+    x = graphs.activation(b, b.conv(b.input(1, 3, 9, 10), 16), kind)
+    b.save(tmp_path / "f.onnx", b.conv(graphs.activation(b, b.conv(x, 16), kind), 8))
+    path = tmp_path / "q.onnx"
+    samples = np.concatenate([f["x"] for f in quantised.images(onnx.load(tmp_path / "f.onnx"))])
+    quantize(tmp_path / "f.onnx", samples, path, per_layer=False)
+    session = Session(path)
+    kinds = [r.kind for r in session.explain()]
+    assert kinds.count("lookup_u8") == 2
+    assert "activate" not in kinds
+    assert outside(path, session, 6) == ""

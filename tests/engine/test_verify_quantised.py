@@ -10,6 +10,7 @@ import pytest
 import quantised
 from onnx import numpy_helper
 
+from activsparse import Session
 from activsparse.engine import verify_quantised
 from activsparse.engine.exact import ExactModel
 from activsparse.engine.verify import NORMAL, TRIALS, compare_with_onnxruntime
@@ -54,6 +55,24 @@ def quantised_case(tmp_path, network: str, style: str = "u8s8 per channel"):
 def test_choices_at_boundaries_hold(tmp_path, network, style):
     path = quantised_case(tmp_path, network, style)
     rows = compare_with_onnxruntime(path, Engine(path, 2.0**-8), seed=2, trials=TRIALS)
+    assert [row.trial for row in rows] == ["normal", "denormal", "huge"]
+    for row in rows:
+        assert row.holds, row
+
+
+QUICK = ("u8s8 per channel", "operators s8s8", "nncf")
+
+
+@pytest.mark.parametrize(
+    ("network", "style"),
+    [
+        pytest.param(*case, marks=() if case[1] in QUICK else pytest.mark.slow)
+        for case in quantised.cases()
+    ],
+)
+def test_the_engine_holds(tmp_path, network, style):
+    path = quantised_case(tmp_path, network, style)
+    rows = compare_with_onnxruntime(path, Session(path), seed=2, trials=TRIALS)
     assert [row.trial for row in rows] == ["normal", "denormal", "huge"]
     for row in rows:
         assert row.holds, row

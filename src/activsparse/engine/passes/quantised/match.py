@@ -11,14 +11,15 @@ from activsparse.engine.graph import Array, Graph, Node, Scale
 from activsparse.engine.passes.clean import clean
 from activsparse.engine.passes.convert import convert_node
 from activsparse.engine.passes.evaluate import evaluate
+from activsparse.engine.passes.quantised.functions import function_of_one, table_of
 from activsparse.engine.passes.quantised.pairs import (
     DEQUANTISE,
     QUANTISE,
     Weight,
+    check_constant,
     scale_of,
     weight_of,
 )
-from activsparse.errors import ActivsparseError
 
 __all__ = ["match_quantised"]
 
@@ -103,6 +104,7 @@ class _Matcher:
             if node.op != DEQUANTISE or any(n and n not in graph.constants for n in node.inputs):
                 continue
             name = node.outputs[0]
+            check_constant(graph, node)
             weight = weight_of(graph, node)
             if weight is not None:
                 self.weights[name] = weight
@@ -182,6 +184,11 @@ class _Matcher:
                 value = next(n for n in node.inputs if n not in graph.constants)
                 new = self._lookup([node, *clips], q, scale, value)
                 node = None if new is None else node
+        if new is None:
+            value, functions = function_of_one(graph, q.inputs[0])
+            if functions:
+                new = self._lookup(functions, q, scale, value)
+                clips, node = functions, None
         if new is None:
             return
         self._know(q.outputs[0], scale)
@@ -439,34 +446,11 @@ class _Matcher:
             self._know(*source)
             name = functions[0].name if functions else q.name
             return [_requantised(name, x, q.outputs[0], at, scale, bounds)]
-        values = at.values(np.arange(256))
-        for node in functions:
-            if node.op not in _POINTWISE:
-                return None
-            named = {
-                name: self.graph.constants[name]
-                for name in node.inputs
-                if name in self.graph.constants
-            }
-            if any(constant.size != 1 for constant in named.values()):
-                return None
-            runtime = next(name for name in node.inputs if name not in named)
-            known = replace(self.graph, constants={**named, runtime: values})
-            try:
-                values = evaluate(known, node)[node.outputs[0]]
-            except ActivsparseError:
-                return None
+        table = table_of(self.graph, functions, value, at, scale)
+        if table is None:
+            return None
         self._know(*source)
-        table = scale.bytes_of(np.asarray(values, np.float32).reshape(256))
         return [Node("lookup_u8", functions[0].name, (x,), q.outputs, {}, {"table": table})]
-
-
-# Of one element each, whatever the others are.
-_POINTWISE = (
-    *("Abs", "Add", "Celu", "Clip", "Div", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid"),
-    *("HardSwish", "LeakyRelu", "Mish", "Mul", "Neg", "Pow", "Relu", "Selu", "Sigmoid"),
-    *("Softplus", "Softsign", "Sqrt", "Sub", "Swish", "Tanh"),
-)
 
 
 def _ratio(at: Scale, scale: Scale) -> float:

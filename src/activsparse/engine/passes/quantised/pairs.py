@@ -7,14 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from activsparse.engine.graph import Array, Graph, Node, Scale
+from activsparse.engine.graph import Array, Graph, Node, NodeError, Scale
 
-__all__ = ["DEQUANTISE", "QUANTISE", "Weight", "scale_of", "weight_of"]
+__all__ = ["DEQUANTISE", "QUANTISE", "Weight", "check_constant", "scale_of", "weight_of"]
 
 QUANTISE, DEQUANTISE = "QuantizeLinear", "DequantizeLinear"
 
 _SHIFT = {np.dtype(np.uint8): 0, np.dtype(np.int8): 128}
 """From a file's eight bits to the engine's uint8."""
+
+
+_MOST_SCALE = 2.0**60
+"""Products of two such scales still are float32 numbers."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,41 @@ def scale_of(graph: Graph, node: Node) -> Scale | None:
     if scale.size != 1 or scale.dtype != np.float32 or zero.size != 1 or zero.dtype not in _SHIFT:
         return None
     value = float(scale.reshape(-1)[0])
-    if not 0 < value < np.inf:
+    if not 0 < value < _MOST_SCALE:
         return None
     return Scale(value, int(zero.reshape(-1)[0]) + _SHIFT[zero.dtype])
+
+
+def check_constant(graph: Graph, node: Node) -> None:
+    """Refuse a constant whose scales or zero points do not fit it.
+
+    Raises:
+        ActivsparseError: there are more or fewer than it has channels, or float32 holds no products
+            of theirs.
+    """
+    q, *others = (graph.constants[name] for name in node.inputs if name)
+    axis = int(node.attributes.get("axis", 1))
+    wide = max((a.size for a in others), default=1) > 1
+    if node.attributes.get("block_size", 0):
+        return
+    if wide and not -q.ndim <= axis < q.ndim:
+        raise NodeError(
+            node, f"{graph.name}: {node.title}: its values have no axis {axis}; export it again"
+        )
+    channels = q.shape[axis] if wide else 1
+    for a in others:
+        if a.size not in (1, channels):
+            raise NodeError(
+                node,
+                f"{graph.name}: {node.title}: {a.size} scales or zero points for {channels} "
+                "channels; export it again",
+            )
+    if others and np.abs(others[0]).max(initial=0) > _MOST_SCALE:
+        raise NodeError(
+            node,
+            f"{graph.name}: {node.title}: a scale of {np.abs(others[0]).max():.3g} leaves "
+            "float32; quantise the model again",
+        )
 
 
 def weight_of(graph: Graph, node: Node) -> Weight | None:
