@@ -36,6 +36,12 @@ from activsparse.train.recipes.read import load_config
 
 SPARSITY = 0.3
 SAMPLES = 6
+NEXT = """
+Where to go next, after `. .venv/bin/activate`:
+  activsparse sparsify resnet18 --weights default --data FOLDER --target-speedup 1.5 --out DIR
+                                      the same with your images, in one command: docs/tutorial.md
+  activsparse sparsify model.onnx     what masks would gain on a network you have
+  examples/solar_cells.sh             real photographs and ImageNet weights, both from pip"""
 console = Console()
 
 
@@ -211,6 +217,7 @@ def main() -> None:
     write(report, args.out / "report.html")
     print_summary(report)
     console.print(f"report: {args.out / 'report.html'}")
+    console.print(NEXT, markup=False, highlight=False, soft_wrap=True)
     if args.readme:
         put_into_readme(report, args.readme)
 

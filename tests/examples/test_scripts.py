@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from activsparse import cli
+
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted(
     [ROOT / "setup.sh", ROOT / ".ci" / "run", *ROOT.glob("*/*.sh")], key=lambda path: str(path)
@@ -129,6 +131,24 @@ def test_examples_call_what_they_say(tree: Path, script, words, first, commands)
     assert lines[0].startswith(first)
     assert lines[0].endswith(words[-1] if words else "--set")
     assert len(lines) == commands
+
+
+@pytest.mark.parametrize("quick", ["", "1"])
+def test_solar_cells_are_one_command(tree: Path, quick: str):
+    log = tree.parent / "log"
+    for name in ("python", "activsparse"):
+        write_command(tree / ".venv" / "bin" / name, f'echo "$@" >> "{log}"')
+    subprocess.run(
+        ["sh", tree / "examples" / "solar_cells.sh", "cells", "--threads", "2"],
+        env=environment(tree, QUICK=quick),
+        check=True,
+    )
+    data, command = log.read_text().splitlines()
+    assert data == "reproduce/solar_cells.py --out cells"
+    args = cli.build_parser("sparsify").parse_args(command.split())
+    assert (args.model, args.weights) == ("timm:tf_efficientnet_lite0", "cells/lite0.pth")
+    assert (args.data, args.threads, args.quick) == ("cells/fold0", 2, bool(quick))
+    assert args.out == ("cells/quick_faster" if quick else "cells/faster")
 
 
 def test_a_failing_step_ends_the_script(tree: Path):
