@@ -42,7 +42,7 @@ if engine == "onnxruntime":
 else:
     from activsparse import Session
     def load():
-        return Session(path).run
+        return Session(path, threads=1).run
 x = np.random.default_rng(0).standard_normal(shape, np.float32)
 begin = time.perf_counter()
 run = load()

@@ -74,7 +74,7 @@ def export(run: Path) -> Path:
 
 def top1(model: Path, images: np.ndarray, labels: np.ndarray) -> float:
     """Share of the test images (N, C, H, W) that the exported file gets right in our engine."""
-    session = Session(model)
+    session = Session(model, threads=1)
     scores = np.concatenate([session.run(image[None]) for image in images])
     return float(np.mean(scores.argmax(axis=1) == labels))
 
@@ -199,7 +199,7 @@ def main() -> None:
                     str(model),
                     top1(model, images, labels),
                     SPARSITY,
-                    layers_of(Session(model).profile()),
+                    layers_of(Session(model, threads=1).profile()),
                     read_masks(model),
                 )
                 for name, model in sparse.items()

@@ -42,13 +42,15 @@ NB_MODULE(_native, m) {
         d["name"] = info.name;
         d["cores"] = info.cores;
         d["usable_cores"] = usable_cores();
+        d["physical_cores"] = physical_cores();
         d["l1d"] = info.l1d;
         d["l2"] = info.l2;
         d["l3"] = info.l3;
         d["isas"] = isas;
         return d;
       },
-      "name, cores, usable_cores (by affinity), l1d, l2, l3 (data cache bytes, 0: unknown), isas.");
+      "name, cores, usable_cores (by affinity), physical_cores (of those), l1d, l2, l3 (data cache "
+      "bytes, 0: unknown), isas.");
   m.def(
       "release_memory",
       [] {

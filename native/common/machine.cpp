@@ -6,9 +6,11 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <vector>
 
 namespace activsparse {
 namespace {
@@ -79,6 +81,20 @@ std::size_t bytes_of(const std::string& text) {  // "32K", "1024K", "32M"
                                                            : 0);
 }
 
+// What a container may use, in CPUs; 0 where nothing limits it.
+int quota() {
+  long long microseconds = 0, period = 0;
+  const std::string v2 = first_line("/sys/fs/cgroup/cpu.max");  // "200000 100000", "max 100000"
+  if (!v2.empty()) {
+    if (std::sscanf(v2.c_str(), "%lld %lld", &microseconds, &period) != 2) return 0;
+  } else {
+    microseconds = std::atoll(first_line("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").c_str());
+    period = std::atoll(first_line("/sys/fs/cgroup/cpu/cpu.cfs_period_us").c_str());
+  }
+  if (microseconds <= 0 || period <= 0) return 0;
+  return static_cast<int>(std::min<long long>((microseconds + period - 1) / period, 1 << 20));
+}
+
 int online_cores() {
   const long cores = sysconf(_SC_NPROCESSORS_ONLN);
   return cores > 0 ? static_cast<int>(cores) : 1;
@@ -92,6 +108,28 @@ int usable_cores() {
   if (sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) > 0) return CPU_COUNT(&set);
 #endif
   return online_cores();
+}
+
+int physical_cores() {
+  int found = usable_cores();
+#if defined(__linux__)
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) {
+    std::vector<std::string> cores;
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+      if (!CPU_ISSET(cpu, &set)) continue;
+      const std::string name = std::to_string(cpu);
+      const std::string siblings =
+          first_line("/sys/devices/system/cpu/cpu" + name + "/topology/thread_siblings_list");
+      cores.push_back(siblings.empty() ? "cpu " + name : siblings);
+    }
+    std::sort(cores.begin(), cores.end());
+    cores.erase(std::unique(cores.begin(), cores.end()), cores.end());
+    if (!cores.empty()) found = static_cast<int>(cores.size());
+  }
+  if (const int paid = quota()) found = std::min(found, paid);
+#endif
+  return found;
 }
 
 CpuInfo cpu_info() {

@@ -18,4 +18,8 @@ CpuInfo cpu_info();
 // Cores this process may run on (taskset and cgroup cpusets respected), at least 1.
 int usable_cores();
 
+// Of these the physical ones, those that share a core's units counted once, and no more than the
+// process group's CPU quota pays for, rounded up; at least 1. As many threads as compute faster.
+int physical_cores();
+
 }  // namespace activsparse

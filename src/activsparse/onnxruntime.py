@@ -27,7 +27,7 @@ from activsparse.engine.foreign import compile_parts
 from activsparse.engine.graph import Graph
 from activsparse.engine.load import load
 from activsparse.engine.measure import choosing
-from activsparse.engine.options import AUTO
+from activsparse.engine.options import AUTO, default_threads
 from activsparse.engine.passes.clean import clean
 from activsparse.engine.passes.infer import infer
 from activsparse.engine.passes.proto import node_proto
@@ -122,7 +122,7 @@ def _require(what: str, *version: int) -> None:
 
 
 def _threads(options: Any) -> int:
-    return int(options.intra_op_num_threads) or len(os.sched_getaffinity(0))
+    return int(options.intra_op_num_threads) or default_threads()
 
 
 def _devices() -> list[Any]:

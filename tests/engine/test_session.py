@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -87,6 +91,21 @@ def test_tensors_of_torch_are_inputs(dense):
         session.run(x.bfloat16())
     with pytest.raises(ActivsparseError, match="got no input"):
         session.run(None)
+
+
+def test_threads_are_by_default_those_of_the_cores_it_may_use(dense):
+    program = (
+        "import os, sys; cores = os.sched_getaffinity(0)\n"
+        "os.sched_setaffinity(0, sorted(cores)[: int(sys.argv[2])])\n"
+        "import activsparse; print(activsparse.Session(sys.argv[1]).threads)"
+    )
+    found = []
+    for cores in ("1", "1000"):
+        words = [sys.executable, "-c", program, str(dense), cores]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        found.append(int(done.stdout))
+    assert found[0] == 1
+    assert 1 <= found[1] <= len(os.sched_getaffinity(0))
 
 
 def test_its_repr_names_inputs_types_and_kernels(sparse):

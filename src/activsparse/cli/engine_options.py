@@ -30,7 +30,9 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     add_input_options(parser)
     engine = parser.add_argument_group("engine")
     add_isa_option(engine)
-    add_threads_option(engine, None, "default: 1, or what a plan was compiled for")
+    add_threads_option(
+        engine, None, "default: one per physical core, or what a plan was compiled for"
+    )
     add_fallback_option(engine)
     add_choice_options(engine)
 

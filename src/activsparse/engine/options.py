@@ -8,9 +8,18 @@ from typing import NoReturn
 
 import numpy as np
 
+from activsparse import _native
 from activsparse.errors import ActivsparseError, Option
 
-__all__ = ["AUTO", "FALLBACKS", "MOST_THREADS", "check_count", "check_options", "checked_shapes"]
+__all__ = [
+    "AUTO",
+    "FALLBACKS",
+    "MOST_THREADS",
+    "check_count",
+    "check_options",
+    "checked_shapes",
+    "default_threads",
+]
 
 AUTO = "auto"
 """`tune` where measurements are taken if their results can be kept."""
@@ -51,6 +60,11 @@ def check_options(
         _refuse("winograd", winograd, "choose True or False")
     if fallback is not None and not (isinstance(fallback, str) and fallback in FALLBACKS):
         _refuse("fallback", fallback, f"only {', '.join(map(repr, FALLBACKS))} is known")
+
+
+def default_threads() -> int:
+    """One for each physical core that this process may use and its container pays for."""
+    return min(int(_native.cpu_info()["physical_cores"]), MOST_THREADS)
 
 
 def check_count(option: str, value: object, most: int = _LARGEST_SIZE) -> None:

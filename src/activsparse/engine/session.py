@@ -20,7 +20,13 @@ from activsparse.engine.foreign import compile_parts
 from activsparse.engine.graph import Shape
 from activsparse.engine.load import load
 from activsparse.engine.measure import choosing
-from activsparse.engine.options import AUTO, check_count, check_options, checked_shapes
+from activsparse.engine.options import (
+    AUTO,
+    check_count,
+    check_options,
+    checked_shapes,
+    default_threads,
+)
 from activsparse.engine.parts import ForeignPart, NativePart, Part
 from activsparse.engine.passes.clean import clean
 from activsparse.engine.passes.convert import EXACT
@@ -61,8 +67,8 @@ class Session:
 
         Args:
             path: an ONNX file in float32, or a plan.
-            threads: how many threads share the work of one run; the default is 1, or what the plan
-                was saved with.
+            threads: how many threads share the work of one run; the default is one for each
+                physical core that this process may use, or what the plan was saved with.
             isa: instruction set; the default is the variable ACTIVSPARSE_ISA, else the best one of
                 this CPU. This and the following are settled in a plan.
             input_shapes: full shapes of inputs whose sizes the file leaves open. An open batch size
@@ -120,13 +126,14 @@ class Session:
                     "tune": tune,
                     "winograd": winograd,
                 }
+                threads = threads or default_threads()
                 if fallback is None:
                     plan = compile_model(
-                        path, isa=isa, threads=threads or 1, input_shapes=input_shapes, **options
+                        path, isa=isa, threads=threads, input_shapes=input_shapes, **options
                     )
                     self._take(plan, threads)
                 else:
-                    self._take_parts(path, input_shapes, isa, threads or 1, **options)
+                    self._take_parts(path, input_shapes, isa, threads, **options)
         self._times_ms: list[float] | None = None
         self._remake: dict[str, Any] | None = None
         if fallback is not None:
