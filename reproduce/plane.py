@@ -25,16 +25,26 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
 from solar_cells import MODEL, WEIGHTS, prepare
 from study import carry_out, claimed, run_folder, start_from
 
 from activsparse.errors import ActivsparseError
 from activsparse.files import atomic_path
 
+if TYPE_CHECKING:
+    from activsparse.train.recipes.config import Config
+
 RESULTS = Path(__file__).parent / "results"
 CSV = "plane.csv"
-COLUMNS = ("network", "row", "kind", "seed", "top1", "ms", "ort_ms", "machine", "epochs")
+COLUMNS = (
+    *("network", "row", "kind", "seed", "top1", "ms", "ort_ms", "machine", "epochs"),
+    # Of so many test images so many that only the dense row, and only this row gets right.
+    *("images", "only_dense", "only_row"),
+)
 REPEAT = 100
 
 _log = logging.getLogger(__name__)
@@ -140,12 +150,14 @@ class Row:
         changes: of the recipe.
         pruned: share of channels taken out before.
         plan: speed-up of the plan whose masks it gets.
+        allow: what else the plan may change, as of `activsparse plan`.
     """
 
     kind: str
     changes: tuple[str, ...] = ("sparsity=null",)
     pruned: float | None = None
     plan: float | None = None
+    allow: str | None = None
 
 
 _PUBLISHED = (
@@ -167,11 +179,17 @@ def rows_of(network: Network) -> dict[str, Row]:
     found = {"dense": Row("dense")}
     for target in (1.35, 1.75, 1.2, 2.0, 1.5):
         found[f"plan {target:g}"] = Row("ours", (), plan=target)
+    for target in (1.75, 2.0, 2.5):
+        found[f"plan {target:g} smaller"] = Row("ours", (), plan=target, allow="input-size")
     for side in network.smaller:
         changes = (f"data.image_size={side}", f"distillation.image_size={network.size}")
         found[f"input {side}"] = Row("smaller_input", ("sparsity=null", *changes))
     for ratio in (0.15, 0.3, 0.45):
         found[f"channels {ratio:g}"] = Row("channels", pruned=ratio)
+    for ratio, target in ((0.3, 1.2), (0.3, 1.35), (0.3, 1.5), (0.15, 1.35)):
+        found[f"channels {ratio:g} plan {target:g}"] = Row(
+            "channels_and_masks", (), pruned=ratio, plan=target
+        )
     found["lattice 0.3"] = Row("ablation", ("sparsity.pattern=lattice",))
     found["tiles 0.3"] = Row("ablation", ("sparsity.pattern=tiles",))
     found["paper 0.3"] = Row("paper", _PUBLISHED)
@@ -230,7 +248,7 @@ def _train(network: Network, out: Path, names: list[str], seeds: list[int]) -> N
             with claimed(base, wait=True):
                 carry_out(base, network.recipe, [*common, *of_base])
                 first = start_from(base, row.pruned)
-                plan = _plan(base, network, row.plan)
+                plan = _plan(base, network, row, _subject(out, network, row, seed))
             with claimed(run) as mine:
                 if mine:
                     changes = [
@@ -249,21 +267,36 @@ def _train(network: Network, out: Path, names: list[str], seeds: list[int]) -> N
         _log.info("stopped; the same command goes on from here")
 
 
-def _plan(base: Path, network: Network, target: float | None) -> list[str]:
-    """The setting that says which masks a row gets; they are planned first where need be."""
-    from activsparse.cli import main as command
+def _subject(out: Path, network: Network, row: Row, seed: int) -> Path:
+    """The run that a row's masks are planned for: a pruned network once it was trained on."""
+    name = "base" if row.pruned is None else f"channels {row.pruned:g}"
+    return run_folder(out, name, network.base_seed(seed))
 
-    if target is None:
+
+def _plan(base: Path, network: Network, row: Row, subject: Path) -> list[str]:
+    """The settings that say which masks a row gets; they are planned first where need be."""
+    from activsparse.cli import main as command
+    from activsparse.masks.mask_plan_file import read_mask_plan
+
+    if row.plan is None:
         return []
-    path = base.with_name(f"plans-{target:g}.yaml")
+    if not (subject / "summary.json").is_file():
+        raise ActivsparseError(f"{subject}: masks are planned for this run; train its row first")
+    name = "-".join(filter(None, ("plans", row.allow, row.pruned and f"without-{row.pruned:g}")))
+    path = base.with_name(f"{name}-{row.plan:g}.yaml")
     if not path.is_file():
-        # Losses measured again around every solution took hours and changed little.
-        ask = ["plan", str(base), "--frontier", "--images", str(network.images), "--rounds", "0"]
-        if command([*ask, *network.planned, "--out", str(base.with_name("plans.yaml"))]):
-            raise ActivsparseError(f"{base}: no plans could be made; see above")
+        # Without measuring losses again around every solution, which would take hours.
+        ask = ["plan", str(subject), "--frontier", "--images", str(network.images), "--rounds", "0"]
+        more = [*network.planned, *(["--allow", row.allow] if row.allow else [])]
+        if command([*ask, *more, "--out", str(base.with_name(f"{name}.yaml"))]):
+            raise ActivsparseError(f"{subject}: no plans could be made; see above")
     if not path.is_file():
         raise ActivsparseError(f"{path}: no masks make the network so fast; leave that row out")
-    return [f"sparsity.plan={path}"]
+    settings = [f"sparsity.plan={path}"]
+    side = read_mask_plan(path).input_size[0]
+    if side != network.size:
+        settings += [f"data.image_size={side}", f"distillation.image_size={network.size}"]
+    return settings
 
 
 def _time(name: str, out: Path, seeds: list[int], results: Path) -> None:
@@ -283,29 +316,47 @@ def _time(name: str, out: Path, seeds: list[int], results: Path) -> None:
         if "dense" not in runs:
             continue
         with tempfile.TemporaryDirectory() as place:
-            files = {}
+            files, right = {}, {}
             for number, (row, run) in enumerate(runs.items()):
                 files[row] = Path(place) / f"{number}.onnx"
                 trained = load_run(run)
                 export_onnx(trained.model, trained.example_input, files[row])
+                right[row] = _right(files[row], trained.config)
             first, *others = files.values()
             found = compare(first, others, [OWN_ENGINE, "onnxruntime"], threads=1, repeat=REPEAT)
         times = {(row.model, row.engine): row.median_ms for row in found.rows}
         for row, path in files.items():
             summary = json.loads((runs[row] / "summary.json").read_text())
+            dense, own = right["dense"], right[row]
             values = (
                 name,
                 row,
                 rows_of(network)[row].kind,
                 seed,
-                round(100 * summary["top1"], 3),
+                round(100 * float(own.mean()), 3),
                 round(times[str(path), OWN_ENGINE], 5),
                 round(times.get((str(path), "onnxruntime"), float("nan")), 5),
                 summary_line(found.machine),
                 summary["epochs"],
+                len(own),
+                int((dense & ~own).sum()),
+                int((own & ~dense).sum()),
             )
             lines.append(dict(zip(COLUMNS, values, strict=True)))
     _write(name, lines, results)
+
+
+def _right(path: Path, config: Config) -> npt.NDArray[np.bool_]:
+    """Which test images the network that is timed gets right, in the engine that times it."""
+    from activsparse import Session
+    from activsparse.data import build_data
+    from activsparse.pipeline.progress import Measuring
+    from activsparse.pipeline.score import answers
+
+    data = build_data(**config.data.model_dump(), seed=config.seed)
+    with Measuring("test images, batches", None) as progress:
+        labels, said = answers({"row": Session(path, threads=1)}, data, progress)
+    return said["row"] == labels
 
 
 def _write(name: str, lines: list[dict[str, object]], results: Path) -> None:

@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from activsparse.data import BatchData
     from activsparse.pipeline.work import Work
 
-__all__ = ["IntArray", "Score", "answers", "make_score", "paired_interval", "read_score"]
+__all__ = [
+    "IntArray",
+    "Score",
+    "answers",
+    "interval_of_counts",
+    "make_score",
+    "paired_interval",
+    "read_score",
+]
 
 IntArray = npt.NDArray[np.int64]
 NETWORKS = ("dense", "masked")
@@ -60,17 +68,23 @@ def paired_interval(
 ) -> tuple[float, float]:
     """Bootstrap percentile interval (95 %) of mean(one) - mean(other) over the same samples.
 
-    Drawing samples anew with replacement draws how many of them differ either way from a
-    multinomial distribution, since a pair's difference is -1, 0 or 1.
-
     Args:
         one: whether a sample is right, (N,).
         other: alike, of the same samples.
         seed: of the draws.
     """
-    count = len(one)
-    difference = one.astype(int) - other.astype(int)
-    shares = [float(np.mean(difference == value)) for value in (1, 0, -1)]
+    return interval_of_counts(int((one & ~other).sum()), int((other & ~one).sum()), len(one), seed)
+
+
+def interval_of_counts(
+    only_one: int, only_other: int, count: int, seed: int = 0
+) -> tuple[float, float]:
+    """The same of how many of `count` samples only one, and only the other gets right.
+
+    Drawing samples anew with replacement draws these numbers from a multinomial distribution, since
+    a pair's difference is -1, 0 or 1.
+    """
+    shares = np.array([only_one, count - only_one - only_other, only_other]) / count
     drawn = np.random.default_rng(seed).multinomial(count, shares, _DRAWS)
     low, high = np.quantile((drawn[:, 0] - drawn[:, 2]) / count, (0.025, 0.975))
     return float(low), float(high)
