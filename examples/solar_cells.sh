@@ -11,8 +11,8 @@ out=${1:-solar_cells}
 if [ $# -gt 0 ]; then shift; fi
 
 .venv/bin/python reproduce/solar_cells.py --out "$out"
-effort="--input-size 160x160 --dense-epochs 4 --epochs 4"
-if [ -n "${QUICK:-}" ]; then effort="--input-size 128x128 --quick"; fi
+effort="--input-size 112x112 --dense-epochs 4 --epochs 4"
+if [ -n "${QUICK:-}" ]; then effort="--input-size 96x96 --quick"; fi
 # shellcheck disable=SC2086 # several options
 .venv/bin/activsparse sparsify timm:tf_efficientnet_lite0 --weights "$out/lite0.pth" --data "$out/fold0" \
   --target-speedup 1.5 --out "$out/${QUICK:+quick_}faster" $effort "$@" \
