@@ -349,7 +349,7 @@ def model(tmp_path):
 def test_a_tuned_session(model, tmp_path, monkeypatch):
     x = np.random.default_rng(0).standard_normal((1, 3, 16, 16), np.float32)
     monkeypatch.setenv("ACTIVSPARSE_CACHE", str(tmp_path / "cache"))
-    first = Session(model)
+    first = Session(model, threads=1)
     (file,) = (tmp_path / "cache").iterdir()
     assert ISA in file.name
     rows = [row for row in first.explain() if len(row.candidates) > 1]
@@ -358,7 +358,7 @@ def test_a_tuned_session(model, tmp_path, monkeypatch):
         assert dict(row.candidates)[row.algorithm] > 0
     # What is known is not measured again: the same file, the same times, the same bits.
     before = file.read_bytes()
-    again = Session(model)
+    again = Session(model, threads=1)
     assert file.read_bytes() == before
     assert again.explain() == first.explain()
     np.testing.assert_array_equal(again.run(x), first.run(x))

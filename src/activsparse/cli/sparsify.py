@@ -145,8 +145,8 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.input_shape or args.batch is not None or args.fallback is not None:
         raise ActivsparseError(
-            "--input-shape, --batch and --fallback are for ONNX files without --data; what is "
-            "trained has --input-size"
+            "--input-shape, --batch and --fallback are for ONNX files without --data; for networks "
+            "that are trained give --input-size"
         )
     return _carry_out(args)
 

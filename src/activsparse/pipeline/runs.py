@@ -76,8 +76,8 @@ def report_of_runs(
             run = load_run(place, trust=trust)
             if run.config.data.name in BOXES:
                 raise ActivsparseError(
-                    f"{place}: is a detector, and reports are of classifiers; see what it finds "
-                    "with: activsparse detect --report"
+                    f"{place}: is a detector, and reports are of classifiers; activsparse "
+                    "detect shows what it finds"
                 )
             data = build_data(**run.config.data.model_dump(), seed=run.config.seed)
             file = Path(scratch) / f"{number}.onnx"
