@@ -9,9 +9,11 @@ import numpy as np
 import onnx
 import pytest
 import quantised
+from onnx import parser
 
 from activsparse import Session, _native, quantize
 from activsparse.engine.exact import ExactModel
+from activsparse.engine.verify import compare_with_onnxruntime
 
 SLACK = 2.0**-9
 """Steps that the engine's float32 factors may be off before a rounding."""
@@ -95,3 +97,36 @@ def test_a_function_spelled_out_between_one_pair_is_a_table(tmp_path, kind):
     assert kinds.count("lookup_u8") == 2
     assert "activate" not in kinds
     assert outside(path, session, 6) == ""
+
+
+@pytest.mark.parametrize("way", ["transposed", "reshaped", "quantised again", "clipped"])
+def test_what_is_computed_of_quantised_weights_is_constant(tmp_path, way):
+    """Against ONNX Runtime, operator by operator."""
+    rng = np.random.default_rng(list(way.encode()))
+    steps = {
+        "transposed": ("w = Transpose<perm = [1, 0, 2, 3]>(f)", "4,6,3,3"),
+        "reshaped": ("w = Reshape(f, shape)", "54,4"),
+        "quantised again": ("r = QuantizeLinear(f, sw, zw)  w = DequantizeLinear(r, sw, zw)", ""),
+        "clipped": ("w = Clip(f, low, high)", ""),
+    }
+    step, shape = steps[way]
+    model = parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[1, 4, 9, 9] x) => (float[1, 6, 9, 9] y)
+        <float s = {{0.05}}, uint8 z = {{117}}, float sw = {{0.01}}, int8 zw = {{0}},
+         float low = {{-0.3}}, float high = {{0.3}}, int64[4] shape = {{6, 4, 3, 3}}>
+        {{
+            q = QuantizeLinear(x, s, z)  d = DequantizeLinear(q, s, z)
+            f = DequantizeLinear(w8, sw, zw)  {step}
+            y = Conv<pads = [1, 1, 1, 1]>(d, w)
+        }}"""
+    )
+    size = [int(n) for n in shape.split(",")] if shape else [6, 4, 3, 3]
+    weights = rng.integers(-99, 99, size, np.int8)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w8"))
+    onnx.save(model, tmp_path / "q.onnx")
+    session = Session(tmp_path / "q.onnx")
+    kinds = [row.kind for row in session.explain()]
+    assert kinds.count("conv") + kinds.count("conv_u8") == 1
+    for row in compare_with_onnxruntime(tmp_path / "q.onnx", session, seed=5):
+        assert row.holds, row

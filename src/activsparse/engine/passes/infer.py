@@ -21,7 +21,7 @@ from activsparse.errors import ActivsparseError
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["infer"]
+__all__ = ["constants_of", "infer"]
 
 # Constants above this many elements never hold a shape; they are not handed to the shape functions.
 _LARGEST_SHAPE_DATA = 1024
@@ -61,7 +61,7 @@ def infer(graph: Graph, lenient: bool = False) -> Graph:
     for node in nodes:
         node = _renamed(node, aliases)
         try:
-            constants = _evaluate(graph, node)
+            constants = constants_of(graph, node)
         except ActivsparseError:
             if not lenient:
                 raise
@@ -110,8 +110,12 @@ def _keep_all(graph: Graph, dropout: Node) -> None:
     graph.shapes[dropout.outputs[1]] = mask.shape
 
 
-def _evaluate(graph: Graph, node: Node) -> dict[str, Array] | None:
-    """Values of the node's outputs, or None where they depend on the graph's inputs."""
+def constants_of(graph: Graph, node: Node) -> dict[str, Array] | None:
+    """Values of the node's outputs, or None where they depend on the graph's inputs.
+
+    Raises:
+        ActivsparseError: the onnx package cannot evaluate it, or its result would be too large.
+    """
     if node.op == "Shape":
         return {node.outputs[0]: _shape_value(graph, node)}
     if node.op == "Constant":

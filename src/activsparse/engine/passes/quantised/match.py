@@ -11,6 +11,7 @@ from activsparse.engine.graph import Array, Graph, Node, Scale
 from activsparse.engine.passes.clean import clean
 from activsparse.engine.passes.convert import convert_node
 from activsparse.engine.passes.evaluate import evaluate
+from activsparse.engine.passes.infer import constants_of
 from activsparse.engine.passes.quantised.functions import function_of_one, table_of
 from activsparse.engine.passes.quantised.pairs import (
     DEQUANTISE,
@@ -99,17 +100,23 @@ class _Matcher:
             graph.nodes.replace(node, minus, times)
 
     def dequantise_constants(self) -> None:
+        """And what is computed of them alone: weights may be transposed, or quantised once more."""
         graph = self.graph
         for node in list(graph.nodes):
-            if node.op != DEQUANTISE or any(n and n not in graph.constants for n in node.inputs):
+            if not node.op[0].isupper() or any(n not in graph.constants for n in node.inputs if n):
                 continue
-            name = node.outputs[0]
-            check_constant(graph, node)
-            weight = weight_of(graph, node)
-            if weight is not None:
-                self.weights[name] = weight
-            graph.constants[name] = evaluate(graph, node)[name]
-            graph.nodes.replace(node)
+            if node.op == DEQUANTISE:
+                check_constant(graph, node)
+                weight = weight_of(graph, node)
+                if weight is not None:
+                    self.weights[node.outputs[0]] = weight
+                values: dict[str, Array] | None = evaluate(graph, node)
+            else:
+                values = constants_of(graph, node)
+            if values is not None:
+                graph.constants |= values
+                graph.shapes |= {name: value.shape for name, value in values.items()}
+                graph.nodes.replace(node)
 
     def move_on_bytes(self) -> None:
         """Reshapes and the like of a value whose scale they keep move its bytes.
