@@ -140,3 +140,22 @@ def test_operators_of_other_domains_run_there(tmp_path):
         assert [row.kind for row in foreign] == ["FastGelu@com.microsoft"]
         for row in compare_with_onnxruntime(file, session):
             assert row.holds, row
+
+
+def test_an_operator_that_no_tool_knows_leaves_nothing_behind(tmp_path, monkeypatch, capfd):
+    """ONNX Runtime's shape inference would write a file into the working folder."""
+    b = graphs.Builder(12)
+    odd = b.node("Unheard", b.conv(b.input(1, 3, 8, 8), 8), domain="com.example")
+    path = b.save(tmp_path / "m.onnx", b.conv(odd, 8))
+    model = onnx.load(path)
+    model.opset_import.append(onnx.helper.make_opsetid("com.example", 1))
+    onnx.save(model, path)
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    masked = main(["mask", str(path), "--sparsity", "0.3", "--out", str(tmp_path / "o.onnx")])
+    with pytest.raises(ActivsparseError):
+        Session(path, fallback="onnxruntime")
+    assert sorted(tmp_path.iterdir()) == sorted(
+        [*before, *([] if masked else [tmp_path / "o.onnx"])]
+    )
+    assert "symbolic" not in capfd.readouterr().err

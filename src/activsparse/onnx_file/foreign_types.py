@@ -26,9 +26,7 @@ def foreign_types(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     if not foreign:
         return []
     try:
-        from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
-
-        inferred = SymbolicShapeInference.infer_shapes(model, auto_merge=True).graph
+        inferred = _inferred(model)
     # A script that raises whatever it meets.
     except Exception as error:
         _log.debug("sizes behind foreign operators stay open: %s", error)
@@ -49,3 +47,22 @@ def _is_known(kind: onnx.TypeProto) -> bool:
         and tensor.HasField("shape")
         and all(dim.dim_value > 0 for dim in tensor.shape.dim)
     )
+
+
+def _inferred(model: onnx.ModelProto) -> onnx.GraphProto:
+    """As far as the tool gets; its own `infer_shapes` would leave a file in the working folder."""
+    from onnxruntime.tools import symbolic_shape_infer as tool
+
+    tool.logger.disabled = True
+    try:
+        inference = tool.SymbolicShapeInference(
+            2**31 - 1, auto_merge=True, guess_output_rank=False, verbose=0
+        )
+        inference._preprocess(model)
+        while inference.run_:
+            inference._infer_impl()
+        inference._update_output_from_vi()
+    finally:
+        tool.logger.disabled = False
+    graph: onnx.GraphProto = inference.out_mp_.graph
+    return graph
