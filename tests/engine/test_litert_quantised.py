@@ -150,3 +150,28 @@ def test_a_wrong_file_is_not_written(tmp_path, monkeypatch):
     with pytest.raises(ActivsparseError, match="please report this model"):
         litert.convert(path, tmp_path / "q.tflite")
     assert not (tmp_path / "q.tflite").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [("zero points", "scales and 3 zero points"), ("no sizes", "size of '.*' is open")],
+)
+def test_damaged_files_are_one_line(tmp_path, damage, message):
+    path = quantised.case(tmp_path / "q.onnx", "plain", "u8s8 per channel")
+    model = onnx.load(path)
+    if damage == "zero points":
+        wide = {i.name for i in model.graph.initializer if len(i.dims) == 4}
+        weight = next(
+            node
+            for node in model.graph.node
+            if node.op_type == "DequantizeLinear" and node.input[0] in wide
+        )
+        zero = next(i for i in model.graph.initializer if i.name == weight.input[2])
+        dtype = numpy_helper.to_array(zero).dtype
+        zero.CopyFrom(numpy_helper.from_array(np.zeros(3, dtype), zero.name))
+    else:
+        model.graph.input[0].type.tensor_type.ClearField("shape")
+    onnx.save(model, path)
+    with pytest.raises(ActivsparseError, match=message):
+        litert.convert(path, tmp_path / "q.tflite")
+    assert not (tmp_path / "q.tflite").exists()

@@ -10,7 +10,7 @@ from typing import Any
 
 import onnx
 
-from activsparse.errors import ActivsparseError, Option
+from activsparse.errors import ActivsparseError, Option, memory_suffices
 from activsparse.export.convs import OPEN_SIZE, OnnxConv, find_convs
 from activsparse.export.insert import MASK_SUFFIX, SOURCE_SUFFIX, insert_masks, remove_masks
 from activsparse.input_sizes import InputSizes, image_axes
@@ -166,12 +166,13 @@ def mask_model(
                 "positions, too many for a mask; fix the input to a smaller size"
             )
     sparsities = list(requests.sparsities.values())
-    try:
-        maker = MaskMaker(layers, _score_size(masked, options), options, requests.own)
-        maker.check(sparsities)
-        found = maker.layouts(seed, 0, sparsities)
-    except ActivsparseError as error:
-        raise type(error)(f"{name}: ", error) from error
+    with memory_suffices(name):
+        try:
+            maker = MaskMaker(layers, _score_size(masked, options), options, requests.own)
+            maker.check(sparsities)
+            found = maker.layouts(seed, 0, sparsities)
+        except ActivsparseError as error:
+            raise type(error)(f"{name}: ", error) from error
     report = MaskReport([], requests.dense, macs_of(convs))
     made = [
         (conv, layout.mask, fill_of(conv, options))

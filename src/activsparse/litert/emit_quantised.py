@@ -270,9 +270,10 @@ def _weighted(
 def _conv(e: _Emitter, node: onnx.NodeProto) -> None:
     a = attributes_of(node)
     weight = e.graph.constants.get(node.input[1])
-    if weight is None or weight.ndim != 4:
+    size = e.graph.shape(node.input[0])
+    if weight is None or weight.ndim != 4 or len(size) != 4:
         raise e.error(node, "a convolution that is not of images")
-    group, channels = int(a.get("group", 1)), e.graph.shape(node.input[0])[1]
+    group, channels = int(a.get("group", 1)), size[1]
     depthwise = group == channels > 1
     if group > 1 and not depthwise:
         raise e.error(node, "a convolution in groups")

@@ -157,6 +157,13 @@ class QdqGraph:
         numbers, scale = values[:2]
         zero = values[2] if len(values) > 2 else np.zeros(scale.shape, numbers.dtype)
         axis = a.get("axis", 1) % max(numbers.ndim, 1)
+        channels = numbers.shape[axis] if numbers.ndim else 1
+        if scale.size not in (1, channels) or zero.size not in (1, scale.size):
+            raise ActivsparseError(
+                f"{self.name}: {title(node)}: {scale.size} scales and {zero.size} zero points for "
+                f"{channels} channels; export it again"
+            )
+        zero = zero.reshape(scale.shape if zero.size == scale.size else ())
         real = dequantise(Span.of(numbers), scale, zero, axis).low
         self.constants[node.output[0]] = real.astype(np.float32)
         shift = 128 if numbers.dtype == np.uint8 else 0
@@ -198,4 +205,5 @@ def _shapes_of(
     return {
         value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
         for value in (*inferred.input, *inferred.value_info, *inferred.output)
+        if value.type.tensor_type.HasField("shape")
     }
