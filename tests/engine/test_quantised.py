@@ -10,6 +10,7 @@ import onnx
 import pytest
 import quantised
 from onnx import parser
+from oracle import expected
 
 from activsparse import Session, _native, quantize
 from activsparse.engine.exact import ExactModel
@@ -130,3 +131,33 @@ def test_what_is_computed_of_quantised_weights_is_constant(tmp_path, way):
     assert kinds.count("conv") + kinds.count("conv_u8") == 1
     for row in compare_with_onnxruntime(tmp_path / "q.onnx", session, seed=5):
         assert row.holds, row
+
+
+@pytest.mark.parametrize("bias", [2**31 - 1, -(2**31), 2**30])
+@pytest.mark.parametrize(("operator", "size"), [("Conv", 1), ("Conv", 16), ("Gemm", 1)])
+def test_biases_at_the_ends_of_int32_do_not_overflow(tmp_path, operator, size, bias):
+    """Where quantisers clip them. Against ONNX Runtime, operator by operator."""
+    rng = np.random.default_rng([size, len(operator), bias & 0xFFFF])
+    conv = operator == "Conv"
+    shape = "1, 16, 9, 9" if conv else "1, 16"
+    attributes = f"pads = [1, 1, 1, 1], group = {size}" if conv else "transB = 1"
+    model = parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[{shape}] x) => (float[{shape}] y)
+        <float s = {{0.05}}, uint8 z = {{117}}, float sw = {{0.01}}, int8 zw = {{0}},
+         float sb = {{0.0005}}, int32 zb = {{0}}, float so = {{20000.0}}, uint8 zo = {{128}}>
+        {{
+            q = QuantizeLinear(x, s, z)  d = DequantizeLinear(q, s, z)
+            f = DequantizeLinear(w8, sw, zw)  b = DequantizeLinear(b32, sb, zb)
+            c = {operator}<{attributes}>(d, f, b)
+            e = QuantizeLinear(c, so, zo)  y = DequantizeLinear(e, so, zo)
+        }}"""
+    )
+    weights = rng.integers(-127, 128, (16, 16 // size, *([3, 3] if conv else [])), np.int8)
+    for name, value in (("w8", weights), ("b32", np.full(16, bias, np.int32))):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    onnx.save(model, tmp_path / "q.onnx")
+    x = rng.standard_normal([int(n) for n in shape.split(",")], np.float32)
+    (truth,) = expected(tmp_path / "q.onnx", {"x": x})
+    # All are at the same end, or near the middle: a sum that overflows is at the other one.
+    np.testing.assert_allclose(Session(tmp_path / "q.onnx").run(x), truth, rtol=0, atol=20000.0)

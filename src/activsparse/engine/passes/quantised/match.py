@@ -258,6 +258,8 @@ class _Matcher:
             if found is None:
                 return None
             arrays |= found
+        if not _in_32_bits(arrays["weight"], arrays.get("bias")):
+            return None
         self._know(*source)
         if q is None or scale is None:
             arrays["scale"] = scales.astype(np.float32)
@@ -458,6 +460,14 @@ class _Matcher:
             return None
         self._know(*source)
         return [Node("lookup_u8", functions[0].name, (x,), q.outputs, {}, {"table": table})]
+
+
+def _in_32_bits(weight: Array, bias: Array | None) -> bool:
+    """Whether no sum of products and its bias overflows; quantisers clip biases to int32's ends."""
+    most = 255 * np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(axis=1)
+    if bias is not None:
+        most = most + np.abs(bias.astype(np.int64))
+    return bool(most.max(initial=0) < 2**31)
 
 
 def _ratio(at: Scale, scale: Scale) -> float:
