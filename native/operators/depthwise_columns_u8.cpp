@@ -352,14 +352,7 @@ Blob pack(const OpSpec& spec, Isa isa) {
             weight[c * taps + t];
       }
   }
-  std::vector<int32_t> kept, skipped;
-  const ArrayView* mask = spec.array("mask");
-  for (int32_t i = 0; i < p.output.h * p.output.w; ++i) {
-    if (mask == nullptr || static_cast<const uint8_t*>(mask->data)[i])
-      kept.push_back(i);
-    else if (spec.array("source") == nullptr)
-      skipped.push_back(i);
-  }
+  auto [kept, skipped] = masked_positions(spec, int64_t{p.output.h} * p.output.w);
   h.kept = static_cast<int32_t>(kept.size()), h.skipped = static_cast<int32_t>(skipped.size());
   kept.insert(kept.end(), skipped.begin(), skipped.end());
   h.positions = writer.append(kept.data(), kept.size());

@@ -318,20 +318,15 @@ Blob pack_product(const OpSpec& spec, const ConvParams& params, Isa isa) {
   h.bias = panels.pack_channels(writer, spec.float_array("bias"));
   h.skipped_value = panels.pack_channels(writer, spec.float_array("skipped_value"));
   h.fill = SourceFill::pack(writer, spec);
-  std::vector<int32_t> kept, skipped;
+  MaskedPositions at;
   if (const ArrayView* mask = spec.array("mask")) {
     h.has_mask = 1;
-    for (int32_t i = 0; i < mask->size(); ++i) {
-      if (static_cast<const uint8_t*>(mask->data)[i])
-        kept.push_back(i);
-      else if (spec.array("source") == nullptr)
-        skipped.push_back(i);
-    }
+    at = masked_positions(spec, mask->size());
   }
-  h.kept_count = static_cast<int32_t>(kept.size());
-  h.skipped_count = static_cast<int32_t>(skipped.size());
-  h.kept = writer.append(kept.data(), kept.size());
-  h.skipped = writer.append(skipped.data(), skipped.size());
+  h.kept_count = static_cast<int32_t>(at.kept.size());
+  h.skipped_count = static_cast<int32_t>(at.skipped.size());
+  h.kept = writer.append(at.kept.data(), at.kept.size());
+  h.skipped = writer.append(at.skipped.data(), at.skipped.size());
   *writer.at<Header>(0) = h;
   return writer.take();
 }

@@ -6,6 +6,18 @@
 
 namespace activsparse {
 
+MaskedPositions masked_positions(const OpSpec& spec, int64_t count) {
+  MaskedPositions found;
+  const ArrayView* mask = spec.array("mask");
+  for (int32_t i = 0; i < count; ++i) {
+    if (mask == nullptr || static_cast<const uint8_t*>(mask->data)[i])
+      found.kept.push_back(i);
+    else if (spec.array("source") == nullptr)
+      found.skipped.push_back(i);
+  }
+  return found;
+}
+
 SourceFillHeader SourceFill::pack(BlobWriter& writer, const OpSpec& spec) {
   SourceFillHeader h{};
   const ArrayView* array = spec.array("source");

@@ -14,6 +14,14 @@ struct SourceFillHeader {
   int32_t count;
 };
 
+// A convolution's output positions by what is done at them; those with a `source` are filled later.
+struct MaskedPositions {
+  std::vector<int32_t> kept, skipped;
+};
+
+// Of `count` positions all are kept where the spec has no mask.
+MaskedPositions masked_positions(const OpSpec& spec, int64_t count);
+
 class SourceFill {
  public:
   static constexpr int kTasks = 32;
