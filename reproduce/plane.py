@@ -130,7 +130,7 @@ NETWORKS = {
             "data.validation=0.05",
             "training.epochs=4",
         ),
-        ("dense=null", "sparsity=null"),
+        ("dense=null", "sparsity=null", "distillation=null"),
         224,
         (208, 192, 176, 160),
         epochs=2,
