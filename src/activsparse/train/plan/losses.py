@@ -13,6 +13,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -22,11 +23,14 @@ from activsparse.errors import ActivsparseError
 from activsparse.masks import Mask
 from activsparse.masks.plan_options import PlanOption
 from activsparse.train.plan.masked_network import MaskedNetwork
+from activsparse.train.plan.replay import Replay
 from activsparse.train.sparsify.norms import batch_statistics
 
 __all__ = ["LossFile", "MeasuredLoss"]
 
 Batches = Sequence[tuple[Tensor, Tensor]]
+LayerOptions = Mapping[str, tuple[PlanOption, tuple[int, int]]]
+"""Option and (OH, OW) by layer; dense ones may be left out."""
 
 
 class LossFile:
@@ -67,17 +71,17 @@ class LossFile:
     def __contains__(self, key: str) -> bool:
         return key in self._known
 
-    def get(self, key: str, what: str, measure: Callable[[], float]) -> float:
-        """The loss under a key, measured if it is not known; `what` says in words what it is of."""
-        if key not in self._known:
-            value = measure()
-            if not math.isfinite(value):
-                value = 1e9  # a network of numbers beyond float32
-            self._known[key] = value
-            if self.path is not None:
-                with self.path.open("a", encoding="utf-8", newline="") as file:
-                    csv.writer(file, lineterminator="\n").writerow([key, what, repr(value)])
+    def __getitem__(self, key: str) -> float:
         return self._known[key]
+
+    def add(self, key: str, what: str, value: float) -> None:
+        """Keep the loss under a key; `what` says in words what it is of."""
+        if not math.isfinite(value):
+            value = 1e9  # a network of numbers beyond float32
+        self._known[key] = value
+        if self.path is not None:
+            with self.path.open("a", encoding="utf-8", newline="") as file:
+                csv.writer(file, lineterminator="\n").writerow([key, what, repr(value)])
 
 
 class MeasuredLoss:
@@ -106,45 +110,71 @@ class MeasuredLoss:
             raise ActivsparseError("losses are measured on data; pass at least one batch")
         self._network, self._batches, self._loss = network, batches, loss
         self._file, self._size = file, input_size
+        self._replay = Replay(network.model)
         self._masks: dict[tuple[PlanOption, tuple[int, int]], Mask] = {}
 
     def __call__(
-        self, options: Mapping[str, tuple[PlanOption, tuple[int, int]]], what: str = ""
-    ) -> float:
-        """The loss.
+        self,
+        variants: Sequence[LayerOptions],
+        whats: Sequence[str],
+        first: str | None = None,
+        advance: Callable[[float], None] = lambda share: None,
+    ) -> list[float]:
+        """The losses of variants of the network; what they share is computed once.
 
         Args:
-            options: option and (OH, OW) by layer; dense ones may be left out.
-            what: in words, for whoever reads the file.
+            variants: the options of each.
+            whats: of each, in words, for whoever reads the file.
+            first: name of the first layer whose option is not the same in all, or None.
+            advance: told the share of the work that is done.
         """
-        masked = {name: both for name, both in options.items() if both[0].sparsity}
-        return self._file.get(self.key(masked), what, lambda: self._measure(masked))
+        masked = [
+            {n: both for n, both in options.items() if both[0].sparsity} for options in variants
+        ]
+        keys = [self.key(options) for options in masked]
+        missing = {key: at for at, key in enumerate(keys) if key not in self._file}
+        if missing:
+            measured = self._measure([masked[at] for at in missing.values()], first, advance)
+            for (key, at), value in zip(missing.items(), measured, strict=True):
+                self._file.add(key, whats[at], value)
+        advance(1.0)
+        return [self._file[key] for key in keys]
 
-    def key(self, options: Mapping[str, tuple[PlanOption, tuple[int, int]]]) -> str:
+    def key(self, options: LayerOptions) -> str:
         """A digest of all masks."""
         text = json.dumps(
             [self._size, sorted((n, repr(o), s) for n, (o, s) in options.items() if o.sparsity)]
         )
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def knows(self, options: Mapping[str, tuple[PlanOption, tuple[int, int]]]) -> bool:
-        """Whether this was measured before."""
-        return self.key(options) in self._file
-
     @torch.no_grad()
-    def _measure(self, options: Mapping[str, tuple[PlanOption, tuple[int, int]]]) -> float:
-        self._network.set_masks(
-            {name: (self._mask(o, shape), o.fill) for name, (o, shape) in options.items()}
-        )
-        total = images = 0.0
+    def _measure(
+        self,
+        variants: Sequence[LayerOptions],
+        first: str | None,
+        advance: Callable[[float], None],
+    ) -> list[float]:
+        totals, done = [0.0] * len(variants), 0
         try:
             with batch_statistics(self._network.model):
                 for x, y in self._batches:
-                    total += float(self._loss(self._network.model(x), y)) * len(x)
-                    images += len(x)
+                    with ExitStack() as stack:
+                        if first is not None and len(variants) > 1:
+                            stack.enter_context(self._replay.before(first, x))
+                        for at, options in enumerate(variants):
+                            self._set_masks(options)
+                            totals[at] += float(self._loss(self._network.model(x), y)) * len(x)
+                            done += 1
+                            advance(done / (len(variants) * len(self._batches)))
         finally:
             self._network.set_masks({})  # dense again for whoever exports it
-        return total / images
+        images = sum(len(x) for x, _ in self._batches)
+        return [total / images for total in totals]
+
+    def _set_masks(self, options: LayerOptions) -> None:
+        self._network.set_masks(
+            {name: (self._mask(o, shape), o.fill) for name, (o, shape) in options.items()}
+        )
 
     def _mask(self, option: PlanOption, shape: tuple[int, int]) -> Mask:
         key = (option, shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,14 +17,14 @@ from activsparse.masks.latency import dense_ms
 from activsparse.masks.mask_plan import MaskPlan
 from activsparse.masks.options import MaskOptions
 from activsparse.masks.placement import fill_of, sources_of_zeros
-from activsparse.masks.plan_options import DEFAULT_PATTERNS, PlanLayer, PlanOption, macs, times
+from activsparse.masks.plan_options import DEFAULT_PATTERNS, PlanLayer, macs, times
 from activsparse.masks.plan_units import plan_units, unit_options
 from activsparse.masks.requests import request_sparsities
 from activsparse.masks.time_table import TimeTable
 from activsparse.train.plan.losses import LossFile, MeasuredLoss, fingerprint
 from activsparse.train.plan.masked_network import MaskedNetwork
 from activsparse.train.plan.meet_target import SpeedSearch
-from activsparse.train.plan.planner import Picks, Planner
+from activsparse.train.plan.planner import Losses, Picks, Planner
 from activsparse.train.sparsify.layers import ConvLayer, find_layers
 
 __all__ = ["Found", "NetworkPlanner", "network_planner", "planning"]
@@ -151,13 +151,10 @@ class NetworkPlanner:
         )
 
 
-Loss = Callable[[Mapping[str, tuple[PlanOption, tuple[int, int]]], str], float]
-
-
 def network_planner(
     model: nn.Module,
     example_input: Tensor,
-    loss: Loss,
+    losses: Losses,
     *,
     options: MaskOptions | None = None,
     table: TimeTable | None = None,
@@ -174,7 +171,7 @@ def network_planner(
     Args:
         model: a network without masks.
         example_input: (N, C, H, W).
-        loss: of the network under options of its layers, see `Planner`.
+        losses: of the network under options of its layers, see `Planner`.
         options: which layers stay dense, `site`, `phases`, and `block` where it is above 1.
         table: of times; by default that of pattern `auto`, the same on every machine.
         where: its times come from, noted in plans.
@@ -222,7 +219,7 @@ def network_planner(
     costs = (
         partial(times, table=table) if by == "ms" else lambda layer, of_it, _: macs(layer, of_it)
     )
-    planner = Planner(units, choices, loss, costs, advance)
+    planner = Planner(units, choices, losses, costs, advance)
     dense = other + planner.cost(planner.dense)
     return NetworkPlanner(planner, size, asked.site, other, dense, where)
 

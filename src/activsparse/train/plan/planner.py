@@ -7,7 +7,8 @@ difference from it. Of all solutions that were measured as a whole the best is t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -15,14 +16,19 @@ import numpy.typing as npt
 from activsparse.masks.chains import chains
 from activsparse.masks.frontier import Frontier, LayerChoices, frontier
 from activsparse.masks.mask_plan import MaskPlan, PlannedLayer
-from activsparse.masks.plan_options import PlanOption
 from activsparse.masks.plan_units import Costs, PlanUnit, UnitOption, unit_costs
+from activsparse.train.plan.losses import LayerOptions
 
 __all__ = ["Planner"]
 
 FloatArray = npt.NDArray[np.float64]
 Picks = tuple[int, ...]
 """Index of the option of each unit; 0 is dense."""
+
+Losses = Callable[
+    [Sequence[LayerOptions], Sequence[str], str | None, Callable[[float], None]], Sequence[float]
+]
+"""(Variants, each in words, first layer in which they differ, told the share that is done)."""
 
 _RISK = 1e-6
 """Of masks that lose equally little the sparser ones are still a greater risk."""
@@ -35,7 +41,7 @@ class Planner:
         units: the convolutions that may be masked, alone or by residual branch, in the order of
             execution.
         options: of each, dense first.
-        loss: of the network under options (with their sizes) of its layers, see `MeasuredLoss`.
+        losses: of the network under options (with their sizes) of its layers, see `MeasuredLoss`.
         costs: (layer, its options, the options of the layer whose zeros it reads or None) ->
             (those or 1, options), in any unit.
         advance: told how many of how many measurements of a round are done, and of which unit.
@@ -45,12 +51,12 @@ class Planner:
         self,
         units: Sequence[PlanUnit],
         options: Sequence[Sequence[UnitOption]],
-        loss: Callable[[Mapping[str, tuple[PlanOption, tuple[int, int]]], str], float],
+        losses: Losses,
         costs: Costs,
         advance: Callable[[int, int, str], None] = lambda done, total, what: None,
     ) -> None:
         self.units, self.options = list(units), [list(of_unit) for of_unit in options]
-        self._loss, self._advance = loss, advance
+        self._losses_of, self._advance = losses, advance
         found = chains([unit.source for unit in units])
         self._order = [i for chain in found for i in chain]
         follows = {chain[at]: chain[at - 1] for chain in found for at in range(1, len(chain))}
@@ -75,26 +81,39 @@ class Planner:
         total = sum(len(of_unit) for of_unit in self.options)
         done = 0
         for i, (unit, of_unit) in enumerate(zip(self.units, self.options, strict=True)):
-            found = np.empty(len(of_unit))
-            for at, option in enumerate(of_unit):
-                picks = (*around[:i], at, *around[i + 1 :])
-                rest = "the others dense" if not any(around) else f"others of {_short(around)}"
-                found[at] = self.whole_loss(picks, f"{unit.name}: {option}; {rest}")
-                done += 1
-                self._advance(done, total, unit.name)
-            self._losses[i] = rising(of_unit, found - found[0])
+            tell = partial(self._tell, unit.name, done, len(of_unit), total)
+            self._losses[i] = rising(of_unit, self._rises(i, around, tell))
+            done += len(of_unit)
         self._frontier = None
+
+    def _rises(self, i: int, around: Picks, tell: Callable[[float], None]) -> FloatArray:
+        """Above the unit's first option."""
+        unit, of_unit = self.units[i], self.options[i]
+        rest = "the others dense" if not any(around) else f"others of {_short(around)}"
+        found: FloatArray = np.array(
+            self._losses_of(
+                [self._parts((*around[:i], at, *around[i + 1 :])) for at in range(len(of_unit))],
+                [f"{unit.name}: {option}; {rest}" for option in of_unit],
+                unit.layers[0].name,
+                tell,
+            )
+        )
+        rises: FloatArray = found - found[0]
+        return rises
+
+    def _tell(self, name: str, done: int, count: int, total: int, share: float) -> None:
+        self._advance(done + int(share * count), total, name)
 
     def whole_loss(self, picks: Picks, what: str = "a solution") -> float:
         """Measured loss of the network under all of these."""
-        return self._loss(
-            {
-                layer.name: (part, layer.conv.output)
-                for unit, of_unit, at in zip(self.units, self.options, picks, strict=True)
-                for layer, part in zip(unit.layers, of_unit[at].parts, strict=True)
-            },
-            what,
-        )
+        return self._losses_of([self._parts(picks)], [what], None, lambda share: None)[0]
+
+    def _parts(self, picks: Picks) -> LayerOptions:
+        return {
+            layer.name: (part, layer.conv.output)
+            for unit, of_unit, at in zip(self.units, self.options, picks, strict=True)
+            for layer, part in zip(unit.layers, of_unit[at].parts, strict=True)
+        }
 
     def solve(self, budget: float) -> Picks | None:
         """The least sum of losses within a cost; None where the cheapest masks cost more."""
