@@ -173,7 +173,7 @@ def _masked_table(figures: Figures) -> str:
     head = ["network", "pattern", *(f"{sparsity:g}" for sparsity in figures.sparsities)]
     note = (
         "Each cell: ms (times as fast as the fastest other engine on the dense network; as our own "
-        "dense network; mean sparsity achieved)."
+        "dense network; mean sparsity achieved, each layer counted once)."
     )
     return f"{note}\n\n{markdown(head, lines, 2)}"
 
@@ -221,7 +221,7 @@ def plot(rows: Sequence[Result], path: Path) -> None:
         panel.grid(alpha=0.25)
         panel.tick_params(labelsize=8)
     panels[0][0].legend(fontsize=8, frameon=False)
-    figure.supxlabel("mean sparsity of the masked layers", fontsize=9)
+    figure.supxlabel("mean sparsity of the masked layers, each counted once", fontsize=9)
     figure.supylabel("times as fast as the fastest other engine, dense", fontsize=9)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="svg", metadata={"Date": None})

@@ -30,7 +30,9 @@ from activsparse.bench.engines import ENGINES, is_installed
 from activsparse.bench.machine import summary_line
 from activsparse.cli import main as activsparse
 from activsparse.data import build_data
+from activsparse.engine.report import savings_of
 from activsparse.export.read import read_masks
+from activsparse.masks.mean import SAVED_IS, SPARSITY_IS
 from activsparse.report import Report, Variant, layers_of, write
 from activsparse.train.recipes.read import load_config
 
@@ -101,7 +103,8 @@ def rows_of(report: Report) -> list[list[str]]:
         [
             variant.name,
             f"{variant.top1:.2%}",
-            "–" if variant.achieved is None else f"{variant.achieved:.0%}",
+            f"{variant.savings.sparsity:.0%}" if variant.layers else "–",
+            f"{variant.savings.saved:.0%}" if variant.layers else "–",
             f"{report.own_row(variant).median_ms:.3f} ± {report.own_row(variant).mad_ms:.3f}",
             f"{ratios[variant.model]['vs_own_dense']:.2f}",
             f"{ratios[variant.model]['vs_best_dense']:.2f}",
@@ -113,14 +116,14 @@ def rows_of(report: Report) -> list[list[str]]:
 def headings(report: Report) -> list[str]:
     """Of the columns of `rows_of`."""
     best = report.comparison.best_dense
-    return ["network", "top-1", "skipped", "median ms", "x own", f"x {best['engine']}"]
+    return ["network", "top-1", "sparsity", "saved", "median ms", "x own", f"x {best['engine']}"]
 
 
 def legend(report: Report) -> str:
     """What the columns mean."""
     best = report.comparison.best_dense
     return (
-        "skipped: share of the masked layers' multiply-adds; x own, x "
+        f"sparsity: {SPARSITY_IS}; saved: {SAVED_IS}; x own, x "
         f"{best['engine']}: times as fast as the dense network in our engine, and in the fastest "
         f"other one ({best['engine']} {best['version']}, {best['median_ms']:.3f} ms); all were "
         f"trained for {report.settings['epochs']}"
@@ -187,6 +190,9 @@ def main() -> None:
     found["rows"] = [Row(**row) for row in found["rows"]]
 
     images, labels = test_set(recipe)
+    profiles = [
+        (name, model, Session(model, threads=1).profile()) for name, model in sparse.items()
+    ]
     report = Report(
         title=f"A small residual network on {args.data}",
         summary=f"Dense, and with {SPARSITY:.0%} of the output positions of its masked layers left "
@@ -199,10 +205,11 @@ def main() -> None:
                     str(model),
                     top1(model, images, labels),
                     SPARSITY,
-                    layers_of(Session(model, threads=1).profile()),
+                    layers_of(nodes),
                     read_masks(model),
+                    savings=savings_of(nodes),
                 )
-                for name, model in sparse.items()
+                for name, model, nodes in profiles
             ),
         ],
         comparison=Comparison(**found),

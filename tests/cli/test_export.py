@@ -41,7 +41,7 @@ def test_model_dense_twin_and_header(folder, capsys):
     files = ["--out", "m.onnx", "--dense", "d.onnx", "--header", "masks.h"]
     assert main(["export", "trained", *files]) == 0
     printed = capsys.readouterr().out
-    assert "masked layers: 1, mean sparsity 0.2" in printed
+    assert "1 masked layers, sparsity 0.2" in printed
     assert "ONNX Runtime agrees with torch: largest error" in printed
     assert sorted(path.name for path in folder.iterdir()) == ["d.onnx", "m.onnx", "masks.h"]
     (mask,) = find_masks(onnx.load("m.onnx").graph)

@@ -44,8 +44,8 @@ def test_masks_are_counted_and_measured(sparse, capsys):
         if tensor.name.endswith(".activation_mask")
     ]
     assert found["masks"].startswith(f"{len(masks)} (fill {len(masks)} zero), ")
-    assert found["masks"].endswith(f"mean over layers {np.mean(masks):.3f}")
-    assert found["skipping"].startswith(f"{len(masks)} of {len(masks)} masks save work")
+    assert found["sparsity"].startswith(f"{np.mean(masks):.3f}, share of")
+    assert found["skipping"].startswith(f"{len(masks)} of {len(masks)} operators with masks save")
 
 
 def test_open_sizes_are_shown_and_can_be_given(dynamic, capsys):

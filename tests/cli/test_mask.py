@@ -67,7 +67,7 @@ def test_masked_file_equals_the_dense_one_at_kept_positions(folder):
 
 def test_table_shows_requested_and_achieved(folder):
     result = mask(folder, "dense.onnx", *ARGUMENTS, "--pattern", "lattice")
-    for word in ("second", "3x3/1", "20x24", "lattice", "0.300", "mean of 1"):
+    for word in ("second", "3x3/1", "20x24", "lattice", "0.300", "weighted mean of 1"):
         assert word in result.stdout
     assert "Dense, stem: 1 (first)" in result.stdout
 

@@ -90,7 +90,7 @@ def test_a_layer_that_may_read_zeros_is_judged_with_them():
     before = [every[0], PlanOption(LatticeMask(Fraction(1, 2)), "zero", 0.5)]
     before.append(PlanOption(before[1].exact, "nearest", 0.5))
     ms = times(behind, every, before, table)
-    dense = shape.positions * shape.macs_per_position
+    dense = shape.macs
     kept = 1 - np.array([option.sparsity for option in every])
     np.testing.assert_allclose(ms[1], dense * 1e-6 * np.minimum(1, 0.9 + 0.1 * kept * 0.5))
     np.testing.assert_allclose(ms[2], ms[0])

@@ -12,7 +12,7 @@ from activsparse.masks import ConvShape
 from activsparse.masks.time_table import TimeTable, read_table, table_of
 
 CONV = ConvShape((3, 3), (1, 1), 1, 16, 32, (14, 10))
-DENSE = CONV.positions * CONV.macs_per_position
+DENSE = CONV.macs
 
 
 def values(points, **changes):

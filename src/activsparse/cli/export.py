@@ -116,12 +116,7 @@ def run(args: argparse.Namespace) -> int:
 def _summary(exported: Exported, trained: Run) -> str:
     lines = []
     if exported.masks and trained.sparsifier is not None:
-        skipped, saved = trained.sparsifier.achieved_sparsity, 1 - trained.sparsifier.kept_macs
-        lines.append(
-            f"masked layers: {len(exported.masks)}, mean sparsity {skipped:.3f} (share of their "
-            f"positions, weighted by multiply-adds), multiply-adds saved: {saved:.3f} of all "
-            "convolutions'"
-        )
+        lines.append(f"{len(exported.masks)} masked layers, {trained.sparsifier.savings}")
     else:
         lines.append("A dense model: no layer has a mask")
     if exported.check is not None:

@@ -12,6 +12,8 @@ from activsparse.cli.console import plain_console
 from activsparse.cli.engine_options import add_input_options, input_shapes, input_sizes
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import onnx
 
     from activsparse.engine.report import NodeReport
@@ -85,6 +87,8 @@ def _convolutions(model: onnx.ModelProto, args: argparse.Namespace) -> list[Fact
     from activsparse.export.convs import find_convs
     from activsparse.export.insert import find_masks
     from activsparse.export.mask import fix_sizes
+    from activsparse.masks.mean import SAVED_IS, SPARSITY_IS, Savings
+    from activsparse.masks.pattern import sparsity_of
     from activsparse.onnx_file import array_of
 
     try:
@@ -94,28 +98,37 @@ def _convolutions(model: onnx.ModelProto, args: argparse.Namespace) -> list[Fact
         return [("convolutions", f"not understood: {error}")]
     if not convs:
         return []
-    shapes = [conv.shape for conv in convs if conv.shape is not None]
-    macs = sum(shape.positions * shape.macs_per_position for shape in shapes)
-    known = "" if len(shapes) == len(convs) else f" of the {len(shapes)} whose maps are known"
-    facts = [("convolutions", f"{len(convs)}, {macs / 1e6:,.1f} M multiply-adds dense{known}")]
+    macs = {conv.conv_output: conv.shape.macs for conv in convs if conv.shape is not None}
+    known = "" if len(macs) == len(convs) else f" of the {len(macs)} whose maps are known"
+    facts = [
+        (
+            "convolutions",
+            f"{len(convs)}, {sum(macs.values()) / 1e6:,.1f} M multiply-adds dense{known}",
+        )
+    ]
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     masks = [mask for mask in find_masks(model.graph) if mask.constant in tensors]
     if not masks:
         return [*facts, ("masks", "none: a dense model")]
-    skipped = []
+    computed: dict[str, npt.NDArray[np.bool_]] = {}
     for mask in masks:
         values = array_of(tensors[mask.constant], str(args.model)).ravel()
         kept = values != 0 if mask.fill == "zero" else values == range(len(values))
-        skipped.append(1 - float(kept.mean()))
-    mean = sum(skipped) / len(skipped)
+        computed[mask.conv] = computed.get(mask.conv, True) & kept
+    shares = {conv: sparsity_of(kept) for conv, kept in computed.items()}
+    savings = Savings.of(
+        ((share, macs.get(conv, 0)) for conv, share in shares.items()), sum(macs.values())
+    )
     fills = _counted(mask.fill for mask in masks)
     return [
         *facts,
         (
             "masks",
-            f"{len(masks)} (fill {fills}), sparsity {min(skipped):.3f} to {max(skipped):.3f}, "
-            f"mean over layers {mean:.3f}",
+            f"{len(masks)} (fill {fills}), layers skip {min(shares.values()):.3f} to "
+            f"{max(shares.values()):.3f} of their positions",
         ),
+        ("sparsity", f"{savings.sparsity:.3f}, {SPARSITY_IS}"),
+        ("saved", f"{savings.saved:.3f}, {SAVED_IS}"),
     ]
 
 
@@ -150,13 +163,14 @@ def _reports(rows: Iterable[NodeReport]) -> list[Fact]:
     facts = [("runs as", _counted(f"{row.kind} by {row.algorithm}" for row in rows))]
     if masked:
         wasted = [row.name for row in masked if row.wastes_mask]
-        saved = sum(1 - row.macs / row.dense_macs for row in masked if row.dense_macs)
+        macs, dense = (sum(getattr(row, key) for row in rows) for key in ("macs", "dense_macs"))
         facts.append(
             (
                 "skipping",
-                f"{len(masked) - len(wasted)} of {len(masked)} masks save work, mean "
-                f"{saved / len(masked):.3f} of a layer's direct multiply-adds"
-                + (f"; not {', '.join(wasted[:6])}" if wasted else ""),
+                f"{len(masked) - len(wasted)} of {len(masked)} operators with masks save work"
+                + (f", not {', '.join(wasted[:6])}" if wasted else "")
+                + f"; {macs / 1e6:,.1f} M multiply-adds done, direct convolutions without masks "
+                f"do {dense / 1e6:,.1f}",
             )
         )
     return facts

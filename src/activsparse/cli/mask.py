@@ -90,10 +90,7 @@ def run(args: argparse.Namespace) -> int:
     write_model(masked, args.out)
     console = plain_console()
     console.print(_table(report))
-    console.print(
-        f"{report.skipped:.3f} of the masked layers' positions are skipped, weighted by "
-        f"multiply-adds; that saves {report.saved:.3f} of all convolutions' multiply-adds"
-    )
+    console.print(f"{len(report.layers)} masked layers, {report.savings}")
     if far_off := [layer.name for layer in report.layers if layer.is_far_off]:
         why = (
             "auto skips where it saves most"
@@ -112,12 +109,12 @@ def _table(report: MaskReport) -> Table:
     from rich.table import Table
 
     table = Table(show_footer=True)
-    table.add_column("layer", f"mean of {len(report.layers)}", overflow="fold")
+    table.add_column("layer", f"weighted mean of {len(report.layers)}", overflow="fold")
     table.add_column("kernel")
     table.add_column("output", justify="right")
     table.add_column("pattern")
     table.add_column("requested", f"{report.requested:.3f}", justify="right")
-    table.add_column("skipped", f"{report.achieved:.3f}", justify="right")
+    table.add_column("sparsity", f"{report.savings.sparsity:.3f}", justify="right")
     for layer in report.layers:
         shape = layer.shape
         table.add_row(

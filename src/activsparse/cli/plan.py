@@ -196,16 +196,17 @@ def _show(console: Console, found: Found, dense: dict[str, float]) -> None:
     from rich.table import Table
 
     from activsparse.masks.mask_plan import describe
+    from activsparse.masks.mean import SPARSITY_IS
 
-    table = Table("layer", "convolution", "mask", "fill", "skipped", "dense ms", "ms", "loss")
-    skipped = found.plan.sparsities()
+    table = Table("layer", "convolution", "mask", "fill", "sparsity", "dense ms", "ms", "loss")
+    shares = found.plan.sparsities()
     for name, layer in found.plan.layers.items():
         table.add_row(
             name,
             describe(layer.conv),
             str(layer.exact),
             "" if layer.dense else layer.fill,
-            f"{skipped.get(name, 0.0):.3f}",
+            f"{shares.get(name, 0.0):.3f}",
             f"{dense[name]:.3f}",
             f"{layer.ms:.3f}",
             f"{layer.loss:+.4f}",
@@ -215,7 +216,8 @@ def _show(console: Console, found: Found, dense: dict[str, float]) -> None:
     size = "x".join(map(str, found.plan.input_size))
     console.print(
         f"{found.speedup:.2f} times as fast ({notes['speedup_is']}), input {size}, "
-        f"loss {found.dense_loss:.4f} -> {found.loss:.4f}"
+        f"loss {found.dense_loss:.4f} -> {found.loss:.4f}; sparsity {found.plan.sparsity:.3f} "
+        f"({SPARSITY_IS})"
     )
     target = float(notes["target_speedup"])
     if notes["speedup_is"] == "measured" and abs(found.speedup / target - 1) > 0.05:

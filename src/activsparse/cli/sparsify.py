@@ -266,23 +266,26 @@ def _show_gains(console: Console, model: str, gains: Sequence[Gain]) -> None:
     from rich.box import SIMPLE
     from rich.table import Table
 
+    from activsparse.masks.mean import SAVED_IS, SPARSITY_IS
     from activsparse.pipeline.outcome import engine_name
 
     table = Table(box=SIMPLE, title=f"{model}, with masks that nobody trained")
     table.add_column("network")
     table.add_column("engine")
-    for column in ("skipped", "median ms", "x dense"):
+    for column in ("sparsity", "saved", "median ms", "x dense"):
         table.add_column(column, justify="right")
     for gain in gains:
         table.add_row(
-            f"masked {gain.sparsity:g}" if gain.sparsity else "dense",
+            f"masked {gain.requested:g}" if gain.requested else "dense",
             engine_name(gain.engine),
-            f"{100 * gain.skipped:.1f} %" if gain.sparsity else "",
+            f"{100 * gain.savings.sparsity:.1f} %" if gain.requested else "",
+            f"{100 * gain.savings.saved:.1f} %" if gain.requested else "",
             f"{gain.median_ms:.3f}",
             f"{gain.speedup:.2f}",
         )
     console.print(table)
-    likely = next(gain.speedup for gain in gains if gain.sparsity)
+    console.print(f"sparsity: {SPARSITY_IS}; saved: {SAVED_IS}")
+    likely = next(gain.speedup for gain in gains if gain.requested)
     console.print(_NEEDED.format(speedup=max(likely, 1.1)))
 
 

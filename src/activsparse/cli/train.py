@@ -127,8 +127,10 @@ def run(args: argparse.Namespace) -> int:
 def _print_summary(console: Console, folder: Path, summary: dict[str, object]) -> None:
     from rich.table import Table
 
+    from activsparse.masks.mean import SAVED_IS, SPARSITY_IS
+
     figure = "top1" if "top1" in summary else "map50"
-    columns = ("", figure, "epochs", "skipped", "saved", "time")
+    columns = ("", figure, "epochs", "sparsity", "saved", "time")
     table = Table(*columns, title=f"{summary['recipe']}")
     dense, epochs = summary["dense"], 0
     name = "sparse" if summary["layers"] else "dense"
@@ -144,10 +146,7 @@ def _print_summary(console: Console, folder: Path, summary: dict[str, object]) -
                 f"{row['seconds']:.0f} s",
             )
     console.print(table)
-    console.print(
-        "skipped: share of the masked layers' positions, weighted by multiply-adds; saved: share "
-        "of all convolutions' multiply-adds"
-    )
+    console.print(f"sparsity: {SPARSITY_IS}; saved: {SAVED_IS}")
     if isinstance(dense, dict) and summary["layers"]:
         console.print(
             "What masks cost is the difference from a dense network trained as long: "

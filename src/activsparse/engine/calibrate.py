@@ -251,7 +251,7 @@ def _measure(conv: ConvShape, isa: str, threads: int) -> Times:
 def _masked(conv: ConvShape, algorithm: str, sparsity: float) -> tuple[tuple[Any, ...], float]:
     """The layer under a mask that suits the algorithm, and the multiply-adds that leaves."""
     mask, input_mask = lattice(conv.output, sparsity), None
-    done = (1 - sparsity_of(mask)) * conv.positions * conv.macs_per_position
+    done = (1 - sparsity_of(mask)) * conv.macs
     if algorithm.startswith("winograd"):
         run = winograd_run(algorithm)
         mask = tiles(conv.output, sparsity, run=run)

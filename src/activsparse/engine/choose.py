@@ -15,7 +15,17 @@ from activsparse import _native
 from activsparse.engine.graph import Array, Node
 from activsparse.errors import ActivsparseError
 
-__all__ = ["Choice", "Chooser", "Request", "able", "by_cost", "estimate", "forced", "work"]
+__all__ = [
+    "MACS_PER_BYTE",
+    "Choice",
+    "Chooser",
+    "Request",
+    "able",
+    "by_cost",
+    "estimate",
+    "forced",
+    "work",
+]
 
 # Made for one kind of operator and never beaten there; best first.
 _SPECIAL = ("pointwise", "depthwise_block", "depthwise_columns", "depthwise")
@@ -31,7 +41,7 @@ _WINOGRAD_STEM = "winograd_stem"  # its input channels are those of the strided 
 # by 12 and 11 %, layers chosen by them 0.2 and 1.3 % slower than the best. By itself the Zen 4
 # would have 2.4, 0.2 and 10, the Zen 5 3.2, 0.5 and 16 (off by 11 and 10 %, 0.2 % slower both).
 # avx2 was fitted to ResNet18 on the Zen 4; the others are not, but in proportion to their vectors.
-_MACS_PER_BYTE = {"avx512": 2.7, "avx2": 1.9, "neon": 0.9, "scalar": 0.2}
+MACS_PER_BYTE = {"avx512": 2.7, "avx2": 1.9, "neon": 0.9, "scalar": 0.2}
 _NOT_HIDDEN = 0.4
 _TRANSFORMS = 12.0
 
@@ -180,7 +190,7 @@ def estimate(request: Request, isa: str, algorithms: Iterable[str]) -> dict[str,
 
 def _cost(request: Request, slim: Request, algorithm: str, isa: str) -> float:
     macs, weight_bytes = work(request, slim, algorithm, isa)
-    fetching = _MACS_PER_BYTE[isa] * weight_bytes
+    fetching = MACS_PER_BYTE[isa] * weight_bytes
     if algorithm == "direct":
         if request.node.arrays["weight"].shape[2:] == (1, 1):
             macs *= _DIRECT_1X1

@@ -107,7 +107,7 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
 
 _TEXTS = ("name", "kind", "algorithm", "kernel", "reason")
 _NUMBERS = ("macs", "dense_macs", "weight_bytes", "index_bytes")
-_PERHAPS = ("requested", "achieved", "time_ms")
+_PERHAPS = ("requested", "achieved", "time_ms", "sparsity", "masked_macs")
 
 
 def _report(row: dict[str, Any]) -> NodeReport:
@@ -116,7 +116,7 @@ def _report(row: dict[str, Any]) -> NodeReport:
     report = NodeReport(**{**row, "shape": tuple(row["shape"]), "candidates": candidates})
     texts = [row[key] for key in _TEXTS] + [name for name, _ in candidates]
     numbers = [row[key] for key in _NUMBERS] + list(report.shape)
-    numbers += [n for n in (*(row[key] for key in _PERHAPS), *dict(candidates).values()) if n]
+    numbers += [n for n in (*(row.get(key) for key in _PERHAPS), *dict(candidates).values()) if n]
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("a name is no text")
     if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +11,11 @@ from activsparse import _native
 from activsparse.engine.graph import Graph, Node
 from activsparse.engine.passes.fuse_inverted_residual import stages_of
 from activsparse.engine.passes.fuse_mask import obstacle
+from activsparse.masks.mean import Savings
 
-__all__ = ["NodeReport", "dense_macs", "report_of"]
+__all__ = ["CONVOLUTIONS", "NodeReport", "dense_macs", "report_of", "savings_of"]
 
-_CONVOLUTIONS = ("conv", "conv_max_pool", "conv_u8", "inverted_residual")
+CONVOLUTIONS = ("conv", "conv_max_pool", "conv_u8", "inverted_residual")
 _KEEPS_ALL = "dense: the mask keeps every position"
 _MASKS = ("mask_multiply", "gather_positions")
 
@@ -31,12 +33,15 @@ class NodeReport:
         eligible: the operator is a convolution whose mask the engine turns into skipped work.
         reason: why it is not eligible; of `quantise` and `dequantise`, who works in float32.
         requested: sparsity asked for when the mask was made, where the file notes it, else the
-            sparsity of the mask; None without a mask.
+            sparsity of the mask; None without a mask. Several convolutions in one operator give
+            their mean, weighted by multiply-adds, here and in `sparsity`.
         achieved: share of the algorithm's own multiply-adds that the mask saves; for algorithms
             that skip single positions the requested sparsity, for others what is left of it after
             rounding to their tiles.
         macs: multiply-adds done per run, as counted by the algorithm.
         dense_macs: multiply-adds of the definition, without mask.
+        sparsity: share of positions that the mask leaves out; None without a mask.
+        masked_macs: what of `dense_macs` is of convolutions with a mask.
         longest_share: the longest thread's share of the work over the mean, by estimate.
         weight_bytes: packed constants without index data.
         index_bytes: row lists and tables that say which positions are computed.
@@ -61,6 +66,13 @@ class NodeReport:
     time_ms: float | None = None
     candidates: tuple[tuple[str, float | None], ...] = ()
     longest_share: float = 1.0
+    sparsity: float | None = None
+    masked_macs: float = 0.0
+
+    @property
+    def precision(self) -> str:
+        """What it computes on: `int8` (bytes) or `float32`."""
+        return "int8" if self.kind.endswith("_u8") or " int8 " in self.kernel else "float32"
 
     @property
     def wastes_mask(self) -> bool:
@@ -107,24 +119,28 @@ def _size(conv: Node, size: int, axis: str, sides: tuple[str, str], dimension: i
 
 
 def _joined_sparsity(graph: Graph, node: Node, noted: bool) -> float | None:
-    """Mean over an `inverted_residual`'s multiply-adds of its masks' sparsities.
+    """The sparsity of an `inverted_residual`'s masks together, None without any; see `Savings`.
 
     Args:
         graph: the graph.
         node: the operator.
         noted: take the sparsities asked for where the file notes them.
     """
-    stages = stages_of(node)
-    sparsities = {prefix: _sparsity(stage) for prefix, stage in stages.items()}
-    if all(value is None for value in sparsities.values()):
-        return None
-    macs = _stage_macs(graph, node)
-    total = 0.0
-    for prefix, stage in stages.items():
-        value = sparsities[prefix]
+    macs, layers = _stage_macs(graph, node), []
+    for prefix, stage in stages_of(node).items():
+        value = _sparsity(stage)
         if value is not None:
-            total += macs[prefix] * (graph.requested.get(stage.name, value) if noted else value)
-    return total / sum(macs.values())
+            asked = graph.requested.get(stage.name, value) if noted else value
+            layers.append((asked, macs[prefix]))
+    return Savings.of(layers).sparsity if layers else None
+
+
+def _masked_macs(graph: Graph, node: Node) -> float:
+    """Dense multiply-adds of those of its convolutions that have a mask."""
+    if node.op != "inverted_residual":
+        return 0.0 if _sparsity(node) is None else dense_macs(graph, node)
+    macs, stages = _stage_macs(graph, node), stages_of(node)
+    return sum(macs[prefix] for prefix, stage in stages.items() if _sparsity(stage) is not None)
 
 
 def report_of(
@@ -157,7 +173,7 @@ def report_of(
         reason, achieved = obstacle(graph, node), 0.0
     elif node.op in ("quantise", "dequantise"):
         reason = _border(graph, node)
-    elif node.op in _CONVOLUTIONS and requested is None:
+    elif node.op in CONVOLUTIONS and requested is None:
         reason = "no mask"
     elif requested == 0.0:
         reason = _KEEPS_ALL
@@ -171,7 +187,7 @@ def report_of(
         algorithm=packed.algorithm,
         kernel=packed.kernel,
         shape=graph.shape(node.output),
-        eligible=bool(node.op in _CONVOLUTIONS and requested and achieved),
+        eligible=bool(node.op in CONVOLUTIONS and requested and achieved),
         reason=reason,
         requested=noted,
         achieved=achieved if requested is not None else None,
@@ -180,6 +196,17 @@ def report_of(
         weight_bytes=int(packed.nbytes - packed.index_bytes),
         index_bytes=int(packed.index_bytes),
         candidates=candidates,
+        sparsity=requested,
+        masked_macs=_masked_macs(graph, node),
+    )
+
+
+def savings_of(rows: Sequence[NodeReport]) -> Savings:
+    """What the masks of a plan's convolutions leave out of it, whatever their algorithms save."""
+    convolutions = [row for row in rows if row.kind in CONVOLUTIONS]
+    return Savings.of(
+        ((row.sparsity, row.masked_macs) for row in convolutions if row.sparsity is not None),
+        sum(row.dense_macs for row in convolutions),
     )
 
 

@@ -39,7 +39,7 @@ class FoundMask:
     """A mask in a graph: its nodes in order, the tensor before and after, and what it is.
 
     `constant` is the name of the tensor that holds the mask (`zero` fill) or the source positions
-    (`nearest`).
+    (`nearest`), `conv` that of the masked convolution's result.
     """
 
     nodes: tuple[onnx.NodeProto, ...]
@@ -47,6 +47,7 @@ class FoundMask:
     after: str
     constant: str
     fill: str
+    conv: str
 
 
 def insert_mask(
@@ -124,17 +125,17 @@ def find_masks(graph: onnx.GraphProto) -> list[FoundMask]:
                 if (
                     _is_mask(factor, sizes.get(data), index)
                     and not _is_mask(data, None, index)
-                    and _follows_conv(data, index)
+                    and (conv := _conv_before(data, index))
                 ):
-                    masks.append(FoundMask((node,), data, node.output[0], factor, "zero"))
+                    masks.append(FoundMask((node,), data, node.output[0], factor, "zero", conv))
                     break
         elif node.op_type == "Reshape":
             nodes = _fill_before(node, index)
-            if nodes is not None and _follows_conv(nodes[0].input[0], index):
+            if nodes is not None and (conv := _conv_before(nodes[0].input[0], index)):
                 source, before = nodes[1].input[1], nodes[0].input[0]
                 if index.only_consumer(nodes[0].output[0]) is None:
                     nodes = nodes[1:]  # others read the flat tensor, too
-                masks.append(FoundMask(nodes, before, node.output[0], source, "nearest"))
+                masks.append(FoundMask(nodes, before, node.output[0], source, "nearest", conv))
     return masks
 
 
@@ -271,8 +272,11 @@ _POINTWISE = {
 }
 
 
-def _follows_conv(tensor: str, index: GraphIndex) -> bool:
-    """Whether a convolution made `tensor`, with nothing but `_POINTWISE` and fills after it."""
+def _conv_before(tensor: str, index: GraphIndex) -> str:
+    """The result of the convolution that made `tensor`, or ''.
+
+    Nothing but `_POINTWISE` and fills may be between them.
+    """
     waiting, seen = [tensor], set()
     while waiting:
         name = waiting.pop()
@@ -281,12 +285,12 @@ def _follows_conv(tensor: str, index: GraphIndex) -> bool:
             continue
         seen.add(name)
         if node.op_type == "Conv":
-            return True
+            return str(node.output[0])
         if node.op_type in _POINTWISE:
             waiting.extend(filter(None, node.input))
         elif node.op_type == "Reshape" and (nodes := _fill_before(node, index)) is not None:
             waiting.append(nodes[0].input[0])
-    return False
+    return ""
 
 
 def _axis(node: onnx.NodeProto) -> int:

@@ -14,7 +14,7 @@ from activsparse.errors import ActivsparseError, Option, memory_suffices
 from activsparse.export.convs import OPEN_SIZE, OnnxConv, find_convs
 from activsparse.export.insert import MASK_SUFFIX, SOURCE_SUFFIX, insert_masks, remove_masks
 from activsparse.input_sizes import InputSizes, image_axes
-from activsparse.masks import ConvShape, MaskOptions, mean_sparsity, sparsity_of
+from activsparse.masks import ConvShape, MaskOptions, Savings, sparsity_of
 from activsparse.masks.maker import MaskMaker
 from activsparse.masks.options import UNTRAINED
 from activsparse.masks.placement import fill_of
@@ -46,7 +46,7 @@ class MaskedLayer:
     @property
     def macs(self) -> int:
         """Multiply-adds without the mask."""
-        return self.shape.positions * self.shape.macs_per_position
+        return self.shape.macs
 
     @property
     def is_far_off(self) -> bool:
@@ -66,8 +66,8 @@ class MaskReport:
     def __repr__(self) -> str:
         """A line for each layer, masked or dense."""
         lines = [
-            f"MaskReport({len(self.layers)} masked layers: {self.skipped:.3f} of their positions "
-            f"skipped, {self.saved:.3f} of all multiply-adds saved)"
+            f"MaskReport({len(self.layers)} masked layers: sparsity {self.savings.sparsity:.3f}, "
+            f"{self.savings.saved:.3f} of all convolutions' multiply-adds saved)"
         ]
         for layer in self.layers:
             height, width = layer.shape.output
@@ -79,23 +79,18 @@ class MaskReport:
         return "\n".join(lines)
 
     @property
-    def skipped(self) -> float:
-        """Share of the masked layers' positions that masks drop, see `mean_sparsity`."""
-        return mean_sparsity((x.achieved for x in self.layers), (x.macs for x in self.layers))
-
-    @property
-    def saved(self) -> float:
-        """Share of all convolutions' multiply-adds that are not computed."""
-        return sum(x.achieved * x.macs for x in self.layers) / max(self.macs, 1)
+    def savings(self) -> Savings:
+        """What the masks leave out of the whole network."""
+        return Savings.of(((x.achieved, x.macs) for x in self.layers), self.macs)
 
     @property
     def requested(self) -> float:
-        """Mean requested sparsity of the masked layers, each counted once."""
-        return sum(layer.requested for layer in self.layers) / len(self.layers)
+        """The sparsity asked for, weighted as in `savings`."""
+        return Savings.of((x.requested, x.macs) for x in self.layers).sparsity
 
     @property
-    def achieved(self) -> float:
-        """The same of the achieved one: what `masks.allocate` brings near the request."""
+    def each_once(self) -> float:
+        """Mean sparsity, every layer counted once: what `masks.allocate` brings near a request."""
         return sum(layer.achieved for layer in self.layers) / len(self.layers)
 
 
@@ -190,7 +185,7 @@ def mask_model(
 def macs_of(convs: Iterable[OnnxConv]) -> int:
     """Multiply-adds of convolutions, as far as their sizes are known."""
     shapes = [conv.shape for conv in convs if conv.shape is not None]
-    return sum(shape.positions * shape.macs_per_position for shape in shapes)
+    return sum(shape.macs for shape in shapes)
 
 
 def dense_copy(

@@ -58,7 +58,7 @@ def write_masks(model: onnx.ModelProto, held: Mapping[str, HeldMask]) -> dict[st
     }
     remove_masks(
         model,
-        [FoundMask((node,), node.input[0], node.output[0], "", "zero") for node in places],
+        [FoundMask((node,), node.input[0], node.output[0], "", "zero", "") for node in places],
     )
     for entry in [entry for entry in model.opset_import if entry.domain == _DOMAIN]:
         model.opset_import.remove(entry)

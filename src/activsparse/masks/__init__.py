@@ -8,7 +8,7 @@ from activsparse.masks.allocate import Layout, allocate, layouts
 from activsparse.masks.arrays import FloatMap, IntArray, Mask
 from activsparse.masks.fill import nearest_source
 from activsparse.masks.lattice import lattice
-from activsparse.masks.mean import mean_sparsity
+from activsparse.masks.mean import Savings
 from activsparse.masks.options import PATTERNS, MaskOptions
 from activsparse.masks.pattern import auto_pattern, make_mask, sparsity_of
 from activsparse.masks.phases import assign_phases
@@ -26,13 +26,13 @@ __all__ = [
     "Layout",
     "Mask",
     "MaskOptions",
+    "Savings",
     "allocate",
     "assign_phases",
     "auto_pattern",
     "lattice",
     "layouts",
     "make_mask",
-    "mean_sparsity",
     "nearest_source",
     "propagate",
     "random_score",

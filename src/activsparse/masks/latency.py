@@ -130,13 +130,13 @@ class LayerCost:
         if _LIVE not in self.lines:
             return np.full(np.broadcast_shapes(kept.shape, live.shape), np.inf)
         fixed, rate = self.lines[_LIVE]
-        dense = self.conv.positions * self.conv.macs_per_position
+        dense = self.conv.macs
         return np.asarray(dense * (fixed + rate * kept * live))
 
     def _ms(self, algorithm: str, kept: float, tile: Kept | None) -> float:
         fixed, rate = self.lines[algorithm]
         conv = self.conv
-        dense = conv.positions * conv.macs_per_position
+        dense = conv.macs
         done = kept * dense
         if algorithm.startswith("winograd"):
             run = winograd_run(algorithm)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from activsparse.errors import ActivsparseError
 from activsparse.masks.arrays import Mask
 from activsparse.masks.exact import DenseMask, ExactMask, LatticeMask, TilesMask
+from activsparse.masks.mean import Savings
 from activsparse.masks.pattern import sparsity_of
 from activsparse.masks.shape import ConvShape
 
@@ -79,6 +80,13 @@ class MaskPlan:
     def sparsities(self) -> dict[str, float]:
         """Share of positions skipped, of every layer that is not dense."""
         return {name: sparsity_of(mask) for name, mask in self.masks().items()}
+
+    @property
+    def sparsity(self) -> float:
+        """Of all its masked layers, see `Savings`."""
+        return Savings.of(
+            (share, self.layers[name].conv.macs) for name, share in self.sparsities().items()
+        ).sparsity
 
     def check(
         self, convs: Mapping[str, ConvShape], input_size: tuple[int, int] | None = None

@@ -168,7 +168,7 @@ def times(
 
 def macs(layer: PlanLayer, options: Sequence[PlanOption]) -> FloatArray:
     """Multiply-adds of each option, in millions: (1, options)."""
-    dense = layer.conv.positions * layer.conv.macs_per_position
+    dense = layer.conv.macs
     return np.array([[1e-6 * dense * (1 - option.sparsity) for option in options]])
 
 

@@ -84,7 +84,7 @@ class UnitOption:
 
 def unit_option(unit: PlanUnit, parts: Sequence[PlanOption]) -> UnitOption:
     """An option of a unit."""
-    macs = np.array([x.conv.positions * x.conv.macs_per_position for x in unit.layers], float)
+    macs = np.array([x.conv.macs for x in unit.layers], float)
     skipped = np.array([part.sparsity for part in parts])
     return UnitOption(tuple(parts), float((macs * skipped).sum() / macs.sum()))
 

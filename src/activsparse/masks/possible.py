@@ -82,7 +82,7 @@ def _tile_masks(
         elif conv.winograd:
             cost = winograd_macs(conv, kept.rows, kept.columns, run)
         else:
-            cost = share * conv.positions * conv.macs_per_position
+            cost = share * conv.macs
         best[slot] = PossibleMask("tiles", 1 - share, cost, kept)
     return list(best.values())
 

@@ -31,6 +31,11 @@ class ConvShape:
         return self.output[0] * self.output[1]
 
     @property
+    def macs(self) -> int:
+        """Multiply-adds of one image, without a mask."""
+        return self.positions * self.macs_per_position
+
+    @property
     def pointwise(self) -> bool:
         """Whether each output position sees one input position, the one at its place."""
         return self.kernel == (1, 1) and self.stride == (1, 1)

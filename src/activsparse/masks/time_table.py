@@ -139,7 +139,7 @@ def table_of(values: Any) -> TimeTable:
             out_channels=int(row["out_channels"]),
             output=_pair(row["output"]),
         )
-        dense = conv.positions * conv.macs_per_position
+        dense = conv.macs
         points = {name: np.array(of_one, np.float64) for name, of_one in row["times"].items()}
         if not points or any(p.ndim != 2 or not (p > 0).all() for p in points.values()):
             raise ValueError(f"impossible times of {row['times']}"[:80])

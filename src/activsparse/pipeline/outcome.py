@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from activsparse.bench.compare import OWN_ENGINE, Comparison, Row
+from activsparse.masks.mean import SAVED_IS, SPARSITY_IS, Savings
 from activsparse.pipeline.score import Score, read_score
 from activsparse.pipeline.timing import read_timing
 
@@ -15,11 +16,10 @@ if TYPE_CHECKING:
 
 __all__ = ["COLUMNS", "LEGEND", "Outcome", "engine_name"]
 
-COLUMNS = ("network", "engine", "median ms", "x dense", "top-1", "skipped", "saved")
+COLUMNS = ("network", "engine", "median ms", "x dense", "top-1", "sparsity", "saved")
 LEGEND = (
-    "x dense: times as fast as the dense network in this engine; skipped: share of the masked "
-    "layers' output positions, weighted by multiply-adds; saved: share of all convolutions' "
-    "multiply-adds"
+    f"x dense: times as fast as the dense network in this engine; sparsity: {SPARSITY_IS}; "
+    f"saved: {SAVED_IS}"
 )
 
 _NAMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
@@ -58,17 +58,9 @@ class Outcome:
         )
 
     @property
-    def skipped(self) -> float:
-        """Share of the masked layers' positions that are skipped, mean weighted by multiply-adds.
-
-        That is the share of these layers' multiply-adds, too.
-        """
-        return float(self.summary["achieved"])
-
-    @property
-    def saved(self) -> float:
-        """Share of all convolutions' multiply-adds that are not computed."""
-        return 1.0 - float(self.summary["kept_macs"])
+    def savings(self) -> Savings:
+        """What the masks leave out."""
+        return Savings(float(self.summary["achieved"]), 1.0 - float(self.summary["kept_macs"]))
 
     @property
     def ratios(self) -> dict[str, Any]:
@@ -91,8 +83,8 @@ class Outcome:
             times = self.ratios["vs_own_dense"]
         of_network = (
             f"{100 * self.score.top1[name]:.2f} %",
-            f"{100 * self.skipped:.1f} %" if name == "masked" else "",
-            f"{100 * self.saved:.1f} %" if name == "masked" else "",
+            f"{100 * self.savings.sparsity:.1f} %" if name == "masked" else "",
+            f"{100 * self.savings.saved:.1f} %" if name == "masked" else "",
         )
         return (
             name,

@@ -13,6 +13,7 @@ from activsparse.bench.compare import OWN_ENGINE
 from activsparse.export.mask import mask_model
 from activsparse.export.model_file import read_model, write_model
 from activsparse.input_sizes import InputSizes
+from activsparse.masks import Savings
 from activsparse.masks.options import UNTRAINED
 from activsparse.pipeline.timing import time_files
 
@@ -26,15 +27,15 @@ class Gain:
     """One network on one engine.
 
     Attributes:
-        sparsity: requested of the masked layers; 0 of the dense network.
-        skipped: share of their output positions, mean weighted by multiply-adds.
+        requested: sparsity asked for; 0 of the dense network.
+        savings: what its masks leave out.
         engine: name and median.
         median_ms: of a run.
         speedup: over the dense network in this engine.
     """
 
-    sparsity: float
-    skipped: float
+    requested: float
+    savings: Savings
     engine: str
     median_ms: float
     speedup: float
@@ -66,16 +67,16 @@ def preview(
     """
     dense = read_model(model)
     given = vars(sizes) if sizes else {}
-    skipped = {str(model): (0.0, 0.0)}
+    masked = {str(model): (0.0, Savings())}
     with tempfile.TemporaryDirectory() as folder:
         files = []
         for sparsity in SPARSITIES:
-            masked, report = mask_model(
+            network, report = mask_model(
                 dense, options=UNTRAINED.but(sparsity=sparsity), name=str(model), **given
             )
             files.append(Path(folder) / f"masked-{sparsity:g}.onnx")
-            write_model(masked, files[-1])
-            skipped[str(files[-1])] = (sparsity, report.skipped)
+            write_model(network, files[-1])
+            masked[str(files[-1])] = (sparsity, report.savings)
         found = time_files(
             model,
             files,
@@ -88,7 +89,7 @@ def preview(
         )
     own = next(r for r in found.rows if (r.engine, r.variant) == (OWN_ENGINE, "dense"))
     return [
-        Gain(*skipped[row.model], row.engine, row.median_ms, own.median_ms / row.median_ms)
+        Gain(*masked[row.model], row.engine, row.median_ms, own.median_ms / row.median_ms)
         for row in found.rows
         if row.engine == OWN_ENGINE or row.variant == "dense"
     ]

@@ -14,6 +14,7 @@ from rich.console import Console
 from activsparse.bench.compare import short_names
 from activsparse.data import BatchData, build_data
 from activsparse.data.registry import BOXES
+from activsparse.engine.report import savings_of
 from activsparse.engine.session import Session
 from activsparse.errors import ActivsparseError
 from activsparse.export.onnx import export_onnx
@@ -185,6 +186,7 @@ def _report(
                 times_of(nodes),
                 said[network.name],
                 None if section is None or section.plan is None else recipe_plan(section.plan),
+                savings_of(nodes),
             )
         )
     classes = classes_of(dense.data)

@@ -44,6 +44,7 @@ def write_report(work: Work, outcome: Outcome) -> None:
                 times_of(nodes[masked]),
                 score.masked,
                 read_mask_plan(work.path("plan.yaml")),
+                outcome.savings,
             ),
         ],
         comparison=outcome.timing,

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from activsparse.bench.compare import OWN_ENGINE, Comparison, Row
-from activsparse.masks import mean_sparsity
+from activsparse.masks import Savings
 
 if TYPE_CHECKING:
     from activsparse.engine.report import NodeReport
@@ -24,15 +24,15 @@ class Layer:
     """One masked convolution as our engine runs it; see `Session.explain`.
 
     Attributes:
-        requested: share of output positions the mask drops.
-        achieved: share of the layer's multiply-adds that the engine skips for it.
+        sparsity: share of its output positions that are not computed.
+        achieved: share of its algorithm's multiply-adds that the engine skips for it.
         reason: why nothing is skipped; empty where something is.
         macs: its multiply-adds without a mask.
     """
 
     name: str
     algorithm: str
-    requested: float
+    sparsity: float
     achieved: float
     time_ms: float | None
     reason: str
@@ -49,6 +49,7 @@ class Variant:
         top1: share of test images classified rightly.
         requested: sparsity asked for; None for the dense network.
         layers: its masked layers; empty for the dense network.
+        savings: what its masks leave out of it.
         masks: layer name to bool map (OH, OW), True = computed.
         times_ms: layer name to what our engine takes for it, masked or not, in the network's order.
         said: the class it says of each test image, (N,); None where nobody asked.
@@ -64,13 +65,14 @@ class Variant:
     times_ms: Mapping[str, float] = field(default_factory=dict)
     said: npt.NDArray[np.int64] | None = None
     plan: MaskPlan | None = None
+    savings: Savings = field(default_factory=Savings)
 
     @property
-    def achieved(self) -> float | None:
-        """Share of the masked layers' multiply-adds that the engine skips; None without any."""
+    def work_saved(self) -> float | None:
+        """Share of the masked layers' work that the engine's algorithms skip; None without any."""
         if not self.layers:
             return None
-        return mean_sparsity((x.achieved for x in self.layers), (x.macs for x in self.layers))
+        return Savings.of((x.achieved, x.macs) for x in self.layers).sparsity
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ def layers_of(nodes: Sequence[NodeReport]) -> list[Layer]:
         Layer(
             node.name,
             node.algorithm,
-            node.requested,
+            node.sparsity or 0.0,
             node.achieved or 0.0,
             node.time_ms,
             node.reason,

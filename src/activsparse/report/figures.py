@@ -72,7 +72,7 @@ def _accuracy(report: Report) -> Figure:
     traces = []
     for variant in report.variants:
         row = report.own_row(variant)
-        skipped = "" if variant.achieved is None else f"<br>{variant.achieved:.1%} of work skipped"
+        skipped = f"<br>sparsity {variant.savings.sparsity:.1%}" if variant.layers else ""
         traces.append(
             {
                 "type": "scatter",
@@ -160,7 +160,7 @@ def _sparsity(report: Report) -> Figure:
                 "marker": {"color": colour},
                 "text": [escape(layer.reason) for layer in variant.layers],
                 "textposition": "none",
-                "hovertemplate": "%{x}: %{y:.1f} % of work skipped<br>%{text}",
+                "hovertemplate": "%{x}: %{y:.1f} % of the engine's work saved<br>%{text}",
                 **group,
             }
         )
@@ -168,11 +168,11 @@ def _sparsity(report: Report) -> Figure:
             {
                 "type": "scatter",
                 "mode": "markers",
-                "name": escape(f"{variant.name}: positions dropped"),
-                "y": [100 * layer.requested for layer in variant.layers],
+                "name": escape(f"{variant.name}: sparsity"),
+                "y": [100 * layer.sparsity for layer in variant.layers],
                 "x": names,
                 "marker": {"symbol": "line-ew-open", "size": 14, "color": colour},
-                "hovertemplate": "%{x}: %{y:.1f} % of positions dropped",
+                "hovertemplate": "%{x}: %{y:.1f} % of positions not computed",
                 **group,
             }
         )

@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from activsparse.bench.machine import summary_line
 from activsparse.files import atomic_path
+from activsparse.masks.mean import SAVED_IS, SPARSITY_IS
 from activsparse.report import pictures
 from activsparse.report.content import Report
 from activsparse.report.figures import PALETTE, figures_of
@@ -35,6 +36,8 @@ def render(report: Report) -> str:
     """The report as HTML text."""
     return template("report.html.j2").render(
         report=report,
+        sparsity_is=SPARSITY_IS,
+        saved_is=SAVED_IS,
         palette=PALETTE,
         pictures=pictures,
         figures=figures_of(report),

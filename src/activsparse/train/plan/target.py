@@ -116,8 +116,8 @@ def make_plan(config: Config, folder: Path, start: Path, trust: bool = False) ->
         found = planner.find(target, rounds=_ROUNDS)
     write_mask_plan(found.plan, folder / "plan.yaml")
     _log.info(
-        "mask plan: mean sparsity %.3f, %s an estimated 1/%.2f, loss %.4f -> %.4f",
-        sum(found.plan.sparsities().values()) / max(len(found.plan.masked()), 1),
+        "mask plan: sparsity %.3f, %s an estimated 1/%.2f, loss %.4f -> %.4f",
+        found.plan.sparsity,
         "multiply-adds" if search.spread else "time of convolutions",
         found.speedup,
         found.dense_loss,

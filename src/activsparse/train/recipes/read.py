@@ -49,9 +49,7 @@ def with_plan(config: Config, plan: MaskPlan) -> Config:
     """The recipe with the content of a mask plan, so that its run needs no other file."""
     if config.sparsity is None:
         return config
-    skipped = plan.sparsities()
-    mean = round(sum(skipped.values()) / max(len(skipped), 1), 4)
-    section = config.sparsity.but(plan=plan_values(plan), sparsity=mean)
+    section = config.sparsity.but(plan=plan_values(plan), sparsity=round(plan.sparsity, 4))
     return config.model_copy(update={"sparsity": section})
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from activsparse.distributed import agree, world_size
 from activsparse.errors import ActivsparseError
-from activsparse.masks import FloatMap, Mask, MaskOptions, mean_sparsity, nearest_source
+from activsparse.masks import FloatMap, Mask, MaskOptions, Savings, nearest_source
 from activsparse.masks.maker import MaskMaker, score_map
 from activsparse.masks.mask_plan import MaskPlan
 from activsparse.masks.placement import fill_of
@@ -352,15 +352,18 @@ class Sparsifier:
 
     @property
     def achieved_sparsity(self) -> float:
-        """Share of the masked layers' output positions skipped now, see `mean_sparsity`."""
-        layers = self.layers
-        return mean_sparsity((x.achieved for x in layers), (x.macs for x in layers))
+        """Share of the masked layers' output positions skipped now, see `Savings`."""
+        return self.savings.sparsity
 
     @property
     def kept_macs(self) -> float:
         """Share of all convolutions' multiply-adds that is computed under the present masks."""
-        dropped = sum(report.achieved * report.macs for report in self.layers)
-        return 1.0 - dropped / self._dense_macs
+        return 1.0 - self.savings.saved
+
+    @property
+    def savings(self) -> Savings:
+        """What the present masks leave out of the network."""
+        return Savings.of(((x.achieved, x.macs) for x in self.layers), self._dense_macs)
 
     @property
     def score_map(self) -> FloatMap:
