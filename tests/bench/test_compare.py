@@ -39,6 +39,8 @@ ROW_KEYS = [
     "peak_bytes",
     "isa",
     "precision",
+    "max_rel_err",
+    "top1",
 ]
 
 
@@ -324,7 +326,7 @@ def test_int8_is_never_silently_compared_with_float32(own, int8: Path):
     times = cells[[column.header for column in table.columns].index("x best")]
     assert "float32" not in times[0]
     assert times[2].endswith("(float32)")
-    assert str(table.caption).startswith("float32 and int8; ")
+    assert "precision: float32 and int8; " in cli_bench.heading(result)
 
 
 def test_ncnn_says_that_it_does_not_take_quantised_files(int8: Path):

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from activsparse import cli
 from activsparse.bench import machine
+from activsparse.data import build_data
+from activsparse.train.recipes.read import dump_config, load_config
+from activsparse.train.run.folder import load_run
 
 
 def bench(*args: object) -> subprocess.CompletedProcess[str]:
@@ -76,8 +81,8 @@ def test_columns_are_the_same_wherever_they_are_printed(dense, sparse, monkeypat
         shown = capsys.readouterr().out
         plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
         found = columns(plain)
-        assert " ".join(found) == "model engine type p50 ± p90 p99 load peak x best x own error"
-        assert "float32; instruction set: activsparse on" in " ".join(plain.split())
+        assert " ".join(found) == "model engine type p50 ± p90 p99 load peak x best x own rel err"
+        assert "precision: float32; instruction set: activsparse on" in " ".join(plain.split())
 
 
 def test_a_busy_machine_is_named(dense, monkeypatch, caplog, tmp_path):
@@ -98,3 +103,72 @@ def test_a_row_says_how_slow_slow_runs_are_and_what_loading_took(dense, tmp_path
         assert 0 < row["min_ms"] <= row["median_ms"] <= row["p90_ms"] <= row["p99_ms"]
         assert row["load_ms"] > 0
         assert (row["isa"] is not None) == (row["engine"] == "activsparse")
+
+
+def test_accuracy_is_counted_where_a_run_is_known(tmp_path, monkeypatch, capsys):
+    """Against torch on the same images; a name as long as two columns keeps all of the others."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    brief = ("dense=null", "data.limit=48", "training.epochs=1", "distillation=null")
+    small = "model.options={'widths': [8, 16], 'blocks': [1, 1]}"
+    words = ["train", "--recipe", "digits_lattice", "--out", "run", "--no-check-export", "--set"]
+    assert cli.main([*words, *brief, small, "training.warmup=0"]) == 0
+    long = f"{'of_a_long_name_' * 4}.onnx"
+    assert cli.main(["export", "run", "--out", long, "--dense", "dense.onnx"]) == 0
+    capsys.readouterr()
+    words = [
+        "bench",
+        "--dense",
+        "dense.onnx",
+        "--sparse",
+        long,
+        "--repeat",
+        "1",
+        "--json",
+        "b.json",
+    ]
+    assert cli.main([*words, "--run", "run"]) == 0
+    shown = capsys.readouterr().out
+    assert " ".join(columns(shown)).endswith("x best x own rel err top-1")
+    rows = json.loads(Path("b.json").read_text())["rows"]
+    found = {row["model"]: row["top1"] for row in rows if row["engine"] == "activsparse"}
+    assert [row["top1"] for row in rows if row["engine"] != "activsparse"] == [None, None]
+    run = load_run("run")
+    data = build_data(**run.config.data.model_dump(), seed=run.config.seed)
+    right = count = 0
+    with torch.no_grad():
+        for images, labels in data.test_dataloader():
+            right += int((run.model(images).argmax(1) == labels).sum())
+            count += len(labels)
+    assert found[long] == pytest.approx(right / count, abs=1.5 / count)
+    for value in found.values():
+        assert f"{100 * value:.2f} %" in shown
+    for row in rows:
+        assert row["max_rel_err"] == pytest.approx(row["max_abs_err"], rel=100, abs=1e-9)
+    assert cli.main([*words, "--run", "nowhere"]) == 2
+    assert cli.main([*words, "--run", "run", "--engines", "onnxruntime"]) == 2
+    error = capsys.readouterr().err
+    assert "nowhere: is no run folder" in error
+    assert "--run counts in activsparse, which --engines leaves out" in error
+
+
+def test_other_images_than_the_run_s_are_refused_before_timing(
+    dense, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text(dump_config(load_config("digits_lattice")))
+    assert cli.main(["bench", "--dense", str(dense), "--run", "run", "--repeat", "1000000"]) == 2
+    assert "takes 1x3x8x8, the run's images are 1x1x32x32" in capsys.readouterr().err
+
+
+def test_models_of_one_name_are_named_by_their_paths(dense, tmp_path, capsys):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(dense, tmp_path / folder / "same.onnx")
+    one, two = (str(tmp_path / folder / "same.onnx") for folder in ("one", "two"))
+    assert cli.main(["bench", "--dense", one, "--sparse", two, "--repeat", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "one/same.onnx" in shown
+    assert "two/same.onnx" in shown

@@ -7,22 +7,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from activsparse.cli.console import plain_console, wide_console
+from activsparse.cli.console import plain_console
 from activsparse.cli.engine_options import (
     add_choice_options,
     add_fallback_option,
     add_input_options,
     add_isa_option,
     add_threads_option,
+    input_shapes,
     input_sizes,
 )
 from activsparse.cli.numbers import repeats
+from activsparse.cli.run_folder import add_trust
 from activsparse.cli.wording import spell
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from activsparse.bench.compare import Comparison
+    from activsparse.data import BatchData
 
 __all__ = ["add_parser", "run"]
 
@@ -71,6 +74,14 @@ def add_parser(subparsers: Any) -> None:
         action="store_true",
         help="do not run masked models on the other engines, which gain nothing by masks",
     )
+    parser.add_argument(
+        "--run",
+        type=Path,
+        metavar="DIR",
+        help="run folder of train: also count, in this engine, how many of its held-out images "
+        "each model classifies rightly",
+    )
+    add_trust(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
     add_input_options(parser)
     engine = parser.add_argument_group("engine")
@@ -94,38 +105,58 @@ def run(args: argparse.Namespace) -> int:
         print(f"activsparse: check failed: {error.worded(spell)}", file=sys.stderr)
         return 1
     comparison.log_busy()
-    console, shown = wide_console(), table(comparison)
+    console, shown = plain_console(), table(comparison)
     # A terminal breaks lines that are too long; columns must not go missing.
     wide = console.options.update(max_width=1000)
-    console.width = max(console.width, min(Measurement.get(console, wide, shown).maximum, 120))
+    needed = Measurement.get(console, wide, shown).maximum
+    console.width = max(console.width, needed) if console.is_terminal else needed
+    console.print(heading(comparison))
     console.print(shown)
+    console.print(legend(comparison), soft_wrap=False)
     return 0
 
 
 def _measure(args: argparse.Namespace) -> Comparison:
     import json
     from contextlib import nullcontext
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from rich.progress import Progress
 
     from activsparse.bench.compare import OWN_ENGINE, compare
+    from activsparse.errors import ActivsparseError
     from activsparse.files import atomic_path
     from activsparse.overwrite import refuse_overwrite
 
+    if args.run is not None and OWN_ENGINE not in args.engines:
+        raise ActivsparseError(
+            f"--run counts in {OWN_ENGINE}, which --engines leaves out; name it there, too"
+        )
     models = [args.dense, *args.sparse]
     programs = [path.with_suffix(end) for path in models for end in (".pte", ".pt2")]
     refuse_overwrite([*models, *programs], [args.json])
+    data = None
+    if args.run is not None:
+        from activsparse.pipeline.accuracy import held_out_images
+
+        data = held_out_images(args.run, args.trust)
     on_sparse = len(args.engines)
     if args.peers_dense_only:
         on_sparse = int(OWN_ENGINE in args.engines)
     runs = args.repeat * (len(args.engines) + on_sparse * len(args.sparse))
     console = plain_console(stderr=True)
+    session = {
+        "isa": args.isa,
+        "winograd": not args.no_winograd,
+        "tune": not args.no_tune,
+        "fallback": args.fallback,
+    }
     # The output is opened first: better to fail now than after minutes of timing.
     with (
         atomic_path(args.json) if args.json else nullcontext() as json_path,
         Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
     ):
+        top1 = {} if data is None else _top1(args, data, session)
         task = progress.add_task("timing", total=runs)
         comparison = compare(
             args.dense,
@@ -137,18 +168,48 @@ def _measure(args: argparse.Namespace) -> Comparison:
             peers_on_sparse=not args.peers_dense_only,
             # All algorithms are measured, however long it takes: figures must not depend on
             # whether this is the first run.
-            session={
-                "isa": args.isa,
-                "winograd": not args.no_winograd,
-                "tune": not args.no_tune,
-                "fallback": args.fallback,
-            },
+            session=session,
             warn_if_busy=True,
             advance=lambda samples: progress.advance(task, samples),
         )
+        rows = [
+            replace(row, top1=top1.get(row.model)) if row.engine == OWN_ENGINE else row
+            for row in comparison.rows
+        ]
+        comparison = replace(comparison, rows=rows)
         if json_path:
             json_path.write_text(json.dumps(asdict(comparison), indent=1) + "\n")
     return comparison
+
+
+def _top1(
+    args: argparse.Namespace, data: BatchData, options: Mapping[str, Any]
+) -> dict[str, float]:
+    """What each model classifies rightly, by its path."""
+    from activsparse import Session
+    from activsparse.pipeline.accuracy import top1_of
+
+    sessions = {
+        str(model): Session(
+            model, threads=args.threads, input_shapes=input_shapes(args, model), **options
+        )
+        for model in [args.dense, *args.sparse]
+    }
+    return top1_of(sessions, data)
+
+
+def heading(comparison: Comparison) -> str:
+    """The machine, and in one line what the figures were computed with."""
+    from activsparse.bench.compare import OWN_ENGINE
+    from activsparse.bench.machine import summary_line
+
+    own = next((row.isa for row in comparison.rows if row.engine == OWN_ENGINE), None)
+    which = f"activsparse on {own}, others on what they choose here" if own else "as engines choose"
+    threads = comparison.best_dense["threads"]
+    return (
+        f"{summary_line(comparison.machine)}; {threads} thread(s)\n"
+        f"precision: {_precisions(comparison)}; instruction set: {which}"
+    )
 
 
 def table(comparison: Comparison) -> Table:
@@ -157,28 +218,16 @@ def table(comparison: Comparison) -> Table:
     from rich.table import Table
 
     from activsparse.bench.compare import OWN_ENGINE, short_names
-    from activsparse.bench.machine import summary_line
 
-    best = comparison.best_dense
     ratios = {ratio["model"]: ratio for ratio in comparison.ratios}
     names = short_names([row.model for row in comparison.rows])
-    versions = {row.engine: row.version for row in comparison.rows}
-    own = next((row.isa for row in comparison.rows if row.engine == OWN_ENGINE), None)
-    which = f"activsparse on {own}, others on what they choose here" if own else "as engines choose"
-    result = Table(
-        box=SIMPLE,
-        title=f"{summary_line(comparison.machine)}; {best['threads']} thread(s)",
-        caption=f"{_precisions(comparison)}; instruction set: {which}. Times in ms; load: until it "
-        "can run (this engine compiles; a plan loads at once); peak: MiB that loading and the "
-        "first run took, in an engine's first row with its own code; x best: times as fast as "
-        f"{best['engine']} on the dense model, x own: as our own dense, medians over rounds ± "
-        "median absolute deviation; error: largest difference to ONNX Runtime.\n"
-        + ", ".join(f"{engine} {version}" for engine, version in versions.items()),
-    )
-    result.add_column("model", overflow="fold")
+    scored = ["top-1"] if any(row.top1 is not None for row in comparison.rows) else []
+    result = Table(box=SIMPLE, padding=(0, 1, 0, 0))
+    result.add_column("model", overflow="fold", max_width=36)
     result.add_column("engine", no_wrap=True)
     result.add_column("type", no_wrap=True)
-    for column in ("p50", "±", "p90", "p99", "load", "peak", "x best", "x own", "error"):
+    columns = ("p50", "±", "p90", "p99", "load", "peak", "x best", "x own", "rel err", *scored)
+    for column in columns:
         result.add_column(column, justify="right", no_wrap=True)
     for row in comparison.rows:
         ratio = ratios.get(row.model, {}) if row.engine == OWN_ENGINE else {}
@@ -191,9 +240,24 @@ def table(comparison: Comparison) -> Table:
             "" if row.load_ms is None else f"{row.load_ms:.0f}",
             "" if row.peak_bytes is None else f"{row.peak_bytes / 2**20:.1f}",
             *(_times(ratio, key) for key in ("vs_best_dense", "vs_own_dense")),
-            f"{row.max_abs_err:.0e}",
+            "" if row.max_rel_err is None else f"{row.max_rel_err:.0e}",
+            *("" if row.top1 is None else f"{100 * row.top1:.2f} %" for _ in scored),
         )
     return result
+
+
+def legend(comparison: Comparison) -> str:
+    """What the columns are, and the engines' versions."""
+    best = comparison.best_dense["engine"]
+    versions = {row.engine: row.version for row in comparison.rows}
+    return (
+        "Times in ms; load: until it can run (this engine compiles; a plan loads at once); peak: "
+        "MiB that loading and the first run took, in an engine's first row with its own code; x "
+        f"best: times as fast as {best} on the dense model, x own: as our own dense, medians over "
+        "rounds ± median absolute deviation; rel err: largest difference to ONNX Runtime over an "
+        "output's largest value; top-1 (with --run): on that run's held-out images.\n"
+        + ", ".join(f"{engine} {version}" for engine, version in versions.items())
+    )
 
 
 def _precisions(comparison: Comparison) -> str:

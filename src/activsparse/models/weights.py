@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -102,10 +103,16 @@ def fill_in(model: nn.Module, state: Mapping[str, Any], where: str) -> bool:
             )
         replaced.add(key)
     if replaced:
-        _log.info("%s: the head %s starts anew, for another number of classes", where, head)
+        _say_once(f"{where}: the head {head} starts anew, for another number of classes")
     kept = {key: value for key, value in weights.items() if key in own and key not in replaced}
     model.load_state_dict(kept, strict=False)
     return not replaced
+
+
+@cache
+def _say_once(text: str) -> None:
+    """Log it the first time: a pipeline makes its network anew for each of its stages."""
+    _log.info("%s", text)
 
 
 def _fits_stem(weight: Tensor, own: Tensor) -> bool:
