@@ -25,10 +25,11 @@ def test_the_interval_is_that_of_drawn_images(seed):
 
 def test_what_is_lost_is_net():
     labels = np.array([0, 1, 2, 3])
-    score = Score(labels, np.array([0, 1, 2, 0]), np.array([0, 0, 0, 3]))
+    said = {"dense": np.array([0, 1, 2, 0]), "masked": np.array([0, 0, 0, 3])}
+    score = Score(labels, said)
     assert score.top1 == {"dense": 0.75, "masked": 0.5}
-    assert score.lost == 0.25
-    low, high = score.interval
+    assert score.lost("masked") == 0.25
+    low, high = score.interval("masked")
     assert low <= 0.25 <= high
-    same = Score(labels, labels, labels)
-    assert same.interval == (0.0, 0.0)
+    same = Score(labels, {"dense": labels, "masked": labels})
+    assert same.interval("masked") == (0.0, 0.0)

@@ -83,6 +83,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action="store_true",
         help="a trial in minutes: at most 512 images, few epochs; its accuracy says little",
     )
+    parser.add_argument(
+        "--int8",
+        action="store_true",
+        help="quantise both networks as well, calibrated on training images, and time them beside",
+    )
     training = parser.add_argument_group("training")
     training.add_argument("--epochs", type=positive, metavar="N", help="with masks (default: 10)")
     training.add_argument(
@@ -125,6 +130,7 @@ def run(args: argparse.Namespace) -> int:
                 "--dense-epochs": args.dense_epochs,
                 "--batch-size": args.batch_size,
                 "--set": args.set,
+                "--int8": args.int8,
             }.items()
             if value
         ]
@@ -171,6 +177,7 @@ def _carry_out(args: argparse.Namespace) -> int:
         dense_epochs=args.dense_epochs,
         epochs=args.epochs,
         quick=args.quick,
+        int8=args.int8,
         threads=args.threads,
         engines=args.engines,
         settings=tuple(args.set),
@@ -206,7 +213,7 @@ def words_of(options: SparsifyOptions) -> list[str]:
     }
     for option, value in valued.items():
         found += [] if value is None else [option, str(value)]
-    found += ["--quick"] * options.quick
+    found += ["--quick"] * options.quick + ["--int8"] * options.int8
     return [*found, *(["--set", *options.settings] if options.settings else [])]
 
 
@@ -227,6 +234,8 @@ def _show(console: Console, outcome: Outcome, folder: Path) -> None:
     console.print(f"({LEGEND})")
     console.print()
     console.print(outcome.sentence)
+    if outcome.int8_sentence:
+        console.print(outcome.int8_sentence)
     console.print(outcome.caveat)
     console.print(f"{folder / 'report.html'} shows it; {folder / 'README.md'} says how to use it")
 

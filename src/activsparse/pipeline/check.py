@@ -1,4 +1,4 @@
-"""Both files compared with ONNX Runtime before anything is said of them."""
+"""All files compared with ONNX Runtime before anything is said of them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ def make_checks(work: Work) -> None:
         MismatchError: an output is wrong.
     """
     found = {}
-    for name in ("dense.onnx", "masked.onnx"):
-        path = work.path(name)
+    for path in work.networks.values():
         rows = require_agreement(path, Session(path, threads=work.options.threads))
-        found[name] = [asdict(row) for row in rows]
+        found[path.name] = [asdict(row) for row in rows]
     work.write("verify.json", json.dumps(found, indent=1) + "\n")

@@ -33,16 +33,18 @@ class Effort:
         masks: of each pattern and layer.
         rounds: how often losses are measured again around the solution.
         repeat: timed runs of each network and engine.
+        calibration: training images that int8's ranges are found on.
     """
 
     images: int
     masks: int
     rounds: int
     repeat: int
+    calibration: int
 
 
-FULL = Effort(images=256, masks=4, rounds=2, repeat=100)
-QUICK = Effort(images=64, masks=2, rounds=1, repeat=30)
+FULL = Effort(images=256, masks=4, rounds=2, repeat=100, calibration=300)
+QUICK = Effort(images=64, masks=2, rounds=1, repeat=30, calibration=64)
 
 _QUICK = {"data.limit": 512, "dense.epochs": 3, "training.epochs": 2}
 _FROM_NOTHING = {"dense.epochs": 30, "dense.lr": 1e-3}
@@ -63,6 +65,7 @@ class SparsifyOptions:
         dense_epochs: of the dense network, before masks; 0 takes it as it is.
         epochs: with masks.
         quick: a trial in minutes: few epochs, few images.
+        int8: whether both networks are quantised as well, and timed beside.
         threads: of the engines.
         engines: other engines to time; None for those that are installed.
         settings: `key=value` of the recipe, over all of the above.
@@ -77,6 +80,7 @@ class SparsifyOptions:
     dense_epochs: int | None = None
     epochs: int | None = None
     quick: bool = False
+    int8: bool = False
     threads: int = 1
     engines: tuple[str, ...] | None = None
     settings: tuple[str, ...] = ()

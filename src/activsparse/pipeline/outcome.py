@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from activsparse.bench.compare import OWN_ENGINE, Comparison, Row
+from activsparse.bench.timing import Ratio
 from activsparse.masks.mean import SAVED_IS, SPARSITY_IS, Savings
 from activsparse.pipeline.score import Score, read_score
 from activsparse.pipeline.timing import read_timing
+from activsparse.pipeline.work import file_of
 
 if TYPE_CHECKING:
     from activsparse.pipeline.work import Work
@@ -35,8 +38,8 @@ class Outcome:
     """What is known at the end.
 
     Attributes:
-        timing: of both files on all engines.
-        score: of both on held-out images.
+        timing: of all files on all engines.
+        score: of all on held-out images.
         summary: of the run with masks, its summary.json.
         quick: whether it was a trial.
     """
@@ -63,28 +66,39 @@ class Outcome:
         return Savings(float(self.summary["achieved"]), 1.0 - float(self.summary["kept_macs"]))
 
     @property
-    def ratios(self) -> dict[str, Any]:
-        """How many times as fast the masked network is in this engine."""
-        masked = next(row.model for row in self.timing.rows if row.variant == "sparse")
-        return next(ratio for ratio in self.timing.ratios if ratio["model"] == masked)
+    def networks(self) -> list[str]:
+        """Names of the networks, `dense` first, then `masked`."""
+        return list(self.score.said)
+
+    def model_of(self, network: str) -> str:
+        """A network's file, as the rows of `timing` spell it."""
+        return next(x.model for x in self.timing.rows if Path(x.model).name == file_of(network))
+
+    def _of(self, network: str) -> list[Row]:
+        return [row for row in self.timing.rows if row.model == self.model_of(network)]
+
+    def _own(self, network: str) -> Row:
+        return next(row for row in self._of(network) if row.engine == OWN_ENGINE)
+
+    def speedup(self, of: str, over: str, engine: str = OWN_ENGINE) -> float:
+        """How many times as fast one network is in this engine as another in some engine."""
+        slow = next(row for row in self._of(over) if row.engine == engine)
+        return Ratio.of_rounds(slow.visits_ms, self._own(of).visits_ms).median
 
     def rows(self) -> list[tuple[str, ...]]:
         """The table, one line per network and engine, in the columns of `COLUMNS`."""
-        dense = next(
-            row for row in self.timing.rows if (row.engine, row.variant) == (OWN_ENGINE, "dense")
-        )
-        return [self._line(row, dense) for row in self.timing.rows]
+        return [self._line(name, row) for name in self.networks for row in self._of(name)]
 
-    def _line(self, row: Row, dense: Row) -> tuple[str, ...]:
-        name = {"dense": "dense", "sparse": "masked"}[row.variant]
+    def _line(self, name: str, row: Row) -> tuple[str, ...]:
         own = row.engine == OWN_ENGINE
-        times = dense.median_ms / row.median_ms
-        if own and row.variant == "sparse":
-            times = self.ratios["vs_own_dense"]
+        times = self._own("dense").median_ms / row.median_ms
+        if own:
+            times = self.speedup(name, "dense")
+        masked = name.startswith("masked")
         of_network = (
             f"{100 * self.score.top1[name]:.2f} %",
-            f"{100 * self.savings.sparsity:.1f} %" if name == "masked" else "",
-            f"{100 * self.savings.saved:.1f} %" if name == "masked" else "",
+            f"{100 * self.savings.sparsity:.1f} %" if masked else "",
+            f"{100 * self.savings.saved:.1f} %" if masked else "",
         )
         return (
             name,
@@ -97,14 +111,27 @@ class Outcome:
     @property
     def sentence(self) -> str:
         """All of it in one sentence."""
-        best = self.timing.best_dense["engine"]
-        parts = [f"{self.ratios['vs_own_dense']:.2f} times as fast as your dense network here"]
-        if best != OWN_ENGINE:
-            times = self.ratios["vs_best_dense"]
+        return self._sentence("masked", "dense", "your dense network")
+
+    @property
+    def int8_sentence(self) -> str:
+        """The same of the networks in int8; empty where there are none."""
+        if "masked int8" not in self.networks:
+            return ""
+        said = self._sentence("masked int8", "dense int8", "your dense network in int8")
+        return f"In int8: {said}"
+
+    def _sentence(self, masked: str, dense: str, called: str) -> str:
+        """Times are against the dense network of the same type, points against the float one."""
+        parts = [f"{self.speedup(masked, dense):.2f} times as fast as {called} here"]
+        peers = [row for row in self._of(dense) if row.engine != OWN_ENGINE]
+        if peers:
+            best = min(peers, key=lambda row: row.median_ms).engine
+            times = self.speedup(masked, dense, best)
             parts.append(f"{times:.2f} times as fast as {engine_name(best)} runs that")
         images = len(self.score.labels)
-        low, high = (100 * end for end in self.score.interval)
-        lost = 100 * self.score.lost
+        low, high = (100 * end for end in self.score.interval(masked))
+        lost = 100 * self.score.lost(masked)
         word = "lost"
         if lost < 0:
             lost, low, high, word = -lost, -high, -low, "gained"

@@ -1,11 +1,11 @@
-"""What masks cost: both files on the same held-out images, in this engine, image by image."""
+"""What masks cost: all files on the same held-out images, in this engine, image by image."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,38 +29,34 @@ __all__ = [
 ]
 
 IntArray = npt.NDArray[np.int64]
-NETWORKS = ("dense", "masked")
 _DRAWS = 10_000
 
 
 @dataclass(frozen=True)
 class Score:
-    """Both networks on the same images.
+    """All networks on the same images.
 
     Attributes:
         labels: (N,).
-        dense, masked: the classes they say, (N,).
+        said: by name, `dense` among them, the classes they say, (N,).
     """
 
     labels: IntArray
-    dense: IntArray
-    masked: IntArray
+    said: Mapping[str, IntArray]
 
     @property
     def top1(self) -> dict[str, float]:
         """Share of the images that each gets right."""
-        both = {"dense": self.dense, "masked": self.masked}
-        return {name: float(np.mean(said == self.labels)) for name, said in both.items()}
+        return {name: float(np.mean(said == self.labels)) for name, said in self.said.items()}
 
-    @property
-    def lost(self) -> float:
-        """What the masked one gets wrong that the dense one gets right, as a share, net."""
-        return self.top1["dense"] - self.top1["masked"]
+    def lost(self, name: str) -> float:
+        """What a network gets wrong that the dense one gets right, as a share, net."""
+        return self.top1["dense"] - self.top1[name]
 
-    @property
-    def interval(self) -> tuple[float, float]:
+    def interval(self, name: str) -> tuple[float, float]:
         """Paired 95 % interval of `lost`."""
-        return paired_interval(self.dense == self.labels, self.masked == self.labels)
+        right = {which: self.said[which] == self.labels for which in ("dense", name)}
+        return paired_interval(right["dense"], right[name])
 
 
 def paired_interval(
@@ -93,12 +89,13 @@ def interval_of_counts(
 def make_score(work: Work) -> None:
     """Write `predictions.npz`."""
     sessions = {
-        name: Session(work.path(f"{name}.onnx"), threads=work.options.threads) for name in NETWORKS
+        name: Session(path, threads=work.options.threads) for name, path in work.networks.items()
     }
     with Measuring("held-out images, batches", work.console) as progress:
         labels, said = answers(sessions, work.data, progress)
     with atomic_path(work.path("predictions.npz")) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, labels=labels, dense=said["dense"], masked=said["masked"])
+        arrays: dict[str, Any] = {"labels": labels, **said}
+        np.savez_compressed(file, **arrays)
 
 
 def answers(
@@ -138,4 +135,5 @@ def answers(
 def read_score(path: Path) -> Score:
     """What `make_score` wrote."""
     with np.load(path) as found:
-        return Score(found["labels"], found["dense"], found["masked"])
+        said = {name: found[name] for name in found.files if name != "labels"}
+        return Score(found["labels"], said)

@@ -10,6 +10,7 @@ from activsparse.bench.machine import summary_line
 from activsparse.engine.session import Session
 from activsparse.export.read import read_masks
 from activsparse.masks.mask_plan_file import read_mask_plan
+from activsparse.masks.mean import Savings
 from activsparse.pipeline.outcome import COLUMNS, LEGEND, Outcome
 from activsparse.pipeline.photographs import classes_of, differences, first_pictures
 from activsparse.pipeline.work import Work
@@ -21,32 +22,12 @@ __all__ = ["write_card", "write_report"]
 
 def write_report(work: Work, outcome: Outcome) -> None:
     """Write `report.html`."""
-    dense, masked = (str(work.path(f"{name}.onnx")) for name in ("dense", "masked"))
-    top1, summary, score = outcome.score.top1, outcome.summary, outcome.score
-    nodes = {
-        model: Session(model, threads=work.options.threads).profile() for model in (dense, masked)
-    }
+    summary, score = outcome.summary, outcome.score
     classes = classes_of(work.data)
     report = Report(
         title=f"{work.options.model} on {work.options.data}",
-        summary=f"{outcome.sentence} {outcome.caveat}".strip(),
-        variants=[
-            Variant(
-                "dense", dense, top1["dense"], times_ms=times_of(nodes[dense]), said=score.dense
-            ),
-            Variant(
-                "masked",
-                masked,
-                top1["masked"],
-                summary["requested"],
-                layers_of(nodes[masked]),
-                read_masks(masked),
-                times_of(nodes[masked]),
-                score.masked,
-                read_mask_plan(work.path("plan.yaml")),
-                outcome.savings,
-            ),
-        ],
+        summary=" ".join(filter(None, (outcome.sentence, outcome.int8_sentence, outcome.caveat))),
+        variants=[_variant(work, outcome, name) for name in outcome.networks],
         comparison=outcome.timing,
         images=first_pictures(work.data),
         settings={
@@ -59,10 +40,27 @@ def write_report(work: Work, outcome: Outcome) -> None:
         labels=score.labels,
         classes=classes,
         differences=differences(
-            work.data, classes, score.labels, score.dense, {"masked": score.masked}
+            work.data, classes, score.labels, score.said["dense"], {"masked": score.said["masked"]}
         ),
     )
     write(report, work.path("report.html"))
+
+
+def _variant(work: Work, outcome: Outcome, name: str) -> Variant:
+    path, masked = work.networks[name], name.startswith("masked")
+    nodes = Session(path, threads=work.options.threads).profile()
+    return Variant(
+        name,
+        outcome.model_of(name),
+        outcome.score.top1[name],
+        outcome.summary["requested"] if masked else None,
+        layers_of(nodes) if masked else (),
+        read_masks(path) if masked else {},
+        times_of(nodes),
+        outcome.score.said[name],
+        read_mask_plan(work.path("plan.yaml")) if masked else None,
+        outcome.savings if masked else Savings(),
+    )
 
 
 def write_card(work: Work, outcome: Outcome) -> None:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from activsparse.errors import ActivsparseError, Option
 from activsparse.pipeline.check import make_checks
 from activsparse.pipeline.dense import make_dense
+from activsparse.pipeline.int8 import make_int8
 from activsparse.pipeline.masked import make_masked
+from activsparse.pipeline.options import SparsifyOptions
 from activsparse.pipeline.outcome import Outcome
 from activsparse.pipeline.plan import make_plan
 from activsparse.pipeline.score import make_score
@@ -31,18 +33,27 @@ class Stage:
         result: the file that is written last, whole: where it is, the stage is over.
         make: does it.
         base: whether the results of later stages are made from this one's.
+        wanted: whether the options ask for it.
     """
 
     title: str
     result: str
     make: Callable[[Work], None]
     base: bool = False
+    wanted: Callable[[SparsifyOptions], bool] = lambda options: True
 
 
 STAGES = (
     Stage("the dense network", "dense.onnx", make_dense, base=True),
     Stage("a plan of masks", "plan.yaml", make_plan, base=True),
     Stage("training with masks", "masked.onnx", make_masked, base=True),
+    Stage(
+        "both networks in int8",
+        "masked.int8.onnx",
+        make_int8,
+        base=True,
+        wanted=lambda options: options.int8,
+    ),
     Stage("checks against ONNX Runtime", "verify.json", make_checks),
     Stage("accuracy on held-out images", "predictions.npz", make_score),
     Stage("time on this machine", "bench.json", make_timing),
@@ -58,18 +69,19 @@ def carry_out(work: Work) -> Outcome:
     """
     work.check()
     work.claim()
-    for at, stage in enumerate(STAGES):
+    stages = [stage for stage in STAGES if stage.wanted(work.options)]
+    for at, stage in enumerate(stages):
         if work.path(stage.result).is_file():
-            _log.info("[%d/%d] %s: kept", at + 1, len(STAGES), stage.title)
+            _log.info("[%d/%d] %s: kept", at + 1, len(stages), stage.title)
             continue
-        later = [s.result for s in STAGES[at + 1 :] if work.path(s.result).exists()]
+        later = [s.result for s in stages[at + 1 :] if work.path(s.result).exists()]
         if stage.base and later:
             raise ActivsparseError(
                 f"{work.path(stage.result)}: is missing, and {later[0]} was made from it; restore "
                 "it, or begin again in another folder, in ",
                 Option("out"),
             )
-        _log.info("[%d/%d] %s", at + 1, len(STAGES), stage.title)
+        _log.info("[%d/%d] %s", at + 1, len(stages), stage.title)
         stage.make(work)
     outcome = Outcome.of(work)
     write_report(work, outcome)

@@ -36,9 +36,10 @@ def make_timing(work: Work) -> None:
         ActivsparseError: see `compare`.
     """
     engines = work.options.engines
+    dense, *others = work.networks.values()
     comparison = time_files(
-        work.path("dense.onnx"),
-        [work.path("masked.onnx")],
+        dense,
+        others,
         engines_at_hand() if engines is None else (OWN_ENGINE, *engines),
         threads=work.options.threads,
         repeat=work.options.effort.repeat,

@@ -20,10 +20,15 @@ from activsparse.train.recipes.config import Config
 from activsparse.train.run.folder import Run, example_input, load_run, make_sparsifier
 from activsparse.train.trainer import dense_phase
 
-__all__ = ["NOTED", "Work"]
+__all__ = ["NOTED", "Work", "file_of"]
 
 NOTED = "sparsify.json"
 """The file by which such a folder is known."""
+
+
+def file_of(network: str) -> str:
+    """Name of a network's ONNX file."""
+    return f"{network.replace(' ', '.')}.onnx"
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,12 @@ class Work:
         """A file or folder of the results."""
         return self.folder / name
 
+    @property
+    def networks(self) -> dict[str, Path]:
+        """The ONNX files that are checked, asked and timed, by name, `dense` first."""
+        names = ["dense", "masked", *(["dense int8", "masked int8"] if self.options.int8 else [])]
+        return {name: self.path(file_of(name)) for name in names}
+
     def run(self, name: str) -> Run:
         """A trained network of the results, `dense` or `masked`."""
         return load_run(self.path(name), trust=self.config)
@@ -84,7 +95,8 @@ class Work:
                     f"{file}: is damaged; restore it, or name another folder in ", Option("out")
                 ) from None
             for name, here in asked.items():
-                if there.get(name) != here:
+                # What another version did not know was not asked of it.
+                if there.get(name, False if here is False else None) != here:
                     raise _other(self.folder, name, there.get(name), here)
             return
         if self.folder.is_dir() and any(self.folder.iterdir()):

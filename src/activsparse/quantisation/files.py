@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from activsparse.engine.border import as_array
 from activsparse.engine.input_size import shapes_at
@@ -19,6 +19,9 @@ from activsparse.quantisation.options import QuantizeOptions
 from activsparse.quantisation.quantize import Advance, Quantised, quantise
 from activsparse.quantisation.samples import Preprocessing, read_samples, samples_of
 
+if TYPE_CHECKING:
+    from activsparse.train.recipes.config import Config
+
 __all__ = ["default_out", "quantise_file"]
 
 
@@ -30,7 +33,7 @@ def quantise_file(
     preprocessing: Preprocessing | None = None,
     sizes: InputSizes | None = None,
     checkpoint: str = "best",
-    trust: bool = False,
+    trust: bool | Config = False,
     advance: Advance = lambda what, done, total: None,
 ) -> Quantised:
     """Quantise a network in a file or a run folder; `quantise` with what it needs.
@@ -43,7 +46,7 @@ def quantise_file(
         preprocessing: of a folder of images.
         sizes: of inputs that the file leaves open.
         checkpoint: of a run folder.
-        trust: whether a run folder may call code that it names.
+        trust: whether a run folder may call code that it names, see `load_run`.
         advance: told of progress.
 
     Raises:

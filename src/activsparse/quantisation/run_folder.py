@@ -16,13 +16,14 @@ from activsparse.quantisation.samples import Samples
 from activsparse.train.run.folder import load_run
 
 if TYPE_CHECKING:
+    from activsparse.train.recipes.config import Config
     from activsparse.train.run.folder import Run
 
 __all__ = ["network_of", "samples_of_run"]
 
 
 def network_of(
-    folder: str | Path, *, checkpoint: str = "best", trust: bool = False
+    folder: str | Path, *, checkpoint: str = "best", trust: bool | Config = False
 ) -> tuple[onnx.ModelProto, Run]:
     """Export a run's network as ONNX, masks and all.
 
