@@ -251,6 +251,7 @@ void bind_operators(nb::module_& m) {
       .def_prop_ro("nbytes", [](const PackedOperator& p) { return p.blob.size(); })
       .def_prop_ro("kernel", [](const PackedOperator& p) { return p.op->kernel(); })
       .def_prop_ro("macs", [](const PackedOperator& p) { return p.op->macs(); })
+      .def_prop_ro("half_weights", [](const PackedOperator& p) { return p.op->half_weights(); })
       .def_prop_ro("index_bytes", [](const PackedOperator& p) { return p.op->index_bytes(); })
       .def(
           "longest_share",

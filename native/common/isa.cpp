@@ -1,5 +1,9 @@
 #include "common/isa.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include "common/error.h"
 
 namespace activsparse {
@@ -17,6 +21,14 @@ bool compiled(Isa isa) {
 #endif
 }
 
+#if defined(__x86_64__)
+// Not every compiler's probe knows it. Whoever has AVX2 has it, unless a virtual machine hides it.
+bool has_f16c() {
+  unsigned a, b, c, d;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+#endif
+
 // The compiler's probe reads CPUID and XGETBV, so a set the operating system does not save is
 // reported as missing.
 bool present(Isa isa) {
@@ -31,7 +43,7 @@ bool present(Isa isa) {
 #endif
     case Isa::kAvx2:
 #if defined(__x86_64__)
-      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 #else
       return false;
 #endif

@@ -230,6 +230,11 @@ struct TransposeKernels {
               int64_t out_stride);
 };
 
+// Weights in float16 as float32 numbers: widen.h.
+struct WidenKernels {
+  void (*run)(const uint16_t* in, float* out, int64_t count, float scale);
+};
+
 // Nothing but independent fused multiply-adds: the ceiling benchmarks compare with.
 struct PeakKernels {
   int64_t flops_per_round;

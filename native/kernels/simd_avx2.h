@@ -17,6 +17,9 @@ struct VecAvx2 {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
   }
   static VecAvx2 load(const float* p) { return {_mm256_loadu_ps(p)}; }
+  static VecAvx2 load_half(const uint16_t* p) {
+    return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+  }
   static VecAvx2 load_partial(const float* p, int n) { return {_mm256_maskload_ps(p, lanes(n))}; }
   static VecAvx2 broadcast(const float* p) { return {_mm256_broadcast_ss(p)}; }
   static VecAvx2 set1(float x) { return {_mm256_set1_ps(x)}; }

@@ -15,6 +15,9 @@ struct VecAvx512 {
   __m512 v;
   static __mmask16 lanes(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
   static VecAvx512 load(const float* p) { return {_mm512_loadu_ps(p)}; }
+  static VecAvx512 load_half(const uint16_t* p) {
+    return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+  }
   static VecAvx512 load_partial(const float* p, int n) {
     return {_mm512_maskz_loadu_ps(lanes(n), p)};
   }

@@ -14,6 +14,9 @@ struct VecNeon {
   static constexpr bool kMaxKeepsNan = true;
   float32x4_t v;
   static VecNeon load(const float* p) { return {vld1q_f32(p)}; }
+  static VecNeon load_half(const uint16_t* p) {
+    return {vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)))};
+  }
   static VecNeon load_partial(const float* p, int n) {
     float lanes[4] = {0, 0, 0, 0};
     for (int i = 0; i < n; ++i) lanes[i] = p[i];

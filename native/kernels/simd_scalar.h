@@ -6,6 +6,7 @@
 //   join_halves(a, b), swap_halves(a), store_half(p)  where there is half_gemm: lower half of a and
 //   upper half of b; the two exchanged; the lower one alone
 //   V::load / store                unaligned, kWidth floats
+//   V::load_half                   kWidth numbers in float16, as float32
 //   V::load_partial / store_partial  the first n lanes, 0 <= n <= kWidth; other lanes read as 0 /
 //   are not touched
 //   V::broadcast(p), V::set1(x), V::zero()
@@ -28,6 +29,7 @@
 //
 // A type of another instruction set is only ever named in the target_*.cpp compiled for that set.
 #pragma once
+#include "common/half.h"
 #include "common/isa_enum.h"
 
 namespace activsparse {
@@ -39,6 +41,7 @@ struct VecScalar {
   static constexpr bool kMaxKeepsNan = false;
   float v;
   static VecScalar load(const float* p) { return {*p}; }
+  static VecScalar load_half(const uint16_t* p) { return {float_of(*p)}; }
   static VecScalar load_partial(const float* p, int n) { return {n > 0 ? *p : 0.0f}; }
   static VecScalar broadcast(const float* p) { return {*p}; }
   static VecScalar set1(float x) { return {x}; }

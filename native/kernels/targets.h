@@ -15,6 +15,7 @@
 #include "kernels/softmax.h"
 #include "kernels/tap_product.h"
 #include "kernels/transpose.h"
+#include "kernels/widen.h"
 #include "kernels/winograd_kernels.h"
 
 namespace activsparse {

@@ -63,6 +63,16 @@ struct WinogradFetch {
   int64_t floats;
 };
 
+// U of one block of output channels: in float32, or in float16 times a power of two for each
+// element k (scales[k] takes it back), of which `room` holds an element's as float32 while they are
+// used.
+struct WinogradWeights {
+  const float* u;
+  const uint16_t* half;  // nullptr: u has them
+  const float* scales;
+  float* room;
+};
+
 // tile[n - 1][r - 1]: m[r] = sum over c < channels of v[r][c] * u[c], for r tiles and n vectors of
 // outputs; `more` adds to m instead.
 struct WinogradProducts {
@@ -80,8 +90,8 @@ struct WinogradKernels {
   // All products of consecutive tiles with one block of `vecs` vectors of output channels; the
   // tiles of shape s are the rows first[s] to first[s + 1] of v and m.
   void (*multiply)(const float* v, int64_t v_stride, int64_t row_stride,
-                   const int (&first)[kWinogradShapes + 1], int channels, const float* u, int vecs,
-                   float* m);
+                   const int (&first)[kWinogradShapes + 1], int channels,
+                   const WinogradWeights& weights, int vecs, float* m);
   // activation(A^T m A + bias + residual) of one tile, and its skipped positions.
   void (*transform_output[kWinogradShapes])(const float* m, int vecs, const WinogradTarget& target,
                                             const Epilogue& epilogue);

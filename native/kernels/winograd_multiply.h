@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "kernels/table.h"
+#include "kernels/widen.h"
 #include "kernels/winograd.h"
 
 namespace activsparse {
@@ -107,15 +108,17 @@ struct WinogradElements {
 
 template <class V, class Elements>
 void winograd_multiply(const float* v, int64_t v_stride, int64_t row_stride,
-                       const int (&first)[kWinogradShapes + 1], int channels, const float* u,
-                       int vecs, float* m) {
+                       const int (&first)[kWinogradShapes + 1], int channels,
+                       const WinogradWeights& u, int vecs, float* m) {
   constexpr const WinogradProducts& products = kWinogradProducts<V>;
   constexpr int64_t kLine = 64 / sizeof(float);
   const int64_t lanes = int64_t{vecs} * V::kWidth, panel = channels * lanes;
   const int64_t m_stride = int64_t{Elements::kCount} * lanes;
   const int max_rows = products.sizes.max_rows[vecs - 1];
   const int most_parts = static_cast<int>((panel * sizeof(float) + kPartBytes - 1) / kPartBytes);
-  for (int k = 0; k < Elements::kCount; ++k, v += v_stride, u += panel, m += lanes) {
+  // Numbers of a cache line, as weights are stored.
+  const int64_t stored_line = u.half == nullptr ? kLine : 2 * kLine;
+  for (int k = 0; k < Elements::kCount; ++k, v += v_stride, m += lanes) {
     const bool short_height = Elements::short_height(k), short_width = Elements::short_width(k);
     const int begin = first[short_width ? kShortWidth : kFull];
     const int end = first[short_height ? short_width ? kWinogradShapes : kShortBoth : kShortHeight];
@@ -123,15 +126,23 @@ void winograd_multiply(const float* v, int64_t v_stride, int64_t row_stride,
     const int parts = groups <= kMostWaitingGroups ? most_parts : 1;
     for (int part = 0, c = 0; part < parts; ++part) {
       const int count = static_cast<int>(int64_t{channels} * (part + 1) / parts) - c;
-      const float* weights = u + c * lanes;
+      const int64_t at = k * panel + c * lanes;
+      const float *weights = u.room, *next;
+      if (u.half == nullptr) {
+        weights = u.u + at;
+        next = weights + count * lanes;
+      } else {
+        next = reinterpret_cast<const float*>(u.half + at + count * lanes);
+        if (groups > 0) widen<V>(u.half + at, u.room, count * lanes, u.scales[k]);
+      }
       // The groups share the fetching of what comes next evenly.
-      const int64_t lines = (count * lanes + kLine - 1) / kLine;
+      const int64_t lines = (count * lanes + stored_line - 1) / stored_line;
       for (int g = 0, row = begin; g < groups; ++g) {
         const int rows = (end - row) / (groups - g);
         const int64_t from = lines * g / groups, to = lines * (g + 1) / groups;
-        products.tile[vecs - 1][rows - 1](
-            v + row * row_stride + c, row_stride, count, weights, m + row * m_stride, m_stride,
-            part > 0, {weights + count * lanes + from * kLine, (to - from) * kLine});
+        products.tile[vecs - 1][rows - 1](v + row * row_stride + c, row_stride, count, weights,
+                                          m + row * m_stride, m_stride, part > 0,
+                                          {next + from * kLine, (to - from) * kLine});
         row += rows;
       }
       c += count;

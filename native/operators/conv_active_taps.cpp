@@ -43,7 +43,8 @@ struct Header {
   int32_t kept;    // positions computed per image
   int32_t chunks;  // they are cut into, evenly
   int32_t pair_count;
-  uint64_t weights, bias;
+  WeightsHeader weights;
+  uint64_t bias;
   uint64_t positions;   // (kept): y << 16 | x
   uint64_t first_pair;  // (chunks * taps + 1)
   uint64_t pairs;       // (pair_count): position within the chunk
@@ -64,7 +65,7 @@ class ConvActiveTaps : public ConvOperator {
     const ConvParams& p = h_.params;
     require_packed(h_.kept >= 0 && h_.kept <= p.output.h * p.output.w && h_.pair_count >= 0);
     require_packed(h_.chunks >= (h_.kept > 0) && h_.chunks <= h_.kept);
-    weights_ = blob.array<float>(h_.weights, panels_.weight_floats());
+    weights_ = panels_.weights(blob, h_.weights);
     bias_ = blob.array<float>(h_.bias, panels_.channel_floats());
     positions_ = blob.array<uint32_t>(h_.positions, h_.kept);
     first_pair_ = blob.array<int32_t>(h_.first_pair, int64_t{h_.chunks} * p.taps() + 1);
@@ -83,6 +84,13 @@ class ConvActiveTaps : public ConvOperator {
            (int64_t{h_.chunks} * h_.params.taps() + 1) * sizeof(int32_t) + skipped_.bytes() +
            source_.bytes();
   }
+  std::size_t scratch_bytes() const override {
+    int64_t room = 0;
+    for (const Panel& panel : panels_.all())
+      room = std::max(room, int64_t{h_.params.in_per_group} * panel.vectors * kernels_.width);
+    return weights_.half() ? room * sizeof(float) : 0;
+  }
+  bool half_weights() const override { return weights_.half(); }
   double macs() const override {
     const ConvParams& p = h_.params;
     return double{1} * h_.pair_count * p.in_per_group * p.output.c * p.output.n;
@@ -186,7 +194,7 @@ class ConvActiveTaps : public ConvOperator {
         const int32_t* first = first_pair_ + item % h_.chunks * p.taps();
         for (int tap = first_tap; tap < last_tap; ++tap)
           // The first chunk brings the next tap's weights, the others find them.
-          add_tap(panel, c, tap, first, once, item == begin);
+          add_tap(run, panel, c, tap, first, once, item == begin);
         if (block + 1 == blocks && (p.has_residual || p.epilogue.activation != Activation::kNone))
           pass(panel, c, nullptr, &p.epilogue);
       }
@@ -213,13 +221,15 @@ class ConvActiveTaps : public ConvOperator {
     const int64_t lanes = int64_t{panel.vectors} * kernels_.width;
     while (++tap < h_.params.taps())
       if (first[tap] < first[tap + 1])
-        return weights_ + panel.weights + tap * h_.params.in_per_group * lanes;
+        return stored(panel.weights + tap * h_.params.in_per_group * lanes);
     return &panel == &panels_.all().back() ? nullptr : following((&panel)[1], -1, first);
   }
 
+  const float* stored(uint64_t begin) const { return weights_.stored(begin, begin).data; }
+
   // The products of a tap's pairs, which begin at `first[tap]`.
-  void add_tap(const Panel& panel, const Chunk& c, int tap, const int32_t* first, bool once,
-               bool fetch) const {
+  void add_tap(const RunArgs& run, const Panel& panel, const Chunk& c, int tap,
+               const int32_t* first, bool once, bool fetch) const {
     const ConvParams& p = h_.params;
     const uint8_t* pairs = pairs_ + first[tap];
     const int count = first[tap + 1] - first[tap];
@@ -245,13 +255,17 @@ class ConvActiveTaps : public ConvOperator {
     set_lanes(sizes, panel, p.output);
     TapProductArgs args{};
     args.store_lanes = sizes.store_lanes;
-    args.weights = weights_ + panel.weights + tap * tap_floats;
+    uint64_t at_weight = panel.weights + tap * tap_floats;
     for (int part = 0; part < parts; ++part) {
       const int end = static_cast<int>(int64_t{channels} * (part + 1) / parts);
       args.channels = end - static_cast<int>(args.first);
       const int64_t floats = int64_t{args.channels} * lanes;
-      const float* next = part + 1 < parts ? args.weights + floats : after;
-      const int64_t lines = fetch && next != nullptr ? (floats + kLine - 1) / kLine : 0;
+      args.weights = weights_.wide(kernels_, panels_.index_of(panel), at_weight, floats,
+                                   reinterpret_cast<float*>(run.scratch));
+      at_weight += floats;
+      const float* next = part + 1 < parts ? stored(at_weight) : after;
+      const int64_t line = weights_.half() ? 2 * kLine : kLine;
+      const int64_t lines = fetch && next != nullptr ? (floats + line - 1) / line : 0;
       for (int t = 0, at = 0; t < tiles; ++t) {
         const int height = (count - at) / (tiles - t);
         const int64_t from = lines * t / tiles, to = lines * (t + 1) / tiles;
@@ -262,7 +276,6 @@ class ConvActiveTaps : public ConvOperator {
         tile[height - 1](args);
         at += height;
       }
-      args.weights += floats;
       args.first = end;
     }
   }
@@ -272,7 +285,8 @@ class ConvActiveTaps : public ConvOperator {
   Panels panels_;
   SkippedFill skipped_;
   SourceFill source_;
-  const float *weights_, *bias_;
+  Weights weights_;
+  const float* bias_;
   const uint32_t* positions_;
   const int32_t* first_pair_;
   const uint8_t* pairs_;
@@ -335,7 +349,7 @@ Blob pack(const OpSpec& spec, Isa isa) {
   BlobWriter writer;
   writer.append<Header>(1);
   const float* weight = spec.float_array("weight");
-  h.weights = panels.pack_weights(writer, [&](int o, int64_t k) {
+  h.weights = panels.pack_weights(writer, wants_half(spec), [&](int o, int64_t k) {
     const int64_t tap = k / p.in_per_group, c = k % p.in_per_group;
     return weight[(int64_t{o} * p.in_per_group + c) * p.taps() + tap];
   });

@@ -25,7 +25,8 @@ struct Header {
   RowPlanHeader rows;
   SourceFillHeader fill;
   int32_t max_vectors;
-  uint64_t weights, bias, skipped_value, zeros;
+  WeightsHeader weights;
+  uint64_t bias, skipped_value, zeros;
 };
 
 class ConvDirect : public ConvOperator {
@@ -37,7 +38,7 @@ class ConvDirect : public ConvOperator {
         rows_(blob, h_.rows, h_.params),
         fill_(blob, h_.fill, h_.params.output) {
     const ConvParams& p = h_.params;
-    weights_ = blob.array<float>(h_.weights, panels_.weight_floats());
+    weights_ = panels_.weights(blob, h_.weights);
     bias_ = blob.array<float>(h_.bias, panels_.channel_floats());
     skipped_value_ = blob.array<float>(h_.skipped_value, panels_.channel_floats());
     zeros_ = blob.array<float>(h_.zeros, p.in_per_group);
@@ -64,9 +65,12 @@ class ConvDirect : public ConvOperator {
     return sum;
   }
   std::size_t scratch_bytes() const override {
-    const std::size_t taps = rows_.max_taps();
-    return ((taps + 2) * kMaxTileRows + h_.params.taps()) * sizeof(float*);
+    int64_t room = 0;
+    for (const Panel& panel : panels_.all())
+      room = std::max(room, tap_floats(panel) * block_taps(panel));
+    return list_bytes() + (weights_.half() ? room * sizeof(float) : 0);
   }
+  bool half_weights() const override { return weights_.half(); }
   std::size_t index_bytes() const override { return rows_.bytes() + fill_.bytes(); }
   double macs() const override {
     const ConvParams& p = h_.params;
@@ -91,20 +95,32 @@ class ConvDirect : public ConvOperator {
   }
 
  private:
+  // In whole cache lines.
+  std::size_t list_bytes() const {
+    const std::size_t taps = rows_.max_taps();
+    return (((taps + 2) * kMaxTileRows + h_.params.taps()) * sizeof(float*) + 63) / 64 * 64;
+  }
+  int64_t tap_floats(const Panel& panel) const {
+    return int64_t{h_.params.in_per_group} * panel.vectors * kernels_.width;
+  }
+  int block_taps(const Panel& panel) const {
+    const int64_t floats = kernels_.caches.of_l2(kPanelShare) / int64_t{sizeof(float)};
+    return static_cast<int>(std::clamp<int64_t>(floats / tap_floats(panel), 1, h_.params.taps()));
+  }
+
   void run_panel(const RunArgs& run, const Panel& panel, int first_chunk, int last_chunk) const {
     const ConvParams& p = h_.params;
     const Tiling& tiling = tilings_[panel.vectors - 1];
     const int64_t begin = tiling.first_of_share(first_chunk, chunks_);
     const int64_t end = tiling.first_of_share(last_chunk, chunks_);
-    const int64_t tap_floats = int64_t{p.in_per_group} * panel.vectors * kernels_.width;
-    const int block_taps = static_cast<int>(std::clamp<int64_t>(
-        kernels_.caches.of_l2(kPanelShare) / int64_t{sizeof(float)} / tap_floats, 1, p.taps()));
-    const int blocks = (p.taps() + block_taps - 1) / block_taps;
+    const int64_t tap_floats = this->tap_floats(panel);
+    const int blocks = (p.taps() + block_taps(panel) - 1) / block_taps(panel);
 
     const float** rows = reinterpret_cast<const float**>(run.scratch);
     const float** residual = rows + rows_.max_taps() * kMaxTileRows;
     float** out = const_cast<float**>(residual + kMaxTileRows);
     const float** weights = const_cast<const float**>(out + kMaxTileRows);
+    float* room = reinterpret_cast<float*>(run.scratch + list_bytes());
     GemmArgs args{};
     args.rows = rows;
     args.weights = weights;
@@ -114,6 +130,9 @@ class ConvDirect : public ConvOperator {
 
     for (int block = 0; block < blocks; ++block) {
       const int first_tap = p.taps() * block / blocks, last_tap = p.taps() * (block + 1) / blocks;
+      const float* block_weights =
+          weights_.wide(kernels_, panels_.index_of(panel), panel.weights + first_tap * tap_floats,
+                        (last_tap - first_tap) * tap_floats, room);
       const RowClass* current = nullptr;
       int first = 0, last = 0;
       for (Tiling::Walk walk(tiling, begin); walk.index() < end;) {
@@ -126,7 +145,7 @@ class ConvDirect : public ConvOperator {
           first = static_cast<int>(std::lower_bound(taps, taps + c.taps, first_tap) - taps);
           last = static_cast<int>(std::lower_bound(taps, taps + c.taps, last_tap) - taps);
           for (int t = first; t < last; ++t)
-            weights[t - first] = weights_ + panel.weights + taps[t] * tap_floats;
+            weights[t - first] = block_weights + (taps[t] - first_tap) * tap_floats;
         }
         if (first == last && !(c.taps == 0 && block == 0)) continue;
         const bool final = last == c.taps;
@@ -162,7 +181,8 @@ class ConvDirect : public ConvOperator {
   SourceFill fill_;
   std::vector<Tiling> tilings_;  // [vectors - 1]
   int chunks_;
-  const float *weights_, *bias_, *skipped_value_, *zeros_;
+  Weights weights_;
+  const float *bias_, *skipped_value_, *zeros_;
 };
 
 Blob pack(const OpSpec& spec, Isa isa) {
@@ -176,7 +196,7 @@ Blob pack(const OpSpec& spec, Isa isa) {
   BlobWriter writer;
   writer.append<Header>(1);
   const float* weight = spec.float_array("weight");
-  h.weights = panels.pack_weights(writer, [&](int o, int64_t k) {
+  h.weights = panels.pack_weights(writer, wants_half(spec), [&](int o, int64_t k) {
     const int64_t tap = k / p.in_per_group, c = k % p.in_per_group;
     return weight[(int64_t{o} * p.in_per_group + c) * p.taps() + tap];
   });

@@ -59,7 +59,7 @@ void require_packed(const BlobView& blob, const ConvParams& p, bool nchw) {
   require_packed(p.has_residual == 0 || p.has_residual == 1);
   require_packed(p.epilogue);
   const int64_t weights = int64_t{p.in_per_group} * p.taps() * p.output.c;
-  require_packed(static_cast<uint64_t>(weights) <= blob.size() / sizeof(float));
+  require_packed(static_cast<uint64_t>(weights) <= blob.size() / sizeof(uint16_t));
 }
 
 ConvParams conv_params_of(const OpSpec& spec, bool bytes) {

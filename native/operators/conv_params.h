@@ -37,8 +37,8 @@ const char* fault_of(const ConvParams& params, bool bytes = false);
 // Throws Error when shapes, arrays and attributes do not fit together. `bytes`: the weight is int8.
 ConvParams conv_params_of(const OpSpec& spec, bool bytes = false);
 
-// The same of packed data, which hold at least as many floats as the weights are. All tensors are
-// NHWC but for the input where `nchw`.
+// The same of packed data, which hold at least as many numbers of 16 bits as there are weights. All
+// tensors are NHWC but for the input where `nchw`.
 void require_packed(const BlobView& blob, const ConvParams& params, bool nchw = false);
 
 // Whether input position (y, x) is what output position (y, x) reads, and nothing else.

@@ -21,6 +21,7 @@
 #include "operators/skipped_fill.h"
 #include "operators/source_fill.h"
 #include "operators/tile_cover.h"
+#include "operators/weights.h"
 #include "operators/winograd_target.h"
 #include "operators/winograd_weights.h"
 
@@ -60,7 +61,8 @@ struct Header {
   int32_t shared;
   int32_t blocks;  // of output channels
   int32_t flipped;
-  uint64_t weights, bias, tiles;
+  WeightsHeader weights;
+  uint64_t bias, tiles;
   SkippedFillHeader skipped;
   SourceFillHeader source;
 };
@@ -113,8 +115,11 @@ class ConvWinograd : public ConvOperator {
         skipped_(blob, h_.skipped, h_.params, table_),
         source_(blob, h_.source, h_.params.output) {
     const ConvParams& p = h_.params;
-    weights_ = blob.array<float>(h_.weights, int64_t{kElements} * p.input.c *
-                                                 ceil_div(p.output.c, table_.width) * table_.width);
+    require_packed(h_.blocks >= 1 && h_.blocks <= ceil_div(p.output.c, table_.width));
+    weights_ =
+        Weights(blob, h_.weights,
+                int64_t{kElements} * p.input.c * ceil_div(p.output.c, table_.width) * table_.width,
+                uint64_t{kElements} * h_.blocks);
     bias_ = blob.array<float>(h_.bias, p.output.c);
     require_packed(h_.image_tiles >= 0);
     tiles_ = blob.array<CoverTile>(h_.tiles, h_.image_tiles);
@@ -129,9 +134,9 @@ class ConvWinograd : public ConvOperator {
   }
 
   std::size_t scratch_bytes() const override {
-    const int64_t m = int64_t{h_.block_tiles} * kElements * max_vecs_ * table_.width;
-    return ((h_.shared ? 0 : v_floats(h_.block_tiles)) + m) * sizeof(float);
+    return (room() + (h_.shared ? 0 : v_floats(h_.block_tiles)) + m_floats()) * sizeof(float);
   }
+  bool half_weights() const override { return weights_.half(); }
   std::size_t shared_scratch_bytes() const override {
     return h_.shared ? v_floats(total_) * sizeof(float) : 0;
   }
@@ -165,7 +170,7 @@ class ConvWinograd : public ConvOperator {
   }
 
   void run(const RunArgs& args, int phase, int begin, int end) const override {
-    float* scratch = reinterpret_cast<float*>(args.scratch);
+    float* scratch = reinterpret_cast<float*>(args.scratch) + room();
     if (phase == 1 + h_.shared) {
       source_.run(args.out(0), begin, end);
     } else if (phase == 1) {
@@ -202,13 +207,21 @@ class ConvWinograd : public ConvOperator {
  private:
   int64_t v_stride(int64_t tiles) const { return (tiles * row_stride_ / 32) * 32 + 16 + 32; }
   int64_t v_floats(int64_t tiles) const { return v_stride(tiles) * kElements; }
+  int64_t m_floats() const {
+    return int64_t{h_.block_tiles} * kElements * max_vecs_ * table_.width;
+  }
+  // For an element's weights that have to be widened, before all else in a thread's scratch: whole
+  // cache lines.
+  int64_t room() const {
+    const int64_t floats = int64_t{h_.params.input.c} * max_vecs_ * table_.width;
+    return weights_.half() ? ceil_div(floats, 16) * 16 : 0;
+  }
   int64_t tile_blocks() const { return h_.block_tiles ? ceil_div(total_, h_.block_tiles) : 0; }
 
   // A damaged plan must be refused, never executed.
   void check() const {
     const ConvParams& p = h_.params;
     bool good = h_.block_tiles >= 1 && h_.block_tiles <= std::max<int64_t>(total_, 1) &&
-                h_.blocks >= 1 && h_.blocks <= ceil_div(p.output.c, table_.width) &&
                 (h_.shared == 0 || h_.shared == 1) && p.group == 1 && p.kernel_h == 3 &&
                 p.kernel_w == 3 && p.stride_h == kStride && p.stride_w == kStride &&
                 p.dilation_h == 1 && p.dilation_w == 1;
@@ -263,8 +276,15 @@ class ConvWinograd : public ConvOperator {
     int shapes[kWinogradShapes + 1];
     for (int s = 0; s <= kWinogradShapes; ++s)
       shapes[s] = static_cast<int>(std::clamp(first_[s], begin, end) - begin);
+    const int64_t from = int64_t{first} * kElements * p.input.c;
+    WinogradWeights weights{};
+    if (weights_.half())
+      weights = {nullptr, weights_.halves() + from, weights_.scales() + block * kElements,
+                 reinterpret_cast<float*>(args.scratch)};
+    else
+      weights.u = weights_.floats() + from;
     kernels_.multiply(v + (begin - origin) * row_stride_, v_stride, row_stride_, shapes, p.input.c,
-                      weights_ + int64_t{first} * kElements * p.input.c, vecs, m);
+                      weights, vecs, m);
 
     WinogradTargets targets(args, p, first, vecs * width, bias_, skipped_.value());
     if (h_.flipped) targets.flip();
@@ -280,15 +300,23 @@ class ConvWinograd : public ConvOperator {
   const WinogradKernels& kernels_;
   SkippedFill skipped_;
   SourceFill source_;
-  const float *weights_, *bias_;
+  Weights weights_;
+  const float* bias_;
   const CoverTile* tiles_;
   int64_t first_[kWinogradShapes + 1] = {};  // first tile of each shape
   int64_t total_, row_stride_;
   int max_vecs_;
 };
 
-template <int kStride>
+// Products of the 6x6 tiles err by the rounding of their weights 21 times as much as a direct
+// convolution: docs/numerics.md, "Weights in float16".
+constexpr int kMostHalfTile = 4;
+
+template <int kOut, int kStride>
 std::string unsupported(const OpSpec& spec, Isa) {
+  if (kOut > kMostHalfTile && wants_half(spec))
+    return "float16 is too coarse for its transformed weights";
+
   const ArrayView* weight = spec.array("weight");
   if (!weight || weight->shape.size() != 4 || weight->shape[2] != 3 || weight->shape[3] != 3)
     return "the kernel is not 3x3";
@@ -326,8 +354,9 @@ bool chequered(const OpSpec& spec, int colour) {
          on_colour(input_mask, in.h, in.w, colour + pads);
 }
 
+template <int kOut>
 std::string unsupported_chequered(const OpSpec& spec, Isa isa) {
-  const std::string reason = unsupported<1>(spec, isa);
+  const std::string reason = unsupported<kOut, 1>(spec, isa);
   if (!reason.empty()) return reason;
   if (kCompact) return "this small library has no tiles on chequerboards";
   if (!chequered(spec, 0) && !chequered(spec, 1))
@@ -455,10 +484,18 @@ Blob pack(const OpSpec& spec, Isa isa) {
 
   BlobWriter writer;
   writer.append<Header>(1);
-  h.weights =
-      writer.append<float>(winograd_weight_floats(p.output.c, p.input.c, form, table.width));
-  transform_winograd_weights(spec.float_array("weight"), p.output.c, p.input.c, form, table.width,
-                             h.blocks, writer.at<float>(h.weights));
+  // Every element of every block of output channels is a part.
+  std::vector<uint64_t> ends;
+  for (int block = 0; block < h.blocks; ++block) {
+    const int vecs =
+        block_start(vectors, h.blocks, block + 1) - block_start(vectors, h.blocks, block);
+    for (int64_t k = 0; k < elements; ++k)
+      ends.push_back((ends.empty() ? 0 : ends.back()) + uint64_t(p.input.c) * vecs * table.width);
+  }
+  h.weights = pack_weights(writer, ends, wants_half(spec), [&](float* u) {
+    transform_winograd_weights(spec.float_array("weight"), p.output.c, p.input.c, form, table.width,
+                               h.blocks, u);
+  });
   const float* bias = spec.float_array("bias");
   h.bias = bias ? writer.append(bias, p.output.c) : writer.append<float>(p.output.c);
   h.tiles = writer.append(tiles.data(), tiles.size());
@@ -471,7 +508,7 @@ Blob pack(const OpSpec& spec, Isa isa) {
 
 template <int kOut, int kStride, bool kChequered = false>
 OperatorType type(const char* algorithm) {
-  return {"conv", algorithm, kChequered ? unsupported_chequered : unsupported<kStride>,
+  return {"conv", algorithm, kChequered ? unsupported_chequered<kOut> : unsupported<kOut, kStride>,
           pack<kOut, kStride, kChequered>,
           [](const BlobView& blob, Isa isa) -> std::unique_ptr<Operator> {
             return std::make_unique<ConvWinograd<kOut, kStride, kChequered>>(blob, isa);

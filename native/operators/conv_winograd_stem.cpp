@@ -184,8 +184,9 @@ void WinogradStem::multiply(const RunArgs& args, int image, int begin, int end, 
   const int vecs = block_start(vectors_, h_.blocks, block + 1) - first_vector;
   const int first = first_vector * width, count = end - begin;
   const int shapes[kWinogradShapes + 1] = {0, 0, count, count, count};
-  kernels_.multiply(v, v_stride(), rows_.stride(), shapes, rows_.channels(),
-                    weights_ + int64_t{first} * kElements * rows_.channels(), vecs, m);
+  WinogradWeights weights{};
+  weights.u = weights_ + int64_t{first} * kElements * rows_.channels();
+  kernels_.multiply(v, v_stride(), rows_.stride(), shapes, rows_.channels(), weights, vecs, m);
   WinogradTargets targets(args, p, first, vecs * width, bias_, skipped_.value());
   for (int i = begin; i < end; ++i, m += int64_t{kElements} * vecs * width)
     kernels_.transform_output[kFull](m, vecs, targets.at(image, tiles_[i].y, tiles_[i]),

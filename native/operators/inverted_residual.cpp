@@ -129,8 +129,11 @@ class InvertedResidual : public Operator {
     }
     return sum;
   }
+  bool half_weights() const override {
+    return (expand_ && expand_->half()) || (project_ && project_->half());
+  }
   std::size_t scratch_bytes() const override {
-    return floats() * sizeof(float) + pointers() * sizeof(float*) +
+    return (floats() + weight_room()) * sizeof(float) + pointers() * sizeof(float*) +
            (stem_ ? stem_->scratch_bytes() : 0) + strip_->scratch_bytes();
   }
   std::size_t index_bytes() const override {
@@ -199,6 +202,7 @@ class InvertedResidual : public Operator {
   struct Work {
     const RunArgs& run;
     float *ring, *strip;
+    const float *expand = nullptr, *project = nullptr;  // weights
     const float **table, **zero_row, **rows, **residual;
     float** out;
     uint8_t *stem, *depthwise;
@@ -206,7 +210,10 @@ class InvertedResidual : public Operator {
       stem = args.scratch;
       ring = reinterpret_cast<float*>(stem + (op.stem_ ? op.stem_->scratch_bytes() : 0));
       strip = ring + op.ring_floats();
-      table = reinterpret_cast<const float**>(ring + op.floats());
+      float* room = ring + op.floats();
+      if (op.expand_) expand = op.expand_->wide(room);
+      if (op.project_) project = op.project_->wide(room + (op.expand_ ? op.expand_->room() : 0));
+      table = reinterpret_cast<const float**>(room + op.weight_room());
       zero_row = table + op.ring_rows_ * op.strip_->table_width();
       rows = zero_row + op.strip_->table_width();
       residual = rows + op.most_pixels();
@@ -243,7 +250,7 @@ class InvertedResidual : public Operator {
     Fetch fetch;
     auto add = [&](Constants c) { fetch.add(c.data, c.floats); };
     if (expand_) add(expand_->later_weights());
-    if (project_) add(expand_ ? project_->weights() : project_->later_weights());
+    if (project_ && !half_weights()) add(expand_ ? project_->weights() : project_->later_weights());
     return fetch;
   }
 
@@ -255,6 +262,10 @@ class InvertedResidual : public Operator {
     const int64_t strip =
         int64_t{strip_rows_} * depthwise().output.w + 1;  // see DepthwiseStrip::run
     return ring_floats() + (project_ ? strip * channels_ : 0);
+  }
+  // For weights that have to be widened.
+  int64_t weight_room() const {
+    return (expand_ ? expand_->room() : 0) + (project_ ? project_->room() : 0);
   }
   int64_t most_pixels() const {
     return std::max(int64_t{ring_rows_} * depthwise().input.w, int64_t{most_projected_});
@@ -466,7 +477,7 @@ class InvertedResidual : public Operator {
       out += here;
     }
     for (int y = first; y < last; ++y) point_ring_row(work, y);
-    expand_->run(work.rows, work.out, nullptr, count, false, fetch);
+    expand_->run(work.expand, work.rows, work.out, nullptr, count, false, fetch);
   }
 
   void project_rows(Work& work, int image, int y0, int y1, Fetch& fetch) const {
@@ -488,8 +499,8 @@ class InvertedResidual : public Operator {
         for (int i = first_missing_[y0]; i < first_missing_[y1]; ++i)
           work.rows[missing_[i] - kept_.first[y0]] = depthwise_fill_;
       }
-      project_->run(work.rows, work.out, p.has_residual ? work.residual : nullptr, count, skipped,
-                    fetch);
+      project_->run(work.project, work.rows, work.out, p.has_residual ? work.residual : nullptr,
+                    count, skipped, fetch);
       if (skipped || fill_.empty()) continue;
       float* to = work.run.out(0) + first * out.stride;
       for (int i = 0; i < count; ++i)
@@ -533,6 +544,7 @@ uint64_t pack_fill(BlobWriter& writer, const OpSpec& stage, const ConvParams& p,
 Blob pack(const OpSpec& spec, Isa isa) {
   const ResidualStages stages = residual_stages_of(spec);
   const Kernels& kernels = kernels_for(isa);
+  const bool half = wants_half(spec);
   const OpSpec* specs[kStages] = {&stages.expand, &stages.depthwise, &stages.project};
   Header h{};
   h.threads = std::clamp(spec.threads, 1, kMostThreads);
@@ -560,9 +572,9 @@ Blob pack(const OpSpec& spec, Isa isa) {
   if (stages.has_expand && h.params[kExpand].input.nchw)
     h.stem = StemProduct::pack(writer, stages.expand, h.params[kExpand], kernels);
   else if (stages.has_expand)
-    h.expand = PixelProduct::pack(writer, stages.expand, h.params[kExpand], kernels);
+    h.expand = PixelProduct::pack(writer, stages.expand, h.params[kExpand], kernels, half);
   if (stages.has_project)
-    h.project = PixelProduct::pack(writer, stages.project, h.params[kProject], kernels);
+    h.project = PixelProduct::pack(writer, stages.project, h.params[kProject], kernels, half);
   h.expand_fill = stages.has_expand ? pack_fill(writer, stages.expand, h.params[kExpand], channels)
                                     : writer.append<float>(channels);
   h.depthwise_fill = pack_fill(writer, stages.depthwise, d, channels);

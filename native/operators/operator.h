@@ -144,6 +144,8 @@ class Operator {
   // And how much it has time to bring from memory into the third-level cache, where others' data
   // may have taken the place of a network's weights since its last run.
   virtual int64_t fetches_far() const { return 0; }
+  // Whether it keeps weights in float16, which takes them to float32 while it runs.
+  virtual bool half_weights() const { return false; }
   // For explain: the inner loop in use, for example "avx512 6x64"; multiply-adds really done per
   // run.
   virtual std::string kernel() const { return ""; }

@@ -50,7 +50,7 @@ void Panels::add(int group, int first, int end, int vectors, bool half) {
 // Short tiles read the weights oftener, which costs nothing where they are in the first-level
 // cache.
 int Panels::best_rows(const Panel& panel) const {
-  const int64_t bytes = int64_t{panel.vectors} * panel.width * depth_ * int64_t{sizeof(float)};
+  const int64_t bytes = floats_of(panel) * int64_t{sizeof(float)};
   if (bytes > kernels_.caches.of_l1(kResidentShare)) return most_rows(panel);
   return gemm(panel).sizes.best_rows[panel.vectors - 1];
 }

@@ -15,6 +15,7 @@
 #include "kernels/kernels.h"
 #include "operators/conv_params.h"
 #include "operators/operator.h"
+#include "operators/weights.h"
 
 namespace activsparse {
 
@@ -67,21 +68,29 @@ class Panels {
     return panel.half ? kernels_.half_gemm_f32 : kernels_.gemm_f32;
   }
 
-  // `weight(output channel, k)` gives one weight, k < depth.
+  // `weight(output channel, k)` gives one weight, k < depth. Each panel is a part.
   template <class Weight>
-  uint64_t pack_weights(BlobWriter& writer, Weight weight) const {
-    const uint64_t offset = writer.append<float>(weight_floats_);
-    float* packed = writer.at<float>(offset);
-    for (const Panel& panel : panels_) {
-      const int lanes = panel.vectors * panel.width;
-      float* row = packed + panel.weights;
-      for (int64_t k = 0; k < depth_; ++k, row += lanes) {
-        for (int o = 0; o < panel.columns; ++o) row[o] = weight(panel.first + o, k);
-        complete(panel, row);
+  WeightsHeader pack_weights(BlobWriter& writer, bool half, Weight weight) const {
+    std::vector<uint64_t> ends;
+    for (std::size_t i = 0; i < panels_.size(); ++i) ends.push_back(weights_end(i));
+    return activsparse::pack_weights(writer, ends, half, [&](float* packed) {
+      for (const Panel& panel : panels_) {
+        const int lanes = panel.vectors * panel.width;
+        float* row = packed + panel.weights;
+        for (int64_t k = 0; k < depth_; ++k, row += lanes) {
+          for (int o = 0; o < panel.columns; ++o) row[o] = weight(panel.first + o, k);
+          complete(panel, row);
+        }
       }
-    }
-    return offset;
+    });
   }
+  Weights weights(const BlobView& blob, const WeightsHeader& header) const {
+    return Weights(blob, header, weight_floats_, panels_.size());
+  }
+  int64_t floats_of(const Panel& panel) const {
+    return int64_t{panel.vectors} * panel.width * depth_;
+  }
+  uint64_t index_of(const Panel& panel) const { return &panel - panels_.data(); }
   // `values` (outputs) may be null: zeros.
   uint64_t pack_channels(BlobWriter& writer, const float* values) const;
 

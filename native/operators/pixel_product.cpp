@@ -26,12 +26,13 @@ std::string PixelProduct::unsupported(const OpSpec& spec) {
 }
 
 PixelProductHeader PixelProduct::pack(BlobWriter& writer, const OpSpec& spec,
-                                      const ConvParams& params, const Kernels& kernels) {
+                                      const ConvParams& params, const Kernels& kernels, bool half) {
   const int64_t depth = params.input.c;
   const Panels panels(kernels, 1, params.output.c, depth, kernels.gemm_f32.sizes.max_vectors, true);
   const float* weight = spec.float_array("weight");
   PixelProductHeader h{};
-  h.weights = panels.pack_weights(writer, [&](int o, int64_t k) { return weight[o * depth + k]; });
+  h.weights =
+      panels.pack_weights(writer, half, [&](int o, int64_t k) { return weight[o * depth + k]; });
   h.bias = panels.pack_channels(writer, spec.float_array("bias"));
   h.skipped_value = panels.pack_channels(writer, spec.float_array("skipped_value"));
   return h;
@@ -43,7 +44,7 @@ PixelProduct::PixelProduct(const BlobView& blob, const PixelProductHeader& heade
       kernels_(kernels),
       panels_(kernels, 1, params.output.c, params.input.c, kernels.gemm_f32.sizes.max_vectors,
               true) {
-  weights_ = blob.array<float>(header.weights, panels_.weight_floats());
+  weights_ = panels_.weights(blob, header.weights);
   bias_ = blob.array<float>(header.bias, panels_.channel_floats());
   skipped_value_ = blob.array<float>(header.skipped_value, panels_.channel_floats());
   const int64_t fit =
@@ -51,8 +52,16 @@ PixelProduct::PixelProduct(const BlobView& blob, const PixelProductHeader& heade
   chunk_rows_ = static_cast<int>(std::clamp<int64_t>(fit, kChunkRows, 4 * kChunkRows));
 }
 
-void PixelProduct::run(const float* const* rows, float* const* out, const float* const* residual,
-                       int count, bool skipped, Fetch& fetch) const {
+const float* PixelProduct::wide(float* room) const {
+  if (!half()) return weights_.floats();
+  for (const Panel& panel : panels_.all())
+    weights_.wide(kernels_, panels_.index_of(panel), panel.weights, panels_.floats_of(panel),
+                  room + panel.weights);
+  return room;
+}
+
+void PixelProduct::run(const float* weights, const float* const* rows, float* const* out,
+                       const float* const* residual, int count, bool skipped, Fetch& fetch) const {
   GemmArgs args{};
   args.taps = skipped ? 0 : 1;
   args.channels = params_.input.c;
@@ -69,7 +78,7 @@ void PixelProduct::run(const float* const* rows, float* const* out, const float*
     for (const Panel& panel : panels_.all()) {
       args.start = (skipped ? skipped_value_ : bias_) + panel.channels;
       set_lanes(args, panel, params_.output);
-      run_panel(panels_, panel, weights_ + panel.weights, chunk, args, &fetch);
+      run_panel(panels_, panel, weights + panel.weights, chunk, args, &fetch);
     }
   }
 }

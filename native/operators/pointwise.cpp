@@ -23,19 +23,23 @@ namespace {
 // more than weights that leave the cache.
 constexpr int64_t kGroupShare = 400;
 constexpr int64_t kChunkShare = 640;  // of the first-level cache
+// Of the first-level cache, weights that are widened at a time where each is used once.
+constexpr int64_t kWideShare = 512;
 // Chunks are whole tiles of every height in use: 48 is a multiple of 6, 8, 12 and 16.
 constexpr int kChunkRows = 48;
 constexpr int kMostFitting = 4 * kChunkRows;
 constexpr int kMaxChunkRows = kMostFitting * 3 / 2;  // with what would be less than half a chunk
 constexpr int kMinTasks = 240;
 constexpr int kFewTiles = 10;
+constexpr std::size_t kListBytes = 3 * kMaxChunkRows * sizeof(float*);
 
 struct Header {
   ConvParams params;
   SourceFillHeader fill;
   int32_t has_mask, kept_count, skipped_count;
   int32_t threads;  // that chunks are cut for
-  uint64_t weights, bias, skipped_value, kept, skipped;
+  WeightsHeader weights;
+  uint64_t bias, skipped_value, kept, skipped;
 };
 
 class Pointwise : public ConvOperator {
@@ -47,7 +51,7 @@ class Pointwise : public ConvOperator {
                 kernels_.gemm_f32.sizes.max_vectors, true),
         fill_(blob, h_.fill, h_.params.output) {
     require_packed(is_pixelwise(h_.params) && (h_.has_mask || fill_.empty()));
-    weights_ = blob.array<float>(h_.weights, panels_.weight_floats());
+    weights_ = panels_.weights(blob, h_.weights);
     bias_ = blob.array<float>(h_.bias, panels_.channel_floats());
     skipped_value_ = blob.array<float>(h_.skipped_value, panels_.channel_floats());
     kept_ = positions(blob, h_.kept, h_.kept_count);
@@ -60,6 +64,7 @@ class Pointwise : public ConvOperator {
     const int64_t fit = chunk_floats / h_.params.input.c / kChunkRows * kChunkRows;
     chunk_rows_ = static_cast<int>(std::clamp<int64_t>(fit, kChunkRows, kMostFitting));
     require_packed(h_.threads >= 1 && h_.threads <= kMostThreads);
+    const auto group_bytes = static_cast<uint64_t>(kernels_.caches.of_l2_alone(kGroupShare));
     if (rows_ < chunk_rows_ * 3 / 2) {
       const auto rows = static_cast<int>(rows_);
       std::vector<int> tiles;
@@ -69,9 +74,13 @@ class Pointwise : public ConvOperator {
       first_tile_.push_back(0);
       for (const int count : tiles)
         first_tile_.push_back(first_tile_.back() + (few ? rows : count));
+      for (const Panel& panel : panels)
+        room_ = std::max(room_, std::min(panels_.floats_of(panel),
+                                         (streams(panel) ? kernels_.caches.of_l1(kWideShare)
+                                                         : static_cast<int64_t>(group_bytes)) /
+                                             int64_t{sizeof(float)}));
       return;
     }
-    const auto group_bytes = static_cast<uint64_t>(kernels_.caches.of_l2_alone(kGroupShare));
     for (std::size_t i = 0; i < panels.size(); ++i) {
       const uint64_t end = panels_.weights_end(i);
       const uint64_t begin = panels[groups_.empty() ? 0 : groups_.back()].weights;
@@ -79,6 +88,8 @@ class Pointwise : public ConvOperator {
         groups_.push_back(static_cast<int>(i));
     }
     groups_.push_back(static_cast<int>(panels.size()));
+    room_ = static_cast<int64_t>(
+        std::min<uint64_t>(group_bytes / sizeof(float), panels_.weight_floats()));
     const int64_t tiles = std::max<int64_t>(1, (rows_ + 5) / 6);
     chunks_ = static_cast<int>(std::clamp<int64_t>(kMinTasks, 1, tiles));
     align_ = rows_ >= int64_t{chunks_} * kChunkRows * 2 ? kChunkRows : 6;
@@ -111,13 +122,14 @@ class Pointwise : public ConvOperator {
     const double rows = double(row_of_chunk(end) - row_of_chunk(begin));
     return rows * static_cast<double>(panels_.channel_floats()) * h_.params.input.c;
   }
-  std::size_t scratch_bytes() const override { return 3 * kMaxChunkRows * sizeof(float*); }
+  std::size_t scratch_bytes() const override {
+    return kListBytes + (weights_.half() ? room_ * sizeof(float) : 0);
+  }
+  bool half_weights() const override { return weights_.half(); }
   std::size_t index_bytes() const override {
     return sizeof(int32_t) * (int64_t{h_.kept_count} + h_.skipped_count) + fill_.bytes();
   }
-  Constants constants() const override {
-    return {weights_, static_cast<int64_t>(panels_.weight_floats())};
-  }
+  Constants constants() const override { return weights_.stored(0, panels_.weight_floats()); }
   int64_t fetches() const override { return Fetch::most_ahead(kernels_); }
   int64_t fetches_far() const override { return Fetch::most_far(kernels_, macs()); }
   double macs() const override { return double(rows_) * h_.params.input.c * h_.params.output.c; }
@@ -202,13 +214,16 @@ class Pointwise : public ConvOperator {
     Fetch fetch;
     if (first_panel < last_panel && !skipped) {
       // The rest of the group, and the first panel of the next one.
-      const auto end =
-          static_cast<int64_t>(panels_.weights_end(last ? last_panel - 1 : last_panel));
-      auto begin = static_cast<int64_t>(panels_.weights_end(first_panel));
-      if (first_panel == 0) begin = std::max(begin, run.fetched);
-      fetch.add(weights_ + begin, end - begin);
+      const uint64_t end = panels_.weights_end(last ? last_panel - 1 : last_panel);
+      uint64_t begin = panels_.weights_end(first_panel);
+      if (first_panel == 0)
+        begin = std::max(begin, static_cast<uint64_t>(run.fetched) * (weights_.half() ? 2 : 1));
+      const Constants rest = weights_.stored(std::min(begin, end), end);
+      fetch.add(rest.data, rest.floats);
       if (last) fetch.add(run);
     }
+    const bool none = skipped || first_panel == last_panel;
+    const float* weights = none ? nullptr : wide(run, first_panel, last_panel);
     int count;
     for (int64_t begin = stretch.begin; begin < stretch.end; begin += count) {
       const int64_t left = stretch.end - begin;
@@ -218,8 +233,15 @@ class Pointwise : public ConvOperator {
       for (int i = first_panel; i < last_panel; ++i)
         tiles += cut_rows(panels_, panels[i], count).tiles();
       fetch.spread(tiles, p.input.c);
-      for (int i = first_panel; i < last_panel; ++i)
-        multiply(run, panels[i], count, skipped, fetch);
+      for (int i = first_panel; i < last_panel; ++i) {
+        const uint64_t before = panels[i].weights - panels[first_panel].weights;
+        if (skipped)
+          multiply(run, panels[i], nullptr, count, true, fetch);
+        else if (weights != nullptr)
+          multiply(run, panels[i], weights + before, count, false, fetch);
+        else
+          multiply_parts(run, panels[i], count, fetch);
+      }
       if (!fill_.empty() && first_panel < last_panel)
         fill(run, stretch, begin, count, panels[first_panel], panels[last_panel - 1]);
     }
@@ -251,10 +273,24 @@ class Pointwise : public ConvOperator {
     }
   };
 
-  void multiply(const RunArgs& run, const Panel& panel, int count, bool skipped,
-                Fetch& fetch) const {
+  // A single tile runs at the pace of memory, and fetches nothing else.
+  bool streams(const Panel& panel) const { return rows_ <= panels_.most_rows(panel); }
+
+  // Weights of panels first..last as float32; nullptr where there is no room for all of them.
+  const float* wide(const RunArgs& run, int first, int last) const {
+    const auto& panels = panels_.all();
+    if (!weights_.half()) return weights_.floats() + panels[first].weights;
+    const uint64_t begin = panels[first].weights;
+    if (panels_.weights_end(last - 1) - begin > static_cast<uint64_t>(room_)) return nullptr;
+    float* room = room_of(run);
+    for (int i = first; i < last; ++i)
+      weights_.wide(kernels_, i, panels[i].weights, panels_.floats_of(panels[i]),
+                    room + (panels[i].weights - begin));
+    return room;
+  }
+
+  GemmArgs args_of(const Lists& lists, const Panel& panel, bool skipped) const {
     const ConvParams& p = h_.params;
-    const Lists lists(run);
     GemmArgs args{};
     args.rows = lists.rows;
     args.out = lists.out;
@@ -264,9 +300,43 @@ class Pointwise : public ConvOperator {
     args.start = (skipped ? skipped_value_ : bias_) + panel.channels;
     args.epilogue = &p.epilogue;
     set_lanes(args, panel, p.output);
-    // A single tile runs at the pace of memory, and fetches nothing else.
-    const bool stream = rows_ <= panels_.most_rows(panel);
-    run_panel(panels_, panel, weights_ + panel.weights, count, args, stream ? nullptr : &fetch);
+    return args;
+  }
+
+  void multiply(const RunArgs& run, const Panel& panel, const float* weights, int count,
+                bool skipped, Fetch& fetch) const {
+    run_panel(panels_, panel, weights, count, args_of(Lists(run), panel, skipped),
+              streams(panel) ? nullptr : &fetch);
+  }
+
+  // The same of weights that are widened here, as many input channels at a time as there is room
+  // for; sums wait in the output. The residual, whose place that may be, is added first.
+  void multiply_parts(const RunArgs& run, const Panel& panel, int count, Fetch& fetch) const {
+    const Lists lists(run);
+    const Epilogue none;
+    GemmArgs args = args_of(lists, panel, false);
+    const int channels = args.channels, lanes = panel.vectors * panel.width;
+    const auto most = static_cast<int>(room_ / lanes);
+    const int parts = (channels + most - 1) / most;
+    for (int part = 0, begin = 0; part < parts; ++part) {
+      const int end = static_cast<int>(int64_t{channels} * (part + 1) / parts);
+      args.channels = end - begin;
+      args.epilogue = part + 1 == parts ? &h_.params.epilogue : part == 0 ? &none : nullptr;
+      run_panel(
+          panels_, panel,
+          weights_.wide(kernels_, panels_.index_of(panel), panel.weights + int64_t{begin} * lanes,
+                        int64_t{end - begin} * lanes, room_of(run)),
+          count, args, parts > 1 || streams(panel) ? nullptr : &fetch);
+      for (int i = 0; i < count; ++i) lists.rows[i] += end - begin;
+      args.start = nullptr;
+      args.residual = nullptr;
+      begin = end;
+    }
+    for (int i = 0; i < count; ++i) lists.rows[i] -= channels;
+  }
+
+  float* room_of(const RunArgs& run) const {
+    return reinterpret_cast<float*>(run.scratch + kListBytes);
   }
 
   void point(const RunArgs& run, const Stretch& stretch, int64_t begin, int count) const {
@@ -300,7 +370,9 @@ class Pointwise : public ConvOperator {
   std::vector<int> first_tile_;
   std::vector<int> groups_;  // else: first panel of each group, and the end
   int chunks_ = 1, align_ = 1;
-  const float *weights_, *bias_, *skipped_value_;
+  Weights weights_;
+  int64_t room_ = 0;  // floats of weights that are widened at a time
+  const float *bias_, *skipped_value_;
   const int32_t *kept_, *skipped_;
 };
 
@@ -314,7 +386,8 @@ Blob pack_product(const OpSpec& spec, const ConvParams& params, Isa isa) {
   BlobWriter writer;
   writer.append<Header>(1);
   const float* weight = spec.float_array("weight");
-  h.weights = panels.pack_weights(writer, [&](int o, int64_t k) { return weight[o * depth + k]; });
+  h.weights = panels.pack_weights(writer, wants_half(spec),
+                                  [&](int o, int64_t k) { return weight[o * depth + k]; });
   h.bias = panels.pack_channels(writer, spec.float_array("bias"));
   h.skipped_value = panels.pack_channels(writer, spec.float_array("skipped_value"));
   h.fill = SourceFill::pack(writer, spec);

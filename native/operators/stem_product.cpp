@@ -35,7 +35,8 @@ StemProductHeader StemProduct::pack(BlobWriter& writer, const OpSpec& spec,
   const int64_t depth = int64_t{params.input.c} * params.taps();
   const float* weight = spec.float_array("weight");
   StemProductHeader h{};
-  h.weights = panels.pack_weights(writer, [&](int o, int64_t k) { return weight[o * depth + k]; });
+  h.weights =
+      panels.pack_weights(writer, false, [&](int o, int64_t k) { return weight[o * depth + k]; });
   h.bias = panels.pack_channels(writer, spec.float_array("bias"));
   h.skipped_value = panels.pack_channels(writer, spec.float_array("skipped_value"));
   return h;
@@ -46,7 +47,7 @@ StemProduct::StemProduct(const BlobView& blob, const StemProductHeader& header,
     : params_(params), kernels_(kernels), panels_(panels_of(params, kernels)) {
   const ConvParams& p = params_;
   require_packed(p.group == 1 && p.input.nchw);
-  weights_ = blob.array<float>(header.weights, panels_.weight_floats());
+  weights_ = panels_.weights(blob, header.weights).floats();
   bias_ = blob.array<float>(header.bias, panels_.channel_floats());
   skipped_value_ = blob.array<float>(header.skipped_value, panels_.channel_floats());
   row_floats_ = (p.output.w - 1) * p.stride_w + (p.kernel_w - 1) * p.dilation_w + 1;

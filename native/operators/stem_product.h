@@ -14,7 +14,8 @@
 namespace activsparse {
 
 struct StemProductHeader {
-  uint64_t weights, bias, skipped_value;
+  WeightsHeader weights;
+  uint64_t bias, skipped_value;
 };
 
 class StemProduct {

@@ -62,11 +62,6 @@ std::vector<Element> elements_of(const WinogradForm& form) {
 
 }  // namespace
 
-int64_t winograd_weight_floats(int outputs, int channels, const WinogradForm& form, int width) {
-  const int64_t vectors = (outputs + width - 1) / width;
-  return int64_t{form.elements()} * channels * vectors * width;
-}
-
 void winograd8_matrix(int taps, double (*g)[4]) {
   for (int i = 0; i < 7; ++i) {
     double power = 1;

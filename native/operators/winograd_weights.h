@@ -21,13 +21,10 @@ struct WinogradForm {
   }
 };
 
-// Floats of U, see below.
-int64_t winograd_weight_floats(int outputs, int channels, const WinogradForm& form, int width);
-
 // U = G g G^T, computed in double precision and rounded once. `weight` is (O, C, 3, 3); `width` the
 // floats of a vector. Result: per block of output channels [k][C][block's vectors * width], k = row
 // * points + column of U, or the numbering of winograd_chequered.h. What lies beyond O is left as
-// it is: zero, in a blob.
+// it is: zero, where it is packed.
 void transform_winograd_weights(const float* weight, int outputs, int channels,
                                 const WinogradForm& form, int width, int blocks, float* u);
 

@@ -329,6 +329,40 @@ def test_int8_is_never_silently_compared_with_float32(own, int8: Path):
     assert "precision: float32 and int8; " in cli_bench.heading(result)
 
 
+def test_weights_in_float16_are_a_row_of_their_own(dense: Path, sparse: Path):
+    result = compare(
+        dense,
+        [sparse],
+        ["activsparse", "onnxruntime"],
+        threads=1,
+        repeat=1,
+        session={"weights": "float16"},
+    )
+    kinds = [(row.engine, row.precision, row.variant) for row in result.rows]
+    assert kinds == [
+        (engine, precision, variant)
+        for variant in ("dense", "sparse")
+        for engine, precision in (
+            ("activsparse", "float32"),
+            ("activsparse", "float16 weights"),
+            ("onnxruntime", "float32"),
+        )
+    ]
+    exact, half = result.rows[:2]
+    assert exact.max_abs_err <= half.max_abs_err  # the first convolution keeps float32
+    assert [r["precision"] for r in result.ratios] == ["float32", "float16 weights"] * 2
+    assert {r["own_dense_precision"] for r in result.ratios} == {"float32"}
+    lines = str(result).splitlines()
+    assert "as dense" not in lines[0]
+    assert "(float16 weights) in activsparse" in lines[1]
+    assert "as dense (float32)" in lines[1]
+    table = cli_bench.table(result)
+    cells = [list(column.cells) for column in table.columns]
+    assert cells[2] == ["float32", "float16 weights", "float32"] * 2
+    times = cells[[column.header for column in table.columns].index("x own")]
+    assert [text.endswith("(float32)") for text in times] == [False, True, False] * 2
+
+
 def test_ncnn_says_that_it_does_not_take_quantised_files(int8: Path):
     pytest.importorskip("ncnn")
     with pytest.raises(ActivsparseError, match=r"ncnn has no layer|cannot convert it for ncnn"):

@@ -290,6 +290,25 @@ bool depthwise_block(Case& c, const DepthwiseBlocks& blocks, int width, int kern
   return true;
 }
 
+// All float16 numbers, some at a time from anywhere, times a power of two.
+bool widened(Case& c, const WidenKernels& kernels, int width) {
+  const int exponent = c.number(-100, 100), count = width * c.number(1, 300);
+  const int first = c.number(0, 0xffff), step = 2 * c.number(0, 1000) + 1;
+  Guarded memory(static_cast<std::size_t>(count) * sizeof(uint16_t), sizeof(uint16_t));
+  auto* in = reinterpret_cast<uint16_t*>(memory.floats());
+  for (int i = 0; i < count; ++i) in[i] = static_cast<uint16_t>(first + i * step);
+  float* out = c.array(count, true);
+  kernels.run(in, out, count, std::ldexp(1.0f, exponent));
+  for (int i = 0; i < count; ++i) {
+    const int place = in[i] >> 10 & 31, digits = in[i] & 0x3ff;
+    double want = place == 0 ? std::ldexp(digits, -24) : std::ldexp(1024 + digits, place - 25);
+    if (place == 31) want = digits == 0 ? HUGE_VAL : std::nan("");
+    want = std::ldexp(in[i] >> 15 ? -want : want, exponent);
+    if (std::isnan(want) ? !std::isnan(out[i]) : double{out[i]} != want) return false;
+  }
+  return true;
+}
+
 class Checks {
  public:
   explicit Checks(uint64_t seed) : seed_(seed) {}
@@ -351,6 +370,7 @@ void check(Checks& checks, Isa isa) {
       return winograd_tile(c, k.winograd_product_f32, k.width, vectors, rows);
     });
   });
+  checks(std::string(k.isa) + " widen", [&](Case& c) { return widened(c, k.widen_f32, k.width); });
   for (int rows = 1; rows <= kDepthwiseRows; ++rows)
     checks(named("depthwise", 1, rows),
            [&](Case& c) { return depthwise_tile(c, k.depthwise_f32, k.width, rows); });

@@ -408,12 +408,54 @@ inline void views(SmallPlan& plan) {
   plan.step(spec_of("to_nchw"), "vector", {square}, plan.output(SmallPlan::nchw(1, 1, 16, 16)));
 }
 
+// Products whose weights are in float16.
+inline void halves(SmallPlan& plan) {
+  const TensorDesc map = SmallPlan::nhwc(2, 9, 10, 20);
+  const int image = plan.input(SmallPlan::nchw(2, 9, 10, 20));
+  int at = plan.inner(map);
+  plan.step(spec_of("to_nhwc"), "vector", {image}, at);
+  const auto next = [&](OpSpec spec, const char* algorithm, const TensorDesc& result) {
+    const int to = plan.inner(result);
+    spec.strings["weights"] = "float16";
+    plan.step(std::move(spec), algorithm, {at}, to);
+    at = to;
+  };
+  OpSpec masked = conv(plan, 20);
+  for (const char* name : {"mask", "input_mask"})
+    plan.bytes(masked, name, {9, 10}, [](int64_t i) { return (i / 10 + i) % 2 == 0; });
+  for (const char* algorithm :
+       {"direct", "active_taps", "winograd4", "winograd2", "winograd4_chequered"})
+    next(masked, algorithm, map);
+  OpSpec pointwise = spec_of("conv");
+  plan.weights(pointwise, "weight", {20, 20, 1, 1});
+  next(pointwise, "pointwise", map);
+  OpSpec block = spec_of("inverted_residual");
+  plan.weights(block, "expand.weight", {40, 20, 1, 1});
+  plan.weights(block, "depthwise.weight", {40, 1, 3, 3});
+  pad(block, 1, "depthwise.");
+  block.ints["depthwise.group"] = 40;
+  plan.weights(block, "project.weight", {20, 40, 1, 1});
+  next(block, "strips", map);
+  OpSpec strided = conv(plan, 20);
+  set(strided, {"stride_h", "stride_w"}, 2);
+  next(strided, "winograd4_s2", SmallPlan::nhwc(2, 5, 5, 20));
+  next(strided, "winograd2_s2", SmallPlan::nhwc(2, 3, 3, 20));
+  next(spec_of("global_average_pool"), "vector", SmallPlan::nhwc(2, 1, 1, 20));
+  OpSpec gemm = spec_of("gemm");
+  plan.weights(gemm, "weight", {10, 20});
+  next(gemm, "direct", SmallPlan::nhwc(2, 1, 1, 10));
+  plan.step(spec_of("softmax"), "vector", {at}, plan.output({2, 1, 1, 10, 10, 0, 0}));
+}
+
 struct Network {
   const char* name;
   void (*build)(SmallPlan&);
 };
-inline constexpr Network kAll[] = {
-    {"residual", residual}, {"stems", stems}, {"mobile", mobile}, {"views", views}};
+inline constexpr Network kAll[] = {{"residual", residual},
+                                   {"stems", stems},
+                                   {"mobile", mobile},
+                                   {"views", views},
+                                   {"halves", halves}};
 
 }  // namespace small_plans
 }  // namespace activsparse

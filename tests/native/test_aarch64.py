@@ -39,6 +39,7 @@ def test_every_kernel() -> None:
         ("test_winograd.py", "random or fill or blocks_of_tiles or scaled"),
         ("test_winograd_stem.py", "random or masks or scaled or kept"),
         ("test_conv_max_pool.py", "random"),
+        ("test_half_weights.py", "not mean and not refused"),
         ("test_inverted_residual.py", "one_by_one or masks"),
         ("test_nan.py", "not first_convolutions"),
         ("test_operators.py", "not threads and not reference and not specs"),

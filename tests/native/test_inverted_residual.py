@@ -31,12 +31,13 @@ class Case:
     """Convolutions by prefix, in order; each reads what the one before it wrote."""
 
     stages: dict[str, ConvCase]
+    weights: str = "float32"
 
     def describe(self) -> str:
         return "; ".join(f"{name}: {stage.describe()}" for name, stage in self.stages.items())
 
     def spec(self) -> tuple[Any, list[Tensor | FloatArray], Tensor]:
-        attributes: dict[str, Any] = {}
+        attributes: dict[str, Any] = {"weights": self.weights}
         arrays: dict[str, Any] = {}
         first, last = (list(self.stages.values())[i] for i in (0, -1))
         inputs, descs = read_by(first, last)

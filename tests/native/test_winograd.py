@@ -72,21 +72,21 @@ class Conv:
         decades = self.rng.uniform(-self.scale, self.scale, shape) if self.scale else 0.0
         return (self.rng.standard_normal(shape) * 10**decades).astype(np.float32)
 
-    def spec(self) -> _native.Spec:
+    def spec(self, weights: str = "float32") -> _native.Spec:
         source = _native.TensorDesc(self.n, self.h, self.w, self.c, self.in_stride)
         target = _native.TensorDesc(
             self.n, self.oh, self.ow, self.o, self.out_stride, padded=self.padded
         )
         names = ("pad_top", "pad_left", "pad_bottom", "pad_right")
         attributes = {"activation": self.activation, **dict(zip(names, self.pads, strict=True))}
-        attributes |= {"stride_h": self.stride, "stride_w": self.stride}
+        attributes |= {"stride_h": self.stride, "stride_w": self.stride, "weights": weights}
         inputs = [source, target] if self.residual else [source]
         spec = _native.Spec("conv", attributes, self.arrays, inputs, [target])
         spec.threads = self.threads
         return spec
 
-    def run(self, algorithm: str, isa: str) -> np.ndarray:
-        packed = _native.pack(self.spec(), algorithm, isa)
+    def run(self, algorithm: str, isa: str, weights: str = "float32") -> np.ndarray:
+        packed = _native.pack(self.spec(weights), algorithm, isa)
         y = np.full((self.n, self.oh, self.ow, self.out_stride), -12345.0, np.float32)
         _native.run_operator(packed, self.inputs, [y])
         if not self.padded:

@@ -46,7 +46,11 @@ AGREEMENT = 1e-3
 INT8_AGREEMENT = 0.25
 """The same share of quantised models, whose roundings make steps, and what follows from them."""
 
+HALF_AGREEMENT = 0.03
+"""The same where our engine keeps weights in float16."""
+
 FLOAT32, INT8 = "float32", "int8"
+HALF = "float16 weights"
 
 
 class DisagreementError(ActivsparseError):
@@ -76,7 +80,8 @@ class Row:
     """Memory that loading and the first run took at most, beyond what the process held."""
     isa: str | None = None
     precision: str = FLOAT32
-    """`int8` of a quantised model, whatever of it is left in float."""
+    """`int8` of a quantised model, whatever of it is left in float; `float16 weights` where our
+    engine keeps weights so and computes in float32."""
     max_rel_err: float | None = None
     """The largest difference of an output over the largest value of it."""
     top1: float | None = None
@@ -102,12 +107,13 @@ class Comparison:
     def __str__(self) -> str:
         """A line for each model and engine, ratios where our engine ran."""
         names = short_names([row.model for row in self.rows])
-        ratios = {ratio["model"]: ratio for ratio in self.ratios}
+        ratios = {(ratio["model"], ratio["precision"]): ratio for ratio in self.ratios}
         lines = []
         for row in self.rows:
             line = f"{names[row.model]} ({row.precision}) in {row.engine}: {row.median_ms:.3f} ms"
-            ratio = ratios[row.model] if row.engine == OWN_ENGINE else {}
-            if ratio.get("vs_own_dense") is not None and row.variant != "dense":
+            ratio = ratios[row.model, row.precision] if row.engine == OWN_ENGINE else {}
+            itself = (row.variant, row.precision) == ("dense", ratio.get("own_dense_precision"))
+            if ratio.get("vs_own_dense") is not None and not itself:
                 own = ratio["own_dense_precision"]
                 line += f", {ratio['vs_own_dense']:.2f} times as fast as dense ({own})"
             if ratio and self.best_dense["engine"] != OWN_ENGINE:
@@ -133,7 +139,7 @@ class _Contender:
 
     @property
     def key(self) -> str:
-        return f"{self.engine.name} {self.path}"
+        return f"{self.engine.name} {self.precision} {self.path}"
 
 
 def compare(
@@ -168,7 +174,8 @@ def compare(
         batch: of models that leave it open; else 1.
         peers_on_sparse: whether the other engines run the masked models too; it costs them more
             time than the dense one does.
-        session: further arguments of our engine's `Session`.
+        session: further arguments of our engine's `Session`. With `weights` "float16" it runs
+            float32 models twice, once with weights in float32.
         warn_if_busy: whether to look, for half a second, if other programs are at work.
         advance: told how many timed runs have just finished.
         left_out: told of another engine that cannot run a model, or gives other numbers, which is
@@ -252,17 +259,17 @@ def _load(
     precision = INT8 if is_quantised(path) else FLOAT32
     # Unsaturated, whatever the processor: a quantised model as it is written.
     expected = OnnxRuntime(path, threads, shapes, exact=precision == INT8).run(inputs)
-    share = INT8_AGREEMENT if precision == INT8 else AGREEMENT
     contenders = []
-    for name in engines:
+    for name, kept in _kept_weights(engines, precision, session):
         options = dict(session) if name == OWN_ENGINE else {}
+        if kept == FLOAT32:
+            options.pop("weights", None)
         if given and name == OWN_ENGINE:
             options["named_shapes"] = given
+        share = {INT8: INT8_AGREEMENT, HALF: HALF_AGREEMENT}.get(kept, AGREEMENT)
         try:
             contenders.append(
-                _contender(
-                    name, path, variant, threads, inputs, expected, options, share, precision
-                )
+                _contender(name, path, variant, threads, inputs, expected, options, share, kept)
             )
         except Exception as error:  # what another engine raises has no narrower base
             if left_out is not None and name != OWN_ENGINE:
@@ -273,6 +280,22 @@ def _load(
             else:
                 raise
     return contenders
+
+
+def _kept_weights(
+    engines: Sequence[str], precision: str, session: Mapping[str, Any]
+) -> list[tuple[str, str]]:
+    """Engines, and the precision of each: our own twice where a float model's weights may be less.
+
+    A quantised model is one row, in whatever its float layers' weights are kept.
+    """
+    twice = precision == FLOAT32 and session.get("weights") == "float16"
+    pairs = []
+    for name in engines:
+        pairs.append((name, precision))
+        if twice and name == OWN_ENGINE:
+            pairs.append((name, HALF))
+    return pairs
 
 
 def _cannot_run(error: Exception) -> bool:

@@ -123,7 +123,7 @@ def _measure(args: argparse.Namespace) -> Comparison:
 
     from rich.progress import Progress
 
-    from activsparse.bench.compare import OWN_ENGINE, compare
+    from activsparse.bench.compare import FLOAT32, OWN_ENGINE, compare
     from activsparse.errors import ActivsparseError
     from activsparse.files import atomic_path
     from activsparse.overwrite import refuse_overwrite
@@ -144,19 +144,25 @@ def _measure(args: argparse.Namespace) -> Comparison:
     if args.peers_dense_only:
         on_sparse = int(OWN_ENGINE in args.engines)
     runs = args.repeat * (len(args.engines) + on_sparse * len(args.sparse))
+    if args.weights == "float16" and OWN_ENGINE in args.engines:  # and float32 beside it
+        runs += args.repeat * len(models)
     console = plain_console(stderr=True)
     session = {
         "isa": args.isa,
         "winograd": not args.no_winograd,
         "tune": not args.no_tune,
         "fallback": args.fallback,
+        "weights": args.weights,
     }
     # The output is opened first: better to fail now than after minutes of timing.
     with (
         atomic_path(args.json) if args.json else nullcontext() as json_path,
         Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
     ):
-        top1 = {} if data is None else _top1(args, data, session)
+        kept = dict.fromkeys(("float32", args.weights))
+        top1 = {
+            w: {} if data is None else _top1(args, data, {**session, "weights": w}) for w in kept
+        }
         task = progress.add_task("timing", total=runs)
         comparison = compare(
             args.dense,
@@ -173,7 +179,12 @@ def _measure(args: argparse.Namespace) -> Comparison:
             advance=lambda samples: progress.advance(task, samples),
         )
         rows = [
-            replace(row, top1=top1.get(row.model)) if row.engine == OWN_ENGINE else row
+            replace(
+                row,
+                top1=top1["float32" if row.precision == FLOAT32 else args.weights].get(row.model),
+            )
+            if row.engine == OWN_ENGINE
+            else row
             for row in comparison.rows
         ]
         comparison = replace(comparison, rows=rows)
@@ -219,7 +230,7 @@ def table(comparison: Comparison) -> Table:
 
     from activsparse.bench.compare import OWN_ENGINE, short_names
 
-    ratios = {ratio["model"]: ratio for ratio in comparison.ratios}
+    ratios = {(ratio["model"], ratio["precision"]): ratio for ratio in comparison.ratios}
     names = short_names([row.model for row in comparison.rows])
     scored = ["top-1"] if any(row.top1 is not None for row in comparison.rows) else []
     result = Table(box=SIMPLE, padding=(0, 1, 0, 0))
@@ -230,7 +241,7 @@ def table(comparison: Comparison) -> Table:
     for column in columns:
         result.add_column(column, justify="right", no_wrap=True)
     for row in comparison.rows:
-        ratio = ratios.get(row.model, {}) if row.engine == OWN_ENGINE else {}
+        ratio = ratios.get((row.model, row.precision), {}) if row.engine == OWN_ENGINE else {}
         result.add_row(
             names[row.model],
             row.engine,

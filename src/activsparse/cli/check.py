@@ -128,6 +128,7 @@ def _try(model: str, args: argparse.Namespace, options: MaskOptions) -> Trial:
                 "isa": args.isa,
                 "winograd": not args.no_winograd,
                 "fallback": args.fallback,
+                "weights": args.weights,
                 **({"tune": False} if args.no_tune else {}),
             },
         )

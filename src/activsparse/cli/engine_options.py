@@ -123,7 +123,7 @@ def add_fallback_option(parser: argparse._ActionsContainer) -> None:
 
 
 def add_choice_options(parser: argparse._ActionsContainer) -> None:
-    """Add --no-winograd and --no-tune."""
+    """Add --no-winograd, --no-tune and --weights."""
     parser.add_argument(
         "--no-winograd",
         action="store_true",
@@ -134,6 +134,13 @@ def add_choice_options(parser: argparse._ActionsContainer) -> None:
         action="store_true",
         help="choose algorithms by estimates, not by measurements on this machine: the same "
         "choice every time",
+    )
+    parser.add_argument(
+        "--weights",
+        choices=("float32", "float16"),
+        default="float32",
+        help="type that the weights of products are kept in: float16 takes half the memory and "
+        "rounds each once, arithmetic stays float32 (default: float32)",
     )
 
 
@@ -156,4 +163,8 @@ def session_options(args: argparse.Namespace, model: Path | None = None) -> dict
 
 def choice_options(args: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of `Session` that `add_choice_options` asked for."""
-    return {"winograd": not args.no_winograd, "tune": False if args.no_tune else "auto"}
+    return {
+        "winograd": not args.no_winograd,
+        "tune": False if args.no_tune else "auto",
+        "weights": args.weights,
+    }

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from activsparse import _native
 from activsparse.engine.graph import NodeError
 from activsparse.engine.measure import choosing
-from activsparse.engine.options import AUTO, check_options
+from activsparse.engine.options import AUTO, WEIGHTS, check_options
 from activsparse.engine.plan import Plan, compile_plan
 from activsparse.engine.plan_file import is_plan, write_plan
 from activsparse.errors import ActivsparseError, memory_suffices
@@ -51,6 +51,7 @@ def compile_model(
     algorithm: str | None = None,
     tune: bool | str = AUTO,
     winograd: bool = True,
+    weights: str = WEIGHTS[0],
 ) -> Plan:
     """Compile an ONNX file; the arguments are those of `Session`.
 
@@ -64,11 +65,12 @@ def compile_model(
         raise ActivsparseError(
             f"{os.fsdecode(path)}: is a compiled plan already; name the ONNX model it was made from"
         )
+    check_options(weights=weights)
     with (
         memory_suffices(os.fsdecode(path)),
         choosing(algorithm, tune, winograd, isa, threads) as choose,
     ):
-        return compile_plan(path, isa, input_shapes, choose, algorithm is None, threads)
+        return compile_plan(path, isa, input_shapes, choose, algorithm is None, threads, weights)
 
 
 def compile_file(
@@ -82,6 +84,7 @@ def compile_file(
     tune: bool | str = AUTO,
     winograd: bool = True,
     fallback: str | None = None,
+    weights: str = WEIGHTS[0],
 ) -> Plan:
     """Compile an ONNX file into a plan file for any target.
 
@@ -96,6 +99,7 @@ def compile_file(
         winograd: allow Winograd convolutions.
         fallback: as for `Session`; a plan holds no part that another engine runs, so that a model
             that needs one is refused.
+        weights: type that the weights of products are kept in.
 
     Returns:
         What was written.
@@ -113,6 +117,7 @@ def compile_file(
             algorithm=algorithm,
             tune=tune,
             winograd=winograd,
+            weights=weights,
         )
     except NodeError as error:
         if fallback is None:

@@ -15,6 +15,7 @@ __all__ = [
     "AUTO",
     "FALLBACKS",
     "MOST_THREADS",
+    "WEIGHTS",
     "check_count",
     "check_options",
     "checked_shapes",
@@ -26,6 +27,9 @@ AUTO = "auto"
 
 FALLBACKS = ("onnxruntime",)
 """Engines that compute what this one does not know."""
+
+WEIGHTS = ("float32", "float16")
+"""Types that weights are kept in; arithmetic is in float32."""
 
 MOST_THREADS = 1024
 """As many as an executor starts."""
@@ -42,6 +46,7 @@ def check_options(
     tune: object = AUTO,
     winograd: object = True,
     fallback: object = None,
+    weights: object = WEIGHTS[0],
 ) -> None:
     """Check what can be checked without a model; the options are those of `Session`.
 
@@ -58,6 +63,8 @@ def check_options(
         _refuse("tune", tune, f"choose True, False or '{AUTO}'")
     if not isinstance(winograd, bool | np.bool_):
         _refuse("winograd", winograd, "choose True or False")
+    if not (isinstance(weights, str) and weights in WEIGHTS):
+        _refuse("weights", weights, f"choose {' or '.join(map(repr, WEIGHTS))}")
     if fallback is not None and not (isinstance(fallback, str) and fallback in FALLBACKS):
         _refuse("fallback", fallback, f"only {', '.join(map(repr, FALLBACKS))} is known")
 

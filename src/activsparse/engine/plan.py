@@ -18,6 +18,7 @@ from activsparse.engine.limits import check_memory, check_tensors
 from activsparse.engine.load import load
 from activsparse.engine.lower import lower
 from activsparse.engine.memory import ALIGNMENT
+from activsparse.engine.options import WEIGHTS
 from activsparse.engine.passes import (
     drop_fills,
     fuse_inverted_residual,
@@ -39,6 +40,9 @@ _log = logging.getLogger(__name__)
 # Algorithms that read the graph's input as it comes, and the one that computes it in bands.
 _READS_NCHW = ("stem", "winograd_stem", "strips")
 _IN_BANDS = "winograd_stem"
+
+# Operators that may keep weights in another type; which do is for their algorithms.
+_KEEP_WEIGHTS = ("conv", "gemm", "inverted_residual")
 
 # Ends the names of algorithms for chequerboards; before it, that of their dense one.
 _CHEQUERED = "_chequered"
@@ -86,6 +90,7 @@ def compile_plan(
     choose: Chooser = by_cost,
     fuse: bool = True,
     threads: int = 1,
+    weights: str = WEIGHTS[0],
 ) -> Plan:
     """Compile an ONNX file.
 
@@ -98,18 +103,24 @@ def compile_plan(
             `conv_max_pool`); otherwise each is an operator of its own, to be run by any algorithm.
         threads: how many a session uses unless told otherwise; work is cut into equal shares for
             so many.
+        weights: type that the weights of products are kept in, of `options.WEIGHTS`.
 
     Raises:
         ActivsparseError: the file cannot be read, or holds something the engine does not run.
     """
-    return compile_graph(load(path, input_shapes), isa, choose, fuse, threads)
+    return compile_graph(load(path, input_shapes), isa, choose, fuse, threads, weights)
 
 
 def compile_graph(
-    graph: Graph, isa: str, choose: Chooser = by_cost, fuse: bool = True, threads: int = 1
+    graph: Graph,
+    isa: str,
+    choose: Chooser = by_cost,
+    fuse: bool = True,
+    threads: int = 1,
+    weights: str = WEIGHTS[0],
 ) -> Plan:
     """Compile a graph of ONNX nodes; see `compile_plan`."""
-    weights = fingerprint(graph.constants)  # before a pass changes them
+    model = fingerprint(graph.constants)  # before a pass changes them
     output_names = graph.outputs  # a pass may let an output read an earlier value
     graph = optimise(graph)
     types = types_of(graph, output_names)
@@ -135,6 +146,11 @@ def compile_graph(
 
     if fuse:
         graph = join_branches(fuse_inverted_residual(drop_fills(graph), threads))
+    if weights != WEIGHTS[0]:
+        graph.nodes = Nodes(
+            node.with_attributes(weights=weights) if node.op in _KEEP_WEIGHTS else node
+            for node in graph.nodes
+        )
     if fuse and threads == 1:  # several would compute bands twice where their shares meet
         graph = join_stem_pool(graph, in_bands)
 
@@ -191,7 +207,7 @@ def compile_graph(
         arena_bytes=arena_bytes,
         reports=reports,
         threads=threads,
-        weights=weights,
+        weights=model,
         types=types,
     )
 

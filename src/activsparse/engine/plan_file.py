@@ -105,7 +105,7 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
     )
 
 
-_TEXTS = ("name", "kind", "algorithm", "kernel", "reason")
+_TEXTS = ("name", "kind", "algorithm", "kernel", "reason", "weight_type")
 _NUMBERS = ("macs", "dense_macs", "weight_bytes", "index_bytes")
 _PERHAPS = ("requested", "achieved", "time_ms", "sparsity", "masked_macs")
 
@@ -114,7 +114,7 @@ def _report(row: dict[str, Any]) -> NodeReport:
     """A report of the metadata; ValueError, TypeError or KeyError where it is none."""
     candidates = tuple((name, ms) for name, ms in row["candidates"])
     report = NodeReport(**{**row, "shape": tuple(row["shape"]), "candidates": candidates})
-    texts = [row[key] for key in _TEXTS] + [name for name, _ in candidates]
+    texts = [getattr(report, key) for key in _TEXTS] + [name for name, _ in candidates]
     numbers = [row[key] for key in _NUMBERS] + list(report.shape)
     numbers += [n for n in (*(row.get(key) for key in _PERHAPS), *dict(candidates).values()) if n]
     if not all(isinstance(text, str) for text in texts):

@@ -42,6 +42,7 @@ class NodeReport:
         dense_macs: multiply-adds of the definition, without mask.
         sparsity: share of positions that the mask leaves out; None without a mask.
         masked_macs: what of `dense_macs` is of convolutions with a mask.
+        weight_type: of packed weights: `float32`, `float16` or `int8`; '' without any.
         longest_share: the longest thread's share of the work over the mean, by estimate.
         weight_bytes: packed constants without index data.
         index_bytes: row lists and tables that say which positions are computed.
@@ -68,10 +69,13 @@ class NodeReport:
     longest_share: float = 1.0
     sparsity: float | None = None
     masked_macs: float = 0.0
+    weight_type: str = ""
 
     @property
     def precision(self) -> str:
-        """What it computes on: `int8` (bytes) or `float32`."""
+        """What it computes on: `int8` (bytes), `float32`, or that with `float16 weights`."""
+        if self.weight_type == "float16":
+            return "float16 weights"
         return "int8" if self.kind.endswith("_u8") or " int8 " in self.kernel else "float32"
 
     @property
@@ -198,6 +202,7 @@ def report_of(
         candidates=candidates,
         sparsity=requested,
         masked_macs=_masked_macs(graph, node),
+        weight_type=_weight_type(node, packed),
     )
 
 
@@ -208,6 +213,14 @@ def savings_of(rows: Sequence[NodeReport]) -> Savings:
         ((row.sparsity, row.masked_macs) for row in convolutions if row.sparsity is not None),
         sum(row.dense_macs for row in convolutions),
     )
+
+
+def _weight_type(node: Node, packed: _native.PackedOperator) -> str:
+    if packed.half_weights:
+        return "float16"
+    stages = stages_of(node).values() if node.op == "inverted_residual" else (node,)
+    types = [str(s.arrays["weight"].dtype) for s in stages if "weight" in s.arrays]
+    return types[0] if types else ""
 
 
 def _border(graph: Graph, node: Node) -> str:

@@ -22,6 +22,7 @@ from activsparse.engine.load import load
 from activsparse.engine.measure import choosing
 from activsparse.engine.options import (
     AUTO,
+    WEIGHTS,
     check_count,
     check_options,
     checked_shapes,
@@ -62,6 +63,7 @@ class Session:
         tune: bool | str = AUTO,
         winograd: bool = True,
         fallback: str | None = None,
+        weights: str = WEIGHTS[0],
     ) -> None:
         """Compile an ONNX model, or map a compiled plan (see `save`) into memory.
 
@@ -82,6 +84,9 @@ class Session:
                 (docs/numerics.md).
             fallback: "onnxruntime" lets ONNX Runtime compute what this engine does not know;
                 `explain` lists it. Without it such nodes are an error.
+            weights: "float16" keeps the weights of products in half the memory, rounded once;
+                arithmetic stays float32 (docs/numerics.md, "Weights in float16"). `explain` says
+                of which operators.
 
         Raises:
             ActivsparseError: the file cannot be read, holds something the engine does not run, or
@@ -94,6 +99,7 @@ class Session:
             tune=tune,
             winograd=winograd,
             fallback=fallback,
+            weights=weights,
         )
         input_shapes = checked_shapes(input_shapes) or None
         self._name = str(require_file(path))
@@ -110,6 +116,7 @@ class Session:
                     "tune": None if tune == AUTO else tune,
                     "winograd": None if winograd else False,
                     "fallback": fallback,
+                    "weights": None if weights == WEIGHTS[0] else weights,
                 }
                 for option, value in settled.items():
                     if value is not None:
@@ -125,6 +132,7 @@ class Session:
                     "algorithm": algorithm,
                     "tune": tune,
                     "winograd": winograd,
+                    "weights": weights,
                 }
                 threads = threads or default_threads()
                 if fallback is None:
@@ -145,6 +153,7 @@ class Session:
                 "tune": tune,
                 "winograd": winograd,
                 "fallback": fallback,
+                "weights": weights,
             }
 
     def __repr__(self) -> str:
@@ -183,6 +192,7 @@ class Session:
         input_shapes: Mapping[str, tuple[int, ...]] | None,
         isa: str,
         threads: int,
+        weights: str,
         **options: Any,
     ) -> None:
         """Compile what this engine knows, hand the rest to ONNX Runtime."""
@@ -191,7 +201,7 @@ class Session:
         fuse = options["algorithm"] is None
         with choosing(isa=isa, threads=threads, **options) as choose:
             parts = compile_parts(
-                graph, lambda part: compile_graph(part, isa, choose, fuse, threads)
+                graph, lambda part: compile_graph(part, isa, choose, fuse, threads, weights)
             )
         self._parts = [
             ForeignPart(part, threads) if plan is None else NativePart(plan) for plan, part in parts

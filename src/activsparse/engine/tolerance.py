@@ -17,8 +17,16 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 
 UNIT_ROUNDOFF = 2.0**-24
-_HALF_ROUNDOFF = 2.0**-11  # of float16
 """Largest relative error of one float32 operation, rounding to nearest."""
+
+HALF_ROUNDOFF = 2.0**-11
+"""The same of float16."""
+
+WEIGHT_ROUNDING = HALF_ROUNDOFF * math.sqrt(0.125 / math.log(2))
+"""Root mean square of the relative error of a weight in float16, 2.1e-4: an error uniform in the
+last place of a mantissa m in [1, 2), whose logarithm is uniform as well: mean of m^-2 / 3."""
+
+_PART_UNDERFLOW = 2.0**-39  # of a part's largest weight: native/operators/weights.h
 
 TRANSFORM_OPERATIONS = 20
 """Roundings on the longest path through a Winograd convolution besides its sum over channels."""
@@ -97,6 +105,7 @@ def winograd_bound(
     weight: npt.NDArray[np.float32],
     input_max: npt.NDArray[np.float32],
     stride: int = 1,
+    half: bool = False,
 ) -> FloatArray:
     """Largest possible error of a Winograd convolution before its activation.
 
@@ -108,20 +117,25 @@ def winograd_bound(
         weight: (O, C, 3, 3) float32, with tile 5 (O, C, 4, 4).
         input_max: (C,) float32, the largest absolute input per channel.
         stride: 1 or 2.
+        half: The transformed weights are kept in float16.
 
     Returns:
         (O,) float64: bound of the absolute error per output channel.
     """
     largest = np.zeros(len(weight))
+    relative = gamma(weight.shape[1] + TRANSFORM_OPERATIONS)
+    if half:
+        relative = (1 + relative) * (1 + HALF_ROUNDOFF) * (1 + UNIT_ROUNDOFF) - 1
     kinds = (False, True) if (tile, stride) in _SHORT_POINTS else (False,)
     axes = [winograd_matrices(tile, short, stride) for short in kinds]
     for (ay, gy, by), (ax, gx, bx) in itertools.product(axes, axes):
         u = np.abs(np.einsum("ij,ocjk,lk->ocil", gy, weight.astype(np.float64), gx, optimize=True))
+        u = u * relative + _PART_UNDERFLOW * half * u.max(axis=(0, 1))
         v = np.outer(np.abs(by).sum(1), np.abs(bx).sum(1))
         products = np.einsum("ocil,c->oil", u, input_max.astype(np.float64)) * v
         outputs = np.einsum("ij,ojk,lk->oil", np.abs(ay), products, np.abs(ax), optimize=True)
         largest = np.maximum(largest, outputs.max(axis=(1, 2)))
-    return gamma(weight.shape[1] + TRANSFORM_OPERATIONS) * largest
+    return largest
 
 
 def winograd_stem_bound(
@@ -161,16 +175,33 @@ def network_bound(
     """
     scale = float(np.max(np.abs(reference), initial=0.0)) or 1.0
     single = UNIT_ROUNDOFF * math.sqrt(sum(sums) + 1.0)
-    return NETWORK_SAFETY * 2 * (single + _HALF_ROUNDOFF * math.sqrt(half_roundings)) * scale
+    return NETWORK_SAFETY * 2 * (single + HALF_ROUNDOFF * math.sqrt(half_roundings)) * scale
 
 
 def sums_of(reports: Iterable[NodeReport]) -> list[float]:
-    """K of every operator that has one, as of a direct sum that errs as its algorithm does."""
+    """K of every operator that has one, as of a direct sum that errs as its algorithm does.
+
+    Weights in float16 count as the products whose roundings come to as much.
+    """
     return [
         amplification(r.algorithm) * r.dense_macs / math.prod(r.shape)
+        + _weight_variance(r) / (2 * UNIT_ROUNDOFF) ** 2
         for r in reports
         if r.dense_macs
     ]
+
+
+def weight_noise(reports: Iterable[NodeReport]) -> float:
+    """Root mean square of what weights in float16 change in a network, relative to its values."""
+    return math.sqrt(sum(map(_weight_variance, reports)))
+
+
+def _weight_variance(report: NodeReport) -> float:
+    """Of what an operator's weights in float16 change in its outputs, relative to their own."""
+    if report.weight_type != "float16":
+        return 0.0
+    layers = 2 if report.kind == "inverted_residual" else 1
+    return layers * weight_amplification(report.algorithm) * WEIGHT_ROUNDING**2
 
 
 @functools.cache
@@ -190,7 +221,26 @@ def amplification(algorithm: str) -> float:
     """
     if not algorithm.startswith("winograd"):
         return 1.0
+    variance, taps = _products(algorithm)
+    return max(1.0, variance / taps**2)
+
+
+@functools.cache
+def weight_amplification(algorithm: str) -> float:
+    """How many times the variance of a direct sum's error that of an algorithm is, by its weights.
+
+    Each product errs by the rounding of its weight, independently: the C products of an element of
+    U . V by C times the variances of U and V, a direct sum by T^2 C. Otherwise as `amplification`.
+    """
+    if not algorithm.startswith("winograd"):
+        return 1.0
+    variance, taps = _products(algorithm)
+    return variance / taps
+
+
+def _products(algorithm: str) -> tuple[float, int]:
+    """Variance of one channel's products in an output, of Winograd's algorithms, and taps T^2."""
     tile = 6 if algorithm == "winograd_stem" else int(algorithm[len("winograd")])
     a, g, b = winograd_matrices(tile, stride=2 if algorithm.endswith("_s2") else 1)
     axis = np.mean(a**2 @ ((g**2).sum(1) * (b**2).sum(1)))
-    return max(1.0, float(axis**2 / g.shape[1] ** 4))
+    return float(axis**2), g.shape[1] ** 2
