@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -118,6 +119,32 @@ def test_modules_that_are_no_networks_are_refused(example, tmp_path):
         activsparse.sparsify(nn.Linear(3, 3), example, 0.3)
 
 
+def test_what_is_no_network_no_file_or_no_number_is_told_in_a_line(network, example, tmp_path):
+    """Whatever is given in its place, and above all no dump of a model."""
+    model = onnx.ModelProto(producer_name="x" * 1000)
+    for mistake, message in (
+        (lambda: activsparse.sparsify(model, example, 0.3), "a ModelProto is no network"),
+        (lambda: activsparse.sparsify("model.onnx", example, 0.3), "a str is no network"),
+        (lambda: activsparse.sparsify(network, example.numpy(), 0.3), "is a ndarray, not a tensor"),
+        (lambda: activsparse.sparsify(network, example, "0.3"), "sparsity '0.3': is no number"),
+        (lambda: activsparse.export(model, example, tmp_path / "m.onnx"), "is no network"),
+        (lambda: activsparse.export(network, example, model), "ModelProto: is no path"),
+        (lambda: activsparse.verify(model), "ModelProto: is no path"),
+        (lambda: activsparse.verify(None), "None: is no path"),
+        (lambda: activsparse.Session(model), "ModelProto: is no path"),
+        (lambda: activsparse.quantize(model, example), "ModelProto: is no path"),
+        (lambda: activsparse.benchmark(model), "ModelProto: is no path"),
+        (lambda: activsparse.benchmark("d.onnx", model), "ModelProto: is no path"),
+        (lambda: activsparse.benchmark("d.onnx", repeat=0), "repeat=0 is not a whole number"),
+        (lambda: activsparse.benchmark("d.onnx", threads="2"), "threads='2' is not a whole"),
+        (lambda: activsparse.benchmark("d.onnx", engines="activsparse"), "d.onnx: no such file"),
+    ):
+        with pytest.raises(ActivsparseError, match=re.escape(message)) as caught:
+            mistake()
+        assert len(str(caught.value)) < 200
+        assert "\n" not in str(caught.value)
+
+
 def test_tensors_calibrate_and_results_print_what_they_are(network, example):
     activsparse.sparsify(network, example, 0.3, pattern="lattice")
     activsparse.export(network, example, "masked.onnx", dense="dense.onnx")
@@ -131,7 +158,7 @@ def test_tensors_calibrate_and_results_print_what_they_are(network, example):
 
     _, report = mask_model(onnx.load("dense.onnx"), 0.3, pattern="lattice")
     head, *lines = repr(report).splitlines()
-    assert head.startswith("MaskReport(4 masked layers: 0.")
+    assert head.startswith("MaskReport(4 masked layers: sparsity 0.")
     assert len(lines) == 4 + len(report.dense)
     assert "  conv1: dense, stem" in lines
     for text in (repr(quantised), repr(report)):

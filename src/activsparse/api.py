@@ -66,6 +66,8 @@ def sparsify(
     Raises:
         ActivsparseError: see `Sparsifier`; a target that no masks reach; no batches for one.
     """
+    _require_network(model)
+    _require_tensor(example_input)
     from activsparse.train import Sparsifier
 
     if target_speedup is None:
@@ -135,6 +137,7 @@ def export(
     Raises:
         ActivsparseError: see `activsparse.export.onnx.convert`.
     """
+    _require_network(model)
     from activsparse.export.model_file import write_model
     from activsparse.export.onnx import export_onnx, without_masks
 
@@ -251,6 +254,34 @@ def benchmark(
         ActivsparseError: see `activsparse.bench.compare.compare`.
     """
     from activsparse.bench.compare import compare
+    from activsparse.engine.options import MOST_THREADS
+    from activsparse.files import file_path
 
-    files = [Path(path) for path in masked]
-    return compare(Path(dense), files, engines, threads=threads, repeat=repeat, **options)
+    for name, number, most in (("threads", threads, MOST_THREADS), ("repeat", repeat, 1_000_000)):
+        if type(number) is not int or not 1 <= number <= most:
+            raise ActivsparseError(
+                Option(name, number), f" is not a whole number from 1 to {most}; choose one"
+            )
+    names = (engines,) if isinstance(engines, str) else tuple(engines)
+    files = [file_path(path) for path in masked]
+    return compare(file_path(dense), files, names, threads=threads, repeat=repeat, **options)
+
+
+def _require_network(model: object) -> None:
+    from torch import nn
+
+    if not isinstance(model, nn.Module):
+        raise ActivsparseError(
+            f"model: a {type(model).__name__} is no network of torch; give an nn.Module ("
+            "activsparse mask takes ONNX files)"
+        )
+
+
+def _require_tensor(example_input: object) -> None:
+    from torch import Tensor
+
+    if not isinstance(example_input, Tensor):
+        kind = type(example_input).__name__
+        raise ActivsparseError(
+            f"example_input: is a {kind}, not a tensor; give one of torch, (N, C, H, W) float32"
+        )

@@ -82,7 +82,9 @@ def file_path(path: str | bytes | os.PathLike[str]) -> Path:
     try:
         text = os.fsdecode(path)
     except TypeError as error:
-        raise ActivsparseError(f"{path!r}: is no path; give the name of a file") from error
+        # Of a whole model, the text would be its weights.
+        what = repr(path) if path is None or isinstance(path, int | float) else type(path).__name__
+        raise ActivsparseError(f"{what}: is no path; give the name of a file") from error
     if "\0" in text:
         raise ActivsparseError(f"{text}: holds a zero byte, as no path does; check the path")
     return Path(text)

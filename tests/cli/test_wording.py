@@ -42,7 +42,6 @@ FAILURES = [
     (["mask", "{dynamic}", "--sparsity", "0.3", "--include-stem", "--out", "m"], "--input-size 2"),
     (["mask", "{sparse}", "--sparsity", "0.3", "--out", "m.onnx"], "use --replace"),
     (["mask", "{dense}", "--sparsity", "0.3", "--skip", "q", "--out", "m"], "--skip 'q' matches"),
-    (["bench", "--dense", "{dense}", "--engines", "tvm"], "no engine named"),
     (["run", "{dense}", "--input", "{x}", "--output", "y.npy"], "--input-shape x=2x2"),
 ]
 

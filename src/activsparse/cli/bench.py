@@ -14,6 +14,7 @@ from activsparse.cli.engine_options import (
     add_input_options,
     add_isa_option,
     add_threads_option,
+    engine_names,
     input_shapes,
     input_sizes,
 )
@@ -287,7 +288,7 @@ def _times(ratio: Mapping[str, Any], key: str) -> str:
 
 
 def _engines(text: str) -> list[str]:
-    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    names = list(engine_names(text))
     if not names:
         raise argparse.ArgumentTypeError("names no engine")
     return names

@@ -103,14 +103,23 @@ def add_peers_option(parser: argparse._ActionsContainer) -> None:
     """Add --engines: the other ones to time, None for those that are installed."""
     parser.add_argument(
         "--engines",
-        type=_engines,
+        type=engine_names,
         metavar="NAME,...",
         help="others to time, such as onnxruntime,openvino,ncnn (default: those installed)",
     )
 
 
-def _engines(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+def engine_names(text: str) -> tuple[str, ...]:
+    """Parse NAME,... of engines that `bench.engines` knows; none where none is named."""
+    from activsparse.bench.engines import ENGINES
+
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    for name in names:
+        if name not in ENGINES:
+            raise argparse.ArgumentTypeError(
+                f"no engine named {name!r}; choose from {', '.join(ENGINES)}"
+            )
+    return names
 
 
 def add_fallback_option(parser: argparse._ActionsContainer) -> None:

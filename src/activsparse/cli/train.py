@@ -41,7 +41,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument(
         "--target-speedup",
-        type=number(0, 1e6, "speed-up above 0"),
+        type=number(1, 1e6, "speed-up above 1"),
         metavar="X",
         help="choose the layers' masks so that convolutions become an estimated X times as "
         "fast at the least loss (short for --set search.target_speedup=X)",
@@ -134,6 +134,7 @@ def _print_summary(console: Console, folder: Path, summary: dict[str, object]) -
     table = Table(*columns, title=f"{summary['recipe']}")
     dense, epochs = summary["dense"], 0
     name = "sparse" if summary["layers"] else "dense"
+    as_long = summary.get("dense_as_long")
     for label, row in (("dense, its start", dense), (name, summary)):
         if isinstance(row, dict):
             epochs += row["epochs"]
@@ -147,9 +148,16 @@ def _print_summary(console: Console, folder: Path, summary: dict[str, object]) -
             )
     console.print(table)
     console.print(f"sparsity: {SPARSITY_IS}; saved: {SAVED_IS}")
-    if isinstance(dense, dict) and summary["layers"]:
+    if isinstance(as_long, dict) and isinstance(lost := summary[figure], float):
+        lost = 100 * (as_long[figure] - lost)
         console.print(
-            "What masks cost is the difference from a dense network trained as long: "
-            "--set sparsity=null",
+            f"masks cost {lost:.2f} points of {figure}: the dense network of {as_long['run']}, "
+            f"trained for {as_long['epochs']} epochs in all, has {100 * as_long[figure]:.2f} %"
+        )
+    elif summary["layers"]:
+        console.print(
+            "What masks cost is not known: it is the difference from a dense network trained as "
+            "long, and none is here. The same recipe with --set sparsity=null into a folder beside "
+            "this one trains it"
         )
     console.print(f"run folder: {folder}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from numbers import Real
 from typing import Any, Literal, TypeVar, get_args
 
 from activsparse.errors import ActivsparseError, Option
@@ -182,7 +183,9 @@ def check_sparsity(sparsity: float, what: str = "sparsity") -> None:
     Raises:
         ActivsparseError: it is not.
     """
-    if not 0 <= sparsity < 1:
+    if isinstance(sparsity, bool) or not isinstance(sparsity, Real):
+        raise ActivsparseError(f"{what} {sparsity!r}: is no number; choose for example 0.3")
+    if not 0 <= float(sparsity) < 1:
         raise ActivsparseError(f"{what} {sparsity:g}: outside [0, 1); choose for example 0.3")
 
 

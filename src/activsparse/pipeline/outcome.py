@@ -147,7 +147,7 @@ class Outcome:
         """What must be said beside it."""
         trained = (
             f"The masked network went on from the dense one for {self.summary['epochs']} more "
-            "epochs, taught by it"
+            "epochs, taught by it; what a dense one trained as long would reach is not known"
         )
         if self.quick:
             return (

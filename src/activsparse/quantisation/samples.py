@@ -243,9 +243,10 @@ def _labels(folder: Path, paths: list[Path], classes: int | None) -> npt.NDArray
 
 def _from_npz(path: Path, shapes: Shapes, images: int, held_out: int) -> Samples:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("a single array")
+        loaded = np.load(path, allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise ValueError("a single array, as numpy.save writes it")
+        with loaded as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (ValueError, EOFError, OSError, zipfile.BadZipFile, AttributeError, TypeError) as error:
         cause = " ".join(str(error).split())

@@ -16,6 +16,7 @@ from activsparse.distributed import barrier, rank
 from activsparse.errors import ActivsparseError, Call, Option
 from activsparse.export.onnx import convert
 from activsparse.files import atomic_path, require_file
+from activsparse.train.as_long import dense_as_long
 from activsparse.train.phase import make_network, make_teacher, run_phase
 from activsparse.train.plan.target import (
     as_chosen,
@@ -180,7 +181,10 @@ def _carry_out(
             main = chosen.model_copy(update={"init_from": main.init_from})
         title = "dense" if config.sparsity is None else config.sparsity.pattern
         summary = run_phase(main, folder, data, interruption, console, title, trust)
-        return _finish(folder, {**summary, "dense": dense})
+        summary["dense"] = dense
+        if summary["layers"]:
+            summary["dense_as_long"] = dense_as_long(folder, config, summary)
+        return _finish(folder, summary)
 
 
 def _check_device(device: str) -> None:

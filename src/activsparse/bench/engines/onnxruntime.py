@@ -27,6 +27,9 @@ def _session(path: Path, threads: int, exact: bool = False) -> onnxruntime.Infer
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own exception types share no narrower base
+        if "INVALID_PROTOBUF" in str(error):
+            cause = "not an ONNX file, or a damaged one; export or copy it again"
+            raise ActivsparseError(f"{path}: {cause}") from error
         raise ActivsparseError(f"{path}: ONNX Runtime cannot load it: {error}") from error
 
 

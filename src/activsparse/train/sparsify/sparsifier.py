@@ -185,8 +185,8 @@ class Sparsifier:
         layers = self.layers
         head = (
             f"Sparsifier({len(layers)} masked layers, {self.pattern}, {self.phase}: "
-            f"{self.achieved_sparsity:.3f} of their positions skipped, "
-            f"{1 - self.kept_macs:.3f} of all multiply-adds saved)"
+            f"sparsity {self.savings.sparsity:.3f}, {self.savings.saved:.3f} of all convolutions' "
+            "multiply-adds saved)"
         )
         return "\n".join(
             [
