@@ -47,7 +47,9 @@ StemProduct::StemProduct(const BlobView& blob, const StemProductHeader& header,
     : params_(params), kernels_(kernels), panels_(panels_of(params, kernels)) {
   const ConvParams& p = params_;
   require_packed(p.group == 1 && p.input.nchw);
-  weights_ = panels_.weights(blob, header.weights).floats();
+  const Weights weights = panels_.weights(blob, header.weights);
+  require_packed(!weights.half());
+  weights_ = weights.floats();
   bias_ = blob.array<float>(header.bias, panels_.channel_floats());
   skipped_value_ = blob.array<float>(header.skipped_value, panels_.channel_floats());
   row_floats_ = (p.output.w - 1) * p.stride_w + (p.kernel_w - 1) * p.dilation_w + 1;
