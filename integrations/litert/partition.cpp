@@ -51,7 +51,8 @@ class Layout {
 
   std::unique_ptr<Executor> executor(const std::shared_ptr<ThreadPool>& pool) {
     const int64_t bytes = place();
-    return std::make_unique<Executor>(tensors_, steps_, inputs_, outputs_, bytes, pool);
+    return std::make_unique<Executor>(tensors_, steps_, inputs_, outputs_, bytes,
+                                      Workforce::all_of(pool));
   }
 
  private:

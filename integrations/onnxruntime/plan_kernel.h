@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "common/machine.h"
 #include "common/whole_number.h"
 #include "integrations/onnxruntime/ort_api.h"
 #include "plan/loaded_plan.h"
@@ -72,7 +73,7 @@ class PlanKernel {
         plan_(std::move(file)),
         inputs_(std::move(inputs)),
         outputs_(std::move(outputs)) {
-    executor_ = plan_.executor(std::make_shared<ThreadPool>(threads, ThreadPool::kNone));
+    executor_ = plan_.executor({nullptr, threads, 1, usable_cores()});
   }
   PlanKernel(const PlanKernel&) = delete;
   PlanKernel& operator=(const PlanKernel&) = delete;

@@ -1,6 +1,8 @@
 // The executor over numpy arrays.
 #include "executor/executor.h"
 
+#include <nanobind/stl/shared_ptr.h>
+
 #include <algorithm>
 
 #include "bindings/bindings.h"
@@ -9,7 +11,9 @@
 namespace activsparse {
 namespace {
 
-std::string text_of(const TensorDesc& d) {
+// Of an array that holds it so many times.
+std::string text_of(TensorDesc d, int parts = 1) {
+  d.n *= parts;
   const auto s = [](int v) { return std::to_string(v); };
   return d.nchw ? "(" + s(d.n) + ", " + s(d.c) + ", " + s(d.h) + ", " + s(d.w) + ")"
                 : "(" + s(d.n) + ", " + s(d.h) + ", " + s(d.w) + ", " + s(d.c) + ")";
@@ -50,7 +54,10 @@ void check_descs(const std::vector<int>& ids, const std::vector<TensorDesc>& pac
 class PyExecutor {
  public:
   PyExecutor(const PyTensors& tensors, const std::vector<PyStep>& steps, std::vector<int> inputs,
-             std::vector<int> outputs, int64_t arena_bytes, int threads) {
+             std::vector<int> outputs, int64_t arena_bytes, int threads, int parts,
+             std::shared_ptr<ThreadPool> pool, int runs) {
+    if (parts < 1 || runs < 1) throw Error("parts and runs must be at least 1");
+    if (pool == nullptr) pool = ThreadPool::of_process(threads);
     std::vector<PlanStep> plan;
     for (const auto& [object, in, out] : steps) {
       const auto& packed = nb::cast<const PackedOperator&>(object);
@@ -64,7 +71,7 @@ class PyExecutor {
     }
     executor_ = std::make_unique<Executor>(tensors_of(tensors), std::move(plan), std::move(inputs),
                                            std::move(outputs), arena_bytes,
-                                           std::make_shared<ThreadPool>(threads));
+                                           Workforce{std::move(pool), threads, parts, runs});
   }
 
   void run(const std::vector<InputArray>& inputs, const std::vector<OutputArray>& outputs) {
@@ -88,7 +95,7 @@ class PyExecutor {
     return medians;
   }
 
-  const Executor& executor() const { return *executor_; }
+  Executor& executor() const { return *executor_; }
 
  private:
   struct Pointers {
@@ -97,15 +104,17 @@ class PyExecutor {
   };
 
   template <class Array>
-  static void check_array(const Array& array, const TensorDesc& desc, const std::string& name) {
+  void check_array(const Array& array, const TensorDesc& desc, const std::string& name) const {
+    const int64_t parts = executor_->parts();
     const bool wrong_shape = desc.nchw && array.ndim() == 4 &&
-                             (array.shape(0) != static_cast<size_t>(desc.n) ||
+                             (array.shape(0) != static_cast<size_t>(parts * desc.n) ||
                               array.shape(1) != static_cast<size_t>(desc.c) ||
                               array.shape(2) != static_cast<size_t>(desc.h) ||
                               array.shape(3) != static_cast<size_t>(desc.w));
-    if (!wrong_shape && static_cast<int64_t>(array.size()) == tensor_extent(desc)) return;
+    if (!wrong_shape && static_cast<int64_t>(array.size()) == parts * tensor_extent(desc)) return;
     throw Error(name + " has shape " + shape_text(array) + ", the plan was compiled for " +
-                text_of(desc) + "; pass an array of that shape or compile for the other one");
+                text_of(desc, executor_->parts()) +
+                "; pass an array of that shape or compile for the other one");
   }
 
   Pointers check(const std::vector<InputArray>& inputs,
@@ -169,15 +178,20 @@ std::vector<std::vector<double>> time_candidates(OperatorTimer& timer,
 }  // namespace
 
 void bind_executor(nb::module_& m) {
+  nb::class_<ThreadPool>(m, "ThreadPool", "Threads that executors share.")
+      .def(nb::init<int>(), nb::arg("threads"))
+      .def_prop_ro("threads", &ThreadPool::threads);
   nb::class_<PyExecutor>(m, "Executor", "Runs a compiled plan; see docs/architecture.md.")
       .def(nb::init<const PyTensors&, const std::vector<PyStep>&, std::vector<int>,
-                    std::vector<int>, int64_t, int>(),
+                    std::vector<int>, int64_t, int, int, std::shared_ptr<ThreadPool>, int>(),
            nb::arg("tensors"), nb::arg("steps"), nb::arg("inputs"), nb::arg("outputs"),
-           nb::arg("arena_bytes"), nb::arg("threads") = 1)
+           nb::arg("arena_bytes"), nb::arg("threads") = 1, nb::arg("parts") = 1,
+           nb::arg("pool").none() = nb::none(), nb::arg("runs") = 1)
       .def("run", &PyExecutor::run, nb::arg("inputs"), nb::arg("outputs"),
            "Run once on contiguous float32 arrays. Other Python threads go on meanwhile.")
       .def("profile", &PyExecutor::profile, nb::arg("inputs"), nb::arg("outputs"),
            nb::arg("repeat") = 20, "Median milliseconds of every step over `repeat` runs.")
+      .def_prop_ro("runs_at_once", [](PyExecutor& e) { return e.executor().runs_at_once(); })
       .def_prop_ro("arena_bytes", [](const PyExecutor& e) { return e.executor().arena_bytes(); })
       .def_prop_ro("scratch_bytes",
                    [](const PyExecutor& e) { return e.executor().scratch_bytes(); });

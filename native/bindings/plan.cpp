@@ -99,6 +99,7 @@ void bind_plan(nb::module_& m) {
       .def_prop_ro("inputs", [](const Plan& plan) { return list_of(plan->content().inputs); })
       .def_prop_ro("outputs", [](const Plan& plan) { return list_of(plan->content().outputs); })
       .def_prop_ro("tensors", &tensors_of)
+      .def_prop_ro("parts", [](const Plan& plan) { return plan->content().parts; })
       .def_prop_ro("arena_bytes", [](const Plan& plan) { return plan->content().arena_bytes; })
       .def_prop_ro("metadata",
                    [](const Plan& plan) {

@@ -1,5 +1,4 @@
 // A single operator: packed, created, and run on threads it shares with the others.
-#include <map>
 #include <memory>
 #include <mutex>
 
@@ -21,16 +20,6 @@ struct as_operator {
 
 namespace {
 
-// One pool per number of threads, as long as an operator uses it.
-std::shared_ptr<ThreadPool> shared_pool(int threads) {
-  static std::mutex mutex;
-  static std::map<int, std::weak_ptr<ThreadPool>> pools;
-  std::lock_guard<std::mutex> lock(mutex);
-  std::shared_ptr<ThreadPool> pool = pools[threads].lock();
-  if (!pool) pools[threads] = pool = std::make_shared<ThreadPool>(threads);
-  return pool;
-}
-
 std::unique_ptr<Executor> executor_of(const as_operator& op, int threads) {
   std::vector<PlanTensor> tensors;
   PlanStep step{op.op.get(), {}, {}};
@@ -44,7 +33,8 @@ std::unique_ptr<Executor> executor_of(const as_operator& op, int threads) {
   }
   const std::vector<int> inputs = step.inputs, outputs = step.outputs;
   return std::make_unique<Executor>(std::move(tensors), std::vector<PlanStep>{std::move(step)},
-                                    inputs, outputs, 0, shared_pool(threads));
+                                    inputs, outputs, 0,
+                                    Workforce{ThreadPool::of_process(threads), threads});
 }
 
 }  // namespace

@@ -8,6 +8,10 @@ struct as_plan {
   std::shared_ptr<const LoadedPlan> loaded;
 };
 
+struct as_pool {
+  std::shared_ptr<ThreadPool> threads;
+};
+
 struct as_context {
   std::shared_ptr<const LoadedPlan> loaded;
   std::unique_ptr<Executor> executor;
@@ -39,6 +43,16 @@ as_status describe(const as_plan* plan, std::vector<PlanValue> PlanContent::* li
       value->shape[i] = found.shape[i];
       value->elements *= static_cast<std::size_t>(found.shape[i]);
     }
+  });
+}
+
+template <class Force>
+as_status create_context(const as_plan* plan, as_context** context, const Force& force) {
+  if (context != nullptr) *context = nullptr;
+  return guarded([&] {
+    require_argument(plan != nullptr, "plan");
+    require_argument(context != nullptr, "context");
+    *context = new as_context{plan->loaded, plan->loaded->executor(force(*plan->loaded))};
   });
 }
 
@@ -82,14 +96,28 @@ as_status as_plan_output(const as_plan* plan, size_t index, as_value* value) {
   return describe(plan, &PlanContent::outputs, "output", index, value);
 }
 
-as_status as_context_create(const as_plan* plan, int threads, as_context** context) {
-  if (context != nullptr) *context = nullptr;
+as_status as_pool_create(int threads, as_pool** pool) {
+  if (pool != nullptr) *pool = nullptr;
   return guarded([&] {
-    require_argument(plan != nullptr, "plan");
-    require_argument(context != nullptr, "context");
-    const LoadedPlan& loaded = *plan->loaded;
+    require_argument(pool != nullptr, "pool");
+    *pool = new as_pool{std::make_shared<ThreadPool>(threads)};
+  });
+}
+
+void as_pool_free(as_pool* pool) { delete pool; }
+
+as_status as_context_create(const as_plan* plan, int threads, as_context** context) {
+  return create_context(plan, context, [&](const LoadedPlan& loaded) {
     const int count = threads == 0 ? loaded.content().threads : threads;
-    *context = new as_context{plan->loaded, loaded.executor(std::make_shared<ThreadPool>(count))};
+    return Workforce{ThreadPool::of_process(count), count};
+  });
+}
+
+as_status as_context_create_on(const as_plan* plan, as_pool* pool, int threads,
+                               as_context** context) {
+  return create_context(plan, context, [&](const LoadedPlan&) {
+    require_argument(pool != nullptr, "pool");
+    return Workforce{pool->threads, threads == 0 ? pool->threads->threads() : threads};
   });
 }
 

@@ -1,11 +1,12 @@
-// Persistent threads that all execute the same function, and the two things they need inside it: a
-// barrier, and a fair share of an operator's tasks.
+// Persistent threads that any number of executors share, a few of them at a time, and the two
+// things a run needs on them: a barrier, and a fair share of an operator's tasks.
 #pragma once
 #include <sys/types.h>
 
 #include <algorithm>
 #include <atomic>
 #include <functional>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -17,52 +18,99 @@ namespace activsparse {
 // threads, and returns when all are done.
 using ParallelFor = std::function<void(void (*body)(void*, std::size_t), int count, void* context)>;
 
+// A pool lets at most threads() threads compute at once, the callers' own among them, however many
+// executors run on it: who comes when all are busy waits, who comes when some are gets the others.
 class ThreadPool {
  public:
-  enum Workers { kStart, kNone };
   static constexpr int kMost = 1024;  // threads
-  // `threads` includes the calling thread, so threads - 1 are started. Throws Error when that
-  // fails. Without workers it is only a number, for Executor::run_on().
-  explicit ThreadPool(int threads, Workers workers = kStart);
+  // Starts threads - 1 of them. Throws Error when that fails.
+  explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
-  int threads() const { return threads_; }
-  // How long a thread spins before it sleeps; zero when there are more threads than cores to run
-  // them, where spinning would only keep the others from working.
-  std::chrono::nanoseconds spin() const { return spin_; }
+  // The process's own pool, as long as somebody holds it: as many threads as there are cores for
+  // them, started as far as those who hold it can use them. Whoever asks for more than that gets
+  // them while nobody else computes. A forked child gets another pool.
+  static std::shared_ptr<ThreadPool> of_process(int threads);
 
-  // Calls body(thread) once for every thread index 0..threads-1, index 0 on the caller; returns
-  // when all are done. `body` must not throw, nor call run(). One call at a time: a second caller
-  // waits.
+  int threads() const { return threads_; }
+
+ private:
+  friend class Crew;
+  using Function = void (*)(const void*, int);
+
+  // A thread, and what the crew whose first one it is needs.
+  struct Worker {
+    Signal start;
+    Worker* first = nullptr;  // of its crew; nullptr asks it to end
+    Worker* next = nullptr;
+    int index = 0;
+    Function function = nullptr;
+    const void* context = nullptr;
+    Patience patience;
+    std::atomic<int> running{0};
+    Signal finish;
+    Patience finish_patience;
+    std::thread thread;
+  };
+
+  ThreadPool(int threads, int workers);
+  void start(int workers);
+  void work(Worker& self);
+  void end();
+
+  const pid_t owner_;  // a forked child inherits this object, but not its threads
+  const int cores_, threads_;
+  std::atomic<int> alone_{0};  // callers that wanted no other thread
+  std::mutex mutex_;           // of what follows
+  std::condition_variable freed_;
+  int busy_ = 0;  // threads of crews, without those callers
+  std::vector<std::unique_ptr<Worker>> workers_;
+  std::vector<Worker*> idle_;
+};
+
+// The calling thread and as many others as it wants and the pool can spare, for one run.
+class Crew {
+ public:
+  // Waits while all threads of the pool are busy. One that wants no other thread never waits.
+  // Throws Error where the pool's threads did not survive fork().
+  Crew(ThreadPool& pool, int wanted);
+  ~Crew();
+  Crew(const Crew&) = delete;
+  Crew& operator=(const Crew&) = delete;
+
+  int size() const { return size_; }
+  // Whether there are more threads than cores to run them.
+  bool crowded() const;
+
+  // Calls body(thread) once for every thread index 0..size()-1, index 0 on the caller; returns when
+  // all are done. `body` must not throw.
   template <class Body>
   void run(const Body& body) {
+    if (size_ == 1) return body(0);
     run_erased(
         [](const void* context, int thread) { (*static_cast<const Body*>(context))(thread); },
         &body);
   }
 
  private:
-  using Function = void (*)(const void*, int);
-  void run_erased(Function function, const void* context);
-  void work(int thread);
+  void run_erased(ThreadPool::Function function, const void* context);
 
-  const int threads_;
-  std::chrono::nanoseconds spin_;
-  pid_t owner_;                  // a forked child inherits this object, but not its threads
-  Function function_ = nullptr;  // nullptr asks the workers to end
-  const void* context_ = nullptr;
-  std::mutex mutex_;  // of the callers
-  Signal start_, finish_;
-  std::atomic<int> running_{0};
-  std::vector<std::thread> workers_;
+  ThreadPool& pool_;
+  int size_ = 1;
+  bool alone_ = false;
+  ThreadPool::Worker* first_ = nullptr;
 };
 
-// All threads of a pool meet here; the last one runs `completion` before the others go on.
+// All threads of a run meet here; the last one runs `completion` before the others go on.
 class Barrier {
  public:
-  explicit Barrier(const ThreadPool& pool) : threads_(pool.threads()), spin_(pool.spin()) {}
+  // Only while nobody is in arrive().
+  void reset(int threads, bool crowded) {
+    threads_ = threads;
+    patience_.reset(crowded);
+  }
 
   template <class Completion>
   void arrive(const Completion& completion) {
@@ -72,13 +120,13 @@ class Barrier {
       completion();
       signal_.advance();
     } else {
-      signal_.wait_past(seen, spin_);
+      signal_.wait_past(seen, patience_);
     }
   }
 
  private:
-  const int threads_;
-  const std::chrono::nanoseconds spin_;
+  int threads_ = 1;
+  Patience patience_;
   std::atomic<int> arrived_{0};
   Signal signal_;
 };
@@ -90,7 +138,7 @@ class Barrier {
 // tasks at the end, where imbalance shows.
 class TaskQueue {
  public:
-  explicit TaskQueue(int threads) : ranges_(threads) {}
+  explicit TaskQueue(int most_threads) : ranges_(most_threads) {}
 
   // The first of a thread's own tasks.
   static int first(int64_t thread, int tasks, int64_t threads) {
@@ -98,11 +146,11 @@ class TaskQueue {
   }
 
   // Only while no thread is in drain().
-  void reset(int tasks) {
-    const int64_t count = static_cast<int64_t>(ranges_.size());
-    for (int64_t t = 0; t < count; ++t) {
-      ranges_[t].next.store(first(t, tasks, count), std::memory_order_relaxed);
-      ranges_[t].end = first(t + 1, tasks, count);
+  void reset(int tasks, int threads) {
+    threads_ = threads;
+    for (int t = 0; t < threads; ++t) {
+      ranges_[t].next.store(first(t, tasks, threads), std::memory_order_relaxed);
+      ranges_[t].end = first(t + 1, tasks, threads);
     }
   }
 
@@ -110,13 +158,12 @@ class TaskQueue {
   // left.
   template <class Run>
   void drain(int thread, const Run& run) {
-    const int count = static_cast<int>(ranges_.size());
-    for (int i = 0; i < count; ++i) {
-      Range& range = ranges_[(thread + i) % count];
+    for (int i = 0; i < threads_; ++i) {
+      Range& range = ranges_[(thread + i) % threads_];
       int begin = range.next.load(std::memory_order_relaxed);
       while (begin < range.end) {
         // Alone, nobody waits for what is left.
-        const int end = count == 1 ? range.end : begin + (3 * (range.end - begin) + 3) / 4;
+        const int end = threads_ == 1 ? range.end : begin + (3 * (range.end - begin) + 3) / 4;
         if (!range.next.compare_exchange_weak(begin, end, std::memory_order_relaxed)) continue;
         run(begin, end);
         begin = range.next.load(std::memory_order_relaxed);
@@ -130,6 +177,7 @@ class TaskQueue {
     int end = 0;
   };
   std::vector<Range> ranges_;
+  int threads_ = 1;
 };
 
 }  // namespace activsparse

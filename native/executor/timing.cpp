@@ -47,7 +47,7 @@ double thread_ms() {
 // of the whole process lags behind for threads that are running.)
 double mean_thread_ms(ThreadPool& pool) {
   std::vector<double> ms(pool.threads());
-  pool.run([&](int thread) { ms[thread] = thread_ms(); });
+  Crew(pool, pool.threads()).run([&](int thread) { ms[thread] = thread_ms(); });
   return std::accumulate(ms.begin(), ms.end(), 0.0) / pool.threads();
 }
 
@@ -116,7 +116,7 @@ class Tensors {
     PlanStep step = step_;
     step.op = &op;
     return std::make_unique<Executor>(tensors_, std::vector<PlanStep>{step}, step.inputs,
-                                      step.outputs, 0, pool);
+                                      step.outputs, 0, Workforce::all_of(pool));
   }
 
   double run_ms(Executor& executor, ThreadPool& pool) const {
@@ -166,7 +166,7 @@ void OperatorTimer::evict(const Timed& timed, std::size_t bytes) {
     other_ = std::make_unique<PageBuffer>(bytes);
     std::memset(other_->data(), 1, bytes);  // pages never written may all be one zero page
   }
-  pool_->run([&](int) { touch({other_->data(), bytes}, 0, 1, false); });
+  Crew(*pool_, pool_->threads()).run([&](int) { touch({other_->data(), bytes}, 0, 1, false); });
 }
 
 std::vector<std::vector<double>> OperatorTimer::time(const std::vector<Timed>& ops,
@@ -180,7 +180,7 @@ std::vector<std::vector<double>> OperatorTimer::time(const std::vector<Timed>& o
   const auto chill = [&](const Timed& timed, Executor& executor) {
     evict(timed, evict_bytes);
     const Region scratch{executor.scratch(), executor.scratch_bytes()};
-    pool_->run([&](int thread) {
+    Crew(*pool_, pool_->threads()).run([&](int thread) {
       for (const Region& region : {tensors.outputs(), scratch, tensors.inputs()})
         touch(region, thread, pool_->threads(), true);
     });

@@ -29,7 +29,9 @@
  * reports the first failure of its spec.
  *
  * Threads. Plans do not change once loaded: any threads may use one at once. Of a context or an
- * operator one run goes at a time, a second caller waits; different contexts run at once. A spec
+ * operator one run goes at a time, a second caller waits; different contexts run at once. All of a
+ * process share its cores: each run gets the threads it may use as far as they are free, and waits
+ * while none is. as_pool_create() makes threads apart from those. A spec
  * belongs to one thread at a time. Nothing may be freed while it is in use. Worker threads do not
  * survive fork(): create contexts and operators after it.
  *
@@ -79,6 +81,7 @@ typedef struct as_spec as_spec;
 typedef struct as_operator as_operator;
 typedef struct as_plan as_plan;
 typedef struct as_context as_context;
+typedef struct as_pool as_pool;
 
 AS_API const char* as_version(void); /* "0.1.0" */
 AS_API int as_abi_version(void);     /* AS_ABI_VERSION of the library */
@@ -119,9 +122,18 @@ AS_API size_t as_plan_output_count(const as_plan* plan);
 AS_API as_status as_plan_input(const as_plan* plan, size_t index, as_value* value);
 AS_API as_status as_plan_output(const as_plan* plan, size_t index, as_value* value);
 
-/* Memory for activations, and threads; `threads` 0 takes as many as the plan was compiled for. All
- * allocation happens here. */
+/* Threads of which at most so many compute at once, the callers' own among them. */
+AS_API as_status as_pool_create(int threads, as_pool** pool);
+/* Contexts on it stay usable. */
+AS_API void as_pool_free(as_pool* pool);
+
+/* Memory for activations; `threads` 0 takes as many as the plan was compiled for, of those all
+ * contexts and operators share. All allocation happens here. Of a plan for a batch of at least as
+ * many images as threads, each thread runs some by itself, in memory of its own. */
 AS_API as_status as_context_create(const as_plan* plan, int threads, as_context** context);
+/* The same on the threads of a pool; `threads` 0 takes all of them. */
+AS_API as_status as_context_create_on(const as_plan* plan, as_pool* pool, int threads,
+                                      as_context** context);
 AS_API void as_context_free(as_context* context);
 /* Bytes for activations and scratch; the plan's weights, shared by its contexts, are not among
  * them. */
@@ -155,8 +167,7 @@ AS_API const char* as_operator_algorithm(const as_operator* op);
 AS_API size_t as_operator_bytes(const as_operator* op);
 
 /* One array per input and output of the spec. One run at a time per operator: a second caller
- * waits. Operators that run with the same number of threads share those threads. Allocates only
- * when `threads` changes. */
+ * waits. Allocates only when `threads` changes. */
 AS_API as_status as_operator_run(as_operator* op, const float* const* inputs, float* const* outputs,
                                  int threads);
 

@@ -16,6 +16,7 @@ inline constexpr std::uint32_t kPlanByteOrder = 0x01020304;
 // `build`.
 inline constexpr std::uint32_t kPlanFormat = 6;
 inline constexpr int kPlanMaxRank = 8;
+inline constexpr std::int64_t kPlanMaxParts = 1 << 20;  // of a batch
 
 struct PlanTable {
   std::uint64_t offset, count;  // bytes from the start of the file; entries

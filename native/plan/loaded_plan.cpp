@@ -5,11 +5,12 @@ namespace activsparse {
 LoadedPlan::LoadedPlan(std::shared_ptr<const PlanFile> file) : file_(std::move(file)) {
   for (std::size_t i = 0; i < content().steps.size(); ++i) operators_.push_back(file_->create(i));
   // The executor's checks of ids and sizes belong here, not to the first run.
-  executor(std::make_shared<ThreadPool>(1));
+  executor({});
 }
 
-std::unique_ptr<Executor> LoadedPlan::executor(std::shared_ptr<ThreadPool> pool) const {
+std::unique_ptr<Executor> LoadedPlan::executor(Workforce force) const {
   const PlanContent& c = content();
+  force.parts = c.parts;
   std::vector<PlanStep> steps;
   for (std::size_t i = 0; i < c.steps.size(); ++i)
     steps.push_back({operators_[i].get(), c.steps[i].inputs, c.steps[i].outputs});
@@ -17,7 +18,7 @@ std::unique_ptr<Executor> LoadedPlan::executor(std::shared_ptr<ThreadPool> pool)
   for (const PlanValue& value : c.inputs) inputs.push_back(value.tensor);
   for (const PlanValue& value : c.outputs) outputs.push_back(value.tensor);
   return std::make_unique<Executor>(c.tensors, std::move(steps), std::move(inputs),
-                                    std::move(outputs), c.arena_bytes, std::move(pool));
+                                    std::move(outputs), c.arena_bytes, std::move(force));
 }
 
 }  // namespace activsparse

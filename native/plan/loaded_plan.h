@@ -10,8 +10,8 @@ class LoadedPlan {
   explicit LoadedPlan(std::shared_ptr<const PlanFile> file);
 
   const PlanContent& content() const { return file_->content(); }
-  // Must not outlive this object.
-  std::unique_ptr<Executor> executor(std::shared_ptr<ThreadPool> pool) const;
+  // Must not outlive this object. `force.parts` is the plan's.
+  std::unique_ptr<Executor> executor(Workforce force) const;
 
  private:
   std::shared_ptr<const PlanFile> file_;

@@ -30,6 +30,7 @@ struct PlanContent {
   std::vector<PlanTensor> tensors;
   std::vector<PlanFileStep> steps;
   int64_t arena_bytes = 0;
+  int parts = 1;  // how many times the inputs and outputs hold of what their tensors do
   std::string_view metadata;
 };
 

@@ -100,8 +100,9 @@ PlanTensor tensor_of(const PlanTensorRow& row) {
   return {desc, row.offset};
 }
 
+// `parts` is that of the values before this one, or 0.
 PlanValue value_of(const PlanValueRow& row, const char* names, uint64_t name_bytes,
-                   const std::vector<PlanTensor>& tensors) {
+                   const std::vector<PlanTensor>& tensors, int& parts) {
   require(row.name < name_bytes && row.name_bytes < name_bytes - row.name &&
               names[row.name + row.name_bytes] == '\0',
           "a name lies outside of its table");
@@ -117,7 +118,11 @@ PlanValue value_of(const PlanValueRow& row, const char* names, uint64_t name_byt
     value.shape.push_back(row.shape[i]);
   }
   const TensorDesc& desc = tensors[row.tensor].desc;
-  require(elements == desc.pixels() * desc.c && (desc.nchw || desc.stride == desc.c),
+  const int64_t of_tensor = desc.pixels() * desc.c;
+  const int64_t times = of_tensor > 0 ? elements / of_tensor : 1;
+  if (parts == 0 && times <= kPlanMaxParts) parts = static_cast<int>(times);
+  require(times == parts && times > 0 && times * of_tensor == elements &&
+              (times == 1 || value.shape[0] % times == 0) && (desc.nchw || desc.stride == desc.c),
           "an input or output is not the shape of its tensor");
   return value;
 }
@@ -190,9 +195,11 @@ void PlanFile::read(const uint8_t* data, std::size_t bytes) try {
   const auto* names = rows_of<char>(h.names, data, bytes);
   require(h.values.count == uint64_t{h.inputs} + h.outputs,
           "not as many values as inputs and outputs");
+  c.parts = 0;
   for (uint64_t i = 0; i < h.values.count; ++i)
     (i < h.inputs ? c.inputs : c.outputs)
-        .push_back(value_of(values[i], names, h.names.count, c.tensors));
+        .push_back(value_of(values[i], names, h.names.count, c.tensors, c.parts));
+  c.parts = std::max(c.parts, 1);
 
   const auto* ids = rows_of<int32_t>(h.ids, data, bytes);
   const auto* steps = rows_of<PlanStepRow>(h.steps, data, bytes);

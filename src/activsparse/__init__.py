@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 from activsparse.errors import ActivsparseError
 
 if TYPE_CHECKING:
+    from activsparse._native import ThreadPool
     from activsparse.api import benchmark, export, quantize, sparsify, verify
     from activsparse.engine.session import Session
 
 __all__ = [
     "ActivsparseError",
     "Session",
+    "ThreadPool",
     "__version__",
     "benchmark",
     "export",
@@ -28,6 +30,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Session": "activsparse.engine.session",
+    "ThreadPool": "activsparse._native",
     "benchmark": "activsparse.api",
     "quantize": "activsparse.api",
     "sparsify": "activsparse.api",

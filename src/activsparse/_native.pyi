@@ -114,6 +114,17 @@ class OperatorTimer:
         self, operators: Sequence[PackedOperator], repeat: int, evict_bytes: int = 0
     ) -> list[list[float]]: ...
 
+class ThreadPool:
+    """Threads that sessions share: `Session(path, pool=pool)`.
+
+    At most `threads` compute at once, those that call `Session.run` among them. Where several runs
+    come together each gets those that are free, and waits while there are none.
+    """
+
+    def __init__(self, threads: int) -> None: ...
+    @property
+    def threads(self) -> int: ...
+
 class Executor:
     def __init__(
         self,
@@ -122,12 +133,17 @@ class Executor:
         inputs: Sequence[int],
         outputs: Sequence[int],
         arena_bytes: int,
-        threads: int,
+        threads: int = 1,
+        parts: int = 1,
+        pool: ThreadPool | None = None,
+        runs: int = 1,
     ) -> None: ...
     def run(self, inputs: Sequence[_FloatArray], outputs: Sequence[_FloatArray]) -> None: ...
     def profile(
         self, inputs: Sequence[_FloatArray], outputs: Sequence[_FloatArray], repeat: int = 20
     ) -> list[float]: ...
+    @property
+    def runs_at_once(self) -> int: ...
     @property
     def arena_bytes(self) -> int: ...
     @property
@@ -140,6 +156,8 @@ class PlanFile:
     def isa(self) -> str: ...
     @property
     def threads(self) -> int: ...
+    @property
+    def parts(self) -> int: ...
     @property
     def inputs(self) -> list[_Value]: ...
     @property

@@ -63,7 +63,7 @@ def shares(plan):
 def test_residual_and_result_share_memory(tmp_path, algorithm, masking, seed):
     path = block(tmp_path / "m.onnx", seed, 1 if algorithm == "pointwise" else 3, masking)
     assert shares(compiled(path, algorithm)) == (algorithm in IN_PLACE)
-    assert not shares(compiled(path, algorithm, threads=2))
+    assert not shares(compiled(path, algorithm, threads=3))  # more than images
     check(path, algorithm=algorithm, threads=1)
 
 
@@ -93,5 +93,5 @@ def test_an_input_that_only_a_residual_reads(tmp_path):
 
 def test_it_saves_a_third_of_the_arena(tmp_path):
     path = block(tmp_path / "m.onnx", 3, 3, channels=32)
-    one, two = (compiled(path, "winograd4", threads) for threads in (1, 2))
-    assert one.arena_bytes * 3 == two.arena_bytes * 2
+    one, three = (compiled(path, "winograd4", threads) for threads in (1, 3))
+    assert one.arena_bytes * 3 == three.arena_bytes * 2

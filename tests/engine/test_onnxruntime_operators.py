@@ -147,6 +147,29 @@ def test_the_provider_runs_the_unmodified_file(
             assert np.abs(y - expected).max() <= bound
 
 
+@needs_providers
+@pytest.mark.parametrize(("batch", "threads"), [(1, 1), (1, 2), (5, 1), (5, 2)])
+def test_several_runs_of_a_session_at_once(
+    tmp_path: Path, open_batch: Path, batch: int, threads: int
+) -> None:
+    """Each in memory of its own: the bits of one run after the other, also of a divided batch."""
+    plan = tmp_path / "model.plan"
+    shape = (batch, 3, 8, 8)
+    compiled = compile_file(
+        open_batch, plan, tune=False, threads=threads, input_shapes={"x": shape}
+    )
+    assert compiled.parts == batch
+    own = with_provider(open_batch, plan, threads)
+    rng = np.random.default_rng(batch)
+    feeds = [{"x": rng.standard_normal(shape, np.float32)} for _ in range(4)]
+    expected = [own.run(None, feed)[0] for feed in feeds]
+    for y, feed in zip(expected, feeds, strict=True):
+        assert np.abs(y - plain(open_batch, feed)[0]).max() <= 1e-4
+    with ThreadPoolExecutor(4) as callers:
+        for y, i in callers.map(lambda i: (own.run(None, feeds[i % 4])[0], i), range(200)):
+            np.testing.assert_array_equal(y, expected[i % 4])
+
+
 def two_outputs(path: Path, swapped: bool = False) -> Path:
     """Two inputs, two outputs, and a value between them."""
     rng = np.random.default_rng(0)

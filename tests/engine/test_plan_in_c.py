@@ -20,13 +20,20 @@ pytestmark = needs_c
 ISAS = _native.available_isas()
 
 
-def test_plans_give_in_c_what_they_give_in_python(exported, tmp_path: Path) -> None:
+def test_plans_give_in_c_what_they_give_in_python(exported, open_batch, tmp_path: Path) -> None:
     cases = Cases(tmp_path / "cases")
     x = np.random.default_rng(0).standard_normal((1, 3, 64, 64), np.float32)
     model = exported("resnet18", "norm", "nearest")
     for isa in ISAS[1:] or ISAS:
         plan = compile_model(model, isa=isa, tune=False)
         cases.add(isa, plan, [x], [Session(model, isa=isa, tune=False).run(x)], [0.0])
+    plan = compile_model(open_batch, isa=ISAS[-1], threads=2, input_shapes={"x": (5, 3, 8, 8)})
+    assert plan.parts == 5
+    x = np.random.default_rng(1).standard_normal((5, 3, 8, 8), np.float32)
+    each = Session(open_batch, isa=ISAS[-1], threads=1)
+    cases.add(
+        "batch", plan, [x], [np.concatenate([each.run(x[i : i + 1]) for i in range(5)])], [0.0]
+    )
     program = build(tmp_path / "program", "tests/native/plan_cases.c")
     for threads in (1, 3):
         ran = run(program, cases.folder, threads)

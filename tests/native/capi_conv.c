@@ -1,4 +1,5 @@
-/* A masked 3x3 convolution through the C interface, against loops written here. Prints "ok", or what is wrong. */
+/* A masked 3x3 convolution through the C interface, against loops written here. Prints "ok", or
+ * what is wrong. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,7 +9,8 @@
 
 enum { N = 2, H = 9, W = 11, I = 20, O = 24 };
 
-static float x[N * H * W * I], weight[O * I * 9], bias[O], y[N * H * W * O], expected[N * H * W * O];
+static float x[N * H * W * I], weight[O * I * 9], bias[O], y[N * H * W * O],
+    expected[N * H * W * O];
 static uint8_t mask[H * W];
 
 static float next(void) { /* uniform in [-1, 1), the same on every machine */
@@ -66,8 +68,8 @@ static int check(const char* algorithm, const char* isa) {
     if (as_operator_run(op, inputs, outputs, threads) != AS_OK) return fail("run");
     for (int i = 0; i < N * H * W * O; ++i)
       if (!(fabs(y[i] - expected[i]) < 1e-4)) {
-        printf("%s on %s, element %d: %g instead of %g\n", as_operator_algorithm(op), isa ? isa : "best", i, y[i],
-               expected[i]);
+        printf("%s on %s, element %d: %g instead of %g\n", as_operator_algorithm(op),
+               isa ? isa : "best", i, y[i], expected[i]);
         return 1;
       }
   }
@@ -81,14 +83,18 @@ static int check(const char* algorithm, const char* isa) {
 static int check_errors(void) {
   as_operator* op = (as_operator*)&op;
   as_spec* spec = make_spec();
-  if (as_operator_create(spec, "no such algorithm", NULL, &op) != AS_INVALID || op != NULL) return fail("algorithm");
+  if (as_operator_create(spec, "no such algorithm", NULL, &op) != AS_INVALID || op != NULL)
+    return fail("algorithm");
   if (as_operator_create(spec, NULL, "mmx", &op) != AS_INVALID) return fail("isa");
-  if (as_spec_array(spec, "bias", AS_FLOAT32, NULL, 1, (const int64_t[]){O}) != AS_INVALID) return fail("no data");
+  if (as_spec_array(spec, "bias", AS_FLOAT32, NULL, 1, (const int64_t[]){O}) != AS_INVALID)
+    return fail("no data");
   if (as_spec_int(spec, "stride_h", 1) != AS_OK) return fail("int");
-  if (as_operator_create(spec, NULL, NULL, &op) != AS_INVALID) return fail("a failed builder is remembered");
+  if (as_operator_create(spec, NULL, NULL, &op) != AS_INVALID)
+    return fail("a failed builder is remembered");
   if (!strstr(as_last_error(), "data")) return fail("error text");
   as_spec_free(spec);
-  if (as_spec_new(NULL) != NULL || as_spec_int(NULL, "a", 1) != AS_INVALID) return fail("NULL spec");
+  if (as_spec_new(NULL) != NULL || as_spec_int(NULL, "a", 1) != AS_INVALID)
+    return fail("NULL spec");
   as_spec_free(NULL);
   as_operator_free(NULL);
   return 0;
@@ -100,7 +106,8 @@ int main(void) {
   for (int i = 0; i < O; ++i) bias[i] = next();
   for (int i = 0; i < H * W; ++i) mask[i] = next() < 0.4f;
   convolve();
-  if (as_version()[0] == '\0' || as_isa_count() < 1 || as_isa_name(-1) || as_isa_name(as_isa_count())) {
+  if (as_version()[0] == '\0' || as_isa_count() < 1 || as_isa_name(-1) ||
+      as_isa_name(as_isa_count())) {
     printf("version or instruction sets\n");
     return 1;
   }

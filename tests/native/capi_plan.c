@@ -63,12 +63,29 @@ static int run_twice(as_plan* plan, float* first, float* second, size_t outputs)
   if (as_context_create(plan, 1, &one) != AS_OK || as_context_create(plan, 0, &two) != AS_OK)
     return fail("context");
   if (as_context_create(plan, -1, &(as_context*){NULL}) != AS_INVALID) return fail("threads");
+  as_pool* pool = NULL;
+  as_context* shared[2] = {NULL, NULL};
+  if (as_pool_create(2, &pool) != AS_OK || as_pool_create(0, &(as_pool*){NULL}) != AS_INVALID)
+    return fail("pool");
+  for (int i = 0; i < 2; ++i)
+    if (as_context_create_on(plan, pool, 2 * i, &shared[i]) != AS_OK)
+      return fail("context on a pool");
+  if (as_context_create_on(plan, NULL, 1, &(as_context*){NULL}) != AS_INVALID)
+    return fail("context on no pool");
+  as_pool_free(pool);
   as_plan_free(plan); /* contexts live on */
   if (as_context_bytes(one) == 0) return fail("bytes");
   results[0] = first;
   if (as_context_run(one, inputs, results) != AS_OK) return fail("run");
   results[0] = second;
   if (as_context_run(two, inputs, results) != AS_OK) return fail("run with two threads");
+  for (int i = 0; i < 2; ++i) {
+    memset(second, 0, outputs * sizeof(float));
+    if (as_context_run(shared[i], inputs, results) != AS_OK ||
+        memcmp(first, second, outputs * sizeof(float)) != 0)
+      return fail("run on a pool");
+    as_context_free(shared[i]);
+  }
   if (as_context_run(one, NULL, results) != AS_INVALID ||
       as_context_run(NULL, inputs, results) != AS_INVALID)
     return fail("NULL");

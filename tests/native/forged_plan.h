@@ -33,27 +33,28 @@ inline Verdict try_plan(const Blob& bytes) {
     std::int64_t bytes = content.arena_bytes;
     for (const PlanTensor& tensor : content.tensors) {
       if (tensor_bytes(tensor.desc) > kMost) return Verdict::kTooLarge;
-      if (tensor.offset < 0) bytes += tensor_bytes(tensor.desc);
+      if (tensor.offset < 0) bytes += content.parts * tensor_bytes(tensor.desc);
     }
     if (bytes > kMost) return Verdict::kTooLarge;
     const LoadedPlan plan(file);
-    const auto executor = plan.executor(std::make_shared<ThreadPool>(1));
+    const auto executor = plan.executor({std::make_shared<ThreadPool>(1)});
     if (executor->scratch_bytes() > kMost) return Verdict::kTooLarge;
     std::int64_t tasks = 0;
     for (std::size_t i = 0; i < content.steps.size(); ++i) {
       const auto op = file->create(i);
-      for (int phase = 0; phase < op->phases(); ++phase) tasks += op->tasks(phase);
+      for (int phase = 0; phase < op->phases(); ++phase)
+        tasks += std::int64_t{content.parts} * op->tasks(phase);
     }
     if (tasks > kMostTasks) return Verdict::kTooLarge;
     std::deque<Guarded> arrays;
     std::vector<const void*> inputs;
     std::vector<void*> outputs;
     for (std::size_t i = 0; i < executor->input_count(); ++i) {
-      arrays.emplace_back(tensor_bytes(executor->input(i)));
+      arrays.emplace_back(content.parts * tensor_bytes(executor->input(i)));
       inputs.push_back(arrays.back().floats());
     }
     for (std::size_t i = 0; i < executor->output_count(); ++i) {
-      arrays.emplace_back(tensor_bytes(executor->output(i)));
+      arrays.emplace_back(content.parts * tensor_bytes(executor->output(i)));
       outputs.push_back(arrays.back().floats());
     }
     executor->run(inputs.data(), outputs.data());

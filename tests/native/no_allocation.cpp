@@ -39,7 +39,7 @@ int main() {
     const std::vector<uint8_t> bytes = small.write();
     const LoadedPlan plan(PlanFile::in_memory(bytes.data(), bytes.size()));
     for (const int threads : {1, 3}) {
-      const auto executor = plan.executor(std::make_shared<ThreadPool>(threads));
+      const auto executor = plan.executor(Workforce::all_of(std::make_shared<ThreadPool>(threads)));
       std::vector<std::vector<float>> arrays;
       std::vector<const void*> inputs;
       std::vector<void*> outputs;

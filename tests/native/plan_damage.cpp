@@ -82,8 +82,7 @@ bool accepted(const std::vector<uint8_t>& bytes) {
     for (const PlanValue& value : c.inputs) inputs.push_back(value.tensor);
     for (const PlanValue& value : c.outputs) outputs.push_back(value.tensor);
     if (c.arena_bytes > 1 << 26) return false;  // memory the machine need not have
-    Executor executor(c.tensors, std::move(steps), inputs, outputs, c.arena_bytes,
-                      std::make_shared<ThreadPool>(1));
+    Executor executor(c.tensors, std::move(steps), inputs, outputs, c.arena_bytes, Workforce{});
     return true;
   } catch (const Error&) {
     return false;

@@ -88,6 +88,20 @@ class Request:
         spec.threads = self.threads
         return spec
 
+    def of_one(self, images: int) -> Request:
+        """Return the same for one of so many images, where each tensor holds that many.
+
+        What is chosen for it does not depend on how a batch is divided.
+        """
+        descs = [*self.inputs, *self.outputs]
+        if images == 1 or any(t.n % images for t in descs):
+            return self
+        one = [
+            _native.TensorDesc(t.n // images, t.h, t.w, t.c, t.stride, t.nchw, t.padded, t.dtype)
+            for t in descs
+        ]
+        return replace(self, inputs=one[: len(self.inputs)], outputs=one[len(self.inputs) :])
+
     def slim(self, keep: Collection[str] = ("mask", "source", "input_mask")) -> Request:
         """Return a convolution's copy with at most 64 channels and no residual.
 

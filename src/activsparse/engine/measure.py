@@ -15,7 +15,7 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any, Protocol
 
 from activsparse import _native
@@ -103,12 +103,19 @@ def choosing(
     elif not runs_here:
         yield partial(by_cost, winograd=winograd)
     elif tune is True or (tune == AUTO and isa != _SLOW_ISA and cache_folder() is not None):
-        cache = ChoiceCache.of_machine(isa, threads)
         seconds = _AUTO_SECONDS if tune == AUTO else math.inf
+        caches: dict[int, ChoiceCache] = {}
+
+        @cache
+        def measured(threads: int) -> Measured:
+            caches[threads] = ChoiceCache.of_machine(isa, threads)
+            return Measured(_native.OperatorTimer(threads), caches[threads], winograd, seconds)
+
         try:
-            yield Measured(_native.OperatorTimer(threads), cache, winograd, seconds)
+            yield lambda request, isa: measured(request.threads)(request, isa)
         finally:  # what was measured before an error, or Ctrl-C, is not measured again
-            cache.save()
+            for known in caches.values():
+                known.save()
     else:
         yield partial(by_cost, winograd=winograd)
 

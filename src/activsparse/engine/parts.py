@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from activsparse import _native
 from activsparse.engine.graph import Graph
+from activsparse.engine.options import default_threads
 from activsparse.engine.plan import Plan
 from activsparse.engine.report import NodeReport
 from activsparse.errors import ActivsparseError
@@ -43,9 +44,13 @@ class Part(Protocol):
 class NativePart:
     """A compiled plan and its executor."""
 
-    def __init__(self, plan: Plan) -> None:
-        """Create the executor."""
+    def __init__(self, plan: Plan, pool: _native.ThreadPool | None = None) -> None:
+        """Create the executor, on the process's threads unless a pool is given.
+
+        As many runs go at once, each in memory of its own, as have cores for all their threads.
+        """
         self.plan = plan
+        cores = default_threads() if pool is None else pool.threads
         self.output_names = [name for name, _ in plan.outputs]
         read = {tensor for _, inputs, _ in plan.steps for tensor in inputs} | {*plan.output_ids}
         ids = zip(plan.inputs, plan.input_ids, strict=True)
@@ -58,15 +63,34 @@ class NativePart:
             plan.output_ids,
             plan.arena_bytes,
             plan.threads,
+            plan.parts,
+            pool,
+            -(-cores // plan.threads),
         )
+
+    @property
+    def runs_at_once(self) -> int:
+        """As many as have been under way at once so far; each took memory of its own."""
+        return self._executor.runs_at_once
 
     @cached_property
     def reports(self) -> list[NodeReport]:
         """One per operator, with shares for as many threads as there are; only explain asks."""
         return [
-            replace(report, longest_share=operator.longest_share(self.plan.threads))
+            replace(report, longest_share=self._longest_share(operator))
             for report, (operator, _, _) in zip(self.plan.reports, self.plan.steps, strict=True)
         ]
+
+    def _longest_share(self, operator: _native.PackedOperator) -> float:
+        """Of the whole run: threads run parts by themselves, and may share what is left."""
+        threads, parts = self.plan.threads, self.plan.parts
+        shared = operator.longest_share(threads)
+        if parts == 1:
+            return shared
+        left = parts % threads
+        if 2 * left <= threads:
+            return (parts - left + left * shared) / parts
+        return -(-parts // threads) * threads / parts
 
     def run(self, values: Values) -> Sequence[npt.NDArray[Any]]:
         """Return the outputs as new float32 arrays."""
@@ -84,7 +108,8 @@ class NativePart:
     def _arguments(self, values: Values) -> tuple[list[Any], list[Any]]:
         inputs = [np.ascontiguousarray(values[name], np.float32) for name, _ in self.plan.inputs]
         descs = [self.plan.tensors[tensor][0] for tensor in self.plan.output_ids]
-        return inputs, [np.empty((d.n, d.c, d.h, d.w), np.float32) for d in descs]
+        n = self.plan.parts
+        return inputs, [np.empty((n * d.n, d.c, d.h, d.w), np.float32) for d in descs]
 
 
 class ForeignPart:

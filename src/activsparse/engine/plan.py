@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from activsparse import _native
 from activsparse.engine.border import types_of
 from activsparse.engine.choose import Chooser, Request, by_cost
+from activsparse.engine.divide_batch import divide_batch
 from activsparse.engine.fingerprint import fingerprint
 from activsparse.engine.graph import Graph, Node, NodeError, Nodes, Shape
 from activsparse.engine.lay_out import PackedStep, lay_out
@@ -66,6 +67,8 @@ class Plan:
         threads: how many a session uses unless told otherwise.
         weights: the fingerprint of the model; empty where it is not known.
         types: of inputs and outputs that are not float32 for who runs the model, by name.
+        parts: of the batch. Tensors, steps and arena are those of one part; an executor runs the
+            steps once for each.
     """
 
     name: str
@@ -81,6 +84,12 @@ class Plan:
     threads: int = 1
     weights: str = ""
     types: dict[str, str] = field(default_factory=dict)
+    parts: int = 1
+
+    @property
+    def run_bytes(self) -> int:
+        """Memory for activations of one run: an arena for each thread that runs parts by itself."""
+        return self.arena_bytes * min(self.threads, self.parts)
 
 
 def compile_plan(
@@ -124,6 +133,15 @@ def compile_graph(
     output_names = graph.outputs  # a pass may let an output read an earlier value
     graph = optimise(graph)
     types = types_of(graph, output_names)
+    inputs = [(name, graph.shape(name)) for name in graph.inputs]
+    outputs = [
+        (name, graph.shape(value)) for name, value in zip(output_names, graph.outputs, strict=True)
+    ]
+    graph, parts, together = divide_batch(graph, threads)
+    # A thread that runs parts by itself has all of an operator's work; where parts are left over
+    # in the end, all threads share them.
+    sharing = threads if parts == 1 else 1
+    cut_for = threads if parts % threads else sharing
     network_bytes = sum(
         node.arrays["weight"].nbytes for node in graph.nodes if "weight" in node.arrays
     )
@@ -133,7 +151,8 @@ def compile_graph(
     ) -> str | None:
         try:
             check_tensors((*inputs, *outputs), node.title)
-            return choose(Request(node, inputs, outputs, network_bytes, threads), isa).algorithm
+            request = Request(node, inputs, outputs, network_bytes, sharing)
+            return choose(request.of_one(together), isa).algorithm
         except ActivsparseError:
             return None
 
@@ -145,13 +164,13 @@ def compile_graph(
         return taken(stem, [image], [rows]) == _IN_BANDS
 
     if fuse:
-        graph = join_branches(fuse_inverted_residual(drop_fills(graph), threads))
+        graph = join_branches(fuse_inverted_residual(drop_fills(graph), sharing))
     if weights != WEIGHTS[0]:
         graph.nodes = Nodes(
             node.with_attributes(weights=weights) if node.op in _KEEP_WEIGHTS else node
             for node in graph.nodes
         )
-    if fuse and threads == 1:  # several would compute bands twice where their shares meet
+    if fuse and sharing == 1:  # several would compute bands twice where their shares meet
         graph = join_stem_pool(graph, in_bands)
 
     def supports(
@@ -174,29 +193,24 @@ def compile_graph(
             [program.tensors[i].desc for i in step.inputs],
             [program.tensors[i].desc for i in step.outputs],
             network_bytes,
-            threads,
+            sharing,
         )
-        packed, report = _pack(graph, request, isa, choose)
+        packed, report = _pack(graph, request, isa, choose, together, cut_for)
         freed += packed.nbytes
         if freed > _FREED_BYTES:
             _native.release_memory()
             freed = 0
         steps.append((packed, list(step.inputs), list(step.outputs)))
-        reports.append(report)
+        reports.append(_of_batch(report, parts))
     offsets, arena_bytes = lay_out(
-        program.tensors, program.block_bytes, steps, in_place=threads == 1
+        program.tensors, program.block_bytes, steps, in_place=sharing == 1
     )
     weight_bytes = sum(packed.nbytes for packed, _, _ in steps)
-    check_memory(arena_bytes + weight_bytes, graph.name)
-    _log.debug("%s: %d operators, arena of %d bytes", graph.name, len(steps), arena_bytes)
-    return Plan(
+    plan = Plan(
         name=graph.name,
         isa=isa,
-        inputs=[(name, graph.shape(name)) for name in graph.inputs],
-        outputs=[
-            (name, graph.shape(value))
-            for name, value in zip(output_names, graph.outputs, strict=True)
-        ],
+        inputs=inputs,
+        outputs=outputs,
         tensors=[
             (t.desc, -1 if t.block is None else offsets[t.block] + t.desc.itemsize * t.offset)
             for t in program.tensors
@@ -209,6 +223,21 @@ def compile_graph(
         threads=threads,
         weights=model,
         types=types,
+        parts=parts,
+    )
+    check_memory(plan.run_bytes + weight_bytes, graph.name)
+    _log.debug("%s: %d operators, arenas of %d bytes", graph.name, len(steps), plan.run_bytes)
+    return plan
+
+
+def _of_batch(report: NodeReport, parts: int) -> NodeReport:
+    """What is reported of one part, for all of them."""
+    return replace(
+        report,
+        shape=(parts * report.shape[0], *report.shape[1:]) if report.shape else (),
+        macs=parts * report.macs,
+        dense_macs=parts * report.dense_macs,
+        masked_macs=parts * report.masked_macs,
     )
 
 
@@ -218,13 +247,13 @@ def _without_weight(node: Node) -> Node:
 
 
 def _pack(
-    graph: Graph, request: Request, isa: str, choose: Chooser
+    graph: Graph, request: Request, isa: str, choose: Chooser, together: int, cut_for: int
 ) -> tuple[_native.PackedOperator, NodeReport]:
     node = request.node
     try:
         check_tensors((*request.inputs, *request.outputs), "it")
-        choice = choose(request, isa)
-        packed = _native.pack(request.spec(), choice.algorithm, isa)
+        choice = choose(request.of_one(together), isa)
+        packed = _native.pack(replace(request, threads=cut_for).spec(), choice.algorithm, isa)
         achieved = None
         if node.op == "conv_u8" and "mask" in node.arrays:
             achieved = float(1.0 - node.arrays["mask"].mean())

@@ -102,6 +102,7 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
         reports=reports,
         weights=weights,
         types=types,
+        parts=plan.parts,
     )
 
 

@@ -48,8 +48,8 @@ FloatArray = npt.NDArray[np.float32]
 class Session:
     """A compiled model, ready to run.
 
-    Several threads may call `run` of one session; they take turns. Two sessions are independent of
-    each other.
+    Several threads may call `run` of one session, and several sessions run at once. All sessions of
+    a process share its cores: each run gets the threads it may use as far as they are free.
     """
 
     def __init__(
@@ -64,13 +64,15 @@ class Session:
         winograd: bool = True,
         fallback: str | None = None,
         weights: str = WEIGHTS[0],
+        pool: _native.ThreadPool | None = None,
     ) -> None:
         """Compile an ONNX model, or map a compiled plan (see `save`) into memory.
 
         Args:
             path: an ONNX file in float32, or a plan.
             threads: how many threads share the work of one run; the default is one for each
-                physical core that this process may use, or what the plan was saved with.
+                physical core that this process may use, those of `pool`, or what the plan was saved
+                with. A batch of at least as many images is divided among them.
             isa: instruction set; the default is the variable ACTIVSPARSE_ISA, else the best one of
                 this CPU. This and the following are settled in a plan.
             input_shapes: full shapes of inputs whose sizes the file leaves open. An open batch size
@@ -87,6 +89,8 @@ class Session:
             weights: "float16" keeps the weights of products in half the memory, rounded once;
                 arithmetic stays float32 (docs/numerics.md, "Weights in float16"). `explain` says
                 of which operators.
+            pool: an `activsparse.ThreadPool` to run on, in place of the process's own. What another
+                engine computes runs on that one's threads.
 
         Raises:
             ActivsparseError: the file cannot be read, holds something the engine does not run, or
@@ -101,6 +105,13 @@ class Session:
             fallback=fallback,
             weights=weights,
         )
+        if pool is not None and not isinstance(pool, _native.ThreadPool):
+            raise ActivsparseError(
+                Option("pool", pool), ": must be an activsparse.ThreadPool, or None"
+            )
+        if pool is not None and threads is None:
+            threads = pool.threads
+        self._pool = pool
         input_shapes = checked_shapes(input_shapes) or None
         self._name = str(require_file(path))
         self._parts: list[Part]
@@ -179,7 +190,7 @@ class Session:
 
     def _take(self, plan: Plan, threads: int | None) -> None:
         plan = replace(plan, threads=threads or plan.threads)
-        self._parts = [NativePart(plan)]
+        self._parts = [NativePart(plan, self._pool)]
         self._isa, self._threads = plan.isa, plan.threads
         self._inputs, self._outputs = plan.inputs, plan.outputs
         self._results = [name for name, _ in plan.outputs]
@@ -204,7 +215,8 @@ class Session:
                 graph, lambda part: compile_graph(part, isa, choose, fuse, threads, weights)
             )
         self._parts = [
-            ForeignPart(part, threads) if plan is None else NativePart(plan) for plan, part in parts
+            ForeignPart(part, threads) if plan is None else NativePart(plan, self._pool)
+            for plan, part in parts
         ]
         self._isa, self._threads = isa, threads
         self._inputs = [(name, graph.shape(name)) for name in graph.inputs]
@@ -253,9 +265,9 @@ class Session:
 
     @property
     def arena_bytes(self) -> int:
-        """Memory for activations."""
+        """Memory for activations of one run."""
         plans = [part.plan for part in self._parts if isinstance(part, NativePart)]
-        return sum(plan.arena_bytes for plan in plans)
+        return sum(plan.run_bytes for plan in plans)
 
     def get_inputs(self) -> list[ValueInfo]:
         """Inputs in graph order, as `onnxruntime.InferenceSession` gives them."""
