@@ -89,4 +89,26 @@ def write_coco(root: Path, samples: Sequence[Sample], year: int = 2017) -> None:
         file.write_text(json.dumps({"info": {}, "licenses": [], **content}))
 
 
+def write_yolo(root: Path, samples: Sequence[Sample], names: Sequence[str]) -> None:
+    """images/ and labels/ of train and val, all pictures in both, and data.yaml."""
+    for part in ("train", "val"):
+        for kind in ("images", "labels"):
+            (root / kind / part).mkdir(parents=True)
+        for number in range(len(samples)):
+            sample = samples[number]
+            write_jpeg(sample.image, str(root / "images" / part / f"{number}.jpg"), quality=95)
+            _, height, width = sample.image.shape
+            lines = [
+                f"{label} {(x1 + x2) / 2 / width} {(y1 + y2) / 2 / height} "
+                f"{(x2 - x1) / width} {(y2 - y1) / height}"
+                for (x1, y1, x2, y2), label in zip(
+                    sample.boxes.tolist(), sample.labels.tolist(), strict=True
+                )
+            ]
+            if lines:  # a picture without objects has no file
+                (root / "labels" / part / f"{number}.txt").write_text("\n".join(lines) + "\n")
+    places = "path: /where/it/was/made\ntrain: images/train\nval: images/val\n"
+    (root / "data.yaml").write_text(places + f"nc: {len(names)}\nnames: [{', '.join(names)}]\n")
+
+
 WRITERS = {"voc": write_voc, "coco": write_coco}

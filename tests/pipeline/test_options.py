@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 
 import pytest
+import torch
+import trees
 
 from activsparse import ActivsparseError
 from activsparse.cli import build_parser, main
 from activsparse.cli.sparsify import words_of
+from activsparse.detect.sample import Sample
 from activsparse.pipeline.options import SparsifyOptions, recipe_of
 from activsparse.pipeline.work import Work
 
@@ -49,22 +53,10 @@ def test_small_images_get_a_small_stem_but_not_in_networks_of_ones_own(place):
 def test_the_command_line_and_the_options_say_the_same(place):
     words = ["m", *ASKED[:4], "--weights", "w.pt", "--input-size", "8x16", "--batch-size", "4"]
     words += ["--dense-epochs", "0", "--epochs", "2", "--threads", "2", "--engines", "openvino"]
-    words += ["--quick", "--set", "seed=3", "data.workers=1"]
+    words += ["--quick", "--int8", "--set", "seed=3", "data.workers=1"]
     args = build_parser("sparsify").parse_args(["sparsify", *words, "--out", "out"])
-    options = SparsifyOptions(
-        args.model,
-        args.data,
-        args.target_speedup,
-        args.weights,
-        args.input_size,
-        args.batch_size,
-        args.dense_epochs,
-        args.epochs,
-        args.quick,
-        args.threads,
-        args.engines,
-        tuple(args.set),
-    )
+    asked = {field.name: getattr(args, field.name, None) for field in fields(SparsifyOptions)}
+    options = SparsifyOptions(**{**asked, "settings": tuple(args.set)})
     assert sorted(words_of(options)) == sorted(words)
 
 
@@ -77,8 +69,8 @@ FAILURES = [
     (["own:huge", *ASKED], "cannot be imported"),
     (["own:tiny", "--data", "nowhere", *ASKED[2:]], "name a folder of images"),
     (["own:tiny", "--data", "digitz", *ASKED[2:]], "did you mean digits"),
-    (["own:tiny", "--data", "coco", *ASKED[2:]], "see docs/detection.md"),
-    (["own:tiny", "--data", "boxes", *ASKED[2:]], "see docs/detection.md"),
+    (["own:tiny", "--data", "boxes", *ASKED[2:]], "Net is no detector, the data have boxes"),
+    (["yolov5n", "--data", "labelled", *ASKED[2:]], "no pictures of part train there"),
     (["own:tiny", "--data", "empty", *ASKED[2:]], "one sub-folder per class"),
     (["own:tiny", *ASKED, "--batch-size", "500"], "lower --batch-size"),
     (["own:tiny", *ASKED, "--weights", "no.pt"], "no such file"),
@@ -97,8 +89,11 @@ FAILURES = [
 @pytest.mark.parametrize(("words", "message"), FAILURES)
 def test_mistakes_are_one_line_in_its_own_options(place, monkeypatch, words, message, capsys):
     monkeypatch.setattr("activsparse.pipeline.dense.train", lambda *_, **__: pytest.fail("trained"))
-    (place / "boxes" / "annotations").mkdir(parents=True)
-    (place / "boxes" / "annotations" / "instances.json").write_text("{}")
+    (place / "boxes").mkdir()
+    box = torch.tensor([[8.0, 16, 28, 36]])
+    picture = Sample(torch.zeros(3, 32, 32).byte(), box, torch.tensor([1]))
+    trees.write_coco(place / "boxes", [picture] * 40)
+    (place / "labelled" / "labels" / "train").mkdir(parents=True)
     (place / "empty").mkdir()
     assert main(["sparsify", *words]) == 2
     (line,) = (x for x in capsys.readouterr().err.splitlines() if "activsparse: error:" in x)

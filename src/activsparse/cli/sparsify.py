@@ -44,19 +44,19 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "sparsify",
         help="from a network and a folder of images to a faster network, in one command",
-        description="Make a classifier faster on this machine: fine-tune it to the classes of a "
-        "folder of images where it does not know them yet, choose masks for a speed-up at the "
-        "least measured loss, train with them, export, check and time it, and say what it gained "
-        "and lost. OUT then holds dense.onnx, masked.onnx, report.html and a model card, "
-        "README.md. The same command goes on where it was stopped. Without --data: what masks "
-        "would gain on an ONNX model or a network here.",
+        description="Make a classifier or detector faster on this machine: fine-tune it to the "
+        "classes of a folder of images where it does not know them yet, choose masks for a "
+        "speed-up at the least measured loss, train with them, export, check and time it, and say "
+        "what it gained and lost. OUT then holds dense.onnx, masked.onnx, report.html and a model "
+        "card, README.md. The same command goes on where it was stopped. Without --data: what "
+        "masks would gain on an ONNX model or a network here.",
     )
     parser.usage = "activsparse sparsify MODEL --data FOLDER --target-speedup X --out DIR [options]"
     parser.add_argument(
         "model",
         metavar="MODEL",
-        help="a torchvision name, timm:NAME, or package.module:factory; without --data an ONNX "
-        "file, too",
+        help="a torchvision name, timm:NAME, or package.module:factory, for data with boxes "
+        "yolov5n or yolov5s; without --data an ONNX file, too",
     )
     parser.add_argument(
         "--weights",
@@ -69,7 +69,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         type=word,
         metavar="FOLDER",
         help="images as CLASS/*, of which a fifth is held out, or as train/CLASS/* with val and "
-        "test beside it; or the name of a data set, such as digits",
+        "test beside it; pictures with boxes in the layout of COCO, YOLO or VOC; or the name of "
+        "a data set, such as digits",
     )
     parser.add_argument(
         "--target-speedup",
@@ -222,11 +223,11 @@ def _show(console: Console, outcome: Outcome, folder: Path) -> None:
     from rich.table import Table
 
     from activsparse.bench.machine import summary_line
-    from activsparse.pipeline.outcome import COLUMNS, LEGEND
+    from activsparse.pipeline.outcome import LEGEND
 
     console.print(f"On {summary_line(outcome.timing.machine)}:")
     table = Table(box=SIMPLE)
-    for at, column in enumerate(COLUMNS):
+    for at, column in enumerate(outcome.columns):
         table.add_column(column, justify="left" if at < 2 else "right", no_wrap=True)
     for row in outcome.rows():
         table.add_row(*row)

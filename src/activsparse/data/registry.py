@@ -41,7 +41,7 @@ _CROP = 0.08
 CLASSIFICATION = tuple(_SOURCES)
 """Data of images with one label each."""
 
-BOXES = ("fashion_scenes", "voc", "coco")
+BOXES = ("fashion_scenes", "voc", "coco", "yolo")
 """Data of `activsparse.detect`."""
 
 
@@ -69,7 +69,7 @@ def build_data(
 
     Args:
         name: `cifar10`, `cifar100`, `digits`, `fashion_mnist`, `flowers102`, `food101`,
-            `image_folder` or `imagenet`; with boxes `fashion_scenes`, `voc` or `coco`.
+            `image_folder` or `imagenet`; with boxes `fashion_scenes`, `voc`, `coco` or `yolo`.
         root: folder of the data; by default $ACTIVSPARSE_DATA, then ./data.
         image_size: side, or (H, W), of the images the network sees.
         batch_size: images per step.
@@ -109,7 +109,6 @@ def build_data(
                 "crop": crop if crop != _CROP else None,
                 "auto_augment": auto_augment,
                 "random_erasing": random_erasing,
-                "limit": limit,
                 "mean": mean,
                 "std": std,
                 "distillation.image_size": train_size,
@@ -118,6 +117,7 @@ def build_data(
             validation=validation,
             workers=workers,
             seed=seed,
+            limit=limit,
             **(options or {}),
         )
     if options:

@@ -100,6 +100,7 @@ class DetectionData(BatchData):
         seed: of order and augmentation.
         workers: processes that prepare batches.
         mosaic: share of training pictures that are put together from four; None varies none.
+        classes: their names, if they have any.
 
     Raises:
         ActivsparseError: a size that the detector's strides do not divide.
@@ -119,6 +120,7 @@ class DetectionData(BatchData):
         seed: int = 0,
         workers: int = 0,
         mosaic: float | None = 0.5,
+        classes: Sequence[str] = (),
     ) -> None:
         if any(side % STRIDES[-1] for side in size):
             raise ActivsparseError(
@@ -135,6 +137,7 @@ class DetectionData(BatchData):
             collate=collate,
         )
         self.pictures, self.num_classes, self.shape = train, num_classes, (3, *size)
+        self.classes = tuple(classes)
 
     def box_sizes(self, most: int = 1000) -> Sizes:
         """Widths and heights (M, 2) of the boxes of at most `most` training pictures, fitted."""

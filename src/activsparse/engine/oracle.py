@@ -89,7 +89,8 @@ def in_double(
     _widen(model.graph)
     try:
         wide = {name: x.astype(np.float64) for name, x in feed.items()}
-        found: Any = ReferenceEvaluator(model).run(list(names), wide)
+        with np.errstate(over="ignore", invalid="ignore"):  # of branches it does not take
+            found: Any = ReferenceEvaluator(model).run(list(names), wide)
     except Exception:  # each reference operator raises what it likes
         return None
     return list(found) if all(y.dtype == np.float64 for y in found) else None

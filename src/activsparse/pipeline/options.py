@@ -15,7 +15,7 @@ from activsparse.train.recipes.read import load_config
 
 __all__ = ["FULL", "QUICK", "Effort", "SparsifyOptions", "recipe_of"]
 
-RECIPE = "finetune"
+RECIPE, DETECTOR_RECIPE = "finetune", "finetune_detector"
 
 _SMALL = ("digits", "fashion_mnist", "cifar10", "cifar100")
 """Data sets of images of about 32 pixels."""
@@ -48,7 +48,7 @@ QUICK = Effort(images=64, masks=2, rounds=1, repeat=30, calibration=64)
 
 _QUICK = {"data.limit": 512, "dense.epochs": 3, "training.epochs": 2}
 _FROM_NOTHING = {"dense.epochs": 30, "dense.lr": 1e-3}
-"""Of the dense phase of a network that starts from random weights."""
+"""Of the dense phase of a classifier that starts from random weights."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def recipe_of(options: SparsifyOptions) -> Config:
     """The recipe, with its dense phase; masks are still those of the recipe `finetune`.
 
     Raises:
-        ActivsparseError: no such data, or boxes; a wrong key or value in `settings`.
+        ActivsparseError: no such data; a wrong key or value in `settings`.
     """
     name, root = _source(options.data)
     size = options.input_size
@@ -107,10 +107,11 @@ def recipe_of(options: SparsifyOptions) -> Config:
         "data.name": name,
         "data.root": root,
     }
-    if options.weights is None:
-        values |= _FROM_NOTHING
-    else:
+    boxes = name in BOXES
+    if options.weights is not None:
         values |= _normalisation(options.model)
+    elif not boxes:
+        values |= _FROM_NOTHING
     if options.quick:
         values |= _QUICK
     given = {
@@ -121,10 +122,10 @@ def recipe_of(options: SparsifyOptions) -> Config:
         "training.epochs": options.epochs,
     }
     values |= {key: value for key, value in given.items() if value is not None}
-    if size is not None and max(size) <= _SMALL_STEM and _is_adapted(options):
+    if size is not None and max(size) <= _SMALL_STEM and not boxes and _is_adapted(options):
         values["model.small_images"] = True
     settings = [f"{key}={json.dumps(value)}" for key, value in values.items()]
-    return load_config(RECIPE, [*settings, *options.settings])
+    return load_config(DETECTOR_RECIPE if boxes else RECIPE, [*settings, *options.settings])
 
 
 def _normalisation(model: str) -> dict[str, Any]:
@@ -147,13 +148,10 @@ def _is_adapted(options: SparsifyOptions) -> bool:
 def _source(data: str) -> tuple[str, str | None]:
     """Name and root of the data."""
     folder = Path(data).expanduser()
-    boxes = "these are detection data, and sparsify trains classifiers; use a recipe of activsparse"
     if folder.is_dir():
-        if _holds_boxes(folder):
-            raise ActivsparseError(f"{data}: {boxes} train, see docs/detection.md")
-        return "image_folder", str(folder.resolve())
+        return _layout_of(folder), str(folder.resolve())
     if data in BOXES:
-        raise ActivsparseError(f"{data}: {boxes} train, see docs/detection.md")
+        return data, None
     if data not in CLASSIFICATION or data == "image_folder":
         raise ActivsparseError(
             f"{data}: no such folder, and no data set of that name "
@@ -164,10 +162,14 @@ def _source(data: str) -> tuple[str, str | None]:
     return data, None
 
 
-def _holds_boxes(folder: Path) -> bool:
-    """Whether a folder is laid out as COCO, YOLO or VOC have their data."""
-    yolo = any(folder.glob("*.yaml")) and any((folder / n).is_dir() for n in ("images", "train"))
-    labels = (folder / "labels").is_dir() and (folder / "images").is_dir()
-    coco = (folder / "annotations").is_dir() and any((folder / "annotations").glob("*.json"))
-    voc = (folder / "Annotations").is_dir() and (folder / "JPEGImages").is_dir()
-    return yolo or labels or coco or voc
+def _layout_of(folder: Path) -> str:
+    """How a folder's images are laid out: as COCO, VOC or YOLO have boxes, or by class."""
+    if any((folder / "annotations").glob("instances_train*.json")):
+        return "coco"
+    if (folder / "VOCdevkit").is_dir():
+        return "voc"
+    described = [*folder.glob("*.yaml"), *folder.glob("*.yml")]
+    labelled = [folder / "labels", folder / "train" / "labels"]
+    if any(place.is_dir() for place in labelled) or described:
+        return "yolo"
+    return "image_folder"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from activsparse.bench.compare import OWN_ENGINE, Comparison, Row
 from activsparse.bench.timing import Ratio
 from activsparse.masks.mean import SAVED_IS, SPARSITY_IS, Savings
+from activsparse.pipeline.detection_score import DetectionScore
 from activsparse.pipeline.score import Score, read_score
 from activsparse.pipeline.timing import read_timing
 from activsparse.pipeline.work import file_of
@@ -17,9 +18,8 @@ from activsparse.pipeline.work import file_of
 if TYPE_CHECKING:
     from activsparse.pipeline.work import Work
 
-__all__ = ["COLUMNS", "LEGEND", "Outcome", "engine_name"]
+__all__ = ["LEGEND", "Outcome", "engine_name"]
 
-COLUMNS = ("network", "engine", "median ms", "x dense", "top-1", "sparsity", "saved")
 LEGEND = (
     f"x dense: times as fast as the dense network in this engine; sparsity: {SPARSITY_IS}; "
     f"saved: {SAVED_IS}"
@@ -45,7 +45,7 @@ class Outcome:
     """
 
     timing: Comparison
-    score: Score
+    score: Score | DetectionScore
     summary: dict[str, Any]
     quick: bool
 
@@ -68,7 +68,7 @@ class Outcome:
     @property
     def networks(self) -> list[str]:
         """Names of the networks, `dense` first, then `masked`."""
-        return list(self.score.said)
+        return self.score.networks
 
     def model_of(self, network: str) -> str:
         """A network's file, as the rows of `timing` spell it."""
@@ -85,8 +85,14 @@ class Outcome:
         slow = next(row for row in self._of(over) if row.engine == engine)
         return Ratio.of_rounds(slow.visits_ms, self._own(of).visits_ms).median
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of the table."""
+        figure = self.score.figure
+        return ("network", "engine", "median ms", "x dense", figure, "sparsity", "saved")
+
     def rows(self) -> list[tuple[str, ...]]:
-        """The table, one line per network and engine, in the columns of `COLUMNS`."""
+        """The table, one line per network and engine, in `columns`."""
         return [self._line(name, row) for name in self.networks for row in self._of(name)]
 
     def _line(self, name: str, row: Row) -> tuple[str, ...]:
@@ -96,7 +102,7 @@ class Outcome:
             times = self.speedup(name, "dense")
         masked = name.startswith("masked")
         of_network = (
-            f"{100 * self.score.top1[name]:.2f} %",
+            f"{100 * self.score.value(name):.2f} %",
             f"{100 * self.savings.sparsity:.1f} %" if masked else "",
             f"{100 * self.savings.saved:.1f} %" if masked else "",
         )
@@ -129,15 +135,16 @@ class Outcome:
             best = min(peers, key=lambda row: row.median_ms).engine
             times = self.speedup(masked, dense, best)
             parts.append(f"{times:.2f} times as fast as {engine_name(best)} runs that")
-        images = len(self.score.labels)
+        images = self.score.images
         low, high = (100 * end for end in self.score.interval(masked))
         lost = 100 * self.score.lost(masked)
+        points = "points" if isinstance(self.score, Score) else f"points of {self.score.figure}"
         word = "lost"
         if lost < 0:
             lost, low, high, word = -lost, -high, -low, "gained"
         kept = "held-out" if self.summary["tested_on"] == "test" else "validation"
         parts.append(
-            f"{lost:.1f} points {word} on {images} {kept} images "
+            f"{lost:.1f} {points} {word} on {images} {kept} images "
             f"(paired 95 % interval {low:.1f} to {high:.1f})"
         )
         return ", ".join(parts) + "."

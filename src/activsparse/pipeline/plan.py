@@ -136,7 +136,9 @@ def first_images(data: BatchData, count: int) -> list[tuple[Tensor, Tensor]]:
     batches: Iterable[tuple[Tensor, Tensor]] = data.unvaried_dataloader(count)
     found: list[tuple[Tensor, Tensor]] = []
     for images, labels in batches:
-        found.append((images[:count], labels[:count]))
+        # Of boxes a row says of which image it is.
+        own = labels[:count] if labels.ndim == 1 else labels[labels[:, 0] < count]
+        found.append((images[:count], own))
         count -= len(images)
         if count <= 0:
             break

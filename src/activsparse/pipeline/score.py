@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from activsparse.detect.data import DetectionData
 from activsparse.engine.session import Session
 from activsparse.files import atomic_path
+from activsparse.pipeline.detection_score import DetectionScore, found_in
 from activsparse.pipeline.progress import Measuring
 
 if TYPE_CHECKING:
@@ -43,15 +45,25 @@ class Score:
 
     labels: IntArray
     said: Mapping[str, IntArray]
+    figure = "top-1"
 
     @property
-    def top1(self) -> dict[str, float]:
-        """Share of the images that each gets right."""
-        return {name: float(np.mean(said == self.labels)) for name, said in self.said.items()}
+    def networks(self) -> list[str]:
+        """Their names."""
+        return list(self.said)
+
+    @property
+    def images(self) -> int:
+        """How many images they were asked about."""
+        return len(self.labels)
+
+    def value(self, name: str) -> float:
+        """Share of the images that a network gets right."""
+        return float(np.mean(self.said[name] == self.labels))
 
     def lost(self, name: str) -> float:
         """What a network gets wrong that the dense one gets right, as a share, net."""
-        return self.top1["dense"] - self.top1[name]
+        return self.value("dense") - self.value(name)
 
     def interval(self, name: str) -> tuple[float, float]:
         """Paired 95 % interval of `lost`."""
@@ -91,10 +103,14 @@ def make_score(work: Work) -> None:
     sessions = {
         name: Session(path, threads=work.options.threads) for name, path in work.networks.items()
     }
+    arrays: dict[str, Any]
     with Measuring("held-out images, batches", work.console) as progress:
-        labels, said = answers(sessions, work.data, progress)
+        if isinstance(work.data, DetectionData):
+            arrays = found_in(sessions, work.data, progress).arrays()
+        else:
+            labels, said = answers(sessions, work.data, progress)
+            arrays = {"labels": labels, **said}
     with atomic_path(work.path("predictions.npz")) as temporary, temporary.open("wb") as file:
-        arrays: dict[str, Any] = {"labels": labels, **said}
         np.savez_compressed(file, **arrays)
 
 
@@ -132,8 +148,10 @@ def answers(
     return np.array(labels, np.int64), found
 
 
-def read_score(path: Path) -> Score:
+def read_score(path: Path) -> Score | DetectionScore:
     """What `make_score` wrote."""
-    with np.load(path) as found:
-        said = {name: found[name] for name in found.files if name != "labels"}
-        return Score(found["labels"], said)
+    with np.load(path) as file:
+        found = {name: file[name] for name in file.files}
+    if "labels" not in found:
+        return DetectionScore.of_arrays(found)
+    return Score(found.pop("labels"), found)

@@ -7,14 +7,18 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined, Template
 
 from activsparse.bench.machine import summary_line
+from activsparse.detect.data import DetectionData
 from activsparse.engine.session import Session
 from activsparse.export.read import read_masks
 from activsparse.masks.mask_plan_file import read_mask_plan
 from activsparse.masks.mean import Savings
-from activsparse.pipeline.outcome import COLUMNS, LEGEND, Outcome
+from activsparse.pipeline.detection_score import pairs_of
+from activsparse.pipeline.outcome import LEGEND, Outcome
 from activsparse.pipeline.photographs import classes_of, differences, first_pictures
+from activsparse.pipeline.score import Score
 from activsparse.pipeline.work import Work
 from activsparse.report import Report, Variant, layers_of, times_of, write
+from activsparse.report.detections import write_detections
 from activsparse.train.recipes.read import dump_config
 
 __all__ = ["write_card", "write_report"]
@@ -23,16 +27,19 @@ __all__ = ["write_card", "write_report"]
 def write_report(work: Work, outcome: Outcome) -> None:
     """Write `report.html`."""
     summary, score = outcome.summary, outcome.score
+    said = " ".join(filter(None, (outcome.sentence, outcome.int8_sentence, outcome.caveat)))
+    if not isinstance(score, Score):
+        _write_detections(work, said)
+        return
     classes = classes_of(work.data)
     report = Report(
         title=f"{work.options.model} on {work.options.data}",
-        summary=" ".join(filter(None, (outcome.sentence, outcome.int8_sentence, outcome.caveat))),
-        variants=[_variant(work, outcome, name) for name in outcome.networks],
+        summary=said,
+        variants=[_variant(work, outcome, score, name) for name in outcome.networks],
         comparison=outcome.timing,
         images=first_pictures(work.data),
         settings={
-            "images": f"{len(outcome.score.labels)} {summary['tested_on']} images, "
-            f"{_size(work)} pixels",
+            "images": f"{score.images} {summary['tested_on']} images, {_size(work)} pixels",
             "training": f"{summary['epochs']} epochs with masks, taught by the dense network",
             "timing": f"{work.options.effort.repeat} interleaved runs per network and engine, "
             f"batch 1, {work.options.threads} thread(s)",
@@ -46,18 +53,28 @@ def write_report(work: Work, outcome: Outcome) -> None:
     write(report, work.path("report.html"))
 
 
-def _variant(work: Work, outcome: Outcome, name: str) -> Variant:
+def _write_detections(work: Work, summary: str) -> None:
+    dense, masked = (
+        Session(work.networks[name], threads=work.options.threads) for name in ("dense", "masked")
+    )
+    data = work.data
+    assert isinstance(data, DetectionData)
+    pairs = pairs_of(dense, masked, data)
+    write_detections(pairs, ("dense", "masked"), work.path("report.html"), summary)
+
+
+def _variant(work: Work, outcome: Outcome, score: Score, name: str) -> Variant:
     path, masked = work.networks[name], name.startswith("masked")
     nodes = Session(path, threads=work.options.threads).profile()
     return Variant(
         name,
         outcome.model_of(name),
-        outcome.score.top1[name],
+        score.value(name),
         outcome.summary["requested"] if masked else None,
         layers_of(nodes) if masked else (),
         read_masks(path) if masked else {},
         times_of(nodes),
-        outcome.score.said[name],
+        score.said[name],
         read_mask_plan(work.path("plan.yaml")) if masked else None,
         outcome.savings if masked else Savings(),
     )
@@ -72,7 +89,7 @@ def write_card(work: Work, outcome: Outcome) -> None:
     text = _template().render(
         options=work.options,
         outcome=outcome,
-        columns=COLUMNS,
+        boxes=not isinstance(outcome.score, Score),
         legend=LEGEND,
         machine=summary_line(outcome.timing.machine),
         versions=outcome.timing.machine["versions"],

@@ -33,7 +33,10 @@ class Pair:
 
 
 def write_detections(
-    pairs: Sequence[Pair], models: tuple[str, str], path: str | os.PathLike[str]
+    pairs: Sequence[Pair],
+    models: tuple[str, str],
+    path: str | os.PathLike[str],
+    summary: str = "",
 ) -> None:
     """Write one HTML file without external references.
 
@@ -41,13 +44,14 @@ def write_detections(
         pairs: the pictures.
         models: names of the dense and the sparse model.
         path: of the file.
+        summary: a sentence or two under the headline.
 
     Raises:
         ActivsparseError: the file cannot be written.
     """
     totals = [sum(pair.counts[i] for pair in pairs) for i in range(3)]
     text = template("detections.html.j2").render(
-        pairs=pairs, models=models, totals=totals, address=data_address
+        pairs=pairs, models=models, totals=totals, address=data_address, summary=summary
     )
     with atomic_path(path) as file:
         file.write_text(text, encoding="utf-8")

@@ -132,6 +132,29 @@ def test_fill_nearest_costs_what_it_copies():
     np.testing.assert_allclose(ms - less, 1e-4 * np.array(copied), rtol=1e-9)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_what_is_not_measured_again_is_in_no_best_solution(seed):
+    layers, slopes = synthetic(seed)
+    asked = []
+    loss = additive(layers, slopes)
+
+    def told(options, what):
+        asked.append(what)
+        return loss(options)
+
+    planner = planner_of(layers, told, fills=("zero", "nearest"))
+    planner.measure()
+    every = len(asked)
+    budgets = np.linspace(planner.least_cost, planner.cost(planner.dense), 12)
+    before = [planner.solve(budget) for budget in budgets]
+    planner.measure(before[5])
+    assert every < len(asked) < 2 * every, seed
+    after = [planner.solve(budget) for budget in budgets]
+    for one, other, budget in zip(before, after, budgets, strict=True):
+        assert planner.cost(other) <= budget * (1 + 1e-9)
+        assert planner.whole_loss(other) == pytest.approx(planner.whole_loss(one), abs=1e-5), seed
+
+
 def test_where_nothing_is_lost_no_more_is_skipped_than_asked():
     conv = ConvShape((3, 3), (1, 1), 1, 32, 32, (12, 12))
     layers = [PlanLayer(f"l{i}", conv, i) for i in range(8)]

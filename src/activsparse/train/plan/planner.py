@@ -30,6 +30,9 @@ Losses = Callable[
 ]
 """(Variants, each in words, first layer in which they differ, told the share that is done)."""
 
+_NEVER = 1e9
+"""Loss of what is not chosen."""
+
 _RISK = 1e-6
 """Of masks that lose equally little the sparser ones are still a greater risk."""
 
@@ -76,29 +79,50 @@ class Planner:
         return (0,) * len(self.units)
 
     def measure(self, around: Picks | None = None) -> None:
-        """Measure every option of every unit, the others masked as `around` says."""
-        around = self.dense if around is None else around
-        total = sum(len(of_unit) for of_unit in self.options)
-        done = 0
-        for i, (unit, of_unit) in enumerate(zip(self.units, self.options, strict=True)):
-            tell = partial(self._tell, unit.name, done, len(of_unit), total)
-            self._losses[i] = rising(of_unit, self._rises(i, around, tell))
-            done += len(of_unit)
+        """Measure the options of every unit, the others masked as `around` says.
+
+        Around a solution those are left out, and not chosen any more, that lost more than a cheaper
+        one did.
+        """
+        tried: list[Sequence[int]] = [range(len(of_unit)) for of_unit in self.options]
+        if around is None:
+            around = self.dense
+        else:
+            tried = [self._undominated(i, around[i]) for i in range(len(self.units))]
+        total, done = sum(map(len, tried)), 0
+        for i, unit in enumerate(self.units):
+            tell = partial(self._tell, unit.name, done, len(tried[i]), total)
+            self._losses[i] = self._rises(i, tried[i], around, tell)
+            done += len(tried[i])
         self._frontier = None
 
-    def _rises(self, i: int, around: Picks, tell: Callable[[float], None]) -> FloatArray:
-        """Above the unit's first option."""
+    def _undominated(self, i: int, picked: int) -> Sequence[int]:
+        """Options of a unit that none is better than: as cheap, as harmless, as many zeros."""
+        zeros = np.array([option.parts[-1].zeros for option in self.options[i]])
+        if i not in self._before.values():
+            zeros[:] = 0  # nobody saves by them
+        figures = np.vstack([self._costs[i], self._losses[i], -zeros])
+        no_worse = (figures[:, :, None] <= figures[:, None, :]).all(0)
+        better = no_worse & (figures[:, :, None] < figures[:, None, :]).any(0)
+        dominated = set(np.flatnonzero(better.any(0)).tolist()) - {0, picked}
+        return [at for at in range(len(self.options[i])) if at not in dominated]
+
+    def _rises(
+        self, i: int, tried: Sequence[int], around: Picks, tell: Callable[[float], None]
+    ) -> FloatArray:
+        """Losses above the unit's first option."""
         unit, of_unit = self.units[i], self.options[i]
         rest = "the others dense" if not any(around) else f"others of {_short(around)}"
-        found: FloatArray = np.array(
+        found = np.array(
             self._losses_of(
-                [self._parts((*around[:i], at, *around[i + 1 :])) for at in range(len(of_unit))],
-                [f"{unit.name}: {option}; {rest}" for option in of_unit],
+                [self._parts((*around[:i], at, *around[i + 1 :])) for at in tried],
+                [f"{unit.name}: {of_unit[at]}; {rest}" for at in tried],
                 unit.layers[0].name,
                 tell,
             )
         )
-        rises: FloatArray = found - found[0]
+        rises: FloatArray = np.full(len(of_unit), _NEVER)
+        rises[tried] = rising([of_unit[at] for at in tried], found - found[0])
         return rises
 
     def _tell(self, name: str, done: int, count: int, total: int, share: float) -> None:

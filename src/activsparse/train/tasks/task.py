@@ -36,7 +36,8 @@ def check_task(model: nn.Module, data: BatchData) -> None:
                 Setting("model.name"),
             )
         raise ActivsparseError(
-            f"{kind} is a detector; choose fashion_scenes, voc or coco in ", Setting("data.name")
+            f"{kind} is a detector; choose fashion_scenes, voc, coco or yolo in ",
+            Setting("data.name"),
         )
     if not detects:
         _check_logits(model, data)
