@@ -44,7 +44,7 @@ def test_prints_a_table_and_writes_json(dense: Path, tmp_path: Path):
         (["--dense", "{dense}", "--threads", "0"], "argument --threads"),
         (["--dense", "{dense}", "--repeat", "many"], "argument --repeat"),
         (["--dense", "{dense}", "--json", "no/such/folder.json"], "cannot be written"),
-        (["--dense", "{garbage}"], "garbage.onnx"),
+        (["--dense", "{garbage}"], "garbage.onnx: not an ONNX file, or a damaged one; export"),
         ([], "--dense"),
     ],
 )
@@ -172,3 +172,12 @@ def test_models_of_one_name_are_named_by_their_paths(dense, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "one/same.onnx" in shown
     assert "two/same.onnx" in shown
+
+
+@pytest.mark.parametrize("verb", ["bench --dense", "sparsify", "report --out r.html"])
+def test_an_engine_that_does_not_exist_is_refused_at_once(verb, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([*verb.split(), "nothing", "--engines", "tvm"])
+    error = capsys.readouterr().err
+    assert error.startswith(f"activsparse {verb.split()[0]}: error: argument --engines: no engine")
+    assert "'tvm'; choose from activsparse, onnxruntime" in error

@@ -76,16 +76,22 @@ def test_a_pruned_network_is_trained_with_masks_by_the_page():
     page = "docs/search.md"
     make_run(Path("runs/dense"), "sparsity=null")
     run(page, "prune runs/dense")
-    words = ("data.name=digits", "data.options={}", "distillation=null", "search.candidates=0")
-    run(page, "train --recipe fashion_mnist_best", *SMALL[:-1], *words)
-    assert read_masks is not None
+    words = ("data.name=digits", "data.options={}", "data.batch_size=16", "distillation=null")
+    run(
+        page,
+        "train --recipe fashion_mnist_best",
+        "--set",
+        *SMALL[:-1],
+        *words,
+        "search.candidates=0",
+    )
     assert load_run("runs/small_sparse").sparsifier.masks()
 
 
 def test_the_recipes_page(capsys):
     page = "docs/recipes.md"
     run(page, "train --recipe digits_demo --out", "--set", *SMALL, "dense.epochs=1")
-    run(page, "train --recipe digits_paper", *SMALL)
+    run(page, "train --recipe digits_paper", "--set", *SMALL)
     capsys.readouterr()
     run(page, "train --recipe digits_demo --set training.epochs=20")
     assert re.search(r"epochs: 20\n", capsys.readouterr().out)
@@ -96,7 +102,8 @@ def test_the_recipes_page(capsys):
 def test_the_detection_page():
     page = "docs/detection.md"
     run(page, "train --recipe fashion_scenes_dense", "--set", *SCENES)
-    run(page, "train --recipe fashion_scenes_best", "--set", *SCENES)
+    brief = ("search.spread=false", "search.candidates=0")  # tests/reproduce has them
+    run(page, "train --recipe fashion_scenes_best", "--set", *SCENES, *brief)
     run(page, "export runs/fashion_scenes_best")
     rng = np.random.default_rng(0)
     Path("scenes/images/val").mkdir(parents=True)
@@ -120,9 +127,7 @@ def test_the_kernel_benchmark(monkeypatch):
         *["--repeat", "1", "--sparsity", "0.3", "--pattern", "lattice", "--algorithm", "direct"]
     ]
     monkeypatch.setattr(sys, "argv", [script, *words, *brief])
-    with pytest.raises(SystemExit) as done:
-        runpy.run_path(str(ROOT / script), run_name="__main__")
-    assert done.value.code in (0, None)
+    runpy.run_path(str(ROOT / script), run_name="__main__")
     assert Path("kernels.csv").read_text().count("\n") > 5
 
 

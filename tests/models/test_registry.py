@@ -161,3 +161,13 @@ def test_wrong_weights_are_named(tmp_path):
     torch.save(wide.state_dict(), tmp_path / "wide.pt")
     with pytest.raises(ActivsparseError, match=r"conv1.weight has shape \(8, 1, 3, 3\)"):
         load_weights(model, tmp_path / "wide.pt")
+
+
+def test_a_new_head_is_told_of_once(tmp_path, caplog):
+    file = tmp_path / "weights.pt"
+    torch.save(build_model("small_resnet", 4).state_dict(), file)
+    with caplog.at_level("INFO", logger="activsparse"):
+        for _ in range(3):
+            assert not load_weights(build_model("small_resnet", 5), file)
+    (told,) = [text for text in caplog.messages if "starts anew" in text]
+    assert str(file) in told

@@ -307,7 +307,7 @@ MISTAKES = {
     "no such path": ("missing", "missing: no such file or folder"),
     "an empty folder": ("empty", "empty: holds no images"),
     "a text file": ("text.npz", "no whole .npz file of numbers"),
-    "one array": ("one.npz", "no whole .npz file of numbers"),
+    "one array": ("one.npz", "a single array, as numpy.save writes it"),
     "a broken image": ("broken", "cannot be read as an image"),
     "one image": ("single", "too few samples"),
 }
