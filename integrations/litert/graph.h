@@ -12,6 +12,9 @@
 
 namespace activsparse::litert {
 
+// A convolution of no more input channels may be read from planes, which stems do.
+inline constexpr int32_t kStemChannels = 4;
+
 struct Shape {
   int32_t n, h, w, c;
   bool operator==(const Shape& o) const { return n == o.n && h == o.h && w == o.w && c == o.c; }

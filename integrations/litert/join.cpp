@@ -8,7 +8,6 @@
 namespace activsparse::litert {
 namespace {
 
-constexpr int32_t kStemChannels = 4;
 // Of the widest tensor between the stages: below, strips save nothing.
 constexpr int64_t kLargeDense = (512 << 10) / 4, kLargeMasked = (256 << 10) / 4;
 

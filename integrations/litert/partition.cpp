@@ -7,7 +7,6 @@ namespace {
 
 // Every pixel and every tensor starts on a cache line.
 constexpr int64_t kFloats = 16, kBytes = 64;
-constexpr int32_t kStemChannels = 4;
 
 int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
 

@@ -13,7 +13,8 @@ namespace {
 constexpr const char* kName = "activsparse";
 // The provider's options, as a session's configuration has them.
 constexpr std::string_view kPrefix = "ep.activsparse.";
-constexpr const char *kPlanKey = "ep.activsparse.plan", *kThreadsKey = "ep.activsparse.threads";
+constexpr const char *kPlanKey = "ep.activsparse.plan",
+                     *kProviderThreadsKey = "ep.activsparse.threads";
 
 void refuse_unknown_options(const ort::Api& api, const ort::SessionOptions* options) {
   ort::KeyValues* entries = nullptr;
@@ -24,7 +25,7 @@ void refuse_unknown_options(const ort::Api& api, const ort::SessionOptions* opti
   std::string unknown;
   for (size_t i = 0; i < count; ++i) {
     const std::string_view key = keys[i];
-    if (key.substr(0, kPrefix.size()) == kPrefix && key != kPlanKey && key != kThreadsKey)
+    if (key.substr(0, kPrefix.size()) == kPrefix && key != kPlanKey && key != kProviderThreadsKey)
       unknown = key.substr(kPrefix.size());
   }
   api.release(entries);
@@ -86,7 +87,7 @@ struct Provider : ort::Ep {
     file = PlanFile::open(path);
     require_available(file->content().isa);
     weights = weights_noted(file->content().metadata);
-    threads = thread_count(api, options, kThreadsKey);
+    threads = thread_count(api, options, kProviderThreadsKey);
     version = ort::kProviderVersion;
     name = [](const ort::Ep*) { return kName; };
     capability = [](ort::Ep* ep, const ort::Graph* graph, ort::Support* support) {

@@ -33,7 +33,7 @@ nb::list list_of(const std::vector<PlanValue>& values) {
   return result;
 }
 
-Tensors tensors_of(const Plan& plan) {
+Tensors tensors_in(const Plan& plan) {
   Tensors result;
   for (const PlanTensor& tensor : plan->content().tensors)
     result.emplace_back(tensor.desc, tensor.offset);
@@ -98,7 +98,7 @@ void bind_plan(nb::module_& m) {
       .def_prop_ro("threads", [](const Plan& plan) { return plan->content().threads; })
       .def_prop_ro("inputs", [](const Plan& plan) { return list_of(plan->content().inputs); })
       .def_prop_ro("outputs", [](const Plan& plan) { return list_of(plan->content().outputs); })
-      .def_prop_ro("tensors", &tensors_of)
+      .def_prop_ro("tensors", &tensors_in)
       .def_prop_ro("parts", [](const Plan& plan) { return plan->content().parts; })
       .def_prop_ro("arena_bytes", [](const Plan& plan) { return plan->content().arena_bytes; })
       .def_prop_ro("metadata",

@@ -8,8 +8,6 @@
 namespace activsparse {
 namespace {
 
-constexpr std::size_t kHugePage = std::size_t{2} << 20;
-
 void* map(std::size_t bytes) {
   void* pages = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (pages == MAP_FAILED) throw std::bad_alloc();

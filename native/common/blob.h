@@ -16,6 +16,7 @@
 namespace activsparse {
 
 inline constexpr std::size_t kAlignment = 64;
+inline constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
 // Large arrays come from the system page by page and go back to it at once: those of a compilation
 // follow each other in every size, and a heap would keep the gaps they leave.

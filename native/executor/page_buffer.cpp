@@ -5,13 +5,13 @@
 #include <cstdint>
 #include <string>
 
+#include "common/blob.h"
 #include "common/error.h"
 
 namespace activsparse {
 namespace {
 
-constexpr std::size_t kHugePage = std::size_t{2} << 20;
-constexpr std::size_t kLine = 64;
+constexpr std::size_t kSmallPage = 64;
 
 }  // namespace
 
@@ -19,7 +19,7 @@ PageBuffer::PageBuffer(std::size_t bytes) : size_(bytes) {
   if (bytes == 0) return;
   // Small buffers stay on small pages: a huge page of its own would waste most of itself. The last
   // huge page of a large one is a whole one too: its small pages were where networks waited most.
-  const std::size_t page = bytes >= kHugePage ? kHugePage : kLine;
+  const std::size_t page = bytes >= kHugePage ? kHugePage : kSmallPage;
   const std::size_t whole = (bytes + page - 1) / page * page;
   mapping_size_ = whole + page;
   mapping_ =

@@ -29,10 +29,6 @@ constexpr struct {
                {"shape", "i"},    {"y_strides", "i"}, {"x_strides", "i"},     {"a_strides", "i"},
                {"b_strides", "i"}};
 
-void require(const OpSpec& spec, bool condition, const std::string& cause) {
-  if (!condition) throw Error(spec.kind + ": " + cause);
-}
-
 std::string without_prefix(const std::string& name) {
   return name.substr(name.rfind('.') + 1);  // npos + 1 is 0
 }

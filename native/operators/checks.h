@@ -2,6 +2,9 @@
 // that no operator has to remember: ranges of attributes, sizes of arrays, and limits below which
 // the products of sizes that operators form do not overflow.
 #pragma once
+#include <string>
+#include <vector>
+
 #include "common/activation.h"
 #include "operators/operator.h"
 
@@ -32,6 +35,10 @@ void require_tensors(const Operator& op, const std::vector<TensorDesc>& inputs,
 // Throws Error naming the attribute, array or tensor that is impossible. `bytes`: tensors may be
 // uint8.
 void check_spec(const OpSpec& spec, bool bytes);
+
+inline void require(const OpSpec& spec, bool condition, const std::string& cause) {
+  if (!condition) throw Error(spec.kind + ": " + cause);
+}
 
 // Of packed data, which may come from anybody's file.
 inline void require_packed(bool condition) {

@@ -3,7 +3,7 @@
 
 #include "operators/simple.h"
 
-namespace activsparse {
+namespace activsparse::constant {
 namespace {
 
 struct Header {
@@ -47,6 +47,6 @@ Blob pack(const OpSpec& spec, Isa) {
 
 }  // namespace
 
-std::vector<OperatorType> constant_types() { return simple_types<Constant>("constant", pack); }
+std::vector<OperatorType> types() { return simple_types<Constant>("constant", pack); }
 
-}  // namespace activsparse
+}  // namespace activsparse::constant

@@ -17,7 +17,7 @@
 #include "operators/skipped_fill.h"
 #include "operators/source_fill.h"
 
-namespace activsparse {
+namespace activsparse::conv_active_taps {
 namespace {
 
 constexpr int64_t kPanelShare = 600;  // of the second-level cache, as in conv/direct
@@ -365,11 +365,11 @@ Blob pack(const OpSpec& spec, Isa isa) {
 
 }  // namespace
 
-std::vector<OperatorType> conv_active_taps_types() {
+std::vector<OperatorType> types() {
   return {{"conv", "active_taps", unsupported, pack,
            [](const BlobView& blob, Isa isa) -> std::unique_ptr<Operator> {
              return std::make_unique<ConvActiveTaps>(blob, isa);
            }}};
 }
 
-}  // namespace activsparse
+}  // namespace activsparse::conv_active_taps

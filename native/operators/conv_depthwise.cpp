@@ -8,7 +8,7 @@
 #include "operators/row_plan.h"
 #include "operators/source_fill.h"
 
-namespace activsparse {
+namespace activsparse::conv_depthwise {
 namespace {
 
 constexpr int kMinTasks = 240;
@@ -142,11 +142,11 @@ std::string unsupported(const OpSpec& spec, Isa) {
 
 }  // namespace
 
-std::vector<OperatorType> conv_depthwise_types() {
+std::vector<OperatorType> types() {
   return {{"conv", "depthwise", unsupported, pack,
            [](const BlobView& blob, Isa isa) -> std::unique_ptr<Operator> {
              return std::make_unique<ConvDepthwise>(blob, isa);
            }}};
 }
 
-}  // namespace activsparse
+}  // namespace activsparse::conv_depthwise

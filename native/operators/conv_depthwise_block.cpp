@@ -10,7 +10,7 @@
 #include "operators/even_parts.h"
 #include "operators/source_fill.h"
 
-namespace activsparse {
+namespace activsparse::conv_depthwise_block {
 namespace {
 
 constexpr int kMinTasks = 240;  // even shares for up to 24 threads
@@ -228,11 +228,11 @@ std::string unsupported(const OpSpec& spec, Isa) {
 
 }  // namespace
 
-std::vector<OperatorType> conv_depthwise_block_types() {
+std::vector<OperatorType> types() {
   return {{"conv", "depthwise_block", unsupported, pack,
            [](const BlobView& blob, Isa isa) -> std::unique_ptr<Operator> {
              return std::make_unique<ConvDepthwiseBlock>(blob, isa);
            }}};
 }
 
-}  // namespace activsparse
+}  // namespace activsparse::conv_depthwise_block

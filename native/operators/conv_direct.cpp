@@ -12,7 +12,7 @@
 #include "operators/row_plan.h"
 #include "operators/source_fill.h"
 
-namespace activsparse {
+namespace activsparse::conv_direct {
 namespace {
 
 // Weights of one block of taps: the rest of the second-level cache is for the rows that pass
@@ -211,7 +211,7 @@ Blob pack(const OpSpec& spec, Isa isa) {
 
 }  // namespace
 
-std::vector<OperatorType> conv_direct_types() {
+std::vector<OperatorType> types() {
   return {{"conv", "direct", [](const OpSpec& spec, Isa) { return RowPlan::unsupported(spec); },
            pack,
            [](const BlobView& blob, Isa isa) -> std::unique_ptr<Operator> {
@@ -219,4 +219,4 @@ std::vector<OperatorType> conv_direct_types() {
            }}};
 }
 
-}  // namespace activsparse
+}  // namespace activsparse::conv_direct

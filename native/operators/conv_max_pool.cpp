@@ -12,7 +12,7 @@
 #include "operators/pool_rows.h"
 #include "operators/winograd_stem.h"
 
-namespace activsparse {
+namespace activsparse::conv_max_pool {
 namespace {
 
 const char kPrefix[] = "pool.";
@@ -202,11 +202,11 @@ Blob pack(const OpSpec& spec, Isa isa) {
 
 }  // namespace
 
-std::vector<OperatorType> conv_max_pool_types() {
+std::vector<OperatorType> types() {
   return {{"conv_max_pool", "winograd_stem", unsupported, pack,
            [](const BlobView& blob, Isa isa) -> std::unique_ptr<Operator> {
              return std::make_unique<ConvMaxPool>(blob, isa);
            }}};
 }
 
-}  // namespace activsparse
+}  // namespace activsparse::conv_max_pool

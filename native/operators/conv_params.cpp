@@ -3,7 +3,7 @@
 namespace activsparse {
 namespace {
 
-void require(bool condition, const char* cause) {
+void require_conv(bool condition, const char* cause) {
   if (!condition) throw Error(std::string("convolution: ") + cause);
 }
 
@@ -64,11 +64,13 @@ void require_packed(const BlobView& blob, const ConvParams& p, bool nchw) {
 
 ConvParams conv_params_of(const OpSpec& spec, bool bytes) {
   const ArrayView* weight = spec.array("weight");
-  require(weight != nullptr && weight->shape.size() == 4 && weight->dtype == (bytes ? 'c' : 'f'),
-          bytes ? "the weight must be an int8 array (O, I/group, KH, KW)"
-                : "the weight must be a float32 array (O, I/group, KH, KW)");
-  require(spec.inputs.size() == 1 || spec.inputs.size() == 2, "one input and at most one residual");
-  require(spec.outputs.size() == 1, "exactly one output");
+  require_conv(
+      weight != nullptr && weight->shape.size() == 4 && weight->dtype == (bytes ? 'c' : 'f'),
+      bytes ? "the weight must be an int8 array (O, I/group, KH, KW)"
+            : "the weight must be a float32 array (O, I/group, KH, KW)");
+  require_conv(spec.inputs.size() == 1 || spec.inputs.size() == 2,
+               "one input and at most one residual");
+  require_conv(spec.outputs.size() == 1, "exactly one output");
   ConvParams p{};
   p.input = spec.inputs[0];
   p.output = spec.outputs[0];
@@ -77,8 +79,8 @@ ConvParams conv_params_of(const OpSpec& spec, bool bytes) {
   };
   p.group = value("group", 1);
   p.in_per_group = static_cast<int32_t>(weight->shape[1]);
-  require(p.group >= 1 && weight->shape[0] % p.group == 0,
-          "the group count must divide the output channels");
+  require_conv(p.group >= 1 && weight->shape[0] % p.group == 0,
+               "the group count must divide the output channels");
   p.out_per_group = static_cast<int32_t>(weight->shape[0] / p.group);
   p.kernel_h = static_cast<int32_t>(weight->shape[2]);
   p.kernel_w = static_cast<int32_t>(weight->shape[3]);
@@ -91,24 +93,26 @@ ConvParams conv_params_of(const OpSpec& spec, bool bytes) {
   if (const char* fault = fault_of(p, bytes)) throw Error(std::string("convolution: ") + fault);
   const int64_t positions = int64_t{p.output.h} * p.output.w;
   if (const ArrayView* bias = spec.array("bias"))
-    require(bias->size() == p.output.c, "the bias must be (O)");
+    require_conv(bias->size() == p.output.c, "the bias must be (O)");
   if (const ArrayView* mask = spec.array("mask"))
-    require(mask->dtype == 'b' && mask->size() == positions, "the mask must be uint8 (OH, OW)");
+    require_conv(mask->dtype == 'b' && mask->size() == positions,
+                 "the mask must be uint8 (OH, OW)");
   if (const ArrayView* value = spec.array("skipped_value"))
-    require(value->size() == p.output.c, "the skipped value must be (O)");
+    require_conv(value->size() == p.output.c, "the skipped value must be (O)");
   if (const ArrayView* mask = spec.array("input_mask"))
-    require(mask->dtype == 'b' && mask->size() == int64_t{p.input.h} * p.input.w,
-            "the input mask must be uint8 (IH, IW)");
+    require_conv(mask->dtype == 'b' && mask->size() == int64_t{p.input.h} * p.input.w,
+                 "the input mask must be uint8 (IH, IW)");
   if (const ArrayView* source = spec.array("source")) {
-    require(spec.array("mask") != nullptr && !p.has_residual && source->dtype == 'i' &&
-                source->size() == positions,
-            "the fill source must be int32 (OH*OW), with a mask and without a residual");
+    require_conv(spec.array("mask") != nullptr && !p.has_residual && source->dtype == 'i' &&
+                     source->size() == positions,
+                 "the fill source must be int32 (OH*OW), with a mask and without a residual");
     const auto* index = static_cast<const int32_t*>(source->data);
     const auto* mask = static_cast<const uint8_t*>(spec.array("mask")->data);
     for (int64_t i = 0; i < positions; ++i)
-      require(mask[i] ? index[i] == i
-                      : index[i] == -1 || (index[i] >= 0 && index[i] < positions && mask[index[i]]),
-              "the fill source must name kept positions or -1, and a kept position itself");
+      require_conv(
+          mask[i] ? index[i] == i
+                  : index[i] == -1 || (index[i] >= 0 && index[i] < positions && mask[index[i]]),
+          "the fill source must name kept positions or -1, and a kept position itself");
   }
   p.epilogue = epilogue_of(spec);
   return p;

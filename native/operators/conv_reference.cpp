@@ -5,7 +5,7 @@
 
 #include "operators/conv_params.h"
 
-namespace activsparse {
+namespace activsparse::conv_reference {
 namespace {
 
 struct Header {
@@ -107,7 +107,7 @@ Blob pack(const OpSpec& spec, Isa) {
 
 }  // namespace
 
-std::vector<OperatorType> conv_reference_types() {
+std::vector<OperatorType> types() {
   return {{"conv", "reference",
            [](const OpSpec& spec, Isa) {
              return std::string(spec.outputs[0].nchw ? "the output is NCHW" : "");
@@ -118,4 +118,4 @@ std::vector<OperatorType> conv_reference_types() {
            }}};
 }
 
-}  // namespace activsparse
+}  // namespace activsparse::conv_reference

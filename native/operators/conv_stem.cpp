@@ -6,7 +6,7 @@
 #include "operators/source_fill.h"
 #include "operators/stem_product.h"
 
-namespace activsparse {
+namespace activsparse::conv_stem {
 namespace {
 
 struct Header {
@@ -117,7 +117,7 @@ Blob pack(const OpSpec& spec, Isa isa) {
 
 }  // namespace
 
-std::vector<OperatorType> conv_stem_types() {
+std::vector<OperatorType> types() {
   return {{"conv", "stem", [](const OpSpec& spec, Isa) { return StemProduct::unsupported(spec); },
            pack,
            [](const BlobView& blob, Isa isa) -> std::unique_ptr<Operator> {
@@ -125,4 +125,4 @@ std::vector<OperatorType> conv_stem_types() {
            }}};
 }
 
-}  // namespace activsparse
+}  // namespace activsparse::conv_stem

@@ -15,7 +15,7 @@
 #include "operators/row_plan.h"
 #include "operators/source_fill.h"
 
-namespace activsparse {
+namespace activsparse::conv_u8 {
 namespace {
 
 constexpr int kMinTasks = 240;                    // even shares for up to 24 threads
@@ -383,7 +383,7 @@ std::string unsupported(const OpSpec& spec, Isa) {
 
 }  // namespace
 
-std::vector<OperatorType> conv_u8_types() {
+std::vector<OperatorType> types() {
   return {{"conv_u8", "direct", unsupported, pack,
            [](const BlobView& blob, Isa isa) -> std::unique_ptr<Operator> {
              return std::make_unique<ConvU8>(blob, isa);
@@ -391,4 +391,4 @@ std::vector<OperatorType> conv_u8_types() {
            true}};
 }
 
-}  // namespace activsparse
+}  // namespace activsparse::conv_u8

@@ -25,7 +25,7 @@
 #include "operators/winograd_target.h"
 #include "operators/winograd_weights.h"
 
-namespace activsparse {
+namespace activsparse::conv_winograd {
 namespace {
 
 // A layer is "shared" while its transformed input fits the second-level cache, or while its weights
@@ -517,7 +517,7 @@ OperatorType type(const char* algorithm) {
 
 }  // namespace
 
-std::vector<OperatorType> conv_winograd_types() {
+std::vector<OperatorType> types() {
   return {type<6, 1>("winograd6"),
           type<4, 1>("winograd4"),
           type<2, 1>("winograd2"),
@@ -527,4 +527,4 @@ std::vector<OperatorType> conv_winograd_types() {
           type<4, 1, true>("winograd4_chequered")};
 }
 
-}  // namespace activsparse
+}  // namespace activsparse::conv_winograd

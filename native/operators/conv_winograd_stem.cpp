@@ -329,11 +329,15 @@ Blob pack(const OpSpec& spec, Isa isa) {
 
 }  // namespace
 
-std::vector<OperatorType> conv_winograd_stem_types() {
+namespace conv_winograd_stem {
+
+std::vector<OperatorType> types() {
   return {{"conv", "winograd_stem", unsupported, pack,
            [](const BlobView& blob, Isa isa) -> std::unique_ptr<Operator> {
              return std::make_unique<WinogradStem>(blob, isa);
            }}};
 }
+
+}  // namespace conv_winograd_stem
 
 }  // namespace activsparse

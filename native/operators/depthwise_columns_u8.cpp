@@ -14,7 +14,7 @@
 #include "operators/finish_u8.h"
 #include "operators/source_fill.h"
 
-namespace activsparse {
+namespace activsparse::depthwise_columns_u8 {
 namespace {
 
 constexpr int kQuad = 4;
@@ -372,7 +372,7 @@ std::string unsupported(const OpSpec& spec, Isa) {
 
 }  // namespace
 
-std::vector<OperatorType> depthwise_columns_u8_types() {
+std::vector<OperatorType> types() {
   return {{"conv_u8", "depthwise_columns", unsupported, pack,
            [](const BlobView& blob, Isa isa) -> std::unique_ptr<Operator> {
              return std::make_unique<DepthwiseColumns>(blob, isa);
@@ -380,4 +380,4 @@ std::vector<OperatorType> depthwise_columns_u8_types() {
            true}};
 }
 
-}  // namespace activsparse
+}  // namespace activsparse::depthwise_columns_u8

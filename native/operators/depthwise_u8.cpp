@@ -9,7 +9,7 @@
 #include "operators/safe_pairs.h"
 #include "operators/source_fill.h"
 
-namespace activsparse {
+namespace activsparse::depthwise_u8 {
 namespace {
 
 constexpr int kTasks = 64;
@@ -247,7 +247,7 @@ std::string unsupported(const OpSpec& spec, Isa) {
 
 }  // namespace
 
-std::vector<OperatorType> depthwise_u8_types() {
+std::vector<OperatorType> types() {
   return {{"conv_u8", "depthwise", unsupported, pack,
            [](const BlobView& blob, Isa isa) -> std::unique_ptr<Operator> {
              return std::make_unique<DepthwiseU8>(blob, isa);
@@ -255,4 +255,4 @@ std::vector<OperatorType> depthwise_u8_types() {
            true}};
 }
 
-}  // namespace activsparse
+}  // namespace activsparse::depthwise_u8

@@ -2,7 +2,7 @@
 // b may be broadcast. Positions that a mask leaves out are activation(0), even where they held NaN.
 #include "operators/simple.h"
 
-namespace activsparse {
+namespace activsparse::elementwise {
 namespace {
 
 enum class Function : int32_t { kAdd, kMultiply, kScaleShift, kMask, kPlane, kActivate };
@@ -237,7 +237,7 @@ Blob pack_mask(const OpSpec& spec, Isa) {
 
 }  // namespace
 
-std::vector<OperatorType> elementwise_types() {
+std::vector<OperatorType> types() {
   std::vector<OperatorType> all;
   for (const auto& types : {simple_types<Elementwise>("add", pack<Function::kAdd>),
                             simple_types<Elementwise>("mul", pack<Function::kMultiply>),
@@ -248,4 +248,4 @@ std::vector<OperatorType> elementwise_types() {
   return all;
 }
 
-}  // namespace activsparse
+}  // namespace activsparse::elementwise

@@ -20,7 +20,7 @@
 #include "operators/source_fill.h"
 #include "operators/stem_product.h"
 
-namespace activsparse {
+namespace activsparse::inverted_residual {
 namespace {
 
 // The ring and the strip before the projection, of the second-level cache.
@@ -603,11 +603,11 @@ std::string unsupported(const OpSpec& spec, Isa) {
 
 }  // namespace
 
-std::vector<OperatorType> inverted_residual_types() {
+std::vector<OperatorType> types() {
   return {{"inverted_residual", "strips", unsupported, pack,
            [](const BlobView& blob, Isa isa) -> std::unique_ptr<Operator> {
              return std::make_unique<InvertedResidual>(blob, isa);
            }}};
 }
 
-}  // namespace activsparse
+}  // namespace activsparse::inverted_residual

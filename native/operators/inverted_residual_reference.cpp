@@ -3,7 +3,7 @@
 #include "operators/checks.h"
 #include "operators/residual_stages.h"
 
-namespace activsparse {
+namespace activsparse::inverted_residual_reference {
 namespace {
 
 struct Header {
@@ -93,7 +93,7 @@ Blob pack(const OpSpec& spec, Isa isa) {
 
 }  // namespace
 
-std::vector<OperatorType> inverted_residual_reference_types() {
+std::vector<OperatorType> types() {
   return {{"inverted_residual", "reference",
            [](const OpSpec& spec, Isa) {
              return std::string(spec.outputs[0].nchw ? "the output is NCHW" : "");
@@ -104,4 +104,4 @@ std::vector<OperatorType> inverted_residual_reference_types() {
            }}};
 }
 
-}  // namespace activsparse
+}  // namespace activsparse::inverted_residual_reference

@@ -1,7 +1,7 @@
 // to_nhwc and to_nchw: the transposition between (C, H*W) planes and (H*W, C) pixels.
 #include "operators/simple.h"
 
-namespace activsparse {
+namespace activsparse::layout {
 namespace {
 
 struct Header {
@@ -80,11 +80,11 @@ std::string wrong_layout(const OpSpec& spec, Isa) {
 
 }  // namespace
 
-std::vector<OperatorType> layout_types() {
+std::vector<OperatorType> types() {
   std::vector<OperatorType> all = simple_types<Layout<true>>("to_nhwc", pack, wrong_layout<true>);
   for (const OperatorType& type : simple_types<Layout<false>>("to_nchw", pack, wrong_layout<false>))
     all.push_back(type);
   return all;
 }
 
-}  // namespace activsparse
+}  // namespace activsparse::layout

@@ -7,7 +7,7 @@
 #include "operators/finish_u8.h"
 #include "operators/simple.h"
 
-namespace activsparse {
+namespace activsparse::maps_u8 {
 namespace {
 
 enum class Map : int32_t { kQuantise, kDequantise, kAdd, kMultiply, kLookup, kGather };
@@ -253,7 +253,7 @@ std::string any(const OpSpec&, Isa) { return ""; }
 
 }  // namespace
 
-std::vector<OperatorType> maps_u8_types() {
+std::vector<OperatorType> types() {
   std::vector<OperatorType> all;
   for (const auto& row : kKinds)
     for (OperatorType type : simple_types<MapU8>(row.kind, pack, any)) {
@@ -263,4 +263,4 @@ std::vector<OperatorType> maps_u8_types() {
   return all;
 }
 
-}  // namespace activsparse
+}  // namespace activsparse::maps_u8

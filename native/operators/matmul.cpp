@@ -8,7 +8,7 @@
 #include "operators/simple.h"
 #include "operators/view_axes.h"
 
-namespace activsparse {
+namespace activsparse::matmul {
 namespace {
 
 constexpr int64_t kTransposed = 16;  // rows that are transposed at once
@@ -179,8 +179,6 @@ std::string any_layout(const OpSpec&, Isa) { return ""; }
 
 }  // namespace
 
-std::vector<OperatorType> matmul_types() {
-  return simple_types<MatMul>("matmul", pack, any_layout);
-}
+std::vector<OperatorType> types() { return simple_types<MatMul>("matmul", pack, any_layout); }
 
-}  // namespace activsparse
+}  // namespace activsparse::matmul

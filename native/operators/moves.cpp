@@ -4,7 +4,7 @@
 // numbers.
 #include "operators/simple.h"
 
-namespace activsparse {
+namespace activsparse::moves {
 namespace {
 
 enum class Move : int32_t { kCopy, kResize, kGather };
@@ -192,7 +192,7 @@ Blob pack_concat(const OpSpec& spec, Isa) {
 
 }  // namespace
 
-std::vector<OperatorType> move_types() {
+std::vector<OperatorType> types() {
   std::vector<OperatorType> all;
   for (const auto& types : {simple_types<MovePixels>("copy", pack_copy),
                             simple_types<MovePixels>("resize_nearest", pack_resize),
@@ -203,4 +203,4 @@ std::vector<OperatorType> move_types() {
   return all;
 }
 
-}  // namespace activsparse
+}  // namespace activsparse::moves

@@ -7,7 +7,7 @@
 // when all are there, each group's from those of its channels, and the pixels.
 #include "operators/simple.h"
 
-namespace activsparse {
+namespace activsparse::normalize {
 namespace {
 
 struct Header {
@@ -166,6 +166,6 @@ Blob pack(const OpSpec& spec, Isa) {
 
 }  // namespace
 
-std::vector<OperatorType> normalize_types() { return simple_types<Normalize>("normalize", pack); }
+std::vector<OperatorType> types() { return simple_types<Normalize>("normalize", pack); }
 
-}  // namespace activsparse
+}  // namespace activsparse::normalize

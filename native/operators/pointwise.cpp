@@ -16,7 +16,7 @@
 #include "operators/pixel_product.h"
 #include "operators/source_fill.h"
 
-namespace activsparse {
+namespace activsparse::pointwise {
 namespace {
 
 // Of the second-level cache. Smaller groups would read inputs of many channels oftener, which costs
@@ -441,15 +441,11 @@ std::unique_ptr<Operator> create(const BlobView& blob, Isa isa) {
 
 }  // namespace
 
-std::vector<OperatorType> conv_pointwise_types() {
+std::vector<OperatorType> types() {
   return {
       {"conv", "pointwise", conv_unsupported,
        [](const OpSpec& spec, Isa isa) { return pack_product(spec, conv_params_of(spec), isa); },
-       create}};
-}
-
-std::vector<OperatorType> gemm_direct_types() {
-  return {
+       create},
       {"gemm", "direct",
        [](const OpSpec& spec, Isa) {
          return std::string(spec.inputs[0].nchw || spec.outputs[0].nchw ? "a tensor is NCHW" : "");
@@ -458,4 +454,4 @@ std::vector<OperatorType> gemm_direct_types() {
        create}};
 }
 
-}  // namespace activsparse
+}  // namespace activsparse::pointwise

@@ -4,7 +4,7 @@
 #include "operators/pool_rows.h"
 #include "operators/simple.h"
 
-namespace activsparse {
+namespace activsparse::pool {
 namespace {
 
 struct Header {
@@ -208,7 +208,7 @@ Blob pack_global(const OpSpec& spec, Isa) {
 
 }  // namespace
 
-std::vector<OperatorType> pool_types() {
+std::vector<OperatorType> types() {
   std::vector<OperatorType> all = simple_types<Pool>("max_pool", pack);
   for (const auto& types : {simple_types<Pool>("average_pool", pack),
                             simple_types<GlobalPool>("global_average_pool", pack_global)})
@@ -216,4 +216,4 @@ std::vector<OperatorType> pool_types() {
   return all;
 }
 
-}  // namespace activsparse
+}  // namespace activsparse::pool

@@ -3,7 +3,7 @@
 #include "operators/finish_u8.h"
 #include "operators/simple.h"
 
-namespace activsparse {
+namespace activsparse::pool_u8 {
 namespace {
 
 struct Header {
@@ -166,7 +166,7 @@ std::string any(const OpSpec&, Isa) { return ""; }
 
 }  // namespace
 
-std::vector<OperatorType> pool_u8_types() {
+std::vector<OperatorType> types() {
   std::vector<OperatorType> all;
   for (const char* kind : {"max_pool_u8", "average_pool_u8"})
     for (OperatorType type : simple_types<PoolU8>(kind, pack, any)) {
@@ -176,4 +176,4 @@ std::vector<OperatorType> pool_u8_types() {
   return all;
 }
 
-}  // namespace activsparse
+}  // namespace activsparse::pool_u8

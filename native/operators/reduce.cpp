@@ -7,7 +7,7 @@
 #include "operators/simple.h"
 #include "operators/view_axes.h"
 
-namespace activsparse {
+namespace activsparse::reduce {
 namespace {
 
 enum class Function : int32_t { kSum, kMean, kMaximum, kMinimum, kL1, kL2, kProduct };
@@ -155,8 +155,6 @@ std::string any_layout(const OpSpec&, Isa) { return ""; }
 
 }  // namespace
 
-std::vector<OperatorType> reduce_types() {
-  return simple_types<Reduce>("reduce", pack, any_layout);
-}
+std::vector<OperatorType> types() { return simple_types<Reduce>("reduce", pack, any_layout); }
 
-}  // namespace activsparse
+}  // namespace activsparse::reduce

@@ -7,7 +7,7 @@
 // memory is what it waits for.
 #include "operators/simple.h"
 
-namespace activsparse {
+namespace activsparse::resize_linear {
 namespace {
 
 struct Header {
@@ -127,8 +127,6 @@ Blob pack(const OpSpec& spec, Isa) {
 
 }  // namespace
 
-std::vector<OperatorType> resize_linear_types() {
-  return simple_types<ResizeLinear>("resize_linear", pack);
-}
+std::vector<OperatorType> types() { return simple_types<ResizeLinear>("resize_linear", pack); }
 
-}  // namespace activsparse
+}  // namespace activsparse::resize_linear

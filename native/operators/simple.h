@@ -14,10 +14,6 @@
 
 namespace activsparse {
 
-inline void require(const OpSpec& spec, bool condition, const std::string& cause) {
-  if (!condition) throw Error(spec.kind + ": " + cause);
-}
-
 inline void require_counts(const OpSpec& spec, size_t inputs) {
   require(spec, spec.inputs.size() == inputs && spec.outputs.size() == 1,
           "takes " + std::to_string(inputs) + " input(s) and 1 output");

@@ -1,7 +1,7 @@
 // softmax over the channels of every pixel.
 #include "operators/simple.h"
 
-namespace activsparse {
+namespace activsparse::softmax {
 namespace {
 
 struct Header {
@@ -43,6 +43,6 @@ Blob pack(const OpSpec& spec, Isa) {
 
 }  // namespace
 
-std::vector<OperatorType> softmax_types() { return simple_types<Softmax>("softmax", pack); }
+std::vector<OperatorType> types() { return simple_types<Softmax>("softmax", pack); }
 
-}  // namespace activsparse
+}  // namespace activsparse::softmax

@@ -8,7 +8,7 @@
 namespace activsparse {
 namespace {
 
-constexpr int kMaxChannels = 4;
+constexpr int kMaxStemChannels = 4;
 constexpr int kLineFloats = 16;
 constexpr int kTilesPerFetch = 4;
 
@@ -22,7 +22,7 @@ Panels panels_of(const ConvParams& p, const Kernels& kernels) {
 std::string StemProduct::unsupported(const OpSpec& spec) {
   if (!spec.inputs[0].nchw) return "the input is not NCHW";
   if (spec.outputs[0].nchw) return "the output is NCHW";
-  if (spec.inputs[0].c > kMaxChannels) return "the input has more than 4 channels";
+  if (spec.inputs[0].c > kMaxStemChannels) return "the input has more than 4 channels";
   if (spec.int_or("group", 1) != 1) return "it has groups";
   const TensorDesc& in = spec.inputs[0];
   if (int64_t{in.c} * in.h * in.w > INT32_MAX) return "an image has more than 2147483647 values";

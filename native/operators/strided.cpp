@@ -12,7 +12,7 @@
 #include "operators/simple.h"
 #include "operators/view_axes.h"
 
-namespace activsparse {
+namespace activsparse::strided {
 namespace {
 
 enum class Function : int32_t {
@@ -321,7 +321,7 @@ std::string any_layout(const OpSpec&, Isa) { return ""; }
 
 }  // namespace
 
-std::vector<OperatorType> strided_types() {
+std::vector<OperatorType> types() {
   std::vector<OperatorType> all;
   for (const auto& types : {simple_types<Strided>("map", pack_map, any_layout),
                             simple_types<Strided>("combine", pack_combine, any_layout),
@@ -330,4 +330,4 @@ std::vector<OperatorType> strided_types() {
   return all;
 }
 
-}  // namespace activsparse
+}  // namespace activsparse::strided

@@ -9,7 +9,7 @@
 #include "operators/simple.h"
 #include "operators/view_axes.h"
 
-namespace activsparse {
+namespace activsparse::top_k {
 namespace {
 
 constexpr int64_t kMostElements = int64_t{1} << 24;  // that float32 counts exactly
@@ -117,6 +117,6 @@ std::string any_layout(const OpSpec&, Isa) { return ""; }
 
 }  // namespace
 
-std::vector<OperatorType> top_k_types() { return simple_types<TopK>("top_k", pack, any_layout); }
+std::vector<OperatorType> types() { return simple_types<TopK>("top_k", pack, any_layout); }
 
-}  // namespace activsparse
+}  // namespace activsparse::top_k
