@@ -5,9 +5,14 @@
  *
  *   as_plan* plan = NULL;
  *   as_context* context = NULL;
- *   if (as_plan_load("model.plan", &plan) != AS_OK || as_context_create(plan, 2, &context) !=
- * AS_OK) puts(as_last_error()); as_context_run(context, inputs, outputs);   // one float array per
- * input and per output as_context_free(context); as_plan_free(plan);
+ *   if (as_plan_load("model.plan", &plan) != AS_OK ||
+ *       as_context_create(plan, 2, &context) != AS_OK ||
+ *       as_context_run(context, inputs, outputs) != AS_OK)
+ *     puts(as_last_error());
+ *   as_context_free(context);
+ *   as_plan_free(plan);
+ *
+ * where `inputs` and `outputs` are arrays of pointers, each to the floats of one.
  *
  * A single operator:
  *

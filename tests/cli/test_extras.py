@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import activsparse
-from activsparse.cli import COMMANDS, EXTRAS
+from activsparse.bench.engines import ENGINES
+from activsparse.cli import COMMAND_EXTRAS, COMMANDS, EXTRAS
 
 SOURCE = str(Path(activsparse.__file__).resolve().parents[1])
 README = Path(__file__).parents[2] / "README.md"
@@ -70,6 +71,20 @@ def without_packages(folder: Path, command: str, installed: str) -> subprocess.C
 
 def test_the_readme_has_every_command():
     assert sorted(documented()) == sorted(COMMANDS)
+
+
+def test_every_hint_names_an_extra_that_exists():
+    project = (README.parent / "pyproject.toml").read_text()
+    section = project.split("[project.optional-dependencies]\n")[1].split("\n[")[0]
+    extras = set(re.findall(r"^(\w+) = \[", section, re.MULTILINE))
+    sources = [*Path(SOURCE, "activsparse").rglob("*.py"), *README.parent.glob("docs/*.md"), README]
+    hints = r"pip install '?(?:\.|\./|activsparse)*\[([\w,]+)\]"
+    named = {path: re.findall(hints, path.read_text()) for path in sources}
+    named[Path("cli")] = [*EXTRAS.values(), *COMMAND_EXTRAS.values()]
+    named[Path("bench/engines")] = [engine.extra for engine in ENGINES.values() if engine.extra]
+    assert sum(map(len, named.values())) > 20
+    for path, hint in named.items():
+        assert {extra for words in hint for extra in words.split(",")} <= extras, path
 
 
 @pytest.mark.parametrize("command", COMMANDS)
