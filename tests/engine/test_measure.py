@@ -160,6 +160,19 @@ def test_without_time_left_estimates_choose_and_nothing_is_kept():
     assert timer.calls
 
 
+def test_layers_that_no_time_was_left_for_are_told_of_once(monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("ACTIVSPARSE_CACHE", str(tmp_path))
+    monkeypatch.setattr("activsparse.engine.measure._AUTO_SECONDS", 0.0)
+    with (
+        caplog.at_level(logging.INFO, "activsparse.engine.measure"),
+        choosing(None, "auto", True, ISA, 1) as chooser,
+    ):
+        for channels in (16, 24, 32):
+            chooser(request(channels), ISA)
+    (line,) = caplog.messages
+    assert line.startswith("3 layers are estimated")
+
+
 def test_hopeless_algorithms_are_not_packed(monkeypatch):
     monkeypatch.setattr("activsparse.engine.measure._HOPELESS", 1.0)
     favourite = by_cost(request(), ISA).algorithm

@@ -104,24 +104,33 @@ def choosing(
         yield partial(by_cost, winograd=winograd)
     elif tune is True or (tune == AUTO and isa != _SLOW_ISA and cache_folder() is not None):
         seconds = _AUTO_SECONDS if tune == AUTO else math.inf
-        caches: dict[int, ChoiceCache] = {}
+        made: list[tuple[ChoiceCache, Measured]] = []
 
         @cache
         def measured(threads: int) -> Measured:
-            caches[threads] = ChoiceCache.of_machine(isa, threads)
-            return Measured(_native.OperatorTimer(threads), caches[threads], winograd, seconds)
+            known = ChoiceCache.of_machine(isa, threads)
+            timer = _native.OperatorTimer(threads)
+            made.append((known, Measured(timer, known, winograd, seconds)))
+            return made[-1][1]
 
         try:
             yield lambda request, isa: measured(request.threads)(request, isa)
         finally:  # what was measured before an error, or Ctrl-C, is not measured again
-            for known in caches.values():
+            for known, _ in made:
                 known.save()
+            late = sum(chooser.estimated for _, chooser in made)
+            if late:
+                _log.info("%d layers are estimated: no time was left to measure them", late)
     else:
         yield partial(by_cost, winograd=winograd)
 
 
 class Measured:
-    """A chooser that takes the fastest algorithm."""
+    """A chooser that takes the fastest algorithm.
+
+    Attributes:
+        estimated: operators that there was no time left to measure.
+    """
 
     def __init__(
         self,
@@ -142,6 +151,7 @@ class Measured:
         self._cache = cache
         self._winograd = winograd
         self._seconds = seconds
+        self.estimated = 0
 
     def __call__(self, request: Request, isa: str) -> Choice:
         """Return the fastest algorithm; where only one can run the operator, that one.
@@ -158,7 +168,7 @@ class Measured:
         if known is not None and known.algorithm in names:
             return known
         if self._seconds <= 0:
-            _log.info("%s: no time left to measure, estimated", request.node.title)
+            self.estimated += 1
             return by_cost(request, isa, self._winograd)
         begin = time.perf_counter()
         choice = self._measure(request, isa, names, evict_bytes)
