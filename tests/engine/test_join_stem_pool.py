@@ -46,7 +46,7 @@ def test_threads_that_share_its_bands_agree(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [{"winograd": False}, {"threads": 2}, {"algorithm": "reference"}]
+    "options", [{"winograd": False}, {"threads": 3}, {"algorithm": "reference"}]
 )
 def test_not_where_another_algorithm_or_several_threads_run_it(tmp_path, options):
     b = graphs.Builder()
