@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 BENCHMARKED := $(VENV)/.installed-for-bench
 CMAKE = $(firstword $(wildcard $(abspath $(BIN))/cmake) cmake)
 NATIVE_SOURCES := $(shell find native integrations -name '*.cpp' -o -name '*.h')
-FORMATTED := $(wildcard src tests examples benchmarks docs reproduce)
+FORMATTED := $(wildcard src tests examples benchmarks docs reproduce cmake)
 ARGS ?=
 JOBS ?= auto
 MINUTES ?= 1
@@ -16,7 +16,7 @@ SEED ?=
 SAMPLE ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help venv native aarch64 aarch64-wheel sanitize fuzz faults mutants coverage lowest audit wheel demo test test-all lint format docs bench clean
+.PHONY: help venv native aarch64 sanitize fuzz faults mutants coverage lowest audit wheels demo test test-all lint format docs bench clean
 
 help:
 	@echo "make venv      install everything into $(VENV)"
@@ -26,7 +26,6 @@ help:
 	@echo "make bench     time the engines against each other (a quarter of an hour)"
 	@echo "make native    build the engine into src/, for work from the source tree"
 	@echo "make aarch64   cross-compile the libraries and C programs for 64-bit ARM into build/aarch64"
-	@echo "make aarch64-wheel  cross-build a wheel for 64-bit ARM into dist (Debian; needs its arm64 Python packages)"
 	@echo "make sanitize  executor, operators, delegate, forged plans and impossible specs under the sanitizers"
 	@echo "make fuzz      random graphs, hostile ONNX files and forged plans for MINUTES (1), from a fresh SEED"
 	@echo "make faults    kill -9, full disks, little memory, threads, forks, load cycles: counts (some minutes)"
@@ -34,7 +33,7 @@ help:
 	@echo "make coverage  the fast tests, and which branches of the Python code they reach (build/coverage)"
 	@echo "make lowest    the engine's tests with the lowest versions pyproject.toml allows"
 	@echo "make audit     known vulnerabilities of the pinned packages; a bill of materials in dist"
-	@echo "make wheel     a wheel in dist whose bytes depend on the sources alone"
+	@echo "make wheels    wheels in dist for this machine and 64-bit ARM, a Python each, checked and tried (ARGS='--machine aarch64': only ARM's)"
 	@echo "make docs      the documentation as a site, in build/site"
 	@echo "make clean     remove what was built; $(VENV) stays"
 
@@ -69,9 +68,6 @@ native:
 aarch64:
 	$(CMAKE) -S . -B build/aarch64 -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake -DACTIVSPARSE_PYTHON=OFF
 	$(CMAKE) --build build/aarch64 -j 2
-
-aarch64-wheel:
-	cmake/aarch64_wheel.sh $(BIN)/python dist
 
 sanitize:
 	for kind in address undefined thread; do \
@@ -120,8 +116,8 @@ lowest: venv
 audit: venv
 	sh tests/audit.sh $(BIN)/python
 
-wheel: venv
-	sh cmake/wheel.sh $(BIN)/python dist
+wheels: venv
+	$(BIN)/python cmake/wheels.py --out dist $(ARGS)
 
 demo: venv
 	$(BIN)/python examples/demo.py --out demo_out $(ARGS)

@@ -76,6 +76,7 @@ RUN: tuple[tuple[str, str, str], ...] = (
     (r"README\.md", r"import activsparse\.", OF_README),
     (r"README\.md", r"make demo", "tests/examples/test_demo.py"),
     (r"README\.md", r"(cmake|cc|build/c)", "tests/engine/test_plan_in_c.py"),
+    (r"README\.md", r"pip install --find-links", "tests/test_wheel.py"),
     (r".*", r"pip install ['.]", "tests/docs/test_blocks.py::test_extras_to_install_exist"),
     (r"docs/raspberry-pi\.md", r"pip install ", "tests/engine/test_aarch64_wheel.py"),
     (r"docs/(litert|plan-format|versions)\.md", r"activsparse (compile|info|convert)", OF_PAGES),
@@ -101,7 +102,7 @@ RUN: tuple[tuple[str, str, str], ...] = (
     (r"docs/raspberry-pi\.md", r"cmake ", "tests/native/test_aarch64.py"),
     (
         r"docs/raspberry-pi\.md",
-        r"make venv aarch64-wheel",
+        r"make wheels",
         "tests/engine/test_aarch64_wheel.py",
     ),
     (r"docs/performance\.md", r"taskset -c 1 python", f"{BRIEF}::test_the_kernel_benchmark"),
