@@ -101,7 +101,9 @@ def test_a_line_that_is_no_object_is_named(tmp_path, line, cause):
     assert cause in str(error.value)
 
 
-@pytest.mark.parametrize("text", ["[1, 2]", "names: cat", "names: {1: a, 3: b}", "names: []"])
+@pytest.mark.parametrize(
+    "text", ["[1, 2]", "names: cat", "names: {1: a, 3: b}", "names: []", "a: [b"]
+)
 def test_a_description_of_something_else_is_named(tmp_path, text):
     trees.write_yolo(tmp_path, samples(0, 2), NAMES)
     (tmp_path / "data.yaml").write_text(text)

@@ -71,6 +71,8 @@ FAILURES = [
     (["own:tiny", "--data", "digitz", *ASKED[2:]], "did you mean digits"),
     (["own:tiny", "--data", "boxes", *ASKED[2:]], "Net is no detector, the data have boxes"),
     (["yolov5n", "--data", "labelled", *ASKED[2:]], "no pictures of part train there"),
+    (["yolov5n", "--data", "voc2012", *ASKED[2:]], "name the folder that holds its VOCdevkit"),
+    (["yolov5n", "--data", "odd", *ASKED[2:]], "instances_train2017.json: no such file"),
     (["own:tiny", "--data", "empty", *ASKED[2:]], "one sub-folder per class"),
     (["own:tiny", *ASKED, "--batch-size", "500"], "lower --batch-size"),
     (["own:tiny", *ASKED, "--weights", "no.pt"], "no such file"),
@@ -94,12 +96,29 @@ def test_mistakes_are_one_line_in_its_own_options(place, monkeypatch, words, mes
     picture = Sample(torch.zeros(3, 32, 32).byte(), box, torch.tensor([1]))
     trees.write_coco(place / "boxes", [picture] * 40)
     (place / "labelled" / "labels" / "train").mkdir(parents=True)
+    (place / "labelled" / "labels" / "train" / "1.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    for folder in ("voc2012/Annotations", "voc2012/JPEGImages", "odd/annotations"):
+        (place / folder).mkdir(parents=True)
+    (place / "odd" / "annotations" / "all.json").write_text("{}")
     (place / "empty").mkdir()
     assert main(["sparsify", *words]) == 2
     (line,) = (x for x in capsys.readouterr().err.splitlines() if "activsparse: error:" in x)
     assert message in line
     keys = KEYS.findall(line)
     assert not keys or "--set" in " ".join(words), line
+
+
+def test_folders_are_taken_for_what_they_hold(place):
+    def name(folder: str) -> str:
+        return recipe_of(SparsifyOptions("own:tiny", folder, 1.5)).data.name
+
+    (place / "images" / "settings.yaml").write_text("who: me\n")
+    assert name("images") == "image_folder"
+    (place / "described").mkdir()
+    (place / "described" / "data.yml").write_text("train: elsewhere\nval: there\nnames: [a]\n")
+    assert name("described") == "yolo"
+    (place / "voc" / "VOCdevkit").mkdir(parents=True)
+    assert name("voc") == "voc"
 
 
 def test_a_folder_of_other_options_is_refused(place, capsys):

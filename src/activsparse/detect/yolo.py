@@ -24,7 +24,7 @@ from activsparse.files import require_file
 from activsparse.pictures import open_picture
 from activsparse.yaml_text import parse_yaml
 
-__all__ = ["Yolo", "yolo_parts"]
+__all__ = ["Yolo", "is_described", "yolo_parts"]
 
 _ENDINGS = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _VALIDATION = ("val", "valid", "test")
@@ -55,13 +55,21 @@ class Yolo(Dataset[Sample]):
         return Sample(image, boxes, torch.tensor([row[0] for row in rows]).long())
 
 
+def is_described(root: Path) -> bool:
+    """Whether a YAML file there says where pictures with boxes are."""
+    try:
+        return any("train" in _description(file) for file in _descriptions(root))
+    except ActivsparseError:
+        return False
+
+
 def yolo_parts(root: Path) -> tuple[Yolo, Yolo, list[str]]:
     """Pictures to train on, those to test on, and the names of the classes.
 
     Raises:
         ActivsparseError: no pictures there, or a file that says something else.
     """
-    described = sorted([*root.glob("*.yaml"), *root.glob("*.yml")])
+    described = _descriptions(root)
     said: dict[str, Any] = _description(described[0]) if described else {}
     base = root / str(said.get("path") or ".")
     if not base.is_dir():
@@ -87,8 +95,15 @@ def labels_of(picture: Path) -> Path:
     return Path(*parts)
 
 
+def _descriptions(root: Path) -> list[Path]:
+    return sorted([*root.glob("*.yaml"), *root.glob("*.yml")])
+
+
 def _description(file: Path) -> dict[str, Any]:
-    said = parse_yaml(require_file(file).read_text(encoding="utf-8", errors="replace"))
+    try:
+        said = parse_yaml(require_file(file).read_text(encoding="utf-8", errors="replace"))
+    except ValueError as error:
+        raise ActivsparseError(f"{file}: {error}; mend it, or take it out of the folder") from error
     if not isinstance(said, dict):
         raise ActivsparseError(f"{file}: says nothing of data; give it train:, val: and names:")
     return said

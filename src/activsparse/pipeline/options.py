@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from activsparse.data.registry import BOXES, CLASSIFICATION
+from activsparse.detect.yolo import is_described
 from activsparse.errors import ActivsparseError, Option
 from activsparse.names import suggest
 from activsparse.train.recipes.config import Config
@@ -164,12 +165,16 @@ def _source(data: str) -> tuple[str, str | None]:
 
 def _layout_of(folder: Path) -> str:
     """How a folder's images are laid out: as COCO, VOC or YOLO have boxes, or by class."""
-    if any((folder / "annotations").glob("instances_train*.json")):
+    if any((folder / "annotations").glob("*.json")):
         return "coco"
     if (folder / "VOCdevkit").is_dir():
         return "voc"
-    described = [*folder.glob("*.yaml"), *folder.glob("*.yml")]
+    if (folder / "Annotations").is_dir() and (folder / "JPEGImages").is_dir():
+        raise ActivsparseError(
+            f"{folder}: is a year of Pascal VOC; name the folder that holds its VOCdevkit in ",
+            Option("data"),
+        )
     labelled = [folder / "labels", folder / "train" / "labels"]
-    if any(place.is_dir() for place in labelled) or described:
+    if any(any(place.rglob("*.txt")) for place in labelled) or is_described(folder):
         return "yolo"
     return "image_folder"
