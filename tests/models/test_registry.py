@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import timm
@@ -171,3 +172,36 @@ def test_a_new_head_is_told_of_once(tmp_path, caplog):
             assert not load_weights(build_model("small_resnet", 5), file)
     (told,) = [text for text in caplog.messages if "starts anew" in text]
     assert str(file) in told
+
+
+def test_a_new_head_says_nothing_yet(tmp_path):
+    """Timm draws it for a thousand classes whatever their number: sure answers, and wrong."""
+    torch.manual_seed(0)
+    name, file = "timm:tf_efficientnet_lite0", tmp_path / "weights.pt"
+    published = build_model(name, 1000)
+    torch.save(published.state_dict(), file)
+    model = build_model(name, 2).train()
+    assert not load_weights(model, file)
+    images, labels = torch.randn(16, 3, 64, 64), torch.arange(16) % 2
+    loss = torch.nn.functional.cross_entropy(model(images), labels)
+    assert loss.item() == pytest.approx(math.log(2), abs=0.15)
+    assert torch.equal(model.conv_stem.weight, published.conv_stem.weight)
+    other = build_model(name, 1000)
+    assert load_weights(other, file)
+    assert torch.equal(other.classifier.weight, published.classifier.weight)
+
+
+def test_a_detector_of_other_classes_gets_new_heads(tmp_path, caplog):
+    torch.manual_seed(0)
+    file = tmp_path / "weights.pt"
+    published = build_model("yolov5n", 4)
+    torch.save(published.state_dict(), file)
+    model = build_model("yolov5n", 2)
+    with caplog.at_level("INFO", logger="activsparse"):
+        assert not load_weights(model, file)
+    assert "head.convs starts anew" in caplog.text
+    theirs = published.state_dict()
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, theirs[key]) == (not key.startswith("head.convs")), key
+    with pytest.raises(ActivsparseError, match=r"has shape"):
+        load_weights(build_model("yolov5s", 2), file)

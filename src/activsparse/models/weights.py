@@ -16,12 +16,15 @@ from activsparse.errors import ActivsparseError
 from activsparse.files import require_file
 from activsparse.masks.stored import MASK, SOURCE, STATE
 from activsparse.models.stem import fit_stem_weight, stem_name
+from activsparse.models.yolov5 import STRIDES, YoloV5
 
 __all__ = ["fill_in", "load_weights", "read_tensors", "trained_weights"]
 
 _log = logging.getLogger(__name__)
 _PREFIXES = ("model.", "module.", "_orig_mod.")
 _AVERAGE = "average.module."
+_SMALL = 0.01
+"""Deviation of a new head's weights."""
 
 
 def load_weights(model: nn.Module, path: str | Path) -> bool:
@@ -30,8 +33,8 @@ def load_weights(model: nn.Module, path: str | Path) -> bool:
     Takes a plain state dict, or one under `state_dict`, `model` or `model_state` (checkpoints of
     Lightning, timm and torchvision's references), with the prefixes of wrappers, and drops masks.
     Of a run's checkpoint the averaged weights are taken, where it has any.
-    A head for another number of classes is left as it is; a stem of a larger kernel or of other
-    channels is fitted (see `stem.fit_stem_weight`).
+    A head for another number of classes starts anew, with small weights; a stem of a larger kernel
+    or of other channels is fitted (see `stem.fit_stem_weight`).
 
     Returns:
         Whether the head is that of the file, too.
@@ -90,12 +93,12 @@ def fill_in(model: nn.Module, state: Mapping[str, Any], where: str) -> bool:
     stem = f"{stem_name(model)}.weight"
     if stem in weights and _fits_stem(weights[stem], own[stem]):
         weights[stem] = fit_stem_weight(weights[stem], own[stem])
-    head = _head(model)
+    heads = _heads(model)
     replaced = set()
     for key, value in own.items():
         if key in weights and weights[key].shape == value.shape:
             continue
-        if key.rpartition(".")[0] != head:
+        if key.rpartition(".")[0] not in heads:
             found = f"has shape {tuple(weights[key].shape)}" if key in weights else "is missing"
             raise ActivsparseError(
                 f"{where}: weight {key} {found}, {type(model).__name__} needs "
@@ -103,10 +106,27 @@ def fill_in(model: nn.Module, state: Mapping[str, Any], where: str) -> bool:
             )
         replaced.add(key)
     if replaced:
-        _say_once(f"{where}: the head {head} starts anew, for another number of classes")
+        named = heads[0].rpartition(".")[0] if len(heads) > 1 else heads[0]
+        _say_once(f"{where}: the head {named} starts anew, for another number of classes")
     kept = {key: value for key, value in weights.items() if key in own and key not in replaced}
     model.load_state_dict(kept, strict=False)
+    for head in {key.rpartition(".")[0] for key in replaced}:
+        _start_small(model.get_submodule(head))
     return not replaced
+
+
+@torch.no_grad()
+def _start_small(head: nn.Module) -> None:
+    """Let a new linear head say nothing yet.
+
+    Some networks draw it for a thousand classes whatever their number (timm's EfficientNets by
+    1 / sqrt(classes)): with two its first answers are sure and wrong, and unlearning that takes the
+    published weights along.
+    """
+    if isinstance(head, nn.Linear):
+        nn.init.normal_(head.weight, std=_SMALL)
+        if head.bias is not None:
+            nn.init.zeros_(head.bias)
 
 
 @cache
@@ -122,10 +142,10 @@ def _fits_stem(weight: Tensor, own: Tensor) -> bool:
     return weight.shape[0] == own.shape[0] and larger and other
 
 
-def _head(model: nn.Module) -> str | None:
-    """Name of the last layer with weights, which gives the classes."""
-    heads = [n for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-    return heads[-1] if heads else None
+def _heads(model: nn.Module) -> list[str]:
+    """Names of the layers that give the classes: the last one with weights, a detector's three."""
+    layers = [n for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    return layers[-len(STRIDES) :] if isinstance(model, YoloV5) else layers[-1:]
 
 
 def _is_mask(key: str) -> bool:
