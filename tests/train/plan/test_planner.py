@@ -207,7 +207,7 @@ def test_losses_are_those_of_the_masked_network(tmp_path):
         loss = np.mean([float(LOSS(net(x), y)) for x, y in batches()])
     assert found.loss == pytest.approx(loss, rel=1e-5)
     with (
-        pytest.raises(ActivsparseError, match="the fastest masks among the options reach"),
+        pytest.raises(ActivsparseError, match="the fastest masks here reach"),
         planning(make_net(), example(), batches(), LOSS, **FEW) as planner,
     ):
         planner.find(50.0)
@@ -319,7 +319,7 @@ def test_a_measured_target_is_met_whatever_estimates_get_wrong(seed):
     )
     for target in (1.2, 1.5, 2.0):
         if target > 0.98 * measure(0.05):
-            with pytest.raises(ActivsparseError, match="masks among the options reach"):
+            with pytest.raises(ActivsparseError, match="masks here reach"):
                 search.meet(target)
             continue
         calls.clear()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Generic, TypeVar
 
-from activsparse.errors import ActivsparseError
+from activsparse.errors import ActivsparseError, Option
 
 __all__ = ["SpeedSearch"]
 
@@ -106,8 +106,9 @@ class SpeedSearch(Generic[S]):
         fastest = 1.0 if cheapest is None else self.speed(cheapest)
         if fastest < target:
             raise ActivsparseError(
-                f"target speed-up {target:g}: the fastest masks among the options reach "
-                f"{fastest:.2f}; lower the target, or allow more (patterns, layers)"
+                Option("target_speedup", target),
+                f": the fastest masks here reach {fastest:.2f}; lower it, or give larger images, "
+                "of which masks save more, or allow more patterns or layers",
             )
 
     def _slowest_enough(self, target: float) -> tuple[S, float]:
