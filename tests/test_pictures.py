@@ -37,9 +37,10 @@ def broken(kind: str) -> bytes:
 @pytest.mark.parametrize("kind", ["text", "cut", "chunk", "name"])
 def test_every_reader_names_the_file(tmp_path, kind):
     folder = tmp_path / "train" / "a"
-    folder.mkdir(parents=True)
-    for i in range(4):
-        (folder / f"{i}.png").write_bytes(broken(kind))
+    for label in "ab":
+        (tmp_path / "train" / label).mkdir(parents=True)
+        for i in range(2):
+            (tmp_path / "train" / label / f"{i}.png").write_bytes(broken(kind))
     data = build_data("image_folder", str(tmp_path), 8, 2)
     for read in (
         lambda: open_picture(folder / "0.png"),

@@ -42,6 +42,10 @@ FAILURES = [
     (["mask", "{dynamic}", "--sparsity", "0.3", "--include-stem", "--out", "m"], "--input-size 2"),
     (["mask", "{sparse}", "--sparsity", "0.3", "--out", "m.onnx"], "use --replace"),
     (["mask", "{dense}", "--sparsity", "0.3", "--skip", "q", "--out", "m"], "--skip 'q' matches"),
+    (
+        ["plan", "resnet18", "--data", ".", "--target-speedup", "2", "--out", "p.yaml"],
+        "give --data image_folder with --data-root .",
+    ),
     (["run", "{dense}", "--input", "{x}", "--output", "y.npy"], "--input-shape x=2x2"),
 ]
 

@@ -368,6 +368,17 @@ def test_image_folder(tmp_path):
     write_images(tmp_path / "test", ["cat", "cow"], 3)
     with pytest.raises(ActivsparseError, match=r"classes differ.*cow, dog"):
         build_data("image_folder", str(tmp_path))
+    with pytest.raises(ActivsparseError, match=r"is a folder.*give data.name=image_folder with"):
+        build_data(str(tmp_path))
+
+
+def test_hidden_folders_are_no_classes(tmp_path):
+    write_images(tmp_path, ["cat", "dog", ".ipynb_checkpoints"], 10)
+    data = build_data("image_folder", str(tmp_path), 32, batch_size=4)
+    assert (data.num_classes, data.classes) == (2, ("cat", "dog"))
+    labels = [label for _, label in data.samples()]
+    assert len(labels) == data.size == 20
+    assert sorted(labels) == [0] * 10 + [1] * 10
 
 
 @pytest.mark.parametrize(
@@ -460,9 +471,10 @@ def test_half_a_normalisation_is_refused(wrong):
 def test_a_crop_shows_as_much_as_is_asked(tmp_path):
     """Of images that are one ramp, what a crop shows can be told from its ends."""
     ramp = np.tile(np.arange(256, dtype=np.uint8)[None, :, None], (256, 1, 3))
-    (tmp_path / "train" / "a").mkdir(parents=True)
-    for i in range(8):
-        Image.fromarray(ramp).save(tmp_path / "train" / "a" / f"{i}.png")
+    for label in "ab":
+        (tmp_path / "train" / label).mkdir(parents=True)
+        for i in range(4):
+            Image.fromarray(ramp).save(tmp_path / "train" / label / f"{i}.png")
     shown = {}
     for crop in (0.08, 0.9, 1.0):
         data = build_data(

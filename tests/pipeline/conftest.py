@@ -11,6 +11,8 @@ NETWORK = '''
 from activsparse.models import SmallResNet
 from torch import nn
 
+SIZE = 3
+
 def tiny(num_classes, in_channels=3):
     """Two stages of one block each."""
     return SmallResNet(num_classes, in_channels, widths=(8, 16), blocks=(1, 1))
@@ -22,6 +24,22 @@ def picky(num_classes):
 def features(num_classes):
     """Knows no classes."""
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten())
+
+def raises(num_classes):
+    return {}["x"]
+
+def lazy(num_classes):
+    return nn.Sequential(nn.LazyConv2d(8, 3), nn.Flatten())
+
+class Stubborn(nn.Module):
+    def forward(self, x):
+        return {}[x]
+
+def stubborn(num_classes):
+    return Stubborn()
+
+def fixed(num_classes):
+    return tiny(num_classes).requires_grad_(False)
 '''
 CLASSES = ("bars", "noise", "rows")
 SIDE = 16

@@ -73,7 +73,18 @@ FAILURES = [
     (["yolov5n", "--data", "labelled", *ASKED[2:]], "no pictures of part train there"),
     (["yolov5n", "--data", "voc2012", *ASKED[2:]], "name the folder that holds its VOCdevkit"),
     (["yolov5n", "--data", "odd", *ASKED[2:]], "instances_train2017.json: no such file"),
-    (["own:tiny", "--data", "empty", *ASKED[2:]], "one sub-folder per class"),
+    (["own:tiny", "--data", "empty", *ASKED[2:]], "a sub-folder for each class"),
+    (["own:tiny", "--data", "images/bars", *ASKED[2:]], "holds images, but no folders of classes"),
+    (["own:tiny", "--data", "holed", *ASKED[2:]], "holds no images of b ("),
+    (["own:tiny", "--data", "wrap", *ASKED[2:]], "holds a single class, images"),
+    (["own:tiny", "--data", "parts", *ASKED[2:]], "holds parts (Test, Train) in the place of"),
+    (["own:tiny", "--data", "broken", *ASKED[2:], "--batch-size", "2"], "b/7.png: cannot be read"),
+    (["own:raises", *ASKED], "cannot be built (KeyError: 'x')"),
+    (["own:SIZE", *ASKED], "is a int, not a function"),
+    (["own:lazy", *ASKED], "has a LazyConv2d"),
+    (["own:stubborn", *ASKED], "Stubborn does not run on images of shape"),
+    (["own:fixed", *ASKED], "has no weights to train"),
+    (["faulty:net", *ASKED], "cannot be imported (SyntaxError"),
     (["own:tiny", *ASKED, "--batch-size", "500"], "lower --batch-size"),
     (["own:tiny", *ASKED, "--weights", "no.pt"], "no such file"),
     (["own:tiny", *ASKED, "--set", "training.lrr=1"], "did you mean lr"),
@@ -101,10 +112,22 @@ def test_mistakes_are_one_line_in_its_own_options(place, monkeypatch, words, mes
         (place / folder).mkdir(parents=True)
     (place / "odd" / "annotations" / "all.json").write_text("{}")
     (place / "empty").mkdir()
+    picture_file = (place / "images" / "bars" / "0.png").read_bytes()
+    for file in (
+        *("holed/a/1.png", "holed/b/notes.txt", "wrap/images/a/1.png"),
+        *("parts/Train/a/1.png", "parts/Test/a/1.png", "broken/.thumbs/1.png"),
+        *(f"broken/{label}/{number}.png" for label in "ab" for number in range(8)),
+    ):
+        (place / file).parent.mkdir(parents=True, exist_ok=True)
+        (place / file).write_bytes(picture_file)
+    (place / "holed" / "b" / "notes.txt").write_text("none yet")
+    (place / "broken" / "b" / "7.png").write_bytes(picture_file[:100])
+    (place / "faulty.py").write_text("def net(:\n")
     assert main(["sparsify", *words]) == 2
     (line,) = (x for x in capsys.readouterr().err.splitlines() if "activsparse: error:" in x)
     assert message in line
-    keys = KEYS.findall(line)
+    assert not (place / "out").exists()
+    keys = KEYS.findall(re.sub(r"--set \S+", "", line))
     assert not keys or "--set" in " ".join(words), line
 
 

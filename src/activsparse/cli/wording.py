@@ -28,10 +28,13 @@ _COMMANDS = {
 
 
 # Options that are of no help at some commands: those, and one where they are.
-_ELSEWHERE = {"fallback": (("mask", "compile", "convert"), "activsparse run")}
+_ELSEWHERE = {
+    "fallback": (("mask", "compile", "convert"), "activsparse run"),
+    "check_export": (("sparsify",), "activsparse train"),
+}
 
-# Keys of recipes that are options of `activsparse sparsify`.
-_KEYS = {
+# Keys of recipes that are options of a command.
+_OF_SPARSIFY = {
     "model.name": "MODEL",
     "model.weights": "--weights",
     "data.name": "--data",
@@ -42,6 +45,15 @@ _KEYS = {
     "dense.epochs": "--dense-epochs",
     "search.target_speedup": "--target-speedup",
 }
+_OF_PLAN = {
+    "model.name": "MODEL",
+    "model.weights": "--weights",
+    "data.name": "--data",
+    "data.root": "--data-root",
+    "data.image_size": "--image-size",
+    "data.batch_size": "--batch-size",
+}
+_KEYS = {"sparsify": _OF_SPARSIFY, "plan": _OF_PLAN}
 
 
 def speller(command: str | None) -> Callable[[Named], str]:
@@ -52,16 +64,16 @@ def speller(command: str | None) -> Callable[[Named], str]:
             commands, other = _ELSEWHERE.get(named.name, ((), ""))
             if command in commands:
                 return f"{other} {spell(named)}"
-        if command == "sparsify" and isinstance(named, Setting):
-            return _of_sparsify(named)
+        if command in _KEYS and isinstance(named, Setting):
+            return _key(named, _KEYS[command])
         return spell(named)
 
     return spell_there
 
 
-def _of_sparsify(named: Setting) -> str:
-    """A recipe's key as the option of `activsparse sparsify` that decides it."""
-    option = _KEYS.get(named.key)
+def _key(named: Setting, options: Mapping[str, str]) -> str:
+    """A recipe's key as the option of a command that decides it; `plan` takes no others."""
+    option = options.get(named.key)
     if option is None:
         return spell(named) if named.value is not ... else f"--set {named.key}=..."
     return option if named.value is ... else f"{option} {shlex.quote(str(named.value))}"

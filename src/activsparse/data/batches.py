@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -88,6 +88,24 @@ class BatchData(pl.LightningDataModule):
     def resume(self, epoch: int, batches: int) -> None:
         """Let training start within `epoch`, after `batches` of its batches."""
         self._sampler.resume(epoch, batches * self.batch_size)
+
+    def samples(self) -> Iterator[Any]:
+        """Every image as it is, with its target: of training, validation and test.
+
+        Raises:
+            ActivsparseError: one that cannot be read.
+        """
+        for part in self._parts():
+            yield from (part[index] for index in range(size_of(part)))
+
+    @property
+    def size(self) -> int:
+        """How many images there are."""
+        return sum(map(size_of, self._parts()))
+
+    def _parts(self) -> list[Dataset[Any]]:
+        parts = (self._unvaried, self._validation, self._test)
+        return [part for part in parts if part is not None]
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches in an order given by (seed, epoch).

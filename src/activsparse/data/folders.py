@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from activsparse.pictures import IMAGENET_MEAN, IMAGENET_STD, open_picture
 __all__ = ["load_flowers102", "load_food101", "load_image_folder", "load_imagenet"]
 
 _TEST_SHARE = 0.2
+
+_PARTS = ("train", "training", "val", "valid", "validation", "test", "testing")
+"""Names of the parts of a data set, which are hardly those of all its classes."""
 
 
 def load_flowers102(root: str | None, image_size: tuple[int, int]) -> Images:
@@ -165,11 +169,56 @@ def _split_folder(base: Path) -> Images:
 
 
 def _folder(path: Path) -> Any:
-    from torchvision.datasets import ImageFolder
+    """The images of `path/CLASS/*`; hidden folders, as notebooks and file managers leave, are none.
 
-    try:
-        return ImageFolder(str(path), loader=open_picture)
-    except (FileNotFoundError, OSError) as error:
+    Raises:
+        ActivsparseError: no folders of classes, one without images, or a single class.
+    """
+    from torchvision.datasets import ImageFolder
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    if not path.is_dir():
         raise ActivsparseError(
-            f"{path}: is no folder of images ({error}); put one sub-folder per class there"
-        ) from error
+            f"{path}: is no folder of images; make it one, with a sub-folder for each class"
+        )
+    classes = sorted(f.name for f in path.iterdir() if f.is_dir() and not f.name.startswith("."))
+    if not classes:
+        held = "images, but " if _holds_pictures(path) else ""
+        raise ActivsparseError(
+            f"{path}: holds {held}no folders of classes; put a sub-folder for each class there, "
+            "with its images in it"
+        )
+    parts = [name for name in classes if name.lower() in _PARTS]
+    if parts == classes:
+        raise ActivsparseError(
+            f"{path}: holds parts ({', '.join(parts)}) in the place of classes; call the folder of "
+            "training images train, those held out val and test"
+        )
+    bare = [name for name in classes if not _holds_pictures(path / name)]
+    if bare:
+        raise ActivsparseError(
+            f"{path}: holds no images of {', '.join(bare[:5])} (suffixes that are read: "
+            f"{', '.join(IMG_EXTENSIONS)}); put some into each sub-folder, or remove it"
+        )
+    if len(classes) == 1:
+        raise ActivsparseError(
+            f"{path}: holds a single class, {classes[0]}, and a classifier tells two or more "
+            "apart; name the folder that has a sub-folder for each class"
+        )
+
+    class Pictures(ImageFolder):  # type: ignore[misc]
+        def find_classes(self, directory: Any) -> tuple[list[str], dict[str, int]]:
+            return classes, {name: label for label, name in enumerate(classes)}
+
+    return Pictures(str(path), loader=open_picture)
+
+
+def _holds_pictures(folder: Path) -> bool:
+    """Whether there is a file that looks like an image, at any depth, behind links, too."""
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    return any(
+        name.lower().endswith(IMG_EXTENSIONS)
+        for _, _, names in os.walk(folder, followlinks=True)
+        for name in names
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from activsparse.data.augment import AUTO_AUGMENT, Augmentation
@@ -19,7 +20,7 @@ from activsparse.data.folders import (
 )
 from activsparse.data.images import Images
 from activsparse.data.module import ImageData
-from activsparse.errors import ActivsparseError
+from activsparse.errors import ActivsparseError, Setting
 from activsparse.names import suggest
 
 __all__ = ["build_data"]
@@ -92,6 +93,13 @@ def build_data(
         ActivsparseError: an unknown name or option, or data that cannot be found.
     """
     if name not in _SOURCES and name not in BOXES:
+        if Path(name).is_dir():
+            raise ActivsparseError(
+                f"data {name!r} is a folder; for one of images, a sub-folder for each class, give ",
+                Setting("data.name", "image_folder"),
+                " with ",
+                Setting("data.root", name),
+            )
         raise ActivsparseError(f"data {name!r} is unknown; {suggest(name, [*_SOURCES, *BOXES])}")
     if auto_augment is not None and auto_augment not in AUTO_AUGMENT:
         raise ActivsparseError(

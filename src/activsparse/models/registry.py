@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from activsparse.errors import ActivsparseError, Setting
 from activsparse.models.features import PREFIX, FeatureClassifier
@@ -74,16 +75,35 @@ def build_model(
 def _call(factory: Callable[..., Any], model_name: str, /, **options: Any) -> nn.Module:
     try:
         model = factory(**options)
-    except (TypeError, ValueError, AssertionError) as error:
+    except ActivsparseError:
+        raise
+    except Exception as error:  # a factory may be anybody's code
         raise ActivsparseError(
-            f"model {model_name}: cannot be built ({error}); check ", Setting("model.options")
+            f"model {model_name}: cannot be built ({_cause(error)}); check ",
+            Setting("model.options"),
+            *([" and the factory"] if ":" in model_name else []),
         ) from error
-    if not isinstance(model, nn.Module):
+    if isinstance(model, nn.Module):
+        lazy = [
+            type(part).__name__ for part in model.modules() if isinstance(part, LazyModuleMixin)
+        ]
+        if lazy:
+            raise ActivsparseError(
+                f"model {model_name}: has a {lazy[0]}, whose size is not known before it runs; "
+                "use the layer with its size given"
+            )
+    else:
         raise ActivsparseError(
             f"model {model_name}: gives a {type(model).__name__}, not a torch.nn.Module; "
             "name a class or function that returns one"
         )
     return model
+
+
+def _cause(error: Exception) -> str:
+    """What an error says; of those of which that alone is no sentence, their kind, too."""
+    told = isinstance(error, (TypeError, ValueError, AssertionError)) and str(error)
+    return str(error) if told else f"{type(error).__name__}: {error}"
 
 
 def _torchvision(name: str, num_classes: int, options: dict[str, Any]) -> nn.Module:
@@ -123,6 +143,15 @@ def _imported(name: str, num_classes: int, in_channels: int, options: dict[str, 
         raise ActivsparseError(
             f"model {name}: cannot be imported ({error}); write package.module:factory"
         ) from error
+    except Exception as error:  # a module may be anybody's code
+        raise ActivsparseError(
+            f"model {name}: cannot be imported ({_cause(error)}); mend {module_name}"
+        ) from error
+    if not callable(factory):
+        raise ActivsparseError(
+            f"model {name}: is a {type(factory).__name__}, not a function or class; "
+            "write package.module:factory"
+        )
     if "in_channels" in inspect.signature(factory).parameters:
         options = {"in_channels": in_channels, **options}
     return _call(factory, name, num_classes=num_classes, **options)

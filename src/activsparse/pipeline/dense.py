@@ -6,7 +6,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from activsparse.errors import ActivsparseError
 from activsparse.export.onnx import export_onnx
 from activsparse.models import build_model, load_weights
 from activsparse.pipeline.work import Work
@@ -50,11 +49,6 @@ def _is_ready(work: Work) -> bool:
     """Whether the network knows the data's classes: so it is said, or its head has their number."""
     options, section = work.options, work.config.model
     if options.dense_epochs is not None:
-        if options.dense_epochs == 0 and options.weights is None and ":" not in options.model:
-            raise ActivsparseError(
-                f"{options.model}: random weights know nothing; name its weights, or let it be "
-                "trained"
-            )
         return options.dense_epochs == 0
     if options.weights in (None, "default"):
         return False

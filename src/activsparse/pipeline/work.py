@@ -15,6 +15,7 @@ from activsparse.data import BatchData, build_data
 from activsparse.errors import ActivsparseError, Option
 from activsparse.files import atomic_path
 from activsparse.pipeline.options import SparsifyOptions, recipe_of
+from activsparse.pipeline.progress import Measuring
 from activsparse.train.phase import make_network
 from activsparse.train.recipes.config import Config
 from activsparse.train.run.folder import Run, example_input, load_run, make_sparsifier
@@ -77,6 +78,15 @@ class Work:
         Raises:
             ActivsparseError: there is no such network, data or layer, or one does not fit another.
         """
+        model, untrained = self.options.model, self.options.dense_epochs == 0
+        if untrained and self.options.weights is None and ":" not in model:
+            raise ActivsparseError(
+                f"{model}: random weights know nothing; name its weights in ",
+                Option("weights"),
+                ", or leave out ",
+                Option("dense_epochs"),
+                " to let it be trained",
+            )
         network = make_network(dense_phase(self.config), self.data)
         make_sparsifier(network, example_input(self.data.shape), self.config, total_steps=1)
 
@@ -84,7 +94,8 @@ class Work:
         """Note in the folder what it is for, or see that it is for the same.
 
         Raises:
-            ActivsparseError: it holds the results of other options, or of something else.
+            ActivsparseError: it holds the results of other options, or of something else; an image
+                cannot be read.
         """
         file, asked = self.path(NOTED), self._asked()
         if file.is_file():
@@ -103,6 +114,8 @@ class Work:
             raise ActivsparseError(
                 f"{self.folder}: holds other files; name a new or empty folder in ", Option("out")
             )
+        if self.config.data.root is not None:
+            self._look_at_pictures()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -115,6 +128,13 @@ class Work:
         """Write a result as text, whole or not at all."""
         with atomic_path(self.path(name)) as temporary:
             temporary.write_text(text, encoding="utf-8")
+
+    def _look_at_pictures(self) -> None:
+        """Read every picture once: a damaged one is told of now, not after hours of training."""
+        with Measuring("reading the images", self.console) as progress:
+            total = self.data.size
+            for done, _ in enumerate(self.data.samples(), 1):
+                progress.advance(done, total)
 
     def _asked(self) -> dict[str, Any]:
         asked: dict[str, Any] = json.loads(json.dumps(asdict(self.options)))

@@ -129,7 +129,11 @@ def run_phase(
 
 
 def make_network(config: Config, data: BatchData) -> nn.Module:
-    """The network with the weights it starts from."""
+    """The network with the weights it starts from.
+
+    Raises:
+        ActivsparseError: it cannot be built, does not fit the data, or has nothing to train.
+    """
     start = None if config.init_from is None else Path(config.init_from)
     model = build_model(
         config.model.name,
@@ -145,6 +149,11 @@ def make_network(config: Config, data: BatchData) -> nn.Module:
     elif start is not None:
         load_weights(model, start)
     check_task(model, data)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ActivsparseError(
+            f"model {config.model.name}: has no weights to train (none requires gradients); leave "
+            "them switched on"
+        )
     if start is None and config.model.weights is None:
         fit_to_data(model, data)
     return model

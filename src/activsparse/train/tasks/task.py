@@ -48,7 +48,7 @@ def _check_logits(model: nn.Module, data: BatchData) -> None:
     try:
         with torch.no_grad():
             logits = model.eval()(torch.zeros(1, *data.shape))
-    except (RuntimeError, ValueError, TypeError) as error:
+    except Exception as error:  # a network may be anybody's code
         raise ActivsparseError(
             f"{kind} does not run on images of shape {data.shape} ({error}); choose another ",
             Setting("data.image_size"),
