@@ -248,6 +248,8 @@ def _train(network: Network, out: Path, names: list[str], seeds: list[int]) -> N
             with claimed(base, wait=True):
                 carry_out(base, network.recipe, [*common, *of_base])
                 first = start_from(base, row.pruned)
+            # Planning takes long, and rows without masks need not wait for it.
+            with claimed(base.with_name("plans"), wait=row.plan is not None):
                 plan = _plan(base, network, row, _subject(out, network, row, seed))
             with claimed(run) as mine:
                 if mine:

@@ -131,7 +131,11 @@ def delete(folder):
         (None, ["--sparsity", "0.3", "--out", "."], ".: is a folder"),
         (None, [*ARGUMENTS, "--skip", "secont"], "did you mean second"),
         (None, [*ARGUMENTS, "--skip", "*"], "no convolution is left to mask"),
-        (None, [*ARGUMENTS, "--kernel-sizes", "3"], "'3' is no size; write HEIGHTxWIDTH"),
+        (
+            None,
+            [*ARGUMENTS, "--kernel-sizes", "3"],
+            "'3' is no size; write HEIGHTxWIDTH, such as 3x3",
+        ),
         (None, [*ARGUMENTS, "--seed", "-1"], "'-1' is not a whole number from 0"),
         (None, [*ARGUMENTS, "--block", "0"], "'0' is not a whole number from 1"),
         (None, ["--sparsity", "0.3"], "required: --out"),

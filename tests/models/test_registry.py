@@ -119,7 +119,7 @@ def test_an_import_path(monkeypatch, tmp_path):
     ("arguments", "message"),
     [
         ({"name": "resnet81"}, "did you mean resnet"),
-        ({"name": "timm:resnet10x"}, "did you mean resnet10t"),
+        ({"name": "timm:resnet10x"}, "did you mean timm:resnet10t"),
         ({"name": "resnet18", "depth": 3}, "cannot be built.*model.options"),
         ({"name": "small_resnet", "weights": "default"}, "no published weights"),
     ],

@@ -196,6 +196,14 @@ def _log_to_stderr() -> None:
         handler.setFormatter(_Formatter("%(message)s"))
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
+    root = logging.getLogger()
+    if not root.handlers:
+        # Of others' messages the warnings, as without any handler. Where the root has none, some
+        # packages give it one with logging.basicConfig, which then repeats each line of ours.
+        others = logging.StreamHandler()
+        others.setLevel(logging.WARNING)
+        others.addFilter(lambda record: not record.name.startswith("activsparse"))
+        root.addHandler(others)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

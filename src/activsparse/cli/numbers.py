@@ -73,8 +73,9 @@ def image_size(text: str) -> tuple[int, int]:
     """Parse HEIGHTxWIDTH."""
     sizes = _sizes(text)
     if len(sizes) != 2:
+        side = sizes[0] if sizes else 32
         raise argparse.ArgumentTypeError(
-            f"{_short(text)} is no size; write HEIGHTxWIDTH, such as 3x3"
+            f"{_short(text)} is no size; write HEIGHTxWIDTH, such as {side}x{side}"
         )
     return sizes[0], sizes[1]
 

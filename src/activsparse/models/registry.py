@@ -123,7 +123,8 @@ def _timm(name: str, num_classes: int, in_channels: int, options: dict[str, Any]
 
     short = name.removeprefix("timm:")
     if not timm.is_model(short):
-        raise ActivsparseError(f"model {name!r} is unknown; {suggest(short, timm.list_models())}")
+        nearest = suggest(short, timm.list_models(), limit=3, prefix="timm:")
+        raise ActivsparseError(f"model {name!r} is unknown; {nearest} (timm.list_models() has all)")
     features = bool(options.get("features_only", False))
     head = {} if features else {"num_classes": num_classes}
     model = _call(
