@@ -90,6 +90,50 @@ def test_mistakes(network, example):
             activsparse.sparsify(network, example, **options)
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"target_speedup": "a"}, "target_speedup='a' is no number"),
+        ({"threads": "a"}, "threads='a' is not a whole number"),
+        ({"batches": 5}, "in batches"),
+        ({"batches": iter(())}, "in batches"),
+        ({"batches": [torch.zeros(4, 3, 16, 16)]}, "number 0 has no such pair"),
+        ({"batches": [(torch.zeros(4, 3, 8, 8), torch.zeros(4))]}, r"images \(4, 3, 8, 8\)"),
+        ({"batches": [(np.zeros((4, 3, 16, 16)), np.zeros(4))]}, "of tensors"),
+    ],
+)
+def test_what_masks_cannot_be_chosen_by_is_told_in_a_line(network, example, given, message):
+    batches = [(torch.zeros(4, 3, 16, 16), torch.zeros(4).long())]
+    with pytest.raises(ActivsparseError, match=message):
+        activsparse.sparsify(
+            network, example, **{"target_speedup": 1.1, "batches": batches, "quick": True, **given}
+        )
+
+
+def test_every_module_keeps_its_mode(network, example, monkeypatch):
+    """A frozen norm is in evaluation mode while the rest is trained."""
+    network.train()
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms[0].eval()
+    modes = {name: module.training for name, module in network.named_modules()}
+    seen = []
+
+    def stop(model, *_, **__):
+        seen.append(model.training)
+        raise ActivsparseError("enough")
+
+    monkeypatch.setattr("activsparse.pipeline.plan.find_masks", stop)
+    with pytest.raises(ActivsparseError, match="enough"):
+        activsparse.sparsify(
+            network, example, target_speedup=1.1, batches=iter([(example, torch.zeros(1).long())])
+        )
+    assert seen == [False]
+    activsparse.sparsify(network, example, 0.3)
+    activsparse.export(network, example, "masked.onnx")
+    now = {name: module.training for name, module in network.named_modules()}
+    assert {name: now[name] for name in modes} == modes
+
+
 def test_a_wrong_output_is_an_error(dense, monkeypatch):
     from activsparse.engine import session
 

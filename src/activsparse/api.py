@@ -76,12 +76,12 @@ def sparsify(
         raise ActivsparseError(
             Option("sparsity"), " and ", Option("target_speedup"), " both choose masks; give one"
         )
-    if not batches:
+    if type(target_speedup) not in (int, float):
         raise ActivsparseError(
-            Option("target_speedup"),
-            " measures losses under masks; give some batches of images and targets in ",
-            Option("batches"),
+            Option("target_speedup", target_speedup), " is no number; choose for example 1.5"
         )
+    _require_threads(threads)
+    given = _checked_batches(batches, example_input)
     from dataclasses import fields
 
     from torch.nn.functional import cross_entropy
@@ -90,29 +90,25 @@ def sparsify(
     from activsparse.masks import MaskOptions
     from activsparse.pipeline.options import FULL, QUICK
     from activsparse.pipeline.plan import find_masks
+    from activsparse.train.sparsify.modes import evaluating
 
     names = {field.name for field in fields(MaskOptions)}
     chosen = MaskOptions().but(**{k: v for k, v in options.items() if k in names})
     rest = {k: v for k, v in options.items() if k not in names}
-    training = model.training
-    model.eval()
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            dense = Path(folder) / "dense.onnx"
-            export_onnx(model, example_input[:1], dense)
-            found, _ = find_masks(
-                model,
-                example_input[:1],
-                batches,
-                loss or cross_entropy,
-                target_speedup,
-                dense=dense,
-                effort=QUICK if quick else FULL,
-                options=chosen,
-                threads=threads,
-            )
-    finally:
-        model.train(training)
+    with evaluating(model), tempfile.TemporaryDirectory() as folder:
+        dense = Path(folder) / "dense.onnx"
+        export_onnx(model, example_input[:1], dense)
+        found, _ = find_masks(
+            model,
+            example_input[:1],
+            given,
+            loss or cross_entropy,
+            target_speedup,
+            dense=dense,
+            effort=QUICK if quick else FULL,
+            options=chosen,
+            threads=threads,
+        )
     # The masks of a plan are final; there is nothing to ramp.
     return Sparsifier(model, example_input, plan=found.plan, **{"begin": 0.0, "end": 0.0, **rest})
 
@@ -254,14 +250,10 @@ def benchmark(
         ActivsparseError: see `activsparse.bench.compare.compare`.
     """
     from activsparse.bench.compare import compare
-    from activsparse.engine.options import MOST_THREADS
     from activsparse.files import file_path
 
-    for name, number, most in (("threads", threads, MOST_THREADS), ("repeat", repeat, 1_000_000)):
-        if type(number) is not int or not 1 <= number <= most:
-            raise ActivsparseError(
-                Option(name, number), f" is not a whole number from 1 to {most}; choose one"
-            )
+    _require_threads(threads)
+    _require_count("repeat", repeat, 1_000_000)
     names = (engines,) if isinstance(engines, str) else tuple(engines)
     files = [file_path(path) for path in masked]
     return compare(file_path(dense), files, names, threads=threads, repeat=repeat, **options)
@@ -285,3 +277,47 @@ def _require_tensor(example_input: object) -> None:
         raise ActivsparseError(
             f"example_input: is a {kind}, not a tensor; give one of torch, (N, C, H, W) float32"
         )
+
+
+def _require_threads(threads: object) -> None:
+    from activsparse.engine.options import MOST_THREADS
+
+    _require_count("threads", threads, MOST_THREADS)
+
+
+def _require_count(name: str, number: object, most: int) -> None:
+    if type(number) is not int or not 1 <= number <= most:
+        raise ActivsparseError(
+            Option(name, number), f" is not a whole number from 1 to {most}; choose one"
+        )
+
+
+def _checked_batches(batches: Any, example_input: Tensor) -> list[tuple[Tensor, Any]]:
+    """The batches, which are gone through many times; a loader or generator gives them once."""
+    from torch import Tensor
+
+    try:
+        given = list(batches or ())
+    except TypeError:
+        given = []
+    if not given:
+        raise ActivsparseError(
+            Option("target_speedup"),
+            " measures losses under masks; give some batches of images and targets in ",
+            Option("batches"),
+        )
+    size = tuple(example_input.shape[1:])
+    for at, batch in enumerate(given):
+        pair = isinstance(batch, tuple | list) and len(batch) == 2
+        images = batch[0] if pair else None
+        if not isinstance(images, Tensor) or tuple(images.shape[1:]) != size:
+            found = (
+                f"images {tuple(images.shape)}" if isinstance(images, Tensor) else "no such pair"
+            )
+            raise ActivsparseError(
+                Option("batches"),
+                f": number {at} has {found}; give pairs (images, targets) of tensors, images "
+                f"(N, {', '.join(map(str, size))}) as ",
+                Option("example_input"),
+            )
+    return given

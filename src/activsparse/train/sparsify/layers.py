@@ -12,6 +12,7 @@ from activsparse.errors import ActivsparseError
 from activsparse.masks import ConvShape
 from activsparse.masks.network import Convolution, find_convolutions
 from activsparse.train.sparsify.hooks import without_masks
+from activsparse.train.sparsify.modes import evaluating
 from activsparse.train.sparsify.recorder import Recorder, pair
 
 __all__ = ["ConvLayer", "find_layers"]
@@ -93,20 +94,15 @@ def find_layers(model: nn.Module, example_input: Tensor | tuple[Any, ...]) -> li
     """
     inputs = example_input if isinstance(example_input, tuple) else (example_input,)
     recorder = Recorder(model, inputs)
-    modes = [(module, module.training) for module in model.modules()]
     try:
-        model.eval()
-        with torch.no_grad(), without_masks(model), recorder.recording():
+        with torch.no_grad(), evaluating(model), without_masks(model), recorder.recording():
             results = model(*inputs)
-    except (RuntimeError, TypeError, ValueError) as error:
+    except Exception as error:  # a network may be anybody's code
         sizes = ", ".join(str(tuple(x.shape)) for x in inputs if isinstance(x, Tensor))
         raise ActivsparseError(
             f"{type(model).__name__} does not run on an example input of shape {sizes} ({error}); "
             "pass one it accepts"
         ) from error
-    finally:
-        for module, training in modes:
-            module.training = training
     network = find_convolutions(recorder.operations, recorder.values(results), recorder.sizes)
     calls: dict[str, list[Convolution]] = {}
     for conv in network:

@@ -16,6 +16,7 @@ from activsparse.models import YoloV5
 from activsparse.train.learning.distill import Teacher
 from activsparse.train.learning.learner import Learner
 from activsparse.train.recipes.config import TrainingSection
+from activsparse.train.sparsify.modes import evaluating
 
 __all__ = ["check_task", "fit_to_data", "held_out_loss", "make_learner", "teacher_type"]
 
@@ -44,10 +45,10 @@ def check_task(model: nn.Module, data: BatchData) -> None:
 
 
 def _check_logits(model: nn.Module, data: BatchData) -> None:
-    kind, training = type(model).__name__, model.training
+    kind = type(model).__name__
     try:
-        with torch.no_grad():
-            logits = model.eval()(torch.zeros(1, *data.shape))
+        with torch.no_grad(), evaluating(model):
+            logits = model(torch.zeros(1, *data.shape))
     except Exception as error:  # a network may be anybody's code
         raise ActivsparseError(
             f"{kind} does not run on images of shape {data.shape} ({error}); choose another ",
@@ -55,8 +56,6 @@ def _check_logits(model: nn.Module, data: BatchData) -> None:
             " or ",
             Setting("model.name"),
         ) from error
-    finally:
-        model.train(training)
     found = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
     if found != (1, data.num_classes):
         raise ActivsparseError(
