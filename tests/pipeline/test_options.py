@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import fields
 
 import pytest
@@ -164,6 +165,17 @@ def test_other_weights_under_the_same_name_are_other_options(place):
     Work(options, place / "out").claim()
     (place / "w.pt").write_bytes(b"two")
     with pytest.raises(ActivsparseError, match=r"begun with w\.pt .* as weights"):
+        Work(options, place / "out").claim()
+
+
+def test_other_images_in_the_same_folder_are_other_options(place):
+    options = SparsifyOptions("own:tiny", "images", 1.5)
+    Work(options, place / "out").claim()
+    (place / "images" / ".thumbnails.db").write_bytes(b"left by a file manager")
+    Work(options, place / "out").claim()
+    picture = next((place / "images").rglob("*.png"))
+    shutil.copy(picture, picture.with_name("one_more.png"))
+    with pytest.raises(ActivsparseError, match=r"begun with images \(\d+ images, .* as data"):
         Work(options, place / "out").claim()
 
 

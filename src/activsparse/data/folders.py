@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,13 @@ from activsparse.data.images import Images, candidate_roots
 from activsparse.errors import ActivsparseError, Setting
 from activsparse.pictures import IMAGENET_MEAN, IMAGENET_STD, open_picture
 
-__all__ = ["load_flowers102", "load_food101", "load_image_folder", "load_imagenet"]
+__all__ = [
+    "load_flowers102",
+    "load_food101",
+    "load_image_folder",
+    "load_imagenet",
+    "pictures_below",
+]
 
 _TEST_SHARE = 0.2
 
@@ -214,11 +221,12 @@ def _folder(path: Path) -> Any:
 
 
 def _holds_pictures(folder: Path) -> bool:
-    """Whether there is a file that looks like an image, at any depth, behind links, too."""
+    return next(pictures_below(folder), None) is not None
+
+
+def pictures_below(folder: Path) -> Iterator[str]:
+    """Paths of the files that look like images, at any depth, behind links, too."""
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
-    return any(
-        name.lower().endswith(IMG_EXTENSIONS)
-        for _, _, names in os.walk(folder, followlinks=True)
-        for name in names
-    )
+    for place, _, names in os.walk(folder, followlinks=True):
+        yield from (str(Path(place, n)) for n in names if n.lower().endswith(IMG_EXTENSIONS))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from activsparse.data import BatchData, build_data
+from activsparse.data.folders import pictures_below
 from activsparse.errors import ActivsparseError, Option
 from activsparse.files import atomic_path
 from activsparse.pipeline.options import SparsifyOptions, recipe_of
@@ -141,8 +143,25 @@ class Work:
         weights = self.options.weights
         if weights not in (None, "default") and Path(str(weights)).is_file():
             content = Path(str(weights)).read_bytes()
-            asked["weights"] = f"{weights} ({hashlib.blake2b(content, digest_size=8).hexdigest()})"
+            asked["weights"] = f"{weights} ({_digest(content)})"
+        if self.config.data.root is not None:
+            asked["data"] = (
+                f"{self.options.data} ({_pictures(Path(self.config.data.root).expanduser())})"
+            )
         return asked
+
+
+def _pictures(folder: Path) -> str:
+    """How many images a folder holds, and a digest of their names.
+
+    One more or less, and others are held out: some that a network was trained on.
+    """
+    names = sorted(os.path.relpath(path, folder) for path in pictures_below(folder))
+    return f"{len(names)} images, {_digest(os.fsencode(chr(0).join(names)))}"
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def _other(folder: Path, name: str, there: Any, here: Any) -> ActivsparseError:
