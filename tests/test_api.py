@@ -207,3 +207,8 @@ def test_tensors_calibrate_and_results_print_what_they_are(network, example):
     assert "  conv1: dense, stem" in lines
     for text in (repr(quantised), repr(report)):
         assert max(map(len, text.splitlines())) < 120
+
+
+def test_quantize_names_the_argument_that_is_no_path(tmp_path):
+    with pytest.raises(ActivsparseError, match=r"^out: list: is no path"):
+        activsparse.quantize(tmp_path / "m.onnx", [], [np.zeros((1, 3, 8, 8))])

@@ -179,12 +179,19 @@ def quantize(
         ActivsparseError: see `quantisation.files.quantise_file`; `out` cannot be written.
     """
     from activsparse.export.model_file import write_model
+    from activsparse.files import file_path
     from activsparse.input_sizes import InputSizes
     from activsparse.overwrite import refuse_overwrite
     from activsparse.quantisation.files import quantise_file
     from activsparse.quantisation.options import QuantizeOptions
     from activsparse.quantisation.samples import Preprocessing
 
+    file_path(path)
+    if out is not None:
+        try:
+            out = file_path(out)
+        except ActivsparseError as error:
+            raise ActivsparseError(Option("out"), ": ", error) from error
     given = {"mean": mean, "std": std}
     chosen = {name: tuple(values) for name, values in given.items() if values is not None}
     refuse_overwrite([path], [out])

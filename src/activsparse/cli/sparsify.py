@@ -32,7 +32,8 @@ __all__ = ["add_parser", "run", "words_of"]
 _log = logging.getLogger(__name__)
 
 _NEEDED = """\
-These masks are as fast as trained ones, but nobody trained them: the model's answers are wrong.
+These masks are as fast as trained ones, but nobody trained them: the model's answers are wrong,
+and no file of it was kept (activsparse mask writes one).
 To keep its accuracy, train with masks:
   activsparse sparsify NETWORK --data FOLDER --target-speedup {speedup:.2g} --out DIR
 It needs FOLDER, labelled images, one sub-folder per class (some dozens of each are a start), and

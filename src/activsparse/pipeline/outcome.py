@@ -143,8 +143,9 @@ class Outcome:
         if lost < 0:
             lost, low, high, word = -lost, -high, -low, "gained"
         kept = "held-out" if self.summary["tested_on"] == "test" else "validation"
+        trial = "in a quick trial, whose accuracy says little, " if self.quick else ""
         parts.append(
-            f"{lost:.1f} {points} {word} on {images} {kept} images "
+            f"{trial}{lost:.1f} {points} {word} on {images} {kept} images "
             f"(paired 95 % interval {low:.1f} to {high:.1f})"
         )
         return ", ".join(parts) + "."
@@ -158,7 +159,7 @@ class Outcome:
         )
         if self.quick:
             return (
-                f"{trained}; all in a quick trial, of few images and epochs: the speed is real, "
-                "the accuracy is not what full training gives."
+                f"{trained}; all in a quick trial, of few images and epochs: the speed was "
+                "measured, the accuracy is not what full training gives."
             )
         return f"{trained}."

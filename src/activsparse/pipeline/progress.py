@@ -51,7 +51,7 @@ class Measuring:
         now = time.monotonic()
         if done < self._last:
             self._bar.reset(self._task)
-            self._began = now
+            self._began = self._told = now
         self._last = done
         title = f"{self.title}: {what}" if what else self.title
         self._bar.update(self._task, completed=done, total=total, description=title)

@@ -43,6 +43,7 @@ def write_report(work: Work, outcome: Outcome) -> None:
             "training": f"{summary['epochs']} epochs with masks, taught by the dense network",
             "timing": f"{work.options.effort.repeat} interleaved runs per network and engine, "
             f"batch 1, {work.options.threads} thread(s)",
+            **({"notes": "; ".join(outcome.timing.warnings)} if outcome.timing.warnings else {}),
         },
         labels=score.labels,
         classes=classes,

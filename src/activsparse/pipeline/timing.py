@@ -66,6 +66,7 @@ def time_files(
     given = {} if sizes is None else vars(sizes)
     names = list(dict.fromkeys(engines))
     total, done = repeat * len(names) * (1 + len(masked)), 0
+    left: list[str] = []
     with Measuring("timed runs", console) as progress:
 
         def advance(samples: int) -> None:
@@ -76,7 +77,8 @@ def time_files(
         def leave_out(engine: str, error: Exception) -> None:
             nonlocal total
             total -= repeat
-            _log.warning("%s is left out: %s", engine, error)
+            left.append(f"{engine} is left out: {error}")
+            _log.warning("%s", left[-1])
 
         comparison = compare(
             dense,
@@ -91,6 +93,7 @@ def time_files(
             **given,
         )
     comparison.log_busy()
+    comparison.warnings.extend(left)
     return comparison
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -24,6 +25,8 @@ from activsparse.train.run.folder import Run, example_input, load_run, make_spar
 from activsparse.train.trainer import dense_phase
 
 __all__ = ["NOTED", "Work", "file_of"]
+
+_log = logging.getLogger(__name__)
 
 NOTED = "sparsify.json"
 """The file by which such a folder is known."""
@@ -88,6 +91,11 @@ class Work:
                 ", or leave out ",
                 Option("dense_epochs"),
                 " to let it be trained",
+            )
+        if self.config.model.small_images:
+            _log.info(
+                "%s gets a stem for small images; --set model.small_images=false keeps its own",
+                model,
             )
         network = make_network(dense_phase(self.config), self.data)
         make_sparsifier(network, example_input(self.data.shape), self.config, total_steps=1)
