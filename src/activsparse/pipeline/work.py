@@ -94,8 +94,7 @@ class Work:
             )
         if self.config.model.small_images:
             _log.info(
-                "%s gets a stem for small images; --set model.small_images=false keeps its own",
-                model,
+                "%s gets a stem for small images (model.small_images; false keeps its own)", model
             )
         network = make_network(dense_phase(self.config), self.data)
         make_sparsifier(network, example_input(self.data.shape), self.config, total_steps=1)
