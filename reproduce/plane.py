@@ -248,9 +248,7 @@ def _train(network: Network, out: Path, names: list[str], seeds: list[int]) -> N
             with claimed(base, wait=True):
                 carry_out(base, network.recipe, [*common, *of_base])
                 first = start_from(base, row.pruned)
-            # Planning takes long, and rows without masks need not wait for it.
-            with claimed(base.with_name("plans"), wait=row.plan is not None):
-                plan = _plan(base, network, row, _subject(out, network, row, seed))
+            plan = _plan(base, network, row, _subject(out, network, row, seed))
             with claimed(run) as mine:
                 if mine:
                     changes = [
@@ -286,11 +284,13 @@ def _plan(base: Path, network: Network, row: Row, subject: Path) -> list[str]:
         raise ActivsparseError(f"{subject}: masks are planned for this run; train its row first")
     name = "-".join(filter(None, ("plans", row.allow, row.pruned and f"without-{row.pruned:g}")))
     path = base.with_name(f"{name}-{row.plan:g}.yaml")
-    if not path.is_file():
-        # Without measuring losses again around every solution, which would take hours.
-        ask = ["plan", str(subject), "--frontier", "--images", str(network.images), "--rounds", "0"]
-        more = [*network.planned, *(["--allow", row.allow] if row.allow else [])]
-        if command([*ask, *more, "--out", str(base.with_name(f"{name}.yaml"))]):
+    # Without measuring losses again around every solution, which would take hours.
+    ask = ["plan", str(subject), "--frontier", "--images", str(network.images), "--rounds", "0"]
+    more = [*network.planned, *(["--allow", row.allow] if row.allow else [])]
+    # Not under the base's claim: planning takes long, and rows without masks need not wait for it.
+    with claimed(base.with_name(name), wait=True):
+        out = str(base.with_name(f"{name}.yaml"))
+        if not path.is_file() and command([*ask, *more, "--out", out]):
             raise ActivsparseError(f"{subject}: no plans could be made; see above")
     if not path.is_file():
         raise ActivsparseError(f"{path}: no masks make the network so fast; leave that row out")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from activsparse.distributed import mean_over_ranks, world_size
+from activsparse.train.sparsify.modes import evaluating
 
 __all__ = ["batch_statistics", "recalibrate_norms"]
 
@@ -22,18 +23,15 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
 
     So networks that differ in masks alone are compared as each would be after recalibration.
     """
-    modes = [(module, module.training) for module in model.modules()]
     norms = _norms(model)
     # By name: a masked norm has buffers of its mask, which may change meanwhile.
     kept = [{name: norm.get_buffer(name).clone() for name in _STATISTICS} for norm in norms]
     try:
-        model.eval()
-        for norm in norms:
-            norm.training = True
-        yield
+        with evaluating(model):
+            for norm in norms:
+                norm.training = True
+            yield
     finally:
-        for module, training in modes:
-            module.training = training
         for norm, buffers in zip(norms, kept, strict=True):
             for name, value in buffers.items():
                 norm.get_buffer(name).copy_(value)
@@ -51,24 +49,21 @@ def recalibrate_norms(model: nn.Module, batches: Iterable[Tensor]) -> None:
         batches: images (N, C, H, W) as in training; a few thousand are plenty.
     """
     norms = _norms(model)
-    modes = [(module, module.training) for module in model.modules()]
     momenta = [norm.momentum for norm in norms]
     try:
-        model.eval()
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # the mean of all batches so far
-            norm.training = True
-        for images in batches:
-            model(images)
+        with evaluating(model):
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum = None  # the mean of all batches so far
+                norm.training = True
+            for images in batches:
+                model(images)
         for norm in norms:
             for name in ("running_mean", "running_var"):
                 statistic = norm.get_buffer(name)
                 statistic.copy_(mean_over_ranks(statistic))
             norm.get_buffer("num_batches_tracked").mul_(world_size())
     finally:
-        for module, training in modes:
-            module.training = training
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
 
