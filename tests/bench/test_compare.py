@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import quantised
 
@@ -21,6 +22,8 @@ from activsparse.bench.engines.onnxruntime import OnnxRuntime, static_input_shap
 from activsparse.bench.machine import describe_machine, summary_line
 from activsparse.cli import bench as cli_bench
 from activsparse.errors import ActivsparseError
+from activsparse.export.convs import find_convs
+from activsparse.export.insert import insert_mask
 
 ROW_KEYS = [
     "model",
@@ -168,6 +171,58 @@ def test_peers_agree_with_onnxruntime(name: str, dense: Path, sparse: Path):
         # 27 products per output, each engine free in their order.
         atol = 27 * np.finfo(np.float32).eps * np.abs(expected).max()
         np.testing.assert_allclose(actual, expected, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("name", ["activsparse", "openvino", "ncnn"])
+@pytest.mark.parametrize("batch", [1, "n"])
+def test_peers_agree_on_positions_filled_from_others(name: str, batch: int | str, tmp_path: Path):
+    pytest.importorskip(name)
+    seed = 11
+    rng = np.random.default_rng(seed)
+    height, width = (int(size) for size in rng.integers(5, 12, 2))
+    path = tmp_path / "filled.onnx"
+    x = rng.standard_normal((1, 3, height, width), dtype=np.float32)
+    weight = rng.standard_normal((4, 3, 3, 3), dtype=np.float32)
+    back = rng.standard_normal((4, 4, 3, 3), dtype=np.float32)
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Conv", ["x", "weight"], ["a"], pads=[1, 1, 1, 1]),
+            onnx.helper.make_node("Conv", ["a", "back"], ["y"], pads=[1, 1, 1, 1]),
+        ],
+        "filled",
+        [onnx.helper.make_tensor_value_info("x", 1, [batch, *x.shape[1:]])],
+        [onnx.helper.make_tensor_value_info("y", 1, [batch, 4, height, width])],
+        [onnx.numpy_helper.from_array(v, n) for v, n in ((weight, "weight"), (back, "back"))],
+    )
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    insert_mask(model, find_convs(model)[0], rng.random((height, width)) > 0.4, fill="nearest")
+    onnx.save(model, path)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    (expected,) = onnxruntime.InferenceSession(path, options).run(None, {"x": x})
+    (actual,) = engine_class(name)(path, 1, [x.shape]).run([x])
+    # 27 products per value of the first convolution, 36 of such in the second.
+    atol = 36 * 27 * np.finfo(np.float32).eps * np.abs(expected).max()
+    message = f"seed {seed}, input {x.shape}"
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=atol, err_msg=message)
+
+
+@pytest.mark.parametrize("index", [[0, 2], [2, 0, 1]])
+def test_ncnn_refuses_what_its_converter_gets_wrong(tmp_path: Path, index: list[int]):
+    pytest.importorskip("ncnn")
+    path = tmp_path / "gather.onnx"
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Gather", ["x", "index"], ["y"], axis=1)],
+        "gather",
+        [onnx.helper.make_tensor_value_info("x", 1, [1, 3, 5, 4])],
+        [onnx.helper.make_tensor_value_info("y", 1, [1, len(index), 5, 4])],
+        [onnx.numpy_helper.from_array(np.array(index), "index")],
+    )
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+    with pytest.raises(ActivsparseError, match="pnnx keeps one position of a Gather of several"):
+        engine_class("ncnn")(path, 1, [(1, 3, 5, 4)])
 
 
 @pytest.mark.parametrize("name", ["activsparse", "openvino", "ncnn"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -14,9 +15,13 @@ import onnx
 import pnnx
 
 from activsparse.bench.engines.base import Array, Engine
+from activsparse.bench.engines.sampled_fills import sample_fills
 from activsparse.errors import ActivsparseError, Option
 
 __all__ = ["Ncnn"]
+
+# How pnnx notes the index of a Gather by a list, of which its conversion takes one entry.
+_LIST = re.compile(r"^Tensor\.select .* index=\(", re.MULTILINE)
 
 
 class Ncnn(Engine):
@@ -64,7 +69,9 @@ class Ncnn(Engine):
 def _convert(path: Path, folder: Path, input_shapes: Sequence[tuple[int, ...]]) -> Path:
     """Convert in `folder`, where pnnx also drops its by-products; returns the files' stem."""
     copy = folder / "model.onnx"
-    onnx.save(onnx.load(path), copy)  # with weights that lie in a file of their own
+    model = onnx.load(path)
+    sample_fills(model)
+    onnx.save(model, copy)  # with weights that lie in a file of their own
     shapes = ",".join(f"[{','.join(map(str, shape))}]f32" for shape in input_shapes)
     result = subprocess.run(
         [pnnx.EXEC_PATH, copy.name, f"inputshape={shapes}", "fp16=0"],
@@ -77,6 +84,12 @@ def _convert(path: Path, folder: Path, input_shapes: Sequence[tuple[int, ...]]) 
         lines = (result.stderr or result.stdout).strip().splitlines() or ["no message"]
         raise ActivsparseError(
             f"{path}: pnnx cannot convert it for ncnn ({lines[-1]}); leave ncnn out of ",
+            Option("engines"),
+        )
+    if _LIST.search((folder / "model.pnnx.param").read_text(encoding="utf-8")):
+        raise ActivsparseError(
+            f"{path}: pnnx keeps one position of a Gather of several, so that ncnn would compute "
+            "other numbers; leave ncnn out of ",
             Option("engines"),
         )
     return folder / "model"
