@@ -49,6 +49,8 @@ def test_a_loop_ends_with_an_export_a_check_and_a_speed(network, example):
     rows = activsparse.verify("masked.onnx")
     assert rows
     assert all(row.holds for row in rows)
+    assert repr(rows).splitlines() == [str(row) for row in rows]
+    assert str(rows[0]).endswith(": holds")
     found = activsparse.benchmark("dense.onnx", "masked.onnx", repeat=1)
     lines = str(found).splitlines()
     assert len(lines) == 4

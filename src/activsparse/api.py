@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from activsparse.bench.compare import Comparison
-    from activsparse.engine.verify import OutputError
+    from activsparse.engine.verify import OutputErrors
     from activsparse.export.onnx import Exported
     from activsparse.quantisation.quantize import Quantised
     from activsparse.train import Sparsifier
@@ -212,7 +212,7 @@ def quantize(
     return result
 
 
-def verify(path: FilePath, *, seed: int = 0, **options: Any) -> list[OutputError]:
+def verify(path: FilePath, *, seed: int = 0, **options: Any) -> OutputErrors:
     """Compare this engine with ONNX Runtime on random inputs, normal and odd ones.
 
     Args:
@@ -221,7 +221,7 @@ def verify(path: FilePath, *, seed: int = 0, **options: Any) -> list[OutputError
         options: of `Session`.
 
     Returns:
-        The error and bound of every output and kind of input; all hold.
+        The error and bound of every output and kind of input; all hold. Printed, a line for each.
 
     Raises:
         ActivsparseError: an output differs by more than rounding explains; see also `Session`.

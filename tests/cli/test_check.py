@@ -70,12 +70,25 @@ def test_what_the_engine_leaves_to_another_holds(unknown, capsys):
     assert line == f"{unknown}: dense holds; nothing to mask"
 
 
-def test_times_stand_beside_the_fastest_other(open_size, capsys):
+def test_times_stand_beside_the_fastest_other(open_size, monkeypatch, capsys):
+    monkeypatch.setattr("activsparse.bench.machine.busy_cores", lambda: 0.0)
     words = (open_size, "--input-size", "64x64", "--time", "--repeat", "3", "--sparsity", "0.5")
     (line,) = lines(capsys, *words, status=0)
     assert "(1 layers at 0.5)" in line
     assert " ms, masked " in line
     assert "times as fast as " in line
+
+
+def test_times_on_a_busy_machine_are_told_to_be_less_certain(
+    open_size, monkeypatch, capsys, caplog
+):
+    words = (open_size, "--input-size", "64x64", "--repeat", "1")
+    monkeypatch.setattr("activsparse.bench.machine.busy_cores", lambda: 1.5)
+    assert main(["check", *words]) == 0
+    assert not caplog.messages
+    assert main(["check", *words, "--time"]) == 0
+    (told,) = [text for text in caplog.messages if "busy" in text]
+    assert "1.5 cores at work beside this" in told
 
 
 def test_a_wrong_output_is_told(open_size, monkeypatch, capsys):

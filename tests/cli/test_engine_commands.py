@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -62,6 +63,15 @@ def test_verify_fails_where_the_bound_does_not_hold(sparse, monkeypatch, capsys)
     monkeypatch.setattr("activsparse.engine.tolerance.NETWORK_SAFETY", 0.0)
     assert cli.main(["verify", str(sparse)]) == 1
     assert "does not hold" in capsys.readouterr().out
+
+
+def test_where_no_bound_holds_none_is_claimed():
+    from activsparse.engine.verify import OutputError
+
+    y = np.full((2, 3), 1e30, np.float32)
+    row = replace(OutputError.of("y", y, y, [9.0]), bound=np.inf, trial="huge")
+    assert str(row).startswith("output 'y', huge inputs: largest error 0, bound none")
+    assert "inf" not in str(row)
 
 
 def test_verify_without_onnxruntime(sparse, monkeypatch, capsys):

@@ -101,3 +101,15 @@ def test_a_layer_that_gains_nothing_has_a_reason(place, capsys):
         little = row["achieved"] < 2 / 3 * row["sparsity"]
         assert not little or row["why"]
         assert row["why"] in found
+
+
+def test_where_no_layer_had_a_choice_it_says_so(tmp_path, capsys):
+    node = onnx.helper.make_node("Relu", ["x"], ["y"])
+    ends = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 3, 8, 8])
+        for name in "xy"
+    ]
+    graph = onnx.helper.make_graph([node], "relu", ends[:1], ends[1:])
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "relu.onnx")
+    assert main(["explain", str(tmp_path / "relu.onnx"), "--repeat", "1"]) == 0
+    assert "candidates: no layer had a choice" in capsys.readouterr().out

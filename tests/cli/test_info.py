@@ -45,6 +45,7 @@ def test_masks_are_counted_and_measured(sparse, capsys):
     ]
     assert found["masks"].startswith(f"{len(masks)} (fill {len(masks)} zero), ")
     assert found["sparsity"].startswith(f"{np.mean(masks):.3f}, share of")
+    assert "multiply-adds done" in found["work"]
     assert found["skipping"].startswith(f"{len(masks)} of {len(masks)} operators with masks save")
 
 

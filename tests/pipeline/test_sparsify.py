@@ -39,6 +39,18 @@ def digests(folder: Path, names: list[str]) -> dict[str, str]:
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
 
 
+def test_a_target_out_of_reach_is_told_before_training(place, estimated, monkeypatch, capsys):
+    def train(*args, **more):
+        raise AssertionError("trained")
+
+    monkeypatch.setattr("activsparse.pipeline.dense.train", train)
+    command = [*COMMAND[:5], "50", *COMMAND[6:]]
+    assert cli.main(command) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(r"--target-speedup 50.0: the fastest masks here reach \d\.\d\d", said), said
+    assert not (place / "out").exists()
+
+
 @pytest.mark.slow
 def test_it_ends_with_files_a_table_and_a_card(place, estimated, capsys):
     assert cli.main(COMMAND) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import logging
 import tempfile
 from dataclasses import asdict, fields
 from functools import partial
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from activsparse.masks.options import MaskOptions
 
 __all__ = ["add_parser", "export_named", "mask_file", "run"]
+
+_log = logging.getLogger(__name__)
 
 _SIZE = (224, 224)
 
@@ -72,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
     """Try one after the other; 1 where one stops or is wrong."""
     import onnxruntime  # noqa: F401  (what is missing shows first)
 
+    from activsparse.bench.machine import busy_warning
     from activsparse.bench.trial import Trial
     from activsparse.masks.options import UNTRAINED
     from activsparse.overwrite import refuse_overwrite
@@ -80,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
         refuse_overwrite(args.models, [args.csv])
         _write(args.csv, [])  # better to fail now than after minutes
     options = mask_options(args, UNTRAINED)
+    if args.time and (busy := busy_warning()):
+        _log.warning("%s", busy)
     console = plain_console()
     found = []
     for model in args.models:

@@ -60,8 +60,8 @@ def run(args: argparse.Namespace) -> int:
         fallback=args.fallback,
         **choice_options(args),
     )
-    size = args.out.stat().st_size / 1e6
+    size = args.out.stat().st_size / 2**20
     plain_console().print(
-        f"Wrote {args.out}: {len(plan.steps)} operators for {plan.isa}, {size:.1f} MB"
+        f"Wrote {args.out}: {len(plan.steps)} operators for {plan.isa}, {size:.1f} MiB"
     )
     return 0

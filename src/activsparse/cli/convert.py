@@ -44,5 +44,6 @@ def run(args: argparse.Namespace) -> int:
             f"LiteRT agrees with ONNX Runtime on '{error.name}': largest error "
             f"{error.max_abs_err:.2e}, bound {error.bound:.2e}, relative {error.max_rel_err:.2e}"
         )
-    console.print(f"Wrote {args.tflite}: {result.operators} operators, {result.bytes / 1e6:.1f} MB")
+    size = result.bytes / 2**20
+    console.print(f"Wrote {args.tflite}: {result.operators} operators, {size:.1f} MiB")
     return 0

@@ -81,8 +81,10 @@ def run(args: argparse.Namespace) -> int:
     if any(row.requested is not None for row in rows):
         _show(console, _masks(session, rows))
     _print_folded(console, _totals(session, rows))
-    if args.candidates:
+    if args.candidates and any(len(row.candidates) > 1 for row in rows):
         _show(console, _candidates(rows))
+    elif args.candidates:
+        _print_folded(console, "candidates: no layer had a choice of algorithms")
     wasted = [row.name for row in rows if row.wastes_mask]
     if wasted:
         text = f"masks that save nothing, see above: {', '.join(wasted)}"

@@ -161,16 +161,22 @@ def _reports(rows: Iterable[NodeReport]) -> list[Fact]:
     rows = list(rows)
     masked = [row for row in rows if row.requested is not None]
     facts = [("runs as", _counted(f"{row.kind} by {row.algorithm}" for row in rows))]
+    macs, dense = (sum(getattr(row, key) for row in rows) for key in ("macs", "dense_macs"))
     if masked:
         wasted = [row.name for row in masked if row.wastes_mask]
-        macs, dense = (sum(getattr(row, key) for row in rows) for key in ("macs", "dense_macs"))
         facts.append(
             (
                 "skipping",
                 f"{len(masked) - len(wasted)} of {len(masked)} operators with masks save work"
-                + (f", not {', '.join(wasted[:6])}" if wasted else "")
-                + f"; {macs / 1e6:,.1f} M multiply-adds done, direct convolutions without masks "
-                f"do {dense / 1e6:,.1f}",
+                + (f", not {', '.join(wasted[:6])}" if wasted else ""),
+            )
+        )
+    if dense:
+        facts.append(
+            (
+                "work",
+                f"{macs / 1e6:,.1f} M multiply-adds done by these algorithms, matrix products "
+                f"included; direct and without masks {dense / 1e6:,.1f} M",
             )
         )
     return facts

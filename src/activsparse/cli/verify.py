@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
     from activsparse import Session
     from activsparse.engine.plan_file import is_plan
-    from activsparse.engine.verify import NORMAL, TRIALS, compare_with_onnxruntime
+    from activsparse.engine.verify import TRIALS, compare_with_onnxruntime
     from activsparse.errors import ActivsparseError
 
     if is_plan(args.model):
@@ -59,11 +59,8 @@ def run(args: argparse.Namespace) -> int:
     console = plain_console()
     for row in rows:
         verdict = Text("holds", "green") if row.holds else Text("does not hold", "bold red")
-        inputs = "" if row.trial == NORMAL else f", {row.trial} inputs"
-        notes = "; ".join(["", *filter(None, (row.problem, row.note))])
         console.print(
-            f"output '{row.name}'{inputs}: largest error {row.max_abs_err:.3g}, bound "
-            f"{row.bound:.3g}, relative {row.max_rel_err:.3g}{notes}: ",
+            f"{row.figures}: ",
             verdict,
             f" ({session.isa}, {session.threads} thread(s), seed {args.seed})",
             sep="",

@@ -26,6 +26,7 @@ __all__ = [
     "TRIALS",
     "MismatchError",
     "OutputError",
+    "OutputErrors",
     "compare_with_onnxruntime",
     "require_agreement",
 ]
@@ -106,6 +107,29 @@ class OutputError:
         """Whether the error is within the bound; NaN is not."""
         return not self.problem and self.max_abs_err <= self.bound
 
+    @property
+    def figures(self) -> str:
+        """What was compared and how far it is off, in words."""
+        inputs = "" if self.trial == NORMAL else f", {self.trial} inputs"
+        # Without a bound there still are shapes, NaN and infinity to tell results apart by.
+        bound = "none for such numbers" if math.isinf(self.bound) else f"{self.bound:.3g}"
+        notes = "; ".join(["", *filter(None, (self.problem, self.note))])
+        return (
+            f"output '{self.name}'{inputs}: largest error {self.max_abs_err:.3g}, bound {bound}, "
+            f"relative {self.max_rel_err:.3g}{notes}"
+        )
+
+    def __str__(self) -> str:
+        """The figures and whether they hold, in one line."""
+        return f"{self.figures}: {'holds' if self.holds else 'does not hold'}"
+
+
+class OutputErrors(list[OutputError]):
+    """Of every output and kind of input; printed, a line for each."""
+
+    def __repr__(self) -> str:
+        return "\n".join(map(str, self))
+
 
 class MismatchError(ActivsparseError):
     """An output differs from ONNX Runtime's by more than rounding explains."""
@@ -113,7 +137,7 @@ class MismatchError(ActivsparseError):
 
 def require_agreement(
     path: str | os.PathLike[str], session: Session, seed: int = 0
-) -> list[OutputError]:
+) -> OutputErrors:
     """Compare on inputs of all kinds; arguments and result as of `compare_with_onnxruntime`.
 
     Raises:
@@ -136,7 +160,7 @@ def compare_with_onnxruntime(
     session: Session,
     seed: int = 0,
     trials: Sequence[str] = (NORMAL,),
-) -> list[OutputError]:
+) -> OutputErrors:
     """Run both engines on the same random inputs.
 
     Where they differ by more than the bound, double precision decides which of them is right, if
@@ -161,7 +185,9 @@ def compare_with_onnxruntime(
         trials = [trial for trial in trials if trial not in ("NaN", "infinite")]
     if any(value.type != "tensor(float)" for value in session.get_inputs()):
         trials = [NORMAL]  # integers and float16 hold no others
-    return [row for trial in trials for row in _compare(reference, session, seed, trial)]
+    return OutputErrors(
+        row for trial in trials for row in _compare(reference, session, seed, trial)
+    )
 
 
 def _compare(reference: _Reference, session: Session, seed: int, trial: str) -> list[OutputError]:

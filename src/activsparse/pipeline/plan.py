@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -16,6 +17,7 @@ from activsparse.engine.calibrate import this_table
 from activsparse.engine.compile import NATIVE, target_isa
 from activsparse.export.mask_by_plan import mask_by_plan
 from activsparse.export.model_file import read_model, write_model
+from activsparse.export.onnx import export_onnx
 from activsparse.masks import MaskOptions
 from activsparse.masks.latency import dense_ms
 from activsparse.masks.mask_plan import MaskPlan
@@ -24,10 +26,15 @@ from activsparse.pipeline.options import Effort
 from activsparse.pipeline.progress import Measuring
 from activsparse.pipeline.work import Work
 from activsparse.report.plan import draw_plan
-from activsparse.train.plan.plan_network import Found, planning
+from activsparse.train.phase import make_network
+from activsparse.train.plan.plan_network import Found, network_planner, planning
+from activsparse.train.run.folder import example_input
 from activsparse.train.tasks.task import held_out_loss
+from activsparse.train.trainer import dense_phase
 
-__all__ = ["find_masks", "first_images", "make_plan", "plan_speedup"]
+__all__ = ["find_masks", "first_images", "make_plan", "plan_speedup", "refuse_unreachable"]
+
+_log = logging.getLogger(__name__)
 
 Batches = Sequence[tuple[Tensor, Tensor]]
 
@@ -55,6 +62,40 @@ def make_plan(work: Work) -> None:
         )
     draw_plan(found.plan, layers_ms, work.path("plan.png"), "png")
     write_mask_plan(found.plan, work.path("plan.yaml"))
+
+
+def refuse_unreachable(work: Work) -> None:
+    """See before any training if masks can make the network so fast here: weights do not matter.
+
+    Raises:
+        ActivsparseError: no masks do.
+    """
+    target, threads = work.options.target_speedup, work.options.threads
+    _log.info("is %g times as fast within reach here?", target)
+    network = make_network(dense_phase(work.config), work.data).eval()
+    example = example_input(work.data.shape)
+    isa = target_isa(NATIVE)
+    table, where = this_table(isa, threads)
+    planner = network_planner(
+        network,
+        example,
+        lambda variants, names, layer, tell: [0.0] * len(variants),
+        options=work.config.sparsity,
+        table=table,
+        where=where,
+        count=work.options.effort.masks,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        dense = Path(folder) / "dense.onnx"
+        export_onnx(network, example, dense, verify=False)
+        measure = partial(
+            plan_speedup,
+            dense,
+            threads=threads,
+            repeat=work.options.effort.repeat,
+            session={"isa": isa},
+        )
+        planner.refuse_unreachable(target, measure)
 
 
 def find_masks(

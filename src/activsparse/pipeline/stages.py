@@ -13,11 +13,11 @@ from activsparse.pipeline.int8 import make_int8
 from activsparse.pipeline.masked import make_masked
 from activsparse.pipeline.options import SparsifyOptions
 from activsparse.pipeline.outcome import Outcome
-from activsparse.pipeline.plan import make_plan
+from activsparse.pipeline.plan import make_plan, refuse_unreachable
 from activsparse.pipeline.score import make_score
 from activsparse.pipeline.show import write_card, write_report
 from activsparse.pipeline.timing import make_timing
-from activsparse.pipeline.work import Work
+from activsparse.pipeline.work import NOTED, Work
 
 __all__ = ["STAGES", "Stage", "carry_out"]
 
@@ -68,6 +68,8 @@ def carry_out(work: Work) -> Outcome:
         Interrupted: by SIGINT or SIGTERM while training; the same call goes on.
     """
     work.check()
+    if not work.path(NOTED).is_file():
+        refuse_unreachable(work)
     work.claim()
     stages = [stage for stage in STAGES if stage.wanted(work.options)]
     for at, stage in enumerate(stages):

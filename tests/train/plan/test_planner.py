@@ -206,11 +206,31 @@ def test_losses_are_those_of_the_masked_network(tmp_path):
     with torch.no_grad(), batch_statistics(net):
         loss = np.mean([float(LOSS(net(x), y)) for x, y in batches()])
     assert found.loss == pytest.approx(loss, rel=1e-5)
+
+
+def test_a_target_out_of_reach_is_told_before_a_loss_is_measured():
+    def loss(outputs, labels):
+        raise AssertionError("measured a loss")
+
     with (
         pytest.raises(ActivsparseError, match="the fastest masks here reach"),
-        planning(make_net(), example(), batches(), LOSS, **FEW) as planner,
+        planning(make_net(), example(), batches(), loss, **FEW) as planner,
     ):
         planner.find(50.0)
+
+
+def test_a_slow_measurement_of_the_fastest_masks_is_repeated_before_it_is_believed():
+    speeds = iter([1.2, 2.0, 2.1])
+    search = SpeedSearch(
+        solve=lambda budget: (1,),
+        cost=lambda picks: 0.5,
+        measure=lambda picks: next(speeds),
+        dense_cost=1.0,
+        least_cost=lambda: 0.5,
+    )
+    search.refuse_unreachable(1.9)
+    assert next(speeds, None) is None
+    assert search.speed((1,)) == 2.0
 
 
 def test_a_plan_notes_what_it_was_chosen_by():

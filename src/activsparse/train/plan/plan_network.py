@@ -89,8 +89,10 @@ class NetworkPlanner:
             ActivsparseError: a target that is not above 1 or that no masks among the options reach.
         """
         planner = self.planner
-        planner.measure()
         search = self._search(measure, tolerance)
+        if target > 1:  # else `meet` says what is wrong with it
+            search.refuse_unreachable(target)  # before minutes of measuring losses
+        planner.measure()
         tried: dict[Picks, float] = {}
         for at in range(rounds + 1):
             picks, speed = search.meet(target)
@@ -111,6 +113,21 @@ class NetworkPlanner:
         }
         plan = planner.plan(best, self.input_size, self.site, **notes)
         return Found(plan, tried[best], notes["loss"], notes["dense_loss"])
+
+    def refuse_unreachable(
+        self, target: float, measure: Callable[[MaskPlan], float], tolerance: float = 0.025
+    ) -> None:
+        """See if any masks make the network so fast; no loss is measured, weights do not matter.
+
+        Args:
+            target: as of `find`.
+            measure: as of `find`.
+            tolerance: as of `find`.
+
+        Raises:
+            ActivsparseError: none do.
+        """
+        self._search(measure, tolerance).refuse_unreachable(target)
 
     def without_masks(self) -> Found:
         """The network as it is, for one that is fast enough already."""

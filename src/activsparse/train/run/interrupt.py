@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from types import FrameType, TracebackType
 from typing import Any
 
 __all__ = ["Interrupted", "Interruption"]
+
+_log = logging.getLogger(__name__)
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error
@@ -40,6 +43,8 @@ class Interruption:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
         self._restore()
+        # A step may take seconds: whoever asked should know that they were heard.
+        _log.info("stopping after this step; once more to stop at once")
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():
