@@ -21,6 +21,7 @@ import argparse
 import csv
 import json
 import logging
+import shutil
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -282,7 +283,8 @@ def _plan(base: Path, network: Network, row: Row, subject: Path) -> list[str]:
         return []
     if not (subject / "summary.json").is_file():
         raise ActivsparseError(f"{subject}: masks are planned for this run; train its row first")
-    name = "-".join(filter(None, ("plans", row.allow, row.pruned and f"without-{row.pruned:g}")))
+    pruned = row.pruned and f"without-{row.pruned:g}"
+    name = "-".join(filter(None, ("plans", row.allow, pruned)))
     path = base.with_name(f"{name}-{row.plan:g}.yaml")
     # Without measuring losses again around every solution, which would take hours.
     ask = ["plan", str(subject), "--frontier", "--images", str(network.images), "--rounds", "0"]
@@ -290,6 +292,10 @@ def _plan(base: Path, network: Network, row: Row, subject: Path) -> list[str]:
     # Not under the base's claim: planning takes long, and rows without masks need not wait for it.
     with claimed(base.with_name(name), wait=True):
         out = str(base.with_name(f"{name}.yaml"))
+        known = base.with_name(f"{'-'.join(filter(None, ('plans', pruned)))}.losses.csv")
+        losses = base.with_name(f"{name}.losses.csv")
+        if known.is_file() and not losses.exists():
+            shutil.copy(known, losses)  # at its own size it was measured for other rows
         if not path.is_file() and command([*ask, *more, "--out", out]):
             raise ActivsparseError(f"{subject}: no plans could be made; see above")
     if not path.is_file():
