@@ -25,6 +25,11 @@ FLAGS = ["-O3", "-std=c++17", "-DNDEBUG", "-fPIC", "-mtune=cortex-a72", "-fno-sc
 ROUNDS = 300
 # LLVM has no model of the A76 itself; the Neoverse N1 is the same core for servers.
 CORES = {"Cortex-A72": ("cortex-a72", 1), "Cortex-A76": ("neoverse-n1", 2)}
+# Kernels on bytes: the flags of each kind, and the cores that run it.
+BYTES = {
+    "BytesNeon": ([], ["Cortex-A72"]),
+    "BytesDotprod": (["-march=armv8.2-a+dotprod"], ["Cortex-A76"]),
+}
 
 # Functions that hold one inner loop each. `flatten` inlines what they call.
 SOURCE = """
@@ -78,6 +83,24 @@ void tile_loop(const DepthwiseArgs& args) {
 }
 }
 """
+BYTES_SOURCE = """
+#include "kernels/bytes_neon.h"
+#include "kernels/maps_u8.h"
+namespace activsparse {
+#define PRODUCT(R, N) template void product_u8_tile<TYPE, R, N>(const ProductU8Args&);
+PRODUCT(6, 4) PRODUCT(6, 3) PRODUCT(8, 2) PRODUCT(8, 1)
+template <class D, int kLines, int kQuads>
+__attribute__((flatten)) void columns_loop(const DepthwiseColumnsU8Args& args) {
+  FinishU8 finish = *args.finish;
+  finish.rescaled = 0;
+  DepthwiseColumnsU8Args a = args;
+  a.finish = &finish, a.channels = 4 * D::kWidth;
+  columns<D, kLines, kQuads>(a);
+}
+template void columns_loop<TYPE, 3, 1>(const DepthwiseColumnsU8Args&);
+template void columns_loop<TYPE, 5, 2>(const DepthwiseColumnsU8Args&);
+}
+"""
 # What the reader knows a function as: pattern of its name, and who runs it.
 TITLES = [
     (r"gemm_tile<.*, (\d+), (\d+), false>", r"product, \1 rows x \2 vectors"),
@@ -88,8 +111,13 @@ TITLES = [
     (r"output_loop<.*WinogradFull(\d)>", r"Winograd output, F(\1x\1)"),
     (r"block_loop<(\d), (\d)>", r"depthwise block \1x\1, stride \2"),
     (r"tile_loop|depthwise_vectors<", "depthwise, single positions"),
+    (r"product_u8_tile<.*BytesNeon, (\d), (\d)>", r"int8 product, \1 x \2"),
+    (r"product_u8_tile<.*BytesDotprod, (\d), (\d)>", r"int8 product by dot products, \1 x \2"),
+    (r"columns_loop<.*BytesNeon, (\d), \d>", r"int8 depthwise \1x\1"),
+    (r"columns_loop<.*BytesDotprod, (\d), \d>", r"int8 depthwise by dot products \1x\1"),
 ]
 ARITHMETIC = re.compile(r"\tf(ml[as]|add|sub|mul|neg|max|min)\t")
+MULTIPLY_BYTES = re.compile(r"\t(sdot|sm(ull|lsl)2?)\t")
 BRANCH = re.compile(r"^\t(?:b|b\.?\w\w|cbn?z|tbn?z)\t(?:.*[, ])?(\.L\w+)$")
 
 
@@ -116,6 +144,12 @@ def functions(assembly: str) -> dict[str, list[str]]:
     return found
 
 
+def arithmetic(loop: list[str]) -> int:
+    """Count arithmetic instructions; of loops on bytes those that multiply."""
+    multiply = sum(MULTIPLY_BYTES.search(line) is not None for line in loop)
+    return multiply or sum(ARITHMETIC.search(line) is not None for line in loop)
+
+
 def hottest_loop(lines: list[str]) -> list[str]:
     """Return the smallest loop with the most arithmetic, without loops inside that have none."""
     labels: dict[str, int] = {}
@@ -127,12 +161,21 @@ def hottest_loop(lines: list[str]) -> list[str]:
             loops.append((labels[branch[1]], i))
 
     fused = any("\tfml" in line for line in lines)
+    on_bytes = any(MULTIPLY_BYTES.search(line) for line in lines)
 
     def weight(begin: int, end: int) -> int:
         # Where there are fused multiply-adds, they alone tell the loop from activations around it.
         part = lines[begin : end + 1]
+        if on_bytes:
+            return sum(MULTIPLY_BYTES.search(line) is not None for line in part)
         return sum("\tfml" in line if fused else bool(ARITHMETIC.search(line)) for line in part)
 
+    if on_bytes:  # around the loop over whole groups of steps lies what is left of them
+        loops = [
+            (a, b)
+            for a, b in loops
+            if not any(a <= c and d <= b and (a, b) != (c, d) and weight(c, d) for c, d in loops)
+        ]
     if not loops:
         return []
     first, last = max(loops, key=lambda loop: (weight(*loop), loop[0] - loop[1]))
@@ -166,20 +209,25 @@ def use(loop: list[str], model: str, per_cycle: int, mca: str) -> Use:
         busy[name] = max(busy[name], value)
     busy["dispatch"] = number("Total uOps") / ROUNDS / number("Dispatch Width")
     unit = max(busy, key=lambda name: busy[name])
-    arithmetic = sum(ARITHMETIC.search(line) is not None for line in loop)
-    return Use(100 * arithmetic / cycles / per_cycle, 100 * busy[unit] / cycles, unit)
+    return Use(100 * arithmetic(loop) / cycles / per_cycle, 100 * busy[unit] / cycles, unit)
+
+
+def compiled(source: str, flags: list[str]) -> dict[str, list[str]]:
+    """Return the assembly of every function."""
+    with tempfile.TemporaryDirectory() as folder:
+        file, assembly = Path(folder) / "loops.cpp", Path(folder) / "loops.s"
+        file.write_text(source)
+        include = ["-I", str(ROOT / "native"), "-I", str(ROOT / "native/include")]
+        words = [COMPILER, "-S", *FLAGS, *flags, *include, str(file), "-o", str(assembly)]
+        subprocess.run(words, check=True)
+        return functions(assembly.read_text())
 
 
 def table(mca: str) -> str:
     """Return the table of all loops as Markdown."""
-    with tempfile.TemporaryDirectory() as folder:
-        source, assembly = Path(folder) / "loops.cpp", Path(folder) / "loops.s"
-        source.write_text(SOURCE)
-        include = ["-I", str(ROOT / "native"), "-I", str(ROOT / "native/include")]
-        subprocess.run(
-            [COMPILER, "-S", *FLAGS, *include, str(source), "-o", str(assembly)], check=True
-        )
-        found = functions(assembly.read_text())
+    found = compiled(SOURCE, [])
+    for kind, (flags, _) in BYTES.items():
+        found |= compiled(BYTES_SOURCE.replace("TYPE", kind), flags)
     names = subprocess.run(
         ["c++filt"], input="\n".join(found), check=True, capture_output=True, text=True
     ).stdout.splitlines()
@@ -188,15 +236,19 @@ def table(mca: str) -> str:
         for name, lines in sorted(zip(names, found.values(), strict=True)):
             match = re.search(pattern, name)
             if match and (loop := hottest_loop(lines)):
-                rows[match.expand(title)] = loop
+                kind = re.search("Bytes[A-Z][a-z]+", name)
+                rows[match.expand(title)] = loop, BYTES[kind[0]][1] if kind else list(CORES)
     units = {"L": "loads", "dispatch": "dispatch", "S": "stores", "D": "address arithmetic"}
     text = [
         "| loop | instructions | arithmetic | A72 | at most | A76 | at most |",
         "|---|---:|---:|---:|---|---:|---|",
     ]
-    for title, loop in rows.items():
-        cells = [title, str(len(loop)), str(sum(bool(ARITHMETIC.search(line)) for line in loop))]
-        for model, per_cycle in CORES.values():
+    for title, (loop, cores) in rows.items():
+        cells = [title, str(len(loop)), str(arithmetic(loop))]
+        for core, (model, per_cycle) in CORES.items():
+            if core not in cores:
+                cells += ["–", "–"]
+                continue
             found_use = use(loop, model, per_cycle, mca)
             unit = units.get(found_use.unit, "arithmetic")
             most = 100 * found_use.arithmetic / found_use.busiest

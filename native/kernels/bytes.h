@@ -49,6 +49,9 @@ struct ProductU8Args {
 
 struct ProductU8Kernels {
   TileSizes sizes;
+  // By how much activations are lowered before they are multiplied in even and in odd steps of a
+  // tap: `start` has to hold as many times the sums of the weights of these steps more.
+  int32_t lowered[2];
   void (*tile[kMaxTileVectors][kMaxTileRows])(const ProductU8Args& args);
 };
 
@@ -104,6 +107,13 @@ struct MapU8Args {
   int32_t a_zero, b_zero, zero;
 };
 
+// What types of bytes_*.h say that multiply activations as they are, one quad after the other.
+struct QuadByQuad {
+  static constexpr bool kOwnSteps = false;
+  static constexpr int kLowered = 0, kLoweredOdd = 0;
+  static constexpr int rows_at_once(int) { return kMaxTileRows; }
+};
+
 struct BytesKernels {
   // float32 to uint8: round(a * a_scale), clipped, plus zero.
   void (*quantise)(const MapU8Args& args);
@@ -120,6 +130,7 @@ struct BytesKernels {
   // Bytes of a block's quads. Where that is 32 times the width, quads are 16-bit numbers, and so
   // are weights: first the even ones of every four, then the odd ones.
   int taps_bytes;
+  int32_t lowered;  // as in ProductU8Kernels, of both depthwise ones
   void (*interleave)(const InterleaveU8Args& args);
   void (*depthwise_columns)(const DepthwiseColumnsU8Args& args);
 };

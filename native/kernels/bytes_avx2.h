@@ -4,11 +4,12 @@
 #pragma once
 #include <cstdint>
 
+#include "kernels/bytes.h"
 #include "kernels/simd_avx2.h"
 
 namespace activsparse {
 
-struct BytesAvx2Base {
+struct BytesAvx2Base : QuadByQuad {
   using Float = VecAvx2;
   using Quads = __m256i;
   using Sum = __m256i;
@@ -43,6 +44,9 @@ struct BytesAvx2Base {
   }
   static Weights load_weights(const int8_t* w) { return load256(w); }
   static Sum add(Sum a, Sum b) { return _mm256_add_epi32(a, b); }
+  static void accumulate(int32_t* sums, const uint8_t* p) {
+    store(sums, add(load(sums), load_s32_of_u8(p, kWidth)));
+  }
   static void store_u8(uint8_t* p, Float v, int zero, int lanes) {
     const __m256i whole = _mm256_add_epi32(round(v), _mm256_set1_epi32(zero));
     const __m128i words =

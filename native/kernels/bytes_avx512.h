@@ -2,12 +2,13 @@
 #pragma once
 #include <cstdint>
 
+#include "kernels/bytes.h"
 #include "kernels/simd_avx512.h"
 
 namespace activsparse {
 
 // What both have in common. A quad is four uint8 of each of 16 lanes.
-struct BytesAvx512Base {
+struct BytesAvx512Base : QuadByQuad {
   using Float = VecAvx512;
   using Quads = __m512i;
   using Sum = __m512i;
@@ -34,6 +35,9 @@ struct BytesAvx512Base {
   }
   static Weights load_weights(const int8_t* w) { return _mm512_loadu_si512(w); }
   static Sum add(Sum a, Sum b) { return _mm512_add_epi32(a, b); }
+  static void accumulate(int32_t* sums, const uint8_t* p) {
+    store(sums, add(load(sums), load_s32_of_u8(p, kWidth)));
+  }
   // Rounded numbers plus zero are within a byte.
   static void store_u8(uint8_t* p, Float v, int zero, int lanes) {
     const __m128i bytes = _mm512_cvtepi32_epi8(_mm512_add_epi32(round(v), _mm512_set1_epi32(zero)));

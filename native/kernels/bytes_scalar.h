@@ -3,12 +3,11 @@
 #include <cstdint>
 
 #include "common/isa_enum.h"
-#include "kernels/vector_sizes.h"
+#include "kernels/bytes.h"
 
 namespace activsparse {
 
-template <Isa kSet>
-struct BytesPlain {
+struct BytesScalar : QuadByQuad {
   struct Sum {
     int32_t s[4];
   };
@@ -53,13 +52,12 @@ struct BytesPlain {
     }
   };
   using Weights = const int8_t*;
-  static constexpr Isa kIsa = kSet;
+  static constexpr Isa kIsa = Isa::kScalar;
   static constexpr int kWidth = 4;
   static constexpr bool kOffsets = false;
   static constexpr const char* kName = "";
 
   static Sum load(const int32_t* p) { return {{p[0], p[1], p[2], p[3]}}; }
-  static void store(int32_t* p, Sum s) { __builtin_memcpy(p, s.s, sizeof(s.s)); }
   static Quads broadcast(const uint8_t* p) {
     Quads x;
     for (int i = 0; i < 16; ++i) x.q[i] = p[i % 4];
@@ -86,9 +84,8 @@ struct BytesPlain {
     return s;
   }
   static Float load_u8(const uint8_t* p, int lanes) { return to_float(load_s32_of_u8(p, lanes)); }
-  static Sum add(Sum a, Sum b) {
-    for (int i = 0; i < 4; ++i) a.s[i] += b.s[i];
-    return a;
+  static void accumulate(int32_t* sums, const uint8_t* p) {
+    for (int i = 0; i < 4; ++i) sums[i] += p[i];
   }
   static void store_u8(uint8_t* p, Float v, int zero, int lanes) {
     v = round_nearest(v);

@@ -1,5 +1,9 @@
 #include "kernels/kernels.h"
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
 #include <cstdlib>
 #include <cstring>
 
@@ -8,12 +12,17 @@
 namespace activsparse {
 namespace {
 
-bool present([[maybe_unused]] Isa isa) {
-#if defined(ACTIVSPARSE_BYTES_VNNI) && !defined(ACTIVSPARSE_COMPACT)
-  if (isa == Isa::kAvx512) return __builtin_cpu_supports("avx512vnni");
-  if (isa == Isa::kAvx2) return __builtin_cpu_supports("avxvnni");
+// The kernels on bytes that this processor can run in place of an instruction set's, or nullptr.
+const BytesTable* present([[maybe_unused]] Isa isa) {
+#if defined(ACTIVSPARSE_COMPACT)
+#elif defined(ACTIVSPARSE_BYTES_VNNI)
+  if (isa == Isa::kAvx512 && __builtin_cpu_supports("avx512vnni")) return &kAvx512VnniKernels;
+  if (isa == Isa::kAvx2 && __builtin_cpu_supports("avxvnni")) return &kAvxVnniKernels;
+#elif defined(ACTIVSPARSE_BYTES_DOTPROD) && defined(__linux__)
+  constexpr unsigned long kDotprod = 1ul << 20;  // HWCAP_ASIMDDP, which older headers lack
+  if (isa == Isa::kNeon && (getauxval(AT_HWCAP) & kDotprod) != 0) return &kDotprodKernels;
 #endif
-  return false;
+  return nullptr;
 }
 
 bool unused() {
@@ -35,27 +44,29 @@ const Kernels& plain_kernels(Isa isa) {
   return kScalarKernels;
 }
 
-#if defined(ACTIVSPARSE_BYTES_VNNI) && !defined(ACTIVSPARSE_COMPACT)
 Kernels with(Kernels kernels, const BytesTable& bytes) {
   kernels.product_u8 = bytes.product_u8;
   kernels.maps_u8 = bytes.maps_u8;
   return kernels;
 }
-#endif
 
 }  // namespace
 
-const char* feature_of(Isa isa) { return present(isa) && !unused() ? "vnni" : ""; }
+const char* feature_of(Isa isa) {
+  const BytesTable* bytes = present(isa);
+  return bytes != nullptr && !unused() ? bytes->feature : "";
+}
 
 const Kernels& kernels_for(Isa isa) {
-#if defined(ACTIVSPARSE_BYTES_VNNI) && !defined(ACTIVSPARSE_COMPACT)
-  if (*feature_of(isa) != 0) {
-    static const Kernels avx2 = with(kAvx2Kernels, kAvxVnniKernels);
-    static const Kernels avx512 = with(kAvx512Kernels, kAvx512VnniKernels);
-    return isa == Isa::kAvx2 ? avx2 : avx512;
+  const BytesTable* bytes = present(isa);
+  if (bytes == nullptr || unused()) return plain_kernels(isa);
+  if (isa == Isa::kAvx512) {
+    static const Kernels avx512 = with(kAvx512Kernels, *bytes);
+    return avx512;
   }
-#endif
-  return plain_kernels(isa);
+  // Of the others a processor has one at most.
+  static const Kernels other = with(plain_kernels(isa), *bytes);
+  return other;
 }
 
 }  // namespace activsparse

@@ -258,10 +258,10 @@ struct BytesTable {
   ProductU8Kernels product_u8;
   BytesKernels maps_u8;
 };
-extern const BytesTable kAvxVnniKernels, kAvx512VnniKernels;
+extern const BytesTable kAvxVnniKernels, kAvx512VnniKernels, kDotprodKernels;
 
-// What else this processor has for an instruction set, "vnni" or "". The environment variable
-// ACTIVSPARSE_FEATURES=none has it go unused.
+// What else this processor has for an instruction set, "vnni", "dotprod" or "". The environment
+// variable ACTIVSPARSE_FEATURES=none has it go unused.
 const char* feature_of(Isa isa);
 
 // Of instruction sets this library was not compiled for, the table holds sizes alone (foreign.cpp):

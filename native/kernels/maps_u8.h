@@ -84,8 +84,7 @@ template <class D>
 void accumulate_run(const uint8_t* a, int32_t* sums, int64_t count) {
   constexpr int W = D::kWidth;
   int64_t i = 0;
-  for (; i + W <= count; i += W)
-    D::store(sums + i, D::add(D::load(sums + i), D::load_s32_of_u8(a + i, W)));
+  for (; i + W <= count; i += W) D::accumulate(sums + i, a + i);
   for (; i < count; ++i) sums[i] += a[i];
 }
 
@@ -123,9 +122,10 @@ void depthwise_u8_run(const DepthwiseU8Args& args) {
 template <class D>
 constexpr BytesKernels maps_kernels() {
   if constexpr (kCompact) return {};
-  return {quantise_run<D>,   dequantise_run<D>,       add_run<D>,          multiply_run<D>,
-          maximum_run<D>,    accumulate_run<D>,       depthwise_u8_run<D>, taps_bytes<D>(),
-          interleave_run<D>, depthwise_columns_run<D>};
+  return {quantise_run<D>,     dequantise_run<D>,       add_run<D>,
+          multiply_run<D>,     maximum_run<D>,          accumulate_run<D>,
+          depthwise_u8_run<D>, taps_bytes<D>(),         D::kLowered,
+          interleave_run<D>,   depthwise_columns_run<D>};
 }
 
 }  // namespace activsparse

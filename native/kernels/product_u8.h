@@ -10,7 +10,8 @@
 
 namespace activsparse {
 
-// Adds the products of one tap. `offsets` says where each step's quad starts, if the type needs it.
+// Adds the products of one tap, a step at a time. `offsets` says where each step's quad starts, if
+// the type needs it.
 template <class D, int R, int N>
 __attribute__((always_inline)) inline void add_quads(const int8_t* w, const uint8_t* const* rows,
                                                      int steps, const int32_t* offsets,
@@ -68,18 +69,22 @@ __attribute__((always_inline)) inline typename D::Float with_residual(typename D
   return min(v, V::set1(f.residual_hi));
 }
 
-template <class D, int R, int N>
-void product_u8_tile(const ProductU8Args& args) {
+// Of a tile of R rows those from kFirst on.
+template <class D, int R, int N, int kFirst>
+__attribute__((always_inline)) inline void product_u8_rows(const ProductU8Args& args) {
   using V = typename D::Float;
-  constexpr int W = D::kWidth;
-  typename D::Sum sums[R][N];
+  constexpr int W = D::kWidth, kMost = D::rows_at_once(N);
+  constexpr int kRows = R - kFirst < kMost ? R - kFirst : kMost;
+  typename D::Sum sums[kRows][N];
 #pragma GCC unroll 16
-  for (int r = 0; r < R; ++r)
+  for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
     for (int v = 0; v < N; ++v) sums[r][v] = D::load(args.start + v * W);
-  const uint8_t* const* rows = args.rows;
+  const uint8_t* const* rows = args.rows + kFirst;
   for (int t = 0; t < args.taps; ++t, rows += R) {
-    if constexpr (D::kOffsets) {
+    if constexpr (D::kOwnSteps) {
+      D::add_steps(args.weights[t], rows, args.quads, sums);
+    } else if constexpr (D::kOffsets) {
       add_quads<D>(args.weights[t], rows, args.steps[t], args.offsets[t], sums);
     } else {
       add_quads<D>(args.weights[t], rows, args.quads, nullptr, sums);
@@ -87,9 +92,9 @@ void product_u8_tile(const ProductU8Args& args) {
   }
   // In memory: a loop over rows, which would be too long to unroll, must not keep the sums there
   // while products are added.
-  typename D::Sum done[R][N];
+  typename D::Sum done[kRows][N];
 #pragma GCC unroll 16
-  for (int r = 0; r < R; ++r)
+  for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
     for (int v = 0; v < N; ++v) done[r][v] = sums[r][v];
   const FinishU8& f = *args.finish;
@@ -97,22 +102,28 @@ void product_u8_tile(const ProductU8Args& args) {
   const float lo = twice ? f.residual_lo : f.lo;
   const int least = f.to_float ? 0 : byte_of<D>(lo, f);
 #pragma GCC unroll 1
-  for (int r = 0; r < R; ++r) {
+  for (int r = 0; r < kRows; ++r) {
+    void* const out = args.out[kFirst + r];
     V y[N];
 #pragma GCC unroll 4
     for (int v = 0; v < N; ++v) {
       const int lanes = v + 1 < N ? W : args.lanes;
       y[v] = finished<D>(done[r][v], args.scale + v * W, args.shift + v * W, f);
       if (args.residual != nullptr)
-        y[v] = with_residual<D>(y[v], D::load_u8(args.residual[r] + v * W, lanes), f);
+        y[v] = with_residual<D>(y[v], D::load_u8(args.residual[kFirst + r] + v * W, lanes), f);
       else if (f.rescaled)
         y[v] = rescaled<D>(y[v], f);
-      if (f.to_float)
-        max(y[v], V::set1(lo)).store_partial(static_cast<float*>(args.out[r]) + v * W, lanes);
+      if (f.to_float) max(y[v], V::set1(lo)).store_partial(static_cast<float*>(out) + v * W, lanes);
     }
     if (!f.to_float)
-      D::template store_row<N>(static_cast<uint8_t*>(args.out[r]), y, least, f.zero, args.lanes);
+      D::template store_row<N>(static_cast<uint8_t*>(out), y, least, f.zero, args.lanes);
   }
+  if constexpr (kFirst + kRows < R) product_u8_rows<D, R, N, kFirst + kRows>(args);
+}
+
+template <class D, int R, int N>
+void product_u8_tile(const ProductU8Args& args) {
+  product_u8_rows<D, R, N, 0>(args);
 }
 
 template <class D, int N, int R>
@@ -126,7 +137,7 @@ constexpr void fill_u8_tiles(ProductU8Kernels& kernels) {
 template <class D>
 constexpr ProductU8Kernels product_kernels() {
   constexpr TileSizes sizes = tile_sizes(Family::product_u8, D::kIsa);
-  ProductU8Kernels kernels{sizes, {}};
+  ProductU8Kernels kernels{sizes, {D::kLowered, D::kLoweredOdd}, {}};
   fill_u8_tiles<D, 1, sizes.max_rows[0]>(kernels);
   fill_u8_tiles<D, 2, sizes.max_rows[1]>(kernels);
   fill_u8_tiles<D, 3, sizes.max_rows[2]>(kernels);

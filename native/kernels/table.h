@@ -92,6 +92,11 @@ static constexpr void set_sizes(WinogradProducts& kernels, Family family, Isa is
 static constexpr void set_sizes(WinogradKernels& kernels, Family, Isa isa) {
   kernels.max_vecs = tile_sizes(Family::winograd_product_f32, isa).max_vectors;
 }
+// Packing does not depend on it, but operators that are described where they cannot run divide by
+// it: it is what no processor lacks.
+static constexpr void set_sizes(BytesKernels& kernels, Family, Isa isa) {
+  kernels.taps_bytes = 16 * lanes_of(Family::product_u8, isa);
+}
 static constexpr void set_sizes(DepthwiseBlockKernels& kernels, Family, Isa isa) {
   for (int five = 0; five < 2; ++five)
     for (int stride = 1; stride <= 2; ++stride)

@@ -1,5 +1,5 @@
 // Every kernel template, compiled for one instruction set.
-#include "kernels/bytes_scalar.h"
+#include "kernels/bytes_neon.h"
 #include "kernels/simd_neon.h"
 #include "kernels/targets.h"
 
@@ -8,7 +8,7 @@ namespace {
 
 struct Types {
   using f32 = VecNeon;
-  using u8 = BytesPlain<Isa::kNeon>;
+  using u8 = BytesNeon;
 };
 
 }  // namespace

@@ -8,7 +8,7 @@ namespace {
 
 struct Types {
   using f32 = VecScalar;
-  using u8 = BytesPlain<Isa::kScalar>;
+  using u8 = BytesScalar;
 };
 
 }  // namespace

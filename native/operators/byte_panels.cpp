@@ -42,17 +42,16 @@ BytePanelsHeader BytePanels::pack(BlobWriter& writer, const ConvParams& p, const
   Blob bytes;
   for (const BytePanel& panel : panels) {
     const std::size_t step_bytes = std::size_t{4} * panel.vectors * width;
+    const int before = channels_before(p, panel.group);
     for (int tap = 0; tap < taps; ++tap) {
       const std::size_t first = bytes.size(), first_offset = offsets.size();
       bytes.resize(first + step_bytes * quads);
-      for (int q = 0; q < quads; ++q) {
-        int8_t* step = reinterpret_cast<int8_t*>(bytes.data() + first + step_bytes * q);
-        for (int o = 0; o < panel.columns; ++o)
-          for (int i = 0; i < std::min(4, p.in_per_group - 4 * q); ++i)
-            step[4 * o + i] =
-                weight[(int64_t{panel.first + o} * p.in_per_group + 4 * q + i) * taps + tap];
-        if (safe) offsets.push_back(4 * q);
-      }
+      for (int o = 0; o < panel.columns; ++o)
+        for (int i = 0; i < p.in_per_group; ++i)
+          bytes[first + step_bytes * ((before + i) / 4) + 4 * o + (before + i) % 4] =
+              static_cast<std::uint8_t>(
+                  weight[(int64_t{panel.first + o} * p.in_per_group + i) * taps + tap]);
+      for (int q = 0; safe && q < quads; ++q) offsets.push_back(4 * q);
       for (int q = 0; safe && q < quads; ++q) {
         Blob apart(step_bytes);
         bool moved = false;

@@ -4,13 +4,28 @@
 // even as possible, as in panels.h. A panel's weights are, tap by tap, steps of (vectors * width,
 // 4): one for each quad of input channels, and where a processor needs safe pairs (safe_pairs.h)
 // further ones that name the quad they belong to.
+//
+// Kernels may lower activations before they multiply them, in odd steps by less (`lowered` in
+// kernels/bytes.h): of sums of weights, those of odd steps are kept as well then.
 #pragma once
+#include <algorithm>
 #include <vector>
 
 #include "kernels/kernels.h"
 #include "operators/conv_params.h"
 
 namespace activsparse {
+
+constexpr bool needs_odd_sums(Isa isa) { return isa == Isa::kNeon; }
+
+// How many channels before its first one a group is read from, so that its last quad ends within
+// the pixel's groups of 16. Weights of what lies before and behind are zero.
+inline int channels_before(const ConvParams& p, int group) {
+  if (p.group == 1) return 0;
+  const int64_t end = int64_t{group} * p.in_per_group + (p.in_per_group + 3) / 4 * 4;
+  const int64_t pixel = std::min<int64_t>(p.input.stride, (int64_t{p.input.c} + 15) / 16 * 16);
+  return static_cast<int>(std::max<int64_t>(0, end - pixel));
+}
 
 struct BytePanel {
   int32_t first, columns;  // output channels, counted over all groups

@@ -3,7 +3,8 @@
 //
 // The zero point of the input is part of what sums start from: start = bias - zero * (sum of the
 // weights of the taps that a class of positions computes). Taps in the padding, or on inputs that
-// a mask has left at the zero point, contribute nothing then and are left out.
+// a mask has left at the zero point, contribute nothing then and are left out. The same sums of
+// weights make up for what kernels lower activations by.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -28,7 +29,7 @@ struct Header {
   BytePanelsHeader panels;
   FinishU8 finish;
   int32_t input_zero;
-  uint64_t bias, scale, shift, tap_sums, zeros;
+  uint64_t bias, scale, shift, tap_sums, odd_sums, zeros;
   int32_t joined;  // 1: the taps of a row are one, see joined_taps()
 };
 
@@ -94,9 +95,13 @@ class ConvU8 : public ConvOperator {
     const int blocks = static_cast<int>(panels_.all().size());
     chunks_ = std::max(1, (kMinTasks + blocks - 1) / blocks);
     set_starts(blob.array<int32_t>(h_.bias, panels_.lanes()),
-               blob.array<int32_t>(h_.tap_sums, panels_.lanes() * seen_.taps()));
+               blob.array<int32_t>(h_.tap_sums, panels_.lanes() * seen_.taps()),
+               blob.array<int32_t>(h_.odd_sums, odd_sum_count(seen_, panels_.lanes(), isa)));
   }
 
+  static int64_t odd_sum_count(const ConvParams& seen, int64_t lanes, Isa isa) {
+    return needs_odd_sums(isa) ? lanes * seen.taps() : 0;
+  }
   static int64_t zero_bytes(const ConvParams& p) { return int64_t{p.input.c} + 4; }
 
   const ConvParams& params() const override { return h_.params; }
@@ -182,17 +187,23 @@ class ConvU8 : public ConvOperator {
   }
 
   // (classes, lanes): of skipped positions the input's zero point, which is nothing.
-  void set_starts(const int32_t* bias, const int32_t* tap_sums) {
+  void set_starts(const int32_t* bias, const int32_t* tap_sums, const int32_t* odd_sums) {
     const int64_t lanes = panels_.lanes();
+    const int32_t *lowered = kernels_.product_u8.lowered, odd_less = lowered[0] - lowered[1];
     starts_.assign(rows_.classes().size() * lanes, 0);
     for (std::size_t i = 0; i < rows_.classes().size(); ++i) {
       const RowClass& c = rows_.classes()[i];
       if (c.skipped) continue;
       int32_t* start = starts_.data() + i * lanes;
       for (int64_t o = 0; o < lanes; ++o) {
-        int64_t sum = 0;
-        for (int t = 0; t < c.taps; ++t) sum += tap_sums[rows_.taps_of(c)[t] * lanes + o];
-        start[o] = static_cast<int32_t>(static_cast<uint32_t>(bias[o] - h_.input_zero * sum));
+        int64_t sum = 0, odd = 0;
+        for (int t = 0; t < c.taps; ++t) {
+          const int64_t at = rows_.taps_of(c)[t] * lanes + o;
+          sum += tap_sums[at];
+          if (odd_less != 0) odd += odd_sums[at];
+        }
+        const int64_t first = bias[o] + (lowered[0] - h_.input_zero) * sum - odd_less * odd;
+        start[o] = static_cast<int32_t>(static_cast<uint32_t>(first));
       }
     }
   }
@@ -257,7 +268,7 @@ class ConvU8 : public ConvOperator {
         args.taps = c.taps;
         args.start = starts_.data() + (&c - rows_.classes().data()) * panels_.lanes() + panel.lanes;
       }
-      const int first_channel = panel.group * p.in_per_group;
+      const int first_channel = panel.group * p.in_per_group - channels_before(p, panel.group);
       const uint8_t* in =
           run.in<uint8_t>(0) + image * p.input.h * p.input.w * p.input.stride + first_channel;
       if (pixelwise_ && c.taps == 1)
@@ -350,22 +361,26 @@ Blob pack(const OpSpec& spec, Isa isa) {
   h.scale = writer.append<float>(lanes);
   h.shift = writer.append<float>(lanes);
   h.tap_sums = writer.append<int32_t>(lanes * seen.taps());
+  h.odd_sums = writer.append<int32_t>(ConvU8::odd_sum_count(seen, lanes, isa));
   h.zeros = writer.append<uint8_t>(ConvU8::zero_bytes(p));
   std::fill_n(writer.at<uint8_t>(h.zeros), ConvU8::zero_bytes(p),
               static_cast<uint8_t>(h.input_zero));
-  for (const BytePanel& panel : panels)
+  for (const BytePanel& panel : panels) {
+    const int before = channels_before(seen, panel.group);
     for (int o = 0; o < panel.columns; ++o) {
       const int64_t lane = panel.lanes + o, channel = panel.first + o;
       if (bias != nullptr) writer.at<int32_t>(h.bias)[lane] = bias[channel];
       writer.at<float>(h.scale)[lane] = scale[channel];
       if (shift != nullptr) writer.at<float>(h.shift)[lane] = shift[channel];
       for (int t = 0; t < seen.taps(); ++t) {
-        int32_t sum = 0;
+        int32_t sums[2] = {0, 0};  // of even and odd quads
         for (int i = 0; i < seen.in_per_group; ++i)
-          sum += weight[(channel * seen.in_per_group + i) * seen.taps() + t];
-        writer.at<int32_t>(h.tap_sums)[t * lanes + lane] = sum;
+          sums[(before + i) / 4 % 2] += weight[(channel * seen.in_per_group + i) * seen.taps() + t];
+        writer.at<int32_t>(h.tap_sums)[t * lanes + lane] = sums[0] + sums[1];
+        if (needs_odd_sums(isa)) writer.at<int32_t>(h.odd_sums)[t * lanes + lane] = sums[1];
       }
     }
+  }
   h.rows = RowPlan::pack(writer, spec, seen, spec.array("source") == nullptr);
   h.fill = SourceFill::pack(writer, spec);
   *writer.at<Header>(0) = h;

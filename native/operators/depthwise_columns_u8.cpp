@@ -12,6 +12,7 @@
 
 #include "operators/conv_params.h"
 #include "operators/finish_u8.h"
+#include "operators/lowered_start.h"
 #include "operators/source_fill.h"
 
 namespace activsparse::depthwise_columns_u8 {
@@ -86,9 +87,11 @@ class DepthwiseColumns : public ConvOperator {
     const ConvParams& p = h_.params;
     const int64_t blocks = blocks_of(p, kernels_), lanes = blocks * block_of(kernels_);
     steps_ = p.kernel_h * sharing_.quads;
-    set_weights(blob.array<int8_t>(h_.weights, lanes * kQuad * steps_ * sharing_.outputs),
-                lanes * kQuad * steps_ * sharing_.outputs);
-    start_ = blob.array<int32_t>(h_.start, lanes);
+    const int64_t weight_count = lanes * kQuad * steps_ * sharing_.outputs;
+    const auto* packed = blob.array<int8_t>(h_.weights, weight_count);
+    set_weights(packed, weight_count);
+    start_ = lowered_start(blob.array<int32_t>(h_.start, lanes), packed, lanes, block_of(kernels_),
+                           steps_, sharing_.outputs, kernels_.maps_u8.lowered, lowered_);
     scale_ = blob.array<float>(h_.scale, lanes);
     shift_ = blob.array<float>(h_.shift, lanes);
     zeros_ = blob.array<uint8_t>(h_.zeros, p.input.stride);
@@ -280,6 +283,7 @@ class DepthwiseColumns : public ConvOperator {
   std::vector<int16_t> words_;
   int64_t block_bytes_ = 0;
   const int32_t *start_, *positions_;
+  std::vector<int32_t> lowered_;
   const float *scale_, *shift_;
   const uint8_t* zeros_;
   std::vector<int64_t> kept_rows_, skipped_rows_;  // where those of each row begin

@@ -6,6 +6,7 @@
 
 #include "operators/conv_params.h"
 #include "operators/finish_u8.h"
+#include "operators/lowered_start.h"
 #include "operators/safe_pairs.h"
 #include "operators/source_fill.h"
 
@@ -96,7 +97,9 @@ class DepthwiseU8 : public ConvOperator {
     for (int s = 0; s < h_.slots; ++s)
       require_packed(slot_taps_[s] >= -1 && slot_taps_[s] < p.taps());
     weights_ = blob.array<int8_t>(h_.weights, lanes * h_.slots);
-    start_ = blob.array<int32_t>(h_.start, lanes);
+    start_ = lowered_start(blob.array<int32_t>(h_.start, lanes), weights_, lanes,
+                           4 * kernels_.product_u8.sizes.width, h_.slots / 4, 1,
+                           kernels_.maps_u8.lowered, lowered_);
     scale_ = blob.array<float>(h_.scale, lanes);
     shift_ = blob.array<float>(h_.shift, lanes);
     zeros_ = blob.array<uint8_t>(h_.zeros, p.input.stride);
@@ -178,6 +181,7 @@ class DepthwiseU8 : public ConvOperator {
   SourceFill fill_;
   const int32_t *slot_taps_, *start_, *positions_;
   const int8_t* weights_;
+  std::vector<int32_t> lowered_;
   const float *scale_, *shift_;
   const uint8_t* zeros_;
   std::vector<int64_t> distances_;  // (slots)

@@ -1,4 +1,4 @@
-"""Whole masked networks, compiled here for aarch64 and run by the C interface under qemu."""
+"""Networks, masked or quantised, compiled here for aarch64 and run by the C interface in qemu."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from aarch64 import EMULATOR, built, needs_aarch64
+import quantised
+from aarch64 import EMULATOR, EMULATORS, built, needs_aarch64
 from plan_cases import Cases
 
 from activsparse import Session
 from activsparse.engine.compile import compile_model
+from activsparse.engine.exact import ExactModel
 from activsparse.engine.tolerance import network_bound, sums_of
 from activsparse.export.mask import mask_model
+
+SLACK = 2.0**-9
+"""Steps that the engine's float32 factors may be off before a rounding."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), needs_aarch64]
 
@@ -37,3 +42,24 @@ def test_masked_networks_give_what_they_give_here(exported, tmp_path: Path) -> N
     words = [*EMULATOR, built() / "plan_cases", cases.folder, "2"]
     ran = subprocess.run(words, capture_output=True, text=True)
     assert ran.stdout == f"{len(models)} hold, 0 fail\n", ran.stdout + ran.stderr
+
+
+def test_quantised_networks_give_what_exact_arithmetic_allows(tmp_path: Path) -> None:
+    cases = Cases(tmp_path / "cases")
+    networks = ["residual", "inverted", "masked", "filled"]
+    for network in networks:
+        model = quantised.case(tmp_path / f"{network}.onnx", network, "s8s8 per channel")
+        (feed,) = quantised.images(onnx.load(model), 6, 1)
+        spans = ExactModel(model).run(feed, slack=SLACK).values()
+        middle = [(span.low + span.high) / 2 for span in spans]
+        room = [
+            (span.high - span.low) / 2 + 1e-5 * max(1.0, float(np.abs(span.high).max()))
+            for span in spans
+        ]
+        plan = compile_model(model, isa="neon")
+        assert any(report.kind == "conv_u8" for report in plan.reports)
+        cases.add(network, plan, list(feed.values()), middle, room)
+    for kernels, emulator in EMULATORS.items():
+        words = [*emulator, built() / "plan_cases", cases.folder, "2"]
+        ran = subprocess.run(words, capture_output=True, text=True)
+        assert ran.stdout == f"{len(networks)} hold, 0 fail\n", kernels + ran.stdout + ran.stderr

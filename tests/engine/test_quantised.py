@@ -13,6 +13,7 @@ from onnx import parser
 from oracle import expected
 
 from activsparse import Session, _native, quantize
+from activsparse.engine.compile import compile_model
 from activsparse.engine.exact import ExactModel
 from activsparse.engine.verify import compare_with_onnxruntime
 
@@ -48,6 +49,14 @@ def test_every_instruction_set(tmp_path, monkeypatch, network, features, isa):
     monkeypatch.setenv("ACTIVSPARSE_FEATURES", features)
     path = quantised.case(tmp_path / "q.onnx", network, "s8s8 per channel")
     assert outside(path, Session(path, isa=isa), 5) == ""
+
+
+@pytest.mark.parametrize("isa", ["avx2", "avx512", "neon"])
+@pytest.mark.parametrize("network", ["residual", "inverted"])
+def test_any_machine_compiles_for_any_other(tmp_path, network, isa):
+    path = quantised.case(tmp_path / "q.onnx", network, "u8s8 per channel")
+    plan = compile_model(path, isa=isa)
+    assert any(f"{isa} int8" in r.kernel.replace("-vnni", "") for r in plan.reports)
 
 
 @pytest.mark.parametrize("network", ["masked", "filled"])

@@ -13,7 +13,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "aarch64"
-EMULATOR = ["qemu-aarch64-static", "-cpu", "cortex-a72", "-L", "/usr/aarch64-linux-gnu"]
+_LIBRARIES = ["-L", "/usr/aarch64-linux-gnu"]
+EMULATOR = ["qemu-aarch64-static", "-cpu", "cortex-a72", *_LIBRARIES]
+# A Raspberry Pi 4's, and a Raspberry Pi 5's, which has dot products of bytes.
+EMULATORS = {
+    "neon": EMULATOR,
+    "neon-dotprod": ["qemu-aarch64-static", "-cpu", "cortex-a76", *_LIBRARIES],
+}
 _TOOLS = ("aarch64-linux-gnu-gcc", "aarch64-linux-gnu-g++", EMULATOR[0], "make")
 
 needs_aarch64 = pytest.mark.skipif(

@@ -62,7 +62,7 @@ class Server:
         parts = [counted(name.encode()) for name in names] + [counted(packed.data.tobytes())]
         for arrays in (inputs, outputs):
             parts.append(struct.pack("<I", len(arrays)))
-            parts += [struct.pack("<I", a.size) + a.tobytes() for a in arrays]
+            parts += [counted(a.tobytes()) for a in arrays]
         to, answers = self.process.stdin, self.process.stdout
         assert to is not None
         assert answers is not None
@@ -72,7 +72,7 @@ class Server:
         if failure:
             raise ActivsparseError(failure)
         for array in outputs:
-            array[...] = np.frombuffer(answers.read(array.nbytes), np.float32).reshape(array.shape)
+            array[...] = np.frombuffer(answers.read(array.nbytes), array.dtype).reshape(array.shape)
         return None
 
 

@@ -1,22 +1,24 @@
-// Every kernel of table.inc's tiles and blocks against sums in double precision, whether an
-// operator picks it or not, on random sizes; all memory ends at pages without access.
+// Every kernel of table.inc's tiles and blocks against sums in double precision, those on bytes
+// against exact ones, whether an operator picks it or not, on random sizes; all memory ends at
+// pages without access.
 //
 //   kernel_check [SEED]
 //
-// Goes through all instruction sets this machine has. Prints a line per kernel, what differs with
+// Goes through all instruction sets this machine has, and for kernels on bytes through what it has
+// beyond them, used and unused. Prints a line per kernel, what differs with
 // the seed that repeats it, and exits 1 if anything did.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <deque>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "byte_checks.h"
 #include "common/isa.h"
-#include "guarded.h"
+#include "kernel_case.h"
 #include "kernels/table.h"
 
 using namespace activsparse;
@@ -25,40 +27,6 @@ namespace {
 
 constexpr int kCases = 6;
 constexpr double kUlp = 1.0 / (1 << 24);
-
-// Random sizes and arrays of one case. Weights are at cache lines, everything else anywhere.
-class Case {
- public:
-  explicit Case(uint64_t seed) : random_(seed) {}
-
-  int number(int least, int most) {
-    return std::uniform_int_distribution<int>(least, most)(random_);
-  }
-  bool chance() { return number(0, 1) != 0; }
-  float value() { return std::uniform_real_distribution<float>(-1, 1)(random_); }
-
-  float* array(int64_t floats, bool aligned = false) {
-    memory_.emplace_back(static_cast<std::size_t>(floats) * sizeof(float),
-                         aligned ? 64 : sizeof(float));
-    float* data = memory_.back().floats();
-    for (int64_t i = 0; i < floats; ++i) data[i] = value();
-    return data;
-  }
-  std::vector<float*> arrays(int count, int64_t floats) {
-    std::vector<float*> all(count);
-    for (float*& one : all) one = array(floats);
-    return all;
-  }
-  // Clips, or nothing: what other activations are is tested by themselves.
-  Epilogue epilogue() {
-    if (chance()) return {};
-    return {Activation::kClip, -value() * value(), chance() ? 0.5f : __builtin_inff()};
-  }
-
- private:
-  std::mt19937_64 random_;
-  std::deque<Guarded> memory_;
-};
 
 // A sum, and how far float32 may be from it.
 struct Sum {
@@ -384,12 +352,37 @@ void check(Checks& checks, Isa isa) {
     }
 }
 
+void check_bytes(Checks& checks, Isa isa) {
+  const Kernels& k = kernels_for(isa);
+  const std::string name = std::string(k.isa) + (*feature_of(isa) ? "-" : "") + feature_of(isa);
+  for_tiles(k.product_u8.sizes, [&](int vectors, int rows) {
+    const std::string tile = std::to_string(rows) + "x" + std::to_string(vectors);
+    checks(name + " product_u8 " + tile,
+           [&](Case& c) { return product_u8_tile(c, k.product_u8, isa, vectors, rows); });
+  });
+  const int width = k.product_u8.sizes.width;
+  checks(name + " depthwise_u8", [&](Case& c) { return depthwise_u8(c, k.maps_u8, isa, width); });
+  for (const auto& [lines, quads] : {std::pair{3, 1}, {5, 2}, {2, 1}, {7, 2}, {1, 3}})
+    checks(name + " depthwise_columns_u8 " + std::to_string(lines) + "x" + std::to_string(quads),
+           [&, lines = lines, quads = quads](Case& c) {
+             return depthwise_columns_u8(c, k.maps_u8, width, lines, quads);
+           });
+  checks(name + " maps_u8", [&](Case& c) { return maps_u8(c, k.maps_u8); });
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
   const uint64_t seed = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : std::random_device()();
   Checks checks(seed);
-  for (Isa isa : available_isas()) check(checks, isa);
+  for (Isa isa : available_isas()) {
+    check(checks, isa);
+    check_bytes(checks, isa);
+    if (*feature_of(isa) == 0) continue;
+    setenv("ACTIVSPARSE_FEATURES", "none", 1);
+    check_bytes(checks, isa);
+    unsetenv("ACTIVSPARSE_FEATURES");
+  }
   return checks.finish();
 }

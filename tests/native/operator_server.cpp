@@ -6,7 +6,7 @@
 // (ACTIVSPARSE_SANITIZE=operators) it is how the tests of operators run under them.
 //
 // Request: u32 length and text of kind, algorithm, instruction set; u32 length and bytes of the
-// packed data; u32 number of arrays it reads, each as u32 floats and data; the same for those it
+// packed data; u32 number of arrays it reads, each as u32 bytes and data; the same for those it
 // writes, whose content it may leave in place. Answer: u32 length and text of an error, then, where
 // that is empty, the arrays written.
 #include <algorithm>
@@ -20,8 +20,6 @@
 using namespace activsparse;
 
 namespace {
-
-using Floats = std::vector<float, AlignedAllocator<float>>;
 
 void read_bytes(void* data, std::size_t bytes) {
   if (std::fread(data, 1, bytes, stdin) != bytes) std::exit(0);
@@ -41,14 +39,14 @@ Container read_items() {
   return items;
 }
 
-std::vector<Floats> read_arrays() {
-  std::vector<Floats> arrays(read_count());
-  for (Floats& array : arrays) array = read_items<Floats>();
+std::vector<Blob> read_arrays() {
+  std::vector<Blob> arrays(read_count());
+  for (Blob& array : arrays) array = read_items<Blob>();
   return arrays;
 }
 
 void run(const std::string& kind, const std::string& algorithm, const std::string& isa,
-         const Blob& data, const std::vector<Floats>& inputs, std::vector<Floats>& outputs) {
+         const Blob& data, const std::vector<Blob>& inputs, std::vector<Blob>& outputs) {
   const Guarded blob(data.size(), kAlignment);
   std::copy(data.begin(), data.end(), blob.data());
   const auto op = find_operator_type(kind, algorithm)
@@ -56,19 +54,19 @@ void run(const std::string& kind, const std::string& algorithm, const std::strin
   std::vector<const void*> in;
   std::vector<void*> out;
   std::deque<Guarded> arrays;
-  const auto guarded = [&](const Floats& array) {
-    arrays.emplace_back(array.size() * sizeof(float));
-    std::copy(array.begin(), array.end(), arrays.back().floats());
-    return arrays.back().floats();
+  const auto guarded = [&](const Blob& array) {
+    arrays.emplace_back(array.size());
+    std::copy(array.begin(), array.end(), arrays.back().data());
+    return arrays.back().data();
   };
-  for (const Floats& array : inputs) in.push_back(guarded(array));
-  for (const Floats& array : outputs) out.push_back(guarded(array));
+  for (const Blob& array : inputs) in.push_back(guarded(array));
+  for (const Blob& array : outputs) out.push_back(guarded(array));
   const Guarded scratch(op->scratch_bytes(), kAlignment);
   const Guarded shared(op->shared_scratch_bytes(), kAlignment);
   const RunArgs args{in.data(), out.data(), scratch.data(), shared.data()};
   for (int phase = 0; phase < op->phases(); ++phase) op->run(args, phase, 0, op->tasks(phase));
   for (std::size_t i = 0; i < outputs.size(); ++i)
-    std::copy_n(static_cast<const float*>(out[i]), outputs[i].size(), outputs[i].data());
+    std::copy_n(static_cast<const uint8_t*>(out[i]), outputs[i].size(), outputs[i].data());
 }
 
 }  // namespace
@@ -78,8 +76,8 @@ int main() {
     const auto kind = read_items<std::string>(), algorithm = read_items<std::string>();
     const auto isa = read_items<std::string>();
     const auto data = read_items<Blob>();
-    const std::vector<Floats> inputs = read_arrays();
-    std::vector<Floats> outputs = read_arrays();
+    const std::vector<Blob> inputs = read_arrays();
+    std::vector<Blob> outputs = read_arrays();
     std::string failure;
     try {
       run(kind, algorithm, isa, data, inputs, outputs);
@@ -90,8 +88,7 @@ int main() {
     std::fwrite(&length, sizeof(length), 1, stdout);
     std::fwrite(failure.data(), 1, length, stdout);
     if (failure.empty())
-      for (const Floats& array : outputs)
-        std::fwrite(array.data(), sizeof(float), array.size(), stdout);
+      for (const Blob& array : outputs) std::fwrite(array.data(), 1, array.size(), stdout);
     std::fflush(stdout);
   }
 }

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from aarch64 import BUILD, EMULATOR, built, needs_aarch64
+from aarch64 import BUILD, EMULATOR, EMULATORS, built, needs_aarch64
+from test_symbols import needs_nm, shared_with_kernels
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), needs_aarch64]
 TESTS = Path(__file__).parent
@@ -26,10 +27,19 @@ def test_packing_and_running_there() -> None:
     assert ran.stdout.startswith("ok "), ran.stdout
 
 
-def test_every_kernel() -> None:
-    ran = subprocess.run([*EMULATOR, BUILD / "kernel_check"], capture_output=True, text=True)
+@pytest.mark.parametrize("kernels", EMULATORS)
+def test_every_kernel(kernels: str) -> None:
+    words = [*EMULATORS[kernels], BUILD / "kernel_check"]
+    ran = subprocess.run(words, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout[-3000:]
+    print(ran.stdout.splitlines()[-1])
     assert "neon gemm 16x1" in ran.stdout
+    assert {f"{kernels} product_u8 6x4", "neon product_u8 6x4"} <= set(ran.stdout.splitlines())
+
+
+@needs_nm
+def test_kernels_of_one_processor_stay_its_own() -> None:
+    assert shared_with_kernels([BUILD / "CMakeFiles" / "activsparse_objects.dir"]) == ""
 
 
 @pytest.mark.parametrize(
@@ -46,8 +56,17 @@ def test_every_kernel() -> None:
     ],
 )
 def test_operators_packed_here(file: str, tests: str) -> None:
+    run_there(file, tests, EMULATOR)
+
+
+@pytest.mark.parametrize("kernels", EMULATORS)
+def test_operators_on_bytes_packed_here(kernels: str) -> None:
+    run_there("test_bytes.py", "neon-all", EMULATORS[kernels])
+
+
+def run_there(file: str, tests: str, words: list[str]) -> None:
     """The tests of that file, with operators packed on this machine and run under qemu."""
-    emulator = shlex.join([*EMULATOR, str(BUILD / "operator_server")])
+    emulator = shlex.join([*words, str(BUILD / "operator_server")])
     words = ["-p", "emulated", f"--emulator={emulator}", "-q", "-x", "-k", tests]
     path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
     ran = subprocess.run(
