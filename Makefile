@@ -85,7 +85,7 @@ sanitize:
 	  --emulated-isa=$(shell uname -m | sed 's/x86_64/avx2/; s/aarch64/neon/') \
 	  --emulator=$(CURDIR)/build/sanitize-operators/operator_server \
 	  test_conv.py test_winograd.py test_winograd_chequered.py test_winograd_stem.py test_conv_max_pool.py \
-	  test_inverted_residual.py test_operators.py -k "not threads and not reference and not specs" -m "not slow"
+	  test_inverted_residual.py test_operators.py test_bytes.py -k "not threads and not reference and not specs" -m "not slow"
 	# The delegate inside LiteRT, which has to find the sanitizers' libraries loaded.
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=tests/native:src $(BIN)/python -m pytest -q -p no:cacheprovider \
