@@ -95,8 +95,21 @@ def test_mistakes(network, example):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"target_speedup": "a"}, "target_speedup='a' is no number"),
-        ({"threads": "a"}, "threads='a' is not a whole number"),
+        ({"target_speedup": "a"}, "target_speedup='a': is no number"),
+        ({"target_speedup": float("nan")}, "target_speedup=nan: is no number"),
+        ({"threads": "a"}, "threads='a': must be a whole number"),
+        ({"batches": torch.zeros(4, 3, 16, 16)}, "in batches"),
+        ({"batches": [(torch.zeros(4, 3, 16, 16), [0, 1, 2, 0])]}, "number 0 has no such pair"),
+        ({"batches": [(torch.zeros(0, 3, 16, 16), torch.zeros(0))]}, r"images \(0, 3, 16, 16\)"),
+        ({"batches": [(torch.zeros(4, 3, 16, 16).half(), torch.zeros(4))]}, "does not run on"),
+        ({"batches": [(torch.zeros(4, 3, 16, 16), torch.zeros(4))]}, "loss: gives no number"),
+        ({"batches": [(torch.zeros(1, 3, 16, 16), torch.tensor([77]))]}, "loss: gives no number"),
+        ({"loss": 5}, "loss=5: give a function"),
+        ({"loss": lambda outputs, targets: None}, "loss: gives no number for batch 0"),
+        ({"loss": lambda outputs, targets: outputs}, "loss: gives no number for batch 0"),
+        ({"loss": lambda outputs: outputs.mean()}, "loss: gives no number for batch 0"),
+        ({"loss": lambda outputs, targets: outputs.sum() * torch.nan}, "loss: is nan on batch 0"),
+        ({"target_speedup": None}, "batches is what masks are chosen by for a speed-up"),
         ({"batches": 5}, "in batches"),
         ({"batches": iter(())}, "in batches"),
         ({"batches": [torch.zeros(4, 3, 16, 16)]}, "number 0 has no such pair"),
@@ -174,16 +187,36 @@ def test_what_is_no_network_no_file_or_no_number_is_told_in_a_line(network, exam
         (lambda: activsparse.sparsify(network, example.numpy(), 0.3), "is a ndarray, not a tensor"),
         (lambda: activsparse.sparsify(network, example, "0.3"), "sparsity '0.3': is no number"),
         (lambda: activsparse.export(model, example, tmp_path / "m.onnx"), "is no network"),
-        (lambda: activsparse.export(network, example, model), "ModelProto: is no path"),
-        (lambda: activsparse.verify(model), "ModelProto: is no path"),
-        (lambda: activsparse.verify(None), "None: is no path"),
-        (lambda: activsparse.Session(model), "ModelProto: is no path"),
-        (lambda: activsparse.quantize(model, example), "ModelProto: is no path"),
-        (lambda: activsparse.benchmark(model), "ModelProto: is no path"),
-        (lambda: activsparse.benchmark("d.onnx", model), "ModelProto: is no path"),
-        (lambda: activsparse.benchmark("d.onnx", repeat=0), "repeat=0 is not a whole number"),
-        (lambda: activsparse.benchmark("d.onnx", threads="2"), "threads='2' is not a whole"),
+        (lambda: activsparse.export(network, example, model), "ModelProto is no path"),
+        (lambda: activsparse.verify(model), "ModelProto is no path"),
+        (lambda: activsparse.verify(None), "path: None is no path"),
+        (lambda: activsparse.Session(model), "ModelProto is no path"),
+        (lambda: activsparse.quantize(model, example), "ModelProto is no path"),
+        (lambda: activsparse.benchmark(model), "ModelProto is no path"),
+        (lambda: activsparse.benchmark("d.onnx", model), "ModelProto is no path"),
+        (lambda: activsparse.benchmark("d.onnx", repeat=0), "repeat=0: must be a whole number"),
+        (lambda: activsparse.benchmark("d.onnx", threads="2"), "threads='2': must be a whole"),
         (lambda: activsparse.benchmark("d.onnx", engines="activsparse"), "d.onnx: no such file"),
+        (lambda: activsparse.benchmark("d.onnx", engines=5), "engines=5: names no engine"),
+        (lambda: activsparse.benchmark("d.onnx", engines=[]), "engines=[]: names no engine"),
+        (lambda: activsparse.benchmark("d.onnx", input_shapes="x=1"), "input_shapes='x=1': give"),
+        (lambda: activsparse.benchmark("d.onnx", session=[1]), "session=[1]: give a dict"),
+        (lambda: activsparse.benchmark("d.onnx", seed=-1), "seed=-1: must be a whole number"),
+        (lambda: activsparse.benchmark("d.onnx", 5), "masked: 5 is no path"),
+        (lambda: activsparse.benchmark(["d.onnx"]), "dense: list is no path"),
+        (lambda: activsparse.verify("d.onnx", seed="a"), "seed='a': must be a whole number"),
+        (lambda: activsparse.export(network, example, "m.onnx", dense=5), "dense: 5 is no path"),
+        (lambda: activsparse.quantize("d.onnx", example, 5), "out: 5 is no path"),
+        (lambda: Sparsifier(network, example, plan=5), "plan: 5 is no path"),
+        (lambda: Sparsifier(network, example, 0.3, skip=5), "skip=5: give a list such as"),
+        (lambda: Sparsifier(network, example, 0.3, only=[1]), "only=[1]: give a list such as"),
+        (lambda: Sparsifier(network, example, 0.3, kernel_sizes="3"), "kernel_sizes='3': give"),
+        (lambda: Sparsifier(network, example, 0.3, per_layer=[0.3]), "per_layer=[0.3]: give a"),
+        (lambda: Sparsifier(network, example, 0.3, total_steps="a"), "total_steps='a': must be"),
+        (lambda: Sparsifier(network, example, 0.3, total_steps=1, begin="a"), "begin='a': is no"),
+        (lambda: Sparsifier(network, example, 0.3, seed=None), "seed=None: must be a whole"),
+        (lambda: Sparsifier(network, example[:0], 0.3), "of shape (0, 3, 16, 16) holds no values"),
+        (lambda: Sparsifier(network, example.to("meta"), 0.3), "is on the meta device"),
     ):
         with pytest.raises(ActivsparseError, match=re.escape(message)) as caught:
             mistake()
@@ -211,6 +244,50 @@ def test_tensors_calibrate_and_results_print_what_they_are(network, example):
         assert max(map(len, text.splitlines())) < 120
 
 
-def test_quantize_names_the_argument_that_is_no_path(tmp_path):
-    with pytest.raises(ActivsparseError, match=r"^out: list: is no path"):
-        activsparse.quantize(tmp_path / "m.onnx", [], [np.zeros((1, 3, 8, 8))])
+class Odd(nn.Module):
+    """A network that gives something else than a tensor of numbers."""
+
+    def __init__(self, network, result):
+        super().__init__()
+        self.network, self.result = network, result
+
+    def forward(self, x):
+        return self.result(self.network(x))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"example_input": None}, "example_input: a NoneType holds no tensor"),
+        ({"example_input": np.zeros((1, 3, 16, 16))}, "example_input: a ndarray holds no tensor"),
+        ({"example_input": (1, 3, 16, 16)}, "example_input: a tuple holds no tensor"),
+        ({"example_input": {"x": torch.zeros(1, 3, 16, 16)}}, "torch exports no dict of inputs"),
+        ({"example_input": torch.zeros(0, 3, 16, 16)}, "example_input: holds an empty tensor"),
+        ({"example_input": torch.zeros(1, 3, 16, 16, device="meta")}, "on the meta device"),
+        ({"example_input": torch.zeros(1, 3, 16, 16).half()}, "does not run on .*float16"),
+        ({"example_input": torch.zeros(1, 4, 16, 16)}, r"does not run on \(1, 4, 16, 16\)"),
+        ({"example_input": torch.full((1, 3, 16, 16), torch.nan)}, "values that are no numbers"),
+        ({"opset": "a"}, "opset='a': must be a whole number"),
+        ({"dense": "no/folder.onnx"}, "folder.onnx: cannot be written"),
+        ({"dense": "./masked.onnx"}, "is to hold the masked network; name another file as dense"),
+        ({"path": "."}, "is a folder"),
+        ({"path": "", "dense": "dense.onnx"}, "path: is empty"),
+    ],
+)
+def test_an_export_that_fails_leaves_nothing(network, example, tmp_path, given, message):
+    arguments = {"example_input": example, "path": "masked.onnx", **given}
+    with pytest.raises(ActivsparseError, match=message):
+        activsparse.export(network, **arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_networks_without_a_result_are_told_in_a_line(network, example, tmp_path):
+    for odd, message in (
+        (Odd(network, lambda y: None), "Odd gives a NoneType, no tensor"),
+        (Odd(network, lambda y: y / 0 * 0), "Odd gives values that are no numbers"),
+    ):
+        with pytest.raises(ActivsparseError, match=message):
+            activsparse.export(odd.eval(), example, "odd.onnx")
+    with pytest.raises(ActivsparseError, match=r"float32 with \.float\(\)"):
+        activsparse.export(network.double(), example.double(), "double.onnx")
+    assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from activsparse.errors import ActivsparseError
-from activsparse.files import atomic_path, require_file
+from activsparse.files import atomic_path, file_path, require_file
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -101,6 +101,13 @@ def test_odd_paths_to_read(odd_folder: Path, path: object) -> None:
         require_file(path)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 2100
+
+
+@pytest.mark.parametrize("path", [None, 5, ["a"], "", "a\0b", b"\x08\0" * 10_000])
+def test_what_is_no_path_is_named_by_its_argument(path: object) -> None:
+    with pytest.raises(ActivsparseError, match=r"^dense: ") as caught:
+        file_path(path, "dense")
+    assert len(str(caught.value)) < 600
 
 
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)

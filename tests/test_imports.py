@@ -69,7 +69,7 @@ def test_import_loads_neither_torch_nor_onnx(statement: str):
 
 # From the ground up: a part imports those of earlier storeys and its own only.
 STOREYS = (
-    ("_native", "errors", "names"),
+    ("_native", "errors", "names", "values"),
     ("files", "input_sizes", "overwrite", "distributed", "pictures", "yaml_text"),
     ("masks",),
     ("onnx_file",),

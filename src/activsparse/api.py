@@ -11,13 +11,16 @@ Everything here is a name of `activsparse` itself, resolved on first use:
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from activsparse.errors import ActivsparseError, Option
+from activsparse.values import check_count, check_number, refuse
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -71,16 +74,21 @@ def sparsify(
     from activsparse.train import Sparsifier
 
     if target_speedup is None:
+        for name, value in (("batches", batches), ("loss", loss)):
+            if value is not None:
+                raise ActivsparseError(
+                    Option(name), " is what masks are chosen by for a speed-up; give ",
+                    Option("target_speedup"), f", or leave {name} out"
+                )  # fmt: skip
         return Sparsifier(model, example_input, sparsity, **options)
     if sparsity is not None:
         raise ActivsparseError(
             Option("sparsity"), " and ", Option("target_speedup"), " both choose masks; give one"
         )
-    if type(target_speedup) not in (int, float):
-        raise ActivsparseError(
-            Option("target_speedup", target_speedup), " is no number; choose for example 1.5"
-        )
-    _require_threads(threads)
+    from activsparse.engine.options import MOST_THREADS
+
+    check_number("target_speedup", target_speedup, 1.5)
+    check_count("threads", threads, MOST_THREADS)
     given = _checked_batches(batches, example_input)
     from dataclasses import fields
 
@@ -95,14 +103,16 @@ def sparsify(
     names = {field.name for field in fields(MaskOptions)}
     chosen = MaskOptions().but(**{k: v for k, v in options.items() if k in names})
     rest = {k: v for k, v in options.items() if k not in names}
+    measured = loss or cross_entropy
     with evaluating(model), tempfile.TemporaryDirectory() as folder:
+        _require_losses(model, given, measured)
         dense = Path(folder) / "dense.onnx"
         export_onnx(model, example_input[:1], dense)
         found, _ = find_masks(
             model,
             example_input[:1],
             given,
-            loss or cross_entropy,
+            measured,
             target_speedup,
             dense=dense,
             effort=QUICK if quick else FULL,
@@ -131,15 +141,29 @@ def export(
         options: see `activsparse.export.onnx.convert`.
 
     Raises:
-        ActivsparseError: see `activsparse.export.onnx.convert`.
+        ActivsparseError: see `activsparse.export.onnx.convert`; a path that cannot be written, or
+            both are one. No file is left then.
     """
     _require_network(model)
-    from activsparse.export.model_file import write_model
-    from activsparse.export.onnx import export_onnx, without_masks
+    from activsparse.export.model_file import save_model
+    from activsparse.export.onnx import convert, without_masks
+    from activsparse.files import atomic_path, file_path, writing
 
-    exported = export_onnx(model, example_input, path, **options)
+    targets = [file_path(path)]
     if dense is not None:
-        write_model(without_masks(exported.model), dense)
+        targets.append(file_path(dense, "dense"))
+        if os.path.realpath(targets[0]) == os.path.realpath(targets[1]):
+            raise ActivsparseError(
+                f"{path}: is to hold the masked network; name another file as ", Option("dense")
+            )
+    with ExitStack() as stack:
+        # Opened first, so that a path that cannot be written is noticed before the work.
+        files = [stack.enter_context(atomic_path(target)) for target in targets]
+        exported = convert(model, example_input, **options)
+        models = (exported.model, without_masks(exported.model))
+        for target, file, proto in zip(targets, files, models, strict=False):
+            with writing(target):
+                save_model(proto, file, target)
     return exported
 
 
@@ -178,6 +202,7 @@ def quantize(
     Raises:
         ActivsparseError: see `quantisation.files.quantise_file`; `out` cannot be written.
     """
+    from activsparse.engine.options import checked_shapes
     from activsparse.export.model_file import write_model
     from activsparse.files import file_path
     from activsparse.input_sizes import InputSizes
@@ -186,24 +211,16 @@ def quantize(
     from activsparse.quantisation.options import QuantizeOptions
     from activsparse.quantisation.samples import Preprocessing
 
-    file_path(path)
-    if out is not None:
-        try:
-            out = file_path(out)
-        except ActivsparseError as error:
-            raise ActivsparseError(Option("out"), ": ", error) from error
+    out = None if out is None else file_path(out, "out")
     given = {"mean": mean, "std": std}
-    chosen = {name: tuple(values) for name, values in given.items() if values is not None}
-    refuse_overwrite([path], [out])
-    if "keep_float" in options:
-        globs = options["keep_float"]
-        options["keep_float"] = (globs,) if isinstance(globs, str) else tuple(globs)
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    refuse_overwrite([file_path(path)], [out])
     result = quantise_file(
         path,
         data,
         options=QuantizeOptions(**options),
         preprocessing=Preprocessing(**chosen, fit=fit),
-        sizes=InputSizes(input_shapes or {}),
+        sizes=InputSizes(checked_shapes(input_shapes)),
         checkpoint=checkpoint,
         trust=trust,
     )
@@ -229,6 +246,7 @@ def verify(path: FilePath, *, seed: int = 0, **options: Any) -> OutputErrors:
     from activsparse.engine.session import Session
     from activsparse.engine.verify import require_agreement
 
+    check_count("seed", seed, least=0)
     return require_agreement(path, Session(path, **options), seed)
 
 
@@ -257,13 +275,23 @@ def benchmark(
         ActivsparseError: see `activsparse.bench.compare.compare`.
     """
     from activsparse.bench.compare import compare
+    from activsparse.engine.options import MOST_THREADS, checked_shapes
     from activsparse.files import file_path
 
-    _require_threads(threads)
-    _require_count("repeat", repeat, 1_000_000)
-    names = (engines,) if isinstance(engines, str) else tuple(engines)
-    files = [file_path(path) for path in masked]
-    return compare(file_path(dense), files, names, threads=threads, repeat=repeat, **options)
+    check_count("threads", threads, MOST_THREADS)
+    check_count("repeat", repeat, 1_000_000)
+    check_count("seed", options.get("seed", 0), least=0)
+    if isinstance(engines, str):
+        engines = [name.strip() for name in engines.split(",")]
+    if not isinstance(engines, Iterable) or not (names := tuple(engines)):
+        refuse("engines", engines, "names no engine; give for example ['activsparse', 'ncnn']")
+    options["input_shapes"] = checked_shapes(options.get("input_shapes"))
+    if not isinstance(options.get("session") or {}, Mapping):
+        refuse("session", options["session"], "give a dict of options of Session")
+    files = [file_path(path, "masked") for path in masked]
+    return compare(
+        file_path(dense, "dense"), files, names, threads=threads, repeat=repeat, **options
+    )
 
 
 def _require_network(model: object) -> None:
@@ -286,25 +314,13 @@ def _require_tensor(example_input: object) -> None:
         )
 
 
-def _require_threads(threads: object) -> None:
-    from activsparse.engine.options import MOST_THREADS
-
-    _require_count("threads", threads, MOST_THREADS)
-
-
-def _require_count(name: str, number: object, most: int) -> None:
-    if type(number) is not int or not 1 <= number <= most:
-        raise ActivsparseError(
-            Option(name, number), f" is not a whole number from 1 to {most}; choose one"
-        )
-
-
 def _checked_batches(batches: Any, example_input: Tensor) -> list[tuple[Tensor, Any]]:
     """The batches, which are gone through many times; a loader or generator gives them once."""
     from torch import Tensor
 
     try:
-        given = list(batches or ())
+        # A tensor can be gone through, too, but holds no batches.
+        given = [] if isinstance(batches, Tensor) else list(batches or ())
     except TypeError:
         given = []
     if not given:
@@ -316,11 +332,11 @@ def _checked_batches(batches: Any, example_input: Tensor) -> list[tuple[Tensor, 
     size = tuple(example_input.shape[1:])
     for at, batch in enumerate(given):
         pair = isinstance(batch, tuple | list) and len(batch) == 2
-        images = batch[0] if pair else None
-        if not isinstance(images, Tensor) or tuple(images.shape[1:]) != size:
-            found = (
-                f"images {tuple(images.shape)}" if isinstance(images, Tensor) else "no such pair"
-            )
+        shape = None
+        if pair and all(isinstance(part, Tensor) for part in batch):
+            shape = tuple(batch[0].shape)
+        if shape is None or shape[1:] != size or not shape[0]:
+            found = "no such pair" if shape is None else f"images {shape}"
             raise ActivsparseError(
                 Option("batches"),
                 f": number {at} has {found}; give pairs (images, targets) of tensors, images "
@@ -328,3 +344,43 @@ def _checked_batches(batches: Any, example_input: Tensor) -> list[tuple[Tensor, 
                 Option("example_input"),
             )
     return given
+
+
+def _require_losses(
+    model: nn.Module, batches: Sequence[tuple[Tensor, Any]], loss: Callable[[Any, Any], Any]
+) -> None:
+    """Whether the network has a finite loss on each batch: what follows compares such losses.
+
+    Raises:
+        ActivsparseError: it does not run on one, or the loss is no function of two that gives a
+            finite number.
+    """
+    import torch
+
+    if not callable(loss):
+        refuse("loss", loss, "give a function of outputs and targets, their mean loss")
+    with torch.no_grad():
+        for at, (images, targets) in enumerate(batches):
+            try:
+                outputs = model(images)
+            except Exception as error:  # a network may be anybody's code
+                raise ActivsparseError(
+                    Option("batches"),
+                    f": {type(model).__name__} does not run on number {at} ({error}); give images "
+                    "of the type and device of its weights",
+                ) from error
+            try:
+                value = float(loss(outputs, targets))
+            except Exception as error:  # and so may a loss
+                raise ActivsparseError(
+                    Option("loss"),
+                    f": gives no number for batch {at}, targets {tuple(targets.shape)} "
+                    f"{targets.dtype} ({type(error).__name__}: {error}); give a function of "
+                    "outputs and targets, their mean loss, and targets that it takes",
+                ) from error
+            if not math.isfinite(value):
+                raise ActivsparseError(
+                    Option("loss"),
+                    f": is {value} on batch {at}, without any mask; check images, targets and "
+                    "the network's weights",
+                )

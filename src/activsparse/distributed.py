@@ -83,9 +83,13 @@ def agree(
         if this one process has none; whether to stop.
 
     Raises:
-        ActivsparseError: the loss has several elements; the numbers differ, so the masks would.
+        ActivsparseError: the loss is no number, or several; the numbers differ, so the masks would.
     """
-    value = torch.as_tensor(float("nan") if loss is None else loss).detach().double()
+    try:
+        value = torch.as_tensor(float("nan") if loss is None else loss).detach().double()
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = type(loss).__name__
+        raise ActivsparseError(f"loss: a {kind} is no scalar; pass the mean loss") from error
     if value.numel() != 1:
         raise ActivsparseError(f"a loss of shape {tuple(value.shape)} is no scalar; pass its mean")
     value = value.reshape(())

@@ -73,20 +73,29 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
         ) from error
 
 
-def file_path(path: str | bytes | os.PathLike[str]) -> Path:
+def file_path(path: str | bytes | os.PathLike[str], argument: str = "path") -> Path:
     """Return what a user gives for a path as a Path.
 
+    Args:
+        path: what was given.
+        argument: what it was given as.
+
     Raises:
-        ActivsparseError: it is no path, or holds a zero byte, as no name of a file does.
+        ActivsparseError: it is no path, empty, or holds a zero byte, as no name of a file does.
     """
     try:
         text = os.fsdecode(path)
     except TypeError as error:
         # Of a whole model, the text would be its weights.
         what = repr(path) if path is None or isinstance(path, int | float) else type(path).__name__
-        raise ActivsparseError(f"{what}: is no path; give the name of a file") from error
+        raise ActivsparseError(f"{argument}: {what} is no path; give the name of a file") from error
+    if not text:
+        raise ActivsparseError(f"{argument}: is empty; give the name of a file")
     if "\0" in text:
-        raise ActivsparseError(f"{text}: holds a zero byte, as no path does; check the path")
+        # Of a file's content in place of its name, the beginning.
+        raise ActivsparseError(
+            f"{argument}: {text[:80]!r} holds a zero byte, as no path does; check the path"
+        )
     return Path(text)
 
 

@@ -111,7 +111,7 @@ def test_open_input_size():
         ({"site": "act"}, "site 'act': is unknown; valid names: norm, conv"),
         ({"fill": "mean"}, "fill 'mean': is unknown"),
         ({"pattern": "dots"}, "pattern 'dots': is unknown"),
-        ({"pattern": "random", "block": 0}, "block 0: must be at least 1"),
+        ({"pattern": "random", "block": 0}, "block=0: must be a whole number, at least 1"),
         (
             {"pattern": "random", "block": 99, "sparsity": 0.6},
             "m.onnx: layer second: block 99 is larger than its map of 12x10",

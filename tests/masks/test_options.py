@@ -39,7 +39,7 @@ def test_a_generator_and_none_are_taken():
         ({"sparsity": 1.0}, r"sparsity 1: outside \[0, 1\)"),
         ({"sparsity": float("nan")}, r"sparsity nan: outside \[0, 1\)"),
         ({"per_layer": {"a*": -0.1}}, r"per_layer 'a\*': sparsity -0.1: outside \[0, 1\)"),
-        ({"block": 0}, "block 0: must be at least 1"),
+        ({"block": 0}, "block=0: must be a whole number, at least 1"),
         ({"block": 2}, "block 2: pattern tiles drops no squares; use pattern='random' or block=1"),
         ({"importance_weight": 0.5}, "importance_weight: pattern tiles has no scores to weigh"),
         (

@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 import quantised as zoo
+import torch
 from conftest import small_model
 from onnx import numpy_helper
 from PIL import Image
@@ -380,9 +381,19 @@ def test_classes_are_needed_for_an_accuracy(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "mnmax"}, "method 'mnmax' is unknown; .*minmax"),
-        ({"quantiser": "ncnf"}, "quantiser 'ncnf' is unknown; .*nncf"),
-        ({"images": 0}, "images=0 is no number of samples"),
+        ({"method": "mnmax"}, "method 'mnmax': is unknown; .*minmax"),
+        ({"quantiser": "ncnf"}, "quantiser 'ncnf': is unknown; .*nncf"),
+        ({"images": 0}, "images=0: must be a whole number, at least 1"),
+        ({"held_out": 1.5}, "held_out=1.5: must be a whole number"),
+        ({"threads": None}, "threads=None: must be a whole number"),
+        ({"method": None}, "method None: is unknown"),
+        ({"percentile": "a"}, "percentile='a': is no number"),
+        ({"accuracy_drop": "a"}, "accuracy_drop='a': is no number"),
+        ({"keep_float": 5}, "keep_float=5: give names of layers"),
+        ({"keep_float": [1]}, r"keep_float=\[1\]: give names of layers"),
+        ({"input_shapes": [(1, 3, 8, 8)]}, "input_shapes=.*give a dict"),
+        ({"mean": "grey"}, "mean='grey': give a number for each channel"),
+        ({"std": ["a"]}, "std='a': is no number"),
         ({"percentile": 3.0}, "percentile=3.0 is no share"),
         ({"accuracy_drop": -1.0}, "accuracy_drop=-1.0 is in points"),
         ({"fit": "pad"}, "fit='pad' is none of crop, stretch"),
@@ -392,6 +403,32 @@ def test_classes_are_needed_for_an_accuracy(tmp_path):
 def test_options_are_checked(classifier, options, message):
     with pytest.raises(ActivsparseError, match=message):
         activsparse.quantize(classifier, samples(classifier), **options)
+
+
+@pytest.mark.parametrize("data", [5, [], [torch.zeros(1, 3, 8, 8)], iter(()), torch.nn.Identity()])
+def test_what_is_no_data_is_told_in_a_line(classifier, data):
+    with pytest.raises(ActivsparseError, match=r"^data: a \w+ is none of a folder of images"):
+        activsparse.quantize(classifier, data)
+
+
+def test_tensors_without_values_are_told_in_a_line(classifier):
+    values = torch.zeros(4, 3, 8, 8, device="meta")
+    with pytest.raises(ActivsparseError, match="data: 'x' is no array"):
+        activsparse.quantize(classifier, {"x": values})
+
+
+def test_labels_beyond_the_classes_are_no_accuracy(classifier):
+    images = samples(classifier)
+    data = {"x": images, "labels": np.full(len(images), 99)}
+    with pytest.raises(ActivsparseError, match="labels: 99 is none of the network's"):
+        activsparse.quantize(classifier, data)
+
+
+def test_a_damaged_image_is_no_fault_of_the_model(classifier, tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.png").write_bytes(b"no image")
+    with pytest.raises(ActivsparseError, match=r"^\S+[ab]\.png: cannot be read as an image"):
+        activsparse.quantize(classifier, tmp_path)
 
 
 def test_the_model_is_never_written_over(classifier):

@@ -24,7 +24,10 @@ def as_array(value: Any) -> npt.NDArray[Any]:
     Raises:
         ValueError, TypeError: it is no array.
     """
-    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    try:
+        return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    except NotImplementedError as error:  # torch's meta device holds no values
+        raise ValueError(str(error)) from error
 
 
 def onnx_type(dtype: npt.DTypeLike) -> str:

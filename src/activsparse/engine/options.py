@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from numbers import Integral
-from typing import NoReturn
 
 import numpy as np
 
 from activsparse import _native
-from activsparse.errors import ActivsparseError, Option
+from activsparse.values import LARGEST, check_count, refuse
 
 __all__ = [
     "AUTO",
     "FALLBACKS",
     "MOST_THREADS",
     "WEIGHTS",
-    "check_count",
     "check_options",
     "checked_shapes",
     "default_threads",
@@ -33,9 +31,6 @@ WEIGHTS = ("float32", "float16")
 
 MOST_THREADS = 1024
 """As many as an executor starts."""
-
-# Sizes are 64-bit numbers in ONNX.
-_LARGEST_SIZE = 2**63 - 1
 
 
 def check_options(
@@ -58,32 +53,20 @@ def check_options(
         check_count("threads", threads, MOST_THREADS)
     for name, value, example in (("isa", isa, "avx2"), ("algorithm", algorithm, "direct")):
         if value is not None and not isinstance(value, str):
-            _refuse(name, value, f"must be a name, such as '{example}'")
+            refuse(name, value, f"must be a name, such as '{example}'")
     if not isinstance(tune, bool | np.bool_) and not (isinstance(tune, str) and tune == AUTO):
-        _refuse("tune", tune, f"choose True, False or '{AUTO}'")
+        refuse("tune", tune, f"choose True, False or '{AUTO}'")
     if not isinstance(winograd, bool | np.bool_):
-        _refuse("winograd", winograd, "choose True or False")
+        refuse("winograd", winograd, "choose True or False")
     if not (isinstance(weights, str) and weights in WEIGHTS):
-        _refuse("weights", weights, f"choose {' or '.join(map(repr, WEIGHTS))}")
+        refuse("weights", weights, f"choose {' or '.join(map(repr, WEIGHTS))}")
     if fallback is not None and not (isinstance(fallback, str) and fallback in FALLBACKS):
-        _refuse("fallback", fallback, f"only {', '.join(map(repr, FALLBACKS))} is known")
+        refuse("fallback", fallback, f"only {', '.join(map(repr, FALLBACKS))} is known")
 
 
 def default_threads() -> int:
     """One for each physical core that this process may use and its container pays for."""
     return min(int(_native.cpu_info()["physical_cores"]), MOST_THREADS)
-
-
-def check_count(option: str, value: object, most: int = _LARGEST_SIZE) -> None:
-    """Check an option that is a whole number of at least 1.
-
-    Raises:
-        ActivsparseError: it is none, or larger than `most`.
-    """
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not whole or not 1 <= int(value) <= most:  # type: ignore[call-overload]
-        at_most = f" and at most {most}" if most < _LARGEST_SIZE else ""
-        _refuse(option, value, f"must be a whole number, at least 1{at_most}")
 
 
 def checked_shapes(input_shapes: object) -> dict[str, tuple[int, ...]]:
@@ -96,22 +79,18 @@ def checked_shapes(input_shapes: object) -> dict[str, tuple[int, ...]]:
         return {}
     example = "give a dict such as {'x': (1, 3, 224, 224)}"
     if not isinstance(input_shapes, Mapping):
-        _refuse("input_shapes", input_shapes, example)
+        refuse("input_shapes", input_shapes, example)
     shapes = {}
     for name, shape in input_shapes.items():
         if not isinstance(name, str):
-            _refuse("input_shapes", input_shapes, f"{name!r} is no name; {example}")
+            refuse("input_shapes", input_shapes, f"{name!r} is no name; {example}")
         if not isinstance(shape, Iterable) or isinstance(shape, str | bytes):
-            _refuse("input_shapes", input_shapes, f"{shape!r} is no shape; {example}")
+            refuse("input_shapes", input_shapes, f"{shape!r} is no shape; {example}")
         sizes = tuple(shape)
         for size in sizes:
             whole = isinstance(size, Integral) and not isinstance(size, bool)
-            if not whole or not 1 <= size <= _LARGEST_SIZE:
+            if not whole or not 1 <= size <= LARGEST:
                 why = f"{size!r} is no size, a whole number of at least 1; {example}"
-                _refuse("input_shapes", input_shapes, why)
+                refuse("input_shapes", input_shapes, why)
         shapes[name] = tuple(int(size) for size in sizes)
     return shapes
-
-
-def _refuse(option: str, value: object, remedy: str) -> NoReturn:
-    raise ActivsparseError(Option(option, value), f": {remedy}")

@@ -23,7 +23,6 @@ from activsparse.engine.measure import choosing
 from activsparse.engine.options import (
     AUTO,
     WEIGHTS,
-    check_count,
     check_options,
     checked_shapes,
     default_threads,
@@ -39,6 +38,7 @@ from activsparse.engine.value_info import ValueInfo
 from activsparse.errors import ActivsparseError, Option, Words, memory_suffices
 from activsparse.files import require_file
 from activsparse.names import suggest
+from activsparse.values import check_count
 
 __all__ = ["NodeReport", "Session"]
 

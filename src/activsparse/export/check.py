@@ -101,13 +101,20 @@ def compare_with(
 
 def _session(exported: onnx.ModelProto) -> Any:
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what it refuses is told below
     try:
         return onnxruntime.InferenceSession(
             exported.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:
         cause = str(error).strip().splitlines()[0]
+        foreign = {onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16}
+        if foreign & {tensor.data_type for tensor in exported.graph.initializer}:
+            raise ActivsparseError(
+                f"ONNX Runtime refuses the exported model ({cause}); make network and ",
+                Option("example_input"),
+                " float32 with .float()",
+            ) from error
         raise ActivsparseError(
             f"ONNX Runtime refuses the exported model ({cause}); try another ", Option("opset")
         ) from error

@@ -26,6 +26,7 @@ from activsparse.export.name_weights import name_weights
 from activsparse.export.normalise import place_mask, write_masks
 from activsparse.masks import Mask, sparsity_of
 from activsparse.train.sparsify.hooks import HeldMask, held_masks, hold_masks
+from activsparse.values import check_count
 
 __all__ = ["DEFAULT_OPSET", "Exported", "convert", "export_onnx", "without_masks"]
 
@@ -89,16 +90,16 @@ def convert(
         verify: compare with torch, see `check.compare`.
 
     Raises:
-        ActivsparseError: torch cannot copy or export the network, a masked layer was replaced, a
-            mask is an average of several or not in the result, or the check fails.
+        ActivsparseError: the example holds no values or the network does not run on it, torch
+            cannot copy or export the network, a masked layer was replaced, a mask is an average of
+            several or not in the result, or the check fails.
     """
-    inputs = example_input if isinstance(example_input, tuple) else (example_input,)
-    inputs = pytree.tree_map(lambda x: x.detach().cpu() if isinstance(x, Tensor) else x, inputs)
+    check_count("opset", opset)
+    inputs = _arguments(example_input)
     frozen = bake(model)
     held = held_masks(frozen)
-    # Masks of another input size say so best outside of the exporter, which knows other faults.
-    with torch.no_grad(), contextlib.suppress(RuntimeError, TypeError, ValueError):
-        frozen(*inputs)
+    # What a network says of its input, or of masks of another size, it says best by itself.
+    _try(frozen, inputs)
     with hold_masks(held, place_mask):
         proto = _torch_export(frozen, inputs, opset, dynamic_batch)
     name_weights(proto, frozen)
@@ -117,6 +118,59 @@ def convert(
             Option("verify", False),
         )
     return Exported(proto, masks, check)
+
+
+def _arguments(example_input: Any) -> tuple[Any, ...]:
+    """The network's arguments, their tensors in memory and without gradients."""
+    inputs = example_input if isinstance(example_input, tuple) else (example_input,)
+    tensors = [x for x in pytree.tree_leaves(inputs) if isinstance(x, Tensor)]
+    cause = None
+    if not tensors:
+        cause = f"a {type(example_input).__name__} holds no tensor"
+    elif isinstance(inputs[-1], dict):
+        cause = "torch exports no dict of inputs; wrap the network so that it takes tensors"
+    elif any(x.is_meta for x in tensors):
+        cause = "is on the meta device and holds no values"
+    elif not all(x.numel() for x in tensors):
+        cause = "holds an empty tensor"
+    if cause is not None:
+        raise ActivsparseError(
+            Option("example_input"),
+            f": {cause}; give a tensor of torch, (N, C, H, W), or a tuple of the model's arguments",
+        )
+    detached: tuple[Any, ...] = pytree.tree_map(
+        lambda x: x.detach().cpu() if isinstance(x, Tensor) else x, inputs
+    )
+    return detached
+
+
+def _try(model: nn.Module, inputs: tuple[Any, ...]) -> None:
+    """Whether the network runs on the example and gives finite tensors."""
+    name = type(model).__name__
+    try:
+        with torch.no_grad():
+            outputs = model(*inputs)
+    except (RuntimeError, TypeError, ValueError) as error:
+        tensors = [x for x in pytree.tree_leaves(inputs) if isinstance(x, Tensor)]
+        kinds = [f"{tuple(x.shape)} {x.dtype}" for x in tensors]
+        raise ActivsparseError(
+            Option("example_input"),
+            f": {name} does not run on {', '.join(kinds)} ({_cause(error)}); give what it takes, "
+            "of the type of its weights",
+        ) from error
+    tensors = [x for x in pytree.tree_leaves(outputs) if isinstance(x, Tensor)]
+    if not tensors:
+        raise ActivsparseError(f"{name} gives a {type(outputs).__name__}, no tensor; return one")
+    if any(x.isnan().any() for x in tensors):
+        raise ActivsparseError(
+            f"{name} gives values that are no numbers; check its weights and ",
+            Option("example_input"),
+        )
+
+
+def _cause(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
 
 
 def without_masks(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -156,10 +210,9 @@ def _torch_export(
                 verbose=False,
             )
     except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError, TypeError) as error:
-        causes = [line for line in str(error.__cause__ or error).splitlines() if line.strip()]
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
         raise ActivsparseError(
-            f"torch cannot export {type(model).__name__} to ONNX opset {opset} "
-            f"({causes[0] if causes else type(error).__name__}); "
+            f"torch cannot export {type(model).__name__} to ONNX opset {opset} ({_cause(cause)}); "
             "see torch.onnx.export for what networks may contain"
         ) from error
     assert program is not None

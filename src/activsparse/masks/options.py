@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from numbers import Real
 from typing import Any, Literal, TypeVar, get_args
 
 from activsparse.errors import ActivsparseError, Option
 from activsparse.names import suggest
+from activsparse.values import check_count, check_number, refuse
 
 __all__ = [
     "CRITERIA",
@@ -107,16 +108,18 @@ class MaskOptions:
     skip_head: bool = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "per_layer", dict(self.per_layer or {}))
-        for name in ("skip", "only", "skip_types", "skip_kernel_sizes", "kernel_sizes"):
-            value = getattr(self, name)
-            several = () if value is None else (value,) if isinstance(value, str) else tuple(value)
-            object.__setattr__(self, name, several)
+        per_layer = self.per_layer or {}
+        if not isinstance(per_layer, Mapping) or not all(isinstance(k, str) for k in per_layer):
+            refuse("per_layer", per_layer, "give a dict such as {'layer1.*': 0.5}")
+        object.__setattr__(self, "per_layer", dict(per_layer))
+        for name, single in _LISTS.items():
+            object.__setattr__(self, name, _several(name, getattr(self, name), single))
         for name, known in LITERALS.items():
             check_literal(name, getattr(self, name), known)
         check_sparsity(self.sparsity)
         for glob, value in self.per_layer.items():
             check_sparsity(value, f"per_layer {glob!r}: sparsity")
+        check_number("importance_weight", self.importance_weight, 0.5)
         if not 0.0 <= self.importance_weight <= 1.0:
             raise ActivsparseError(
                 Option("importance_weight"), f" {self.importance_weight:g}: is outside [0, 1]"
@@ -127,11 +130,7 @@ class MaskOptions:
                 f": pattern {self.pattern} has no scores to weigh; use ",
                 Option("pattern", "random"),
             )
-        if self.block < 1:
-            raise ActivsparseError(
-                Option("block"),
-                f" {self.block}: must be at least 1; choose 1 for single positions",
-            )
+        check_count("block", self.block)
         if self.block > 1 and self.pattern != "random":
             raise ActivsparseError(
                 Option("block"),
@@ -153,6 +152,33 @@ class MaskOptions:
             if name not in known:
                 raise TypeError(f"there is no option {name!r}; {suggest(name, known)}")
         return replace(self, **changes)
+
+
+_LISTS: dict[str, tuple[type, ...]] = {
+    "skip": (str,),
+    "only": (str,),
+    "skip_types": (str, type),
+    "skip_kernel_sizes": (int, tuple, list),
+    "kernel_sizes": (int, tuple, list),
+}
+"""Options that hold several values, and what each may be."""
+
+_EXAMPLES: dict[type, str] = {str: "['layer1.*']", int: "[1, (3, 3)]"}
+
+
+def _several(option: str, value: Any, single: tuple[type, ...]) -> tuple[Any, ...]:
+    """Several values of an option as a tuple; a text is one.
+
+    Raises:
+        ActivsparseError: one is of a type that none may have.
+    """
+    if value is None:
+        return ()
+    several = isinstance(value, Iterable) and not isinstance(value, str)
+    values = tuple(value) if several else (value,)
+    if not all(isinstance(one, single) for one in values):
+        refuse(option, value, f"give a list such as {_EXAMPLES[single[0]]}")
+    return values
 
 
 LITERALS: dict[str, tuple[str, ...]] = {

@@ -15,6 +15,7 @@ from activsparse.bench.measured_speedup import measured_speedup
 from activsparse.data import BatchData
 from activsparse.engine.calibrate import this_table
 from activsparse.engine.compile import NATIVE, target_isa
+from activsparse.errors import ActivsparseError
 from activsparse.export.mask_by_plan import mask_by_plan
 from activsparse.export.model_file import read_model, write_model
 from activsparse.export.onnx import export_onnx
@@ -27,6 +28,7 @@ from activsparse.pipeline.progress import Measuring
 from activsparse.pipeline.work import Work
 from activsparse.report.plan import draw_plan
 from activsparse.train.phase import make_network
+from activsparse.train.plan.losses import BEYOND
 from activsparse.train.plan.plan_network import Found, network_planner, planning
 from activsparse.train.run.folder import example_input
 from activsparse.train.tasks.task import held_out_loss
@@ -131,7 +133,7 @@ def find_masks(
         What was found, and each layer's estimated ms without a mask.
 
     Raises:
-        ActivsparseError: the target is out of reach, or see `planning`.
+        ActivsparseError: the target is out of reach, the loss not finite, or see `planning`.
     """
     isa = target_isa(NATIVE)
     table, where = this_table(isa, threads)
@@ -147,6 +149,11 @@ def find_masks(
         count=effort.masks,
         advance=advance,
     ) as planner:
+        if planner.planner.whole_loss(planner.planner.dense, "dense") >= BEYOND:
+            raise ActivsparseError(
+                "the loss without masks is not finite on these images, so that no masks can be "
+                "told from others; check the network's weights and the images"
+            )
         measure = partial(
             plan_speedup, dense, threads=threads, repeat=effort.repeat, session={"isa": isa}
         )

@@ -85,6 +85,8 @@ def find_ranges(
                 calibrator.collect_data(Reader(part))
                 advance(start + len(part), len(feeds))
             found = calibrator.compute_data()
+        except ActivsparseError:
+            raise  # a sample cannot be read
         except Exception as error:  # ONNX Runtime's exception types share no narrower base
             cause = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ActivsparseError(

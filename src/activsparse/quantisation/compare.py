@@ -138,6 +138,9 @@ def compare(
         reference: of the float one, sample by sample.
         quantised: alike.
         labels: of the samples.
+
+    Raises:
+        ActivsparseError: a label is none of the network's classes.
     """
     snr = {}
     for name in reference[0]:
@@ -156,5 +159,12 @@ def compare(
     )
     accuracy = None
     if labels is not None and len(labels) == len(one):
+        classes = reference[0][scores].shape[1]
+        wrong = labels[(labels < 0) | (labels >= classes)]
+        if wrong.size:
+            raise ActivsparseError(
+                f"labels: {wrong[0]} is none of the network's {classes} classes, 0 to "
+                f"{classes - 1}; mend them, or leave them out"
+            )
         accuracy = float(np.mean(one == labels)), float(np.mean(other == labels))
     return Difference(snr, float(np.mean(one == other)), accuracy)

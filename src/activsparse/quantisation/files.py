@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy.typing as npt
+
 from activsparse.engine.border import as_array
 from activsparse.engine.input_size import shapes_at
 from activsparse.engine.plan_file import is_plan
@@ -81,8 +83,15 @@ def quantise_file(
     images, held_out = options.images, options.held_out
     if isinstance(data, Mapping) or hasattr(data, "__array__"):
         given = data if isinstance(data, Mapping) else {"data": data}
-        arrays = {tensor: as_array(values) for tensor, values in given.items()}
+        arrays = {tensor: _array(values, tensor) for tensor, values in given.items()}
         samples = samples_of(arrays, shapes, images=images, held_out=held_out)
+    elif not isinstance(data, str | os.PathLike):
+        kind = type(data).__name__
+        raise ActivsparseError(
+            Option("data"),
+            f": a {kind} is none of a folder of images, an .npz file, an array or tensor (M, ...), "
+            "or a dict of them by input; of a list of samples np.stack makes one",
+        )
     else:
         samples = read_samples(
             data,
@@ -93,6 +102,15 @@ def quantise_file(
             classes=_classes(model, str(source)),
         )
     return quantise(model, samples, options, name=str(source), advance=advance)
+
+
+def _array(values: Any, tensor: str) -> npt.NDArray[Any]:
+    try:
+        return as_array(values)
+    except (ValueError, TypeError) as error:
+        raise ActivsparseError(
+            f"data: '{tensor}' is no array ({error}); give numbers or a tensor of them"
+        ) from error
 
 
 def _classes(model: Any, name: str) -> int | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from activsparse.engine.options import MOST_THREADS
 from activsparse.errors import ActivsparseError, Option
-from activsparse.names import suggest
+from activsparse.masks.options import check_literal
+from activsparse.values import check_count, check_number, refuse
 
 __all__ = ["METHODS", "QUANTISERS", "QuantizeOptions"]
 
@@ -46,23 +49,23 @@ class QuantizeOptions:
 
     def __post_init__(self) -> None:
         for name, value in (("images", self.images), ("held_out", self.held_out)):
-            if not 1 <= value <= _MOST_IMAGES:
-                raise ActivsparseError(
-                    Option(name, value), f" is no number of samples; give 1 to {_MOST_IMAGES}"
-                )
-        if self.quantiser not in QUANTISERS:
-            raise ActivsparseError(
-                f"quantiser {self.quantiser!r} is unknown; {suggest(self.quantiser, QUANTISERS)}"
-            )
-        if self.method not in METHODS:
-            raise ActivsparseError(
-                f"method {self.method!r} is unknown; {suggest(self.method, METHODS)}"
-            )
+            check_count(name, value, _MOST_IMAGES)
+        check_count("threads", self.threads, MOST_THREADS)
+        check_literal("quantiser", self.quantiser, QUANTISERS)
+        check_literal("method", self.method, METHODS)
+        globs = self.keep_float
+        globs = (globs,) if isinstance(globs, str) else globs
+        if not isinstance(globs, Iterable) or not all(isinstance(g, str) for g in globs):
+            refuse("keep_float", globs, "give names of layers, such as ['layer1.*']")
+        object.__setattr__(self, "keep_float", tuple(globs))
+        check_number("percentile", self.percentile, 99.999)
         if not 50 < self.percentile <= 100:
             raise ActivsparseError(
                 Option("percentile", self.percentile), " is no share; give more than 50, up to 100"
             )
-        if self.accuracy_drop is not None and not 0 <= self.accuracy_drop <= 100:
-            raise ActivsparseError(
-                Option("accuracy_drop", self.accuracy_drop), " is in points; give 0 to 100"
-            )
+        if self.accuracy_drop is not None:
+            check_number("accuracy_drop", self.accuracy_drop, 0.5)
+            if not 0 <= self.accuracy_drop <= 100:
+                raise ActivsparseError(
+                    Option("accuracy_drop", self.accuracy_drop), " is in points; give 0 to 100"
+                )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from activsparse.errors import ActivsparseError, Option
 from activsparse.files import file_path
 from activsparse.pictures import IMAGENET_MEAN, IMAGENET_STD, open_picture
 from activsparse.quantisation.calibrate import Feed
+from activsparse.values import check_number, refuse
 
 __all__ = ["Preprocessing", "Samples", "read_samples", "samples_of"]
 
@@ -42,6 +45,14 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if self.fit not in _FITS:
             raise ActivsparseError(Option("fit", self.fit), f" is none of {', '.join(_FITS)}")
+        for name in ("mean", "std"):
+            given = getattr(self, name)
+            values = (given,) if isinstance(given, Real) else given
+            if not isinstance(values, Iterable) or isinstance(values, str):
+                refuse(name, given, f"give a number for each channel, such as {IMAGENET_MEAN}")
+            object.__setattr__(self, name, tuple(values))
+            for value in getattr(self, name):
+                check_number(name, value, 0.5)
         if not all(value > 0 for value in self.std):
             raise ActivsparseError(Option("std"), " must be above 0")
 
@@ -103,7 +114,7 @@ class Samples:
 
 
 def read_samples(
-    source: str | Path,
+    source: str | os.PathLike[str],
     shapes: Shapes,
     preprocessing: Preprocessing,
     *,
@@ -127,7 +138,7 @@ def read_samples(
     Raises:
         ActivsparseError: no such file or folder, none or too few samples in it, or of wrong shapes.
     """
-    path = file_path(source)
+    path = file_path(source, "data")
     if path.is_dir():
         return _from_folder(path, shapes, preprocessing, images, held_out, classes)
     if not path.exists():

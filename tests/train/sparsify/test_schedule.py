@@ -71,11 +71,11 @@ def test_the_ends_of_every_range_are_in_it(options):
         ({"begin": -0.01}, "0 <= begin <= end <= 1"),
         ({"end": 1.01}, "0 <= begin <= end <= 1"),
         ({"begin": 0.6, "end": 0.5}, "0 <= begin <= end <= 1"),
-        ({"frequency": 0}, "at least 1 step"),
+        ({"frequency": 0}, "at least 1"),
         ({"initial": -0.1}, "at least 0 and below 1"),
         ({"initial": 1.0}, "at least 0 and below 1"),
         ({"initial": 1.5}, "at least 0 and below 1"),
-        ({"total_steps": 0}, "must be at least 1"),
+        ({"total_steps": 0}, "must be a whole number, at least 1"),
         ({"kind": "linear"}, "is unknown"),
     ],
 )

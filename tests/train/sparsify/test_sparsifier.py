@@ -174,8 +174,8 @@ def test_per_layer_and_skips():
         ({"schedule": "cubic"}, "choose from polynomial"),
         ({"begin": 0.6, "end": 0.5}, "begin <= end"),
         ({"frequency": 0}, "at least 1"),
-        ({"total_steps": 0}, "total_steps 0"),
-        ({"seed": -1}, "seed -1"),
+        ({"total_steps": 0}, "total_steps=0"),
+        ({"seed": -1}, "seed=-1"),
     ],
 )
 def test_bad_options_are_named(options, message):

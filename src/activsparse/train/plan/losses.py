@@ -26,7 +26,10 @@ from activsparse.train.plan.masked_network import MaskedNetwork
 from activsparse.train.plan.replay import Replay
 from activsparse.train.sparsify.norms import batch_statistics
 
-__all__ = ["LossFile", "MeasuredLoss"]
+__all__ = ["BEYOND", "LossFile", "MeasuredLoss"]
+
+BEYOND = 1e9
+"""Stands for the loss of a network whose numbers are beyond float32."""
 
 Batches = Sequence[tuple[Tensor, Tensor]]
 LayerOptions = Mapping[str, tuple[PlanOption, tuple[int, int]]]
@@ -77,7 +80,7 @@ class LossFile:
     def add(self, key: str, what: str, value: float) -> None:
         """Keep the loss under a key; `what` says in words what it is of."""
         if not math.isfinite(value):
-            value = 1e9  # a network of numbers beyond float32
+            value = BEYOND
         self._known[key] = value
         if self.path is not None:
             with self.path.open("a", encoding="utf-8", newline="") as file:

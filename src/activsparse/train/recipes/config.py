@@ -121,10 +121,10 @@ class SparsitySection(MaskOptions):
 
     skip_types: Sequence[str] = ()
     schedule: Literal["polynomial", "constant"] = "polynomial"
-    initial_sparsity: float = 0.0
-    begin: float = 0.1
-    end: float = 0.9
-    frequency: int = 1
+    initial_sparsity: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    begin: Annotated[float, Field(ge=0, le=1)] = 0.1
+    end: Annotated[float, Field(ge=0, le=1)] = 0.9
+    frequency: PositiveInt = 1
     plan: str | dict[str, Any] | None = None
 
 

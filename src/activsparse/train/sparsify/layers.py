@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from activsparse.errors import ActivsparseError
+from activsparse.errors import ActivsparseError, Option
 from activsparse.masks import ConvShape
 from activsparse.masks.network import Convolution, find_convolutions
 from activsparse.train.sparsify.hooks import without_masks
@@ -90,9 +90,17 @@ def find_layers(model: nn.Module, example_input: Tensor | tuple[Any, ...]) -> li
             it.
 
     Raises:
-        ActivsparseError: the model does not run on the example, or has no convolution.
+        ActivsparseError: the example holds no values, the model does not run on it, or has no
+            convolution.
     """
     inputs = example_input if isinstance(example_input, tuple) else (example_input,)
+    for x in inputs:
+        if isinstance(x, Tensor) and (x.is_meta or not x.numel()):
+            kind = "is on the meta device and" if x.is_meta else f"of shape {tuple(x.shape)}"
+            raise ActivsparseError(
+                Option("example_input"), f": {kind} holds no values; give one image at least, "
+                "on the device of the network's weights"
+            )  # fmt: skip
     recorder = Recorder(model, inputs)
     try:
         with torch.no_grad(), evaluating(model), without_masks(model), recorder.recording():

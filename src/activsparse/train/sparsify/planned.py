@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from activsparse.files import file_path
 from activsparse.masks import FloatMap, Mask
 from activsparse.masks.lattice import MAX_PERIOD
 from activsparse.masks.maker import CANDIDATES
@@ -25,7 +26,7 @@ def as_plan(plan: MaskPlan | str | Path) -> MaskPlan:
     Raises:
         ActivsparseError: see `read_mask_plan`.
     """
-    return plan if isinstance(plan, MaskPlan) else read_mask_plan(plan)
+    return plan if isinstance(plan, MaskPlan) else read_mask_plan(file_path(plan, "plan"))
 
 
 def planned_layers(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from activsparse.errors import ActivsparseError
+from activsparse.values import check_count, check_number
 
 __all__ = ["SCHEDULES", "Schedule", "make_schedule"]
 
@@ -71,19 +72,18 @@ def make_schedule(
     """
     if kind not in SCHEDULES:
         raise ActivsparseError(f"schedule {kind!r} is unknown; choose from {', '.join(SCHEDULES)}")
+    for name, value in (("begin", begin), ("end", end)):
+        check_number(name, value, 0.5)
     if not 0.0 <= begin <= end <= 1.0:
         raise ActivsparseError(
             f"begin {begin} and end {end} are fractions of all steps and need "
             "0 <= begin <= end <= 1"
         )
-    if frequency < 1:
-        raise ActivsparseError(f"frequency {frequency} must be at least 1 step")
+    check_count("frequency", frequency)
+    check_number("initial_sparsity", initial, 0.1)
     if not 0.0 <= initial < 1.0:
         raise ActivsparseError(f"initial sparsity {initial} must be at least 0 and below 1")
     if total_steps is None:
         return Schedule(0, 0, frequency, initial, kind)
-    if total_steps < 1:
-        raise ActivsparseError(
-            f"total_steps {total_steps} must be at least 1; give the number of optimiser steps"
-        )
+    check_count("total_steps", total_steps)
     return Schedule(round(begin * total_steps), round(end * total_steps), frequency, initial, kind)

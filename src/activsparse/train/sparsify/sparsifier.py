@@ -31,6 +31,7 @@ from activsparse.train.sparsify.layers import find_layers
 from activsparse.train.sparsify.planned import PlannedMasks, as_plan, planned_layers
 from activsparse.train.sparsify.schedule import make_schedule
 from activsparse.train.sparsify.state import SparsifierState
+from activsparse.values import check_count
 
 __all__ = ["LayerReport", "Sparsifier"]
 
@@ -122,8 +123,7 @@ class Sparsifier:
         if plan is not None:
             changes |= {"site": plan.site, "importance_weight": 0.0}
         self.options = (options or MaskOptions()).but(**changes)
-        if not 0 <= seed < 2**63:
-            raise ActivsparseError(f"seed {seed} is outside 0 to 2^63 - 1; choose another")
+        check_count("seed", seed, least=0)
         model = unwrapped(model)
         if STATE in dict(model.named_children()):
             raise ActivsparseError(
