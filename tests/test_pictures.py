@@ -34,6 +34,25 @@ def broken(kind: str) -> bytes:
     }[kind]
 
 
+@pytest.mark.parametrize("ending", ["png", "tif"])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_values_of_16_bits_are_not_cut_off(tmp_path, ending, mode):
+    seed = 5
+    values = np.random.default_rng(seed).integers(0, 1 << 16, (7, 9), np.uint16)
+    file = tmp_path / f"wide.{ending}"
+    Image.fromarray(values).save(file)
+    got = np.asarray(open_picture(file, mode)).reshape(7, 9, -1)
+    assert np.abs(got - values[..., None] / 257).max() < 1, f"seed {seed}"
+
+
+def test_values_of_no_known_range_are_refused(tmp_path):
+    for number, values in enumerate((np.full((7, 9), 0.5, np.float32), np.full((7, 9), 1 << 20))):
+        file = tmp_path / f"{number}.tif"
+        Image.fromarray(values.astype(np.float32 if number == 0 else np.int32)).save(file)
+        with pytest.raises(ActivsparseError, match="scale them to 8 bits"):
+            open_picture(file)
+
+
 @pytest.mark.parametrize("kind", ["text", "cut", "chunk", "name"])
 def test_every_reader_names_the_file(tmp_path, kind):
     folder = tmp_path / "train" / "a"

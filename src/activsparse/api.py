@@ -15,7 +15,7 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -203,8 +203,8 @@ def quantize(
         ActivsparseError: see `quantisation.files.quantise_file`; `out` cannot be written.
     """
     from activsparse.engine.options import checked_shapes
-    from activsparse.export.model_file import write_model
-    from activsparse.files import file_path
+    from activsparse.export.model_file import save_model
+    from activsparse.files import atomic_path, file_path, writing
     from activsparse.input_sizes import InputSizes
     from activsparse.overwrite import refuse_overwrite
     from activsparse.quantisation.files import quantise_file
@@ -215,17 +215,20 @@ def quantize(
     given = {"mean": mean, "std": std}
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     refuse_overwrite([file_path(path)], [out])
-    result = quantise_file(
-        path,
-        data,
-        options=QuantizeOptions(**options),
-        preprocessing=Preprocessing(**chosen, fit=fit),
-        sizes=InputSizes(checked_shapes(input_shapes)),
-        checkpoint=checkpoint,
-        trust=trust,
-    )
-    if out is not None:
-        write_model(result.model, out)
+    quantising, preprocessing = QuantizeOptions(**options), Preprocessing(**chosen, fit=fit)
+    with nullcontext() if out is None else atomic_path(out) as temporary:
+        result = quantise_file(
+            path,
+            data,
+            options=quantising,
+            preprocessing=preprocessing,
+            sizes=InputSizes(checked_shapes(input_shapes)),
+            checkpoint=checkpoint,
+            trust=trust,
+        )
+        if out is not None and temporary is not None:
+            with writing(out):
+                save_model(result.model, temporary, out)
     return result
 
 

@@ -27,15 +27,35 @@ def open_picture(
 ) -> Image.Image:
     """Return a picture, decoded, in a mode of Pillow's: `RGB`, or `L` for grey.
 
+    Of values of 16 bits, as cameras for science write them, the upper 8 are taken.
+
     Raises:
-        ActivsparseError: it cannot be read; names the file, `problem`, the cause and `remedy`.
+        ActivsparseError: it cannot be read, or holds values of no known range; names the file,
+            `problem`, the cause and `remedy`.
     """
     from PIL import Image
 
     try:
         with Image.open(path) as image:
-            picture: Image.Image = image.convert(mode)
+            picture: Image.Image = _in_8_bits(image).convert(mode)
     # A PNG file that breaks off between chunks raises a SyntaxError.
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ActivsparseError(f"{os.fspath(path)}: {problem} ({error}); {remedy}") from error
     return picture
+
+
+def _in_8_bits(image: Image.Image) -> Image.Image:
+    """The picture itself, unless its values are wider: Pillow would cut those off at 255.
+
+    Raises:
+        ValueError: they are no whole numbers of 16 bits.
+    """
+    if image.mode[0] not in "IF":
+        return image
+    import numpy as np
+    from PIL import Image
+
+    values = np.asarray(image)
+    if image.mode == "F" or values.min() < 0 or values.max() >= 1 << 16:
+        raise ValueError("its values are not of 8 or 16 bits; scale them to 8 bits")
+    return Image.fromarray((values >> 8).astype(np.uint8))

@@ -105,6 +105,13 @@ def test_a_row_says_how_slow_slow_runs_are_and_what_loading_took(dense, tmp_path
         assert (row["isa"] is not None) == (row["engine"] == "activsparse")
 
 
+@pytest.mark.parametrize("place", [".", "/", ""])
+def test_what_is_no_file_is_told_in_a_line(place, dense, capsys):
+    for words in (["--dense", place], ["--dense", str(dense), "--sparse", place]):
+        assert cli.main(["bench", *words, "--repeat", "1"]) == 2
+        assert "is a folder; name a file" in capsys.readouterr().err
+
+
 def test_accuracy_is_counted_where_a_run_is_known(tmp_path, monkeypatch, capsys):
     """Against torch on the same images; a name as long as two columns keeps all of the others."""
     monkeypatch.chdir(tmp_path)
@@ -148,7 +155,7 @@ def test_accuracy_is_counted_where_a_run_is_known(tmp_path, monkeypatch, capsys)
     assert cli.main([*words, "--run", "nowhere"]) == 2
     assert cli.main([*words, "--run", "run", "--engines", "onnxruntime"]) == 2
     error = capsys.readouterr().err
-    assert "nowhere: is no run folder" in error
+    assert "nowhere: no such folder" in error
     assert "--run counts in activsparse, which --engines leaves out" in error
 
 

@@ -166,6 +166,7 @@ def test_the_networks_time_is_measured(run, capsys):
         (["resnet19", "--data", "digits", "--target-speedup", "2"], "resnet18"),
         (["run", "--target-speedup", "1.5", "--plot", "p.txt"], "no such kind of picture"),
         (["run", "--target-speedup", "1.5", "--out", "no/p.yaml"], "its folder does not exist"),
+        (["run", "--target-speedup", "1.5", "--out", "."], ".: is a folder; name a file"),
     ],
 )
 def test_mistakes_are_one_line(words, message, run, capsys):

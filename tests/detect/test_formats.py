@@ -53,9 +53,6 @@ def test_voc_without_objects_and_with_damage(tmp_path):
     assert data[0].boxes.shape == (0, 4)
     assert data[0].labels.dtype == torch.int64
     for text, cause in [
-        (VOC.replace("dog", "unicorn"), "no 'unicorn'"),
-        (VOC.replace("bndbox", "box"), "no 'bndbox'"),
-        (VOC.replace(">20<", ">x<"), "could not convert"),
         (VOC[:100], "no element found|unclosed"),
     ]:
         file.write_text(text)
@@ -114,6 +111,87 @@ def test_coco_annotations_of_another_kind(tmp_path, text, cause):
     (tmp_path / "instances.json").write_text(text)
     with pytest.raises(ActivsparseError, match=rf"instances\.json.*{cause}"):
         Coco(str(tmp_path), str(tmp_path / "instances.json"))
+
+
+def coco(folder, objects, pictures=({"id": 7, "file_name": "a.png"},), ids=(1, 2)):
+    Image.new("RGB", (40, 30)).save(folder / "a.png")
+    content = {
+        "images": list(pictures),
+        "annotations": [{"area": 1, "iscrowd": 0, **o} for o in objects],
+        "categories": [{"id": id, "name": f"kind {id}"} for id in ids],
+    }
+    (folder / "instances.json").write_text(json.dumps(content))
+    return Coco(str(folder), str(folder / "instances.json"))
+
+
+def test_objects_of_coco_need_no_numbers_of_their_own(tmp_path):
+    """Some programs write one for all; by number each object would be the last one."""
+    pytest.importorskip("pycocotools")
+    boxes = [[3, 4, 10, 5], [-3, 20, 12, 14], [39, 0, 0, 4]]
+    kinds = [2, 1, 1]
+    data = coco(
+        tmp_path,
+        [
+            {"id": 0, "image_id": 7, "category_id": kind, "bbox": box}
+            for kind, box in zip(kinds, boxes, strict=True)
+        ],
+    )
+    # Cut at the borders of 40x30; without an area there is no object.
+    assert data[0].boxes.tolist() == [[3, 4, 13, 9], [0, 20, 9, 30]]
+    assert data[0].labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        ({"category_id": 5}, "category 5 is none of the file's"),
+        ({"bbox": [3, 4, float("nan"), 5]}, "has no extent"),
+        ({"bbox": [3, 4, -10, 5]}, "the box from 3, 4 to -7, 9 has no extent"),
+        ({"bbox": [300, 4, 10, 5]}, "lies outside the picture, 40x30"),
+        ({"bbox": [3, 4, 10]}, "a bbox is of 4 numbers"),
+        ({"bbox": "3 4 10 5"}, "convert"),
+        ({"bbox": None}, "NoneType"),
+    ],
+)
+def test_objects_of_coco_that_are_none(tmp_path, change, cause):
+    pytest.importorskip("pycocotools")
+    good = {"id": 1, "image_id": 7, "category_id": 1, "bbox": [3, 4, 10, 5]}
+    data = coco(tmp_path, [{**good, **change}])
+    with pytest.raises(ActivsparseError, match=rf"a\.png: cannot be read.*{cause}"):
+        data[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        ({"pictures": [{"id": 7, "file_name": "a.png"}] * 2}, "images: id 7 is there twice"),
+        ({"ids": (1, 1)}, "categories: id 1 is there twice"),
+        ({"pictures": [{"id": "7", "file_name": "a.png"}]}, "no object's image_id is a picture's"),
+    ],
+)
+def test_numbers_of_coco_that_mean_nothing(tmp_path, change, cause):
+    pytest.importorskip("pycocotools")
+    objects = [{"id": 1, "image_id": 7, "category_id": 1, "bbox": [3, 4, 10, 5]}]
+    with pytest.raises(ActivsparseError, match=rf"instances\.json: {cause}"):
+        coco(tmp_path, objects, **change)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "cause"),
+    [
+        ("dog", "unicorn", "'unicorn' is none of Pascal VOC's 20 classes"),
+        ("<xmax>20", "<xmax>nan", "has no extent"),
+        ("<ymax>30", "<ymax>2", "has no extent"),
+        ("<xmax>20", "<xmax>2000", "lies outside the picture, 40x30"),
+        ("<xmin>1<", "<xmin>left<", "could not convert"),
+        ("bndbox", "box", "no 'bndbox'"),
+    ],
+)
+def test_objects_of_voc_that_are_none(tmp_path, old, new, cause):
+    base = voc_tree(tmp_path)
+    (base / "Annotations" / "a.xml").write_text(VOC.replace(old, new))
+    with pytest.raises(ActivsparseError, match=rf"a\.xml: cannot be read.*{cause}"):
+        Voc(str(tmp_path))[0]
 
 
 def test_coco_parts_must_have_the_same_categories(tmp_path):

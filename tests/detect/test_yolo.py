@@ -102,12 +102,33 @@ def test_a_line_that_is_no_object_is_named(tmp_path, line, cause):
 
 
 @pytest.mark.parametrize(
-    "text", ["[1, 2]", "names: cat", "names: {1: a, 3: b}", "names: []", "a: [b"]
+    "text",
+    [
+        *("[1, 2]", "names: cat", "names: {1: a, 3: b}", "names: {0: a, b: c}", "names: []"),
+        *("a: [b", "nc: 0", "nc: -1", "nc: 1000000000", "nc: two", "nc: true"),
+    ],
 )
 def test_a_description_of_something_else_is_named(tmp_path, text):
     trees.write_yolo(tmp_path, samples(0, 2), NAMES)
     (tmp_path / "data.yaml").write_text(text)
     with pytest.raises(ActivsparseError, match=r"data\.yaml"):
+        yolo_parts(tmp_path)
+
+
+def test_pictures_without_any_labels_say_where_those_belong(tmp_path):
+    trees.write_yolo(tmp_path, samples(0, 2), NAMES)
+    (tmp_path / "labels").rename(tmp_path / "Labels")
+    with pytest.raises(ActivsparseError, match=r"none of 2 training pictures has labels; .*labels"):
+        yolo_parts(tmp_path)
+
+
+def test_classes_beyond_reason_are_none(tmp_path):
+    """Without a description the highest number says how many there are."""
+    trees.write_yolo(tmp_path, samples(0, 2), NAMES)
+    for file in tmp_path.glob("*.y*ml"):
+        file.unlink()
+    (tmp_path / "labels" / "train" / "1.txt").write_text("999999999 0.5 0.5 0.1 0.1\n")
+    with pytest.raises(ActivsparseError, match=r"1\.txt: line 1 is no object"):
         yolo_parts(tmp_path)
 
 

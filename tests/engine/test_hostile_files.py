@@ -14,7 +14,7 @@ import pytest
 from fuzz.hostile import DOORS, EXTERNAL, Server, templates, verdict
 from onnx import TensorProto, helper, numpy_helper
 
-from activsparse import ActivsparseError, Session
+from activsparse import ActivsparseError, Session, cli
 from activsparse.engine.load import load
 from activsparse.export.mask import mask_model
 from activsparse.export.model_file import read_model
@@ -112,6 +112,15 @@ def test_nodes_in_any_order(model, saved):
     same(model, shuffled, saved)
     masked, _ = mask_model(read_model(saved(shuffled)), 0.3, replace=True, skip_stem=False)
     Session(saved(masked), tune=False)
+
+
+def test_a_graph_without_outputs(model, saved, capsys):
+    del model.graph.output[:]
+    path = saved(model)
+    refused(path, "has no outputs")
+    for words in (["info", str(path)], ["bench", "--dense", str(path), "--repeat", "1"]):
+        assert cli.main(words) == 2
+        assert "has no outputs" in capsys.readouterr().err
 
 
 def test_nodes_in_a_circle(model, saved):

@@ -12,7 +12,7 @@ import pytest
 from activsparse import cli
 from activsparse.data import build_data
 from activsparse.errors import ActivsparseError
-from activsparse.pipeline.runs import read_losses
+from activsparse.pipeline.runs import read_losses, report_of_runs
 from activsparse.report import Loss
 from activsparse.train import load_run
 
@@ -54,7 +54,13 @@ def test_a_run_is_shown_beside_the_dense_one_it_started_from(place, capsys):
                 assert table[right, other] == expected, (folder, right, other)
 
     assert cli.main(["report", "run/dense", "missing", *REPORT]) == 2
-    assert "missing: is no run folder" in capsys.readouterr().err
+    assert "missing: no such folder" in capsys.readouterr().err
+
+
+def test_a_folder_of_sparsify_that_is_not_done_is_named(tmp_path):
+    (tmp_path / "sparsify.json").write_text("{}")
+    with pytest.raises(ActivsparseError, match="give its command again, which goes on"):
+        report_of_runs([tmp_path], ["activsparse"])
 
 
 def test_other_files_are_no_sensitivities(tmp_path):

@@ -247,6 +247,12 @@ def test_folders_without_a_run_are_named(tmp_path):
         load_run(tmp_path)
     with pytest.raises(ActivsparseError, match="is no run folder"):
         trainer.resume(tmp_path)
+    with pytest.raises(ActivsparseError, match="absent: no such folder"):
+        load_run(tmp_path / "absent")
+    (tmp_path / "masked").mkdir()
+    (tmp_path / "masked" / "config.yaml").touch()
+    with pytest.raises(ActivsparseError, match=r"name the run \S+masked$"):  # as of sparsify
+        load_run(tmp_path)
 
 
 def test_damaged_checkpoints_are_named(finished, tmp_path):
@@ -289,8 +295,8 @@ def test_command_line_prints_the_config(recipe):
         ([], "name a --recipe (digits_demo"),
         (["--recipe", "digits_dmo"], "did you mean digits_demo"),
         (["--out", "y", "--resume", "x"], "leave out --set, --target-speedup, --plan, --out and"),
-        (["--recipe", "digits_demo", "--resume", "/nowhere"], "is no run folder"),
-        (["--resume", "/nowhere"], "is no run folder"),
+        (["--recipe", "digits_demo", "--resume", "/nowhere"], "/nowhere: no such folder"),
+        (["--resume", "/nowhere"], "/nowhere: no such folder"),
     ],
 )
 def test_command_line_errors_are_one_line(arguments, message, capsys):

@@ -126,14 +126,14 @@ def _measure(args: argparse.Namespace) -> Comparison:
 
     from activsparse.bench.compare import FLOAT32, OWN_ENGINE, compare
     from activsparse.errors import ActivsparseError
-    from activsparse.files import atomic_path
+    from activsparse.files import atomic_path, require_file
     from activsparse.overwrite import refuse_overwrite
 
     if args.run is not None and OWN_ENGINE not in args.engines:
         raise ActivsparseError(
             f"--run counts in {OWN_ENGINE}, which --engines leaves out; name it there, too"
         )
-    models = [args.dense, *args.sparse]
+    models = [require_file(path) for path in (args.dense, *args.sparse)]
     programs = [path.with_suffix(end) for path in models for end in (".pte", ".pt2")]
     refuse_overwrite([*models, *programs], [args.json])
     data = None

@@ -149,6 +149,8 @@ def run(args: argparse.Namespace) -> int:
     from activsparse.report.sensitivity import picture_kind
 
     out = Path(args.out)
+    if out.is_dir():
+        raise ActivsparseError(f"{out}: is a folder; name a file to write")
     plot = Path(args.plot) if args.plot else out.with_suffix(".png")
     kind = picture_kind(plot)
     refuse_overwrite([args.model, *([args.weights] if args.weights else [])], [out, plot])

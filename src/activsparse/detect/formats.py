@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import ParseError
 
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.datasets import CocoDetection, VOCDetection
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from activsparse.detect.sample import Sample
 from activsparse.errors import ActivsparseError
+from activsparse.pictures import open_picture
 
 __all__ = ["VOC_CLASSES", "Coco", "Voc"]
 
@@ -26,12 +29,36 @@ VOC_CLASSES = (
 
 
 # What a missing or broken picture or a broken annotation raises.
+_BEYOND = 0.5
+"""How far boxes may reach beyond a picture, as a share of it: annotators are not that exact."""
+
 _DAMAGE = (AttributeError, KeyError, OSError, ParseError, TypeError, ValueError)
 
 
 def _damaged(file: str | Path, error: Exception) -> ActivsparseError:
     cause = f"no {error}" if isinstance(error, KeyError) else str(error)
     return ActivsparseError(f"{file}: cannot be read ({cause}); repair it or leave it out")
+
+
+def _sample(image: Any, boxes: Tensor, labels: list[int]) -> Sample:
+    """A picture with its boxes (M, 4), cut at its borders; one without an area there is no object.
+
+    Raises:
+        ValueError: a box holds no numbers, is turned over, or is one of another picture.
+    """
+    width, height = image.size
+    size = torch.tensor([width, height, width, height])
+    shares = boxes / size
+    for box, share in zip(boxes.tolist(), shares, strict=True):
+        told = f"the box from {box[0]:g}, {box[1]:g} to {box[2]:g}, {box[3]:g}"
+        if not share.isfinite().all() or box[2] < box[0] or box[3] < box[1]:
+            raise ValueError(f"{told} has no extent")
+        if share.min() < -_BEYOND or share.max() > 1 + _BEYOND:
+            raise ValueError(f"{told} lies outside the picture, {width}x{height}")
+    boxes = boxes.clamp(min=0).minimum(size)
+    kept = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    numbers = torch.tensor(labels).long()
+    return Sample(pil_to_tensor(image.convert("RGB")), boxes[kept], numbers[kept])
 
 
 class Voc(Dataset[Sample]):
@@ -64,9 +91,11 @@ class Voc(Dataset[Sample]):
         found = [o for o in target["annotation"].get("object", []) if o.get("difficult") != "1"]
         corners = [[float(o["bndbox"][k]) for k in ("xmin", "ymin", "xmax", "ymax")] for o in found]
         boxes = torch.tensor(corners).reshape(-1, 4) - torch.tensor([1.0, 1.0, 0.0, 0.0])
-        numbers = {name: i for i, name in enumerate(VOC_CLASSES)}
-        labels = [numbers[o["name"]] for o in found]
-        return Sample(pil_to_tensor(image.convert("RGB")), boxes, torch.tensor(labels).long())
+        names = [o["name"] for o in found]
+        for name in names:
+            if name not in VOC_CLASSES:
+                raise ValueError(f"{name!r} is none of Pascal VOC's {len(VOC_CLASSES)} classes")
+        return _sample(image, boxes, [VOC_CLASSES.index(name) for name in names])
 
 
 class Coco(Dataset[Sample]):
@@ -95,6 +124,8 @@ class Coco(Dataset[Sample]):
         self.categories = dict(sorted((k, v.get("name")) for k, v in self._data.coco.cats.items()))
         if not self.categories:
             raise ActivsparseError(f"{annotations}: has no categories; give COCO's instances JSON")
+        self._objects = self._data.coco.imgToAnns
+        self._require_own(annotations)
         self._labels = {key: i for i, key in enumerate(self.categories)}
         self.num_classes = len(self._labels)
 
@@ -104,14 +135,37 @@ class Coco(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         """Picture `index`."""
         try:
-            return self._sample(*self._data[index])
+            # By picture: numbers of objects need not be unique, and some programs write all 0.
+            picture = self._data.ids[index]
+            file = Path(self._data.root) / self._data.coco.imgs[picture]["file_name"]
+            return self._sample(open_picture(file), self._objects.get(picture, []))
         except _DAMAGE as error:
             name = self._data.coco.imgs[self._data.ids[index]].get("file_name", f"picture {index}")
             raise _damaged(Path(self._data.root) / name, error) from error
 
     def _sample(self, image: Any, objects: Any) -> Sample:
         found = [o for o in objects if not o.get("iscrowd")]
-        boxes = torch.tensor([o["bbox"] for o in found], dtype=torch.float32).reshape(-1, 4)
+        corners = [[float(value) for value in o["bbox"]] for o in found]
+        if any(len(box) != 4 for box in corners):
+            raise ValueError("a bbox is of 4 numbers")
+        boxes = torch.tensor(corners).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
-        labels = [self._labels[o["category_id"]] for o in found]
-        return Sample(pil_to_tensor(image.convert("RGB")), boxes, torch.tensor(labels).long())
+        for o in found:
+            if o["category_id"] not in self._labels:
+                raise ValueError(f"category {o['category_id']!r} is none of the file's")
+        return _sample(image, boxes, [self._labels[o["category_id"]] for o in found])
+
+    def _require_own(self, annotations: str) -> None:
+        """Whether pictures and categories have numbers of their own, and objects a picture's."""
+        content = self._data.coco.dataset
+        for kind in ("images", "categories"):
+            numbers = [entry["id"] for entry in content.get(kind, [])]
+            twice = [number for number, count in Counter(numbers).items() if count > 1]
+            if twice:
+                raise ActivsparseError(
+                    f"{annotations}: {kind}: id {twice[0]!r} is there twice; give each its own"
+                )
+        if self._objects and not self._objects.keys() & self._data.coco.imgs.keys():
+            raise ActivsparseError(
+                f"{annotations}: no object's image_id is a picture's id; give both the same numbers"
+            )

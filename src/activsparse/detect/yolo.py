@@ -28,6 +28,8 @@ __all__ = ["Yolo", "is_described", "yolo_parts"]
 
 _ENDINGS = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _VALIDATION = ("val", "valid", "test")
+# More are no classes, but numbers of something else.
+_MOST_CLASSES = 10_000
 _PLACES = ("images/{}", "{}/images")
 
 
@@ -78,9 +80,15 @@ def yolo_parts(root: Path) -> tuple[Yolo, Yolo, list[str]]:
         _pictures(root, base, said, ("train",)),
         _pictures(root, base, said, _VALIDATION),
     ]
+    if not any(labels_of(picture).is_file() for part in found for picture in part):
+        raise ActivsparseError(
+            f"{root}: none of {len(found[0])} training pictures has labels; {found[0][0]} would "
+            f"have them in {labels_of(found[0][0])}"
+        )
     names = _names(said, described[0] if described else root)
     if names is None:
-        most = max((row[0] for part in found for file in part for row in _seen(file)), default=0)
+        rows = (row for part in found for file in part for row in _objects(labels_of(file), None))
+        most = max((row[0] for row in rows), default=0)
         names = [str(label) for label in range(most + 1)]
     train, test = (Yolo(pictures, len(names)) for pictures in found)
     return train, test, names
@@ -112,11 +120,16 @@ def _description(file: Path) -> dict[str, Any]:
 def _names(said: dict[str, Any], file: Path) -> list[str] | None:
     names = said.get("names")
     if isinstance(names, dict):
-        if sorted(names) != list(range(len(names))):
+        if set(names) != set(range(len(names))):
             raise ActivsparseError(f"{file}: names: must number the classes 0, 1, 2 and so on")
         names = [names[at] for at in range(len(names))]
-    if names is None and isinstance(said.get("nc"), int):
-        return [str(label) for label in range(said["nc"])]
+    if names is None and said.get("nc") is not None:
+        count = said["nc"]
+        if type(count) is not int or not 1 <= count <= _MOST_CLASSES:
+            raise ActivsparseError(
+                f"{file}: nc: must be the number of classes, 1 to {_MOST_CLASSES}"
+            )
+        return [str(label) for label in range(count)]
     if names is not None and (not isinstance(names, list) or not names):
         raise ActivsparseError(f"{file}: names: must be a list of the classes' names")
     return None if names is None else [str(name) for name in names]
@@ -151,10 +164,6 @@ def _listed(place: Path) -> list[Path]:
     return sorted(file for file in place.rglob("*") if file.suffix.lower() in _ENDINGS)
 
 
-def _seen(picture: Path) -> Iterator[tuple[int, float, float, float, float]]:
-    yield from _objects(labels_of(picture), None)
-
-
 def _objects(
     file: Path, num_classes: int | None
 ) -> Iterator[tuple[int, float, float, float, float]]:
@@ -174,8 +183,8 @@ def _objects(
                 xs, ys = values[::2], values[1::2]
             else:
                 raise ValueError(f"{len(values)} numbers after the class; 4 make a box")
-            if label < 0 or (num_classes is not None and label >= num_classes):
-                raise ValueError(f"class {label} of {num_classes}")
+            if not 0 <= label < (_MOST_CLASSES if num_classes is None else num_classes):
+                raise ValueError(f"class {label} of {num_classes or _MOST_CLASSES}")
             if not all(-0.5 <= value <= 1.5 for value in (*xs, *ys)):
                 raise ValueError("values are shares of the picture, from 0 to 1")
         except ValueError as error:

@@ -87,6 +87,8 @@ def _in_order(model: onnx.ModelProto, name: str, foreign: bool) -> onnx.ModelPro
     """`normal_form` of a model whose strings are text."""
     if not model.graph.node:
         raise ActivsparseError(f"{name}: holds no ONNX graph; export or copy it again")
+    if not model.graph.output:
+        raise ActivsparseError(f"{name}: has no outputs; export it again")
     if not model.opset_import:
         raise ActivsparseError(f"{name}: does not say its operator set; export it again")
     model = inline_functions(model, name)

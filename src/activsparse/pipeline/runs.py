@@ -119,7 +119,13 @@ def _with_dense(folders: Sequence[Path], trust: bool) -> list[Path]:
     starts: list[Path] = []
     for folder in folders:
         if (folder / NOTED).is_file():
-            named += [folder / "dense", folder / "masked"]
+            runs = [folder / "dense", folder / "masked"]
+            if not all((run / "best.ckpt").is_file() for run in runs):
+                raise ActivsparseError(
+                    f"{folder}: activsparse sparsify has not trained both networks there yet; give "
+                    "its command again, which goes on"
+                )
+            named += runs
         else:
             named.append(folder)
             config = read_run_config(folder, trust)

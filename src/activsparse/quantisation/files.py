@@ -57,7 +57,7 @@ def quantise_file(
     options = options or QuantizeOptions()
     source = file_path(path)
     if source.is_dir():
-        if data is not None:
+        if data is not None and (source / "config.yaml").is_file():
             raise ActivsparseError(
                 f"{source}: a run folder is quantised with the images it was trained on; leave ",
                 Option("data"),

@@ -80,7 +80,7 @@ def test_a_teacher_is_frozen_and_no_part_of_the_student():
     [
         (["distillation={}"], "no dense phase to be the teacher"),
         (["distillation.model.name=small_resnet"], "teacher small_resnet has no weights"),
-        (["distillation.teacher=/nowhere"], "/nowhere: is no run folder"),
+        (["distillation.teacher=/nowhere"], "/nowhere: no such folder"),
         (
             ["distillation={}", "distillation.image_size=12"],
             r"distillation.image_size 12x12 is smaller .* \(16x16\)",

@@ -25,12 +25,15 @@ def _session(path: Path, threads: int, exact: bool = False) -> onnxruntime.Infer
         for entry in onnxruntime_settings(path).items():
             options.add_session_config_entry(*entry)
     try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own exception types share no narrower base
         if "INVALID_PROTOBUF" in str(error):
             cause = "not an ONNX file, or a damaged one; export or copy it again"
             raise ActivsparseError(f"{path}: {cause}") from error
         raise ActivsparseError(f"{path}: ONNX Runtime cannot load it: {error}") from error
+    if not session.get_outputs():
+        raise ActivsparseError(f"{path}: has no outputs; export it again")
+    return session
 
 
 def static_input_shapes(

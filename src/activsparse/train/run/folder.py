@@ -101,6 +101,10 @@ def load_run(run_dir: str | Path, checkpoint: str = "best", *, trust: bool | Con
     return Run(model.eval(), sparsifier, config, example, num_classes)
 
 
+_INNER = ("masked", "dense")
+"""Runs within a folder of `activsparse sparsify`."""
+
+
 def read_run_config(folder: Path, trust: bool | Config = False) -> Config:
     """The recipe of a run folder.
 
@@ -110,10 +114,13 @@ def read_run_config(folder: Path, trust: bool | Config = False) -> Config:
     """
     file = folder / "config.yaml"
     if not file.is_file():
-        raise ActivsparseError(
-            f"{folder}: is no run folder (it has no config.yaml); "
-            "name one that activsparse train wrote"
+        if not folder.exists():
+            raise ActivsparseError(f"{folder}: no such folder; check the path")
+        inner = next((n for n in _INNER if (folder / n / file.name).is_file()), None)
+        remedy = (
+            "one that activsparse train wrote" if inner is None else f"the run {folder / inner}"
         )
+        raise ActivsparseError(f"{folder}: is no run folder (it has no config.yaml); name {remedy}")
     config = read_config(file)
     check_trust(config, str(file), trust)
     return config
