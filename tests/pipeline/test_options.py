@@ -180,5 +180,16 @@ def test_other_images_in_the_same_folder_are_other_options(place):
 
 
 def test_a_folder_of_something_else_is_left_alone(place):
+    (place / "notes").mkdir()
+    (place / "notes" / "own.txt").touch()
     with pytest.raises(ActivsparseError, match="holds other files"):
-        Work(SparsifyOptions("own:tiny", "images", 1.5), place / "images").claim()
+        Work(SparsifyOptions("own:tiny", "images", 1.5), place / "notes").claim()
+
+
+@pytest.mark.parametrize("out", ["images", "images/out", "images/../images/deep/out"])
+def test_results_do_not_become_images(place, out):
+    """A folder among the classes would be one, without images: the data is spoilt by it."""
+    before = sorted((place / "images").rglob("*"))
+    with pytest.raises(ActivsparseError, match=r"lies within the images.* elsewhere in out"):
+        Work(SparsifyOptions("own:tiny", "images", 1.5), place / out).claim()
+    assert sorted((place / "images").rglob("*")) == before

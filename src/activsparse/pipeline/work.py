@@ -119,11 +119,18 @@ class Work:
                 if there.get(name, False if here is False else None) != here:
                     raise _other(self.folder, name, there.get(name), here)
             return
+        root = self.config.data.root
+        if root is not None and self.folder.resolve().is_relative_to(_place(root).resolve()):
+            raise ActivsparseError(
+                f"{self.folder}: lies within the images, and would be taken for a class of them; "
+                "name a folder elsewhere in ",
+                Option("out"),
+            )
         if self.folder.is_dir() and any(self.folder.iterdir()):
             raise ActivsparseError(
                 f"{self.folder}: holds other files; name a new or empty folder in ", Option("out")
             )
-        if self.config.data.root is not None:
+        if root is not None:
             self._look_at_pictures()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -152,10 +159,12 @@ class Work:
             content = Path(str(weights)).read_bytes()
             asked["weights"] = f"{weights} ({_digest(content)})"
         if self.config.data.root is not None:
-            asked["data"] = (
-                f"{self.options.data} ({_pictures(Path(self.config.data.root).expanduser())})"
-            )
+            asked["data"] = f"{self.options.data} ({_pictures(_place(self.config.data.root))})"
         return asked
+
+
+def _place(root: str) -> Path:
+    return Path(root).expanduser()
 
 
 def _pictures(folder: Path) -> str:
