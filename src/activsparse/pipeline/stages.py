@@ -17,7 +17,7 @@ from activsparse.pipeline.plan import make_plan, refuse_unreachable
 from activsparse.pipeline.score import make_score
 from activsparse.pipeline.show import write_card, write_report
 from activsparse.pipeline.timing import make_timing
-from activsparse.pipeline.work import NOTED, Work
+from activsparse.pipeline.work import Work
 
 __all__ = ["STAGES", "Stage", "carry_out"]
 
@@ -68,9 +68,7 @@ def carry_out(work: Work) -> Outcome:
         Interrupted: by SIGINT or SIGTERM while training; the same call goes on.
     """
     work.check()
-    if not work.path(NOTED).is_file():
-        refuse_unreachable(work)
-    work.claim()
+    work.claim(last=lambda: refuse_unreachable(work))
     stages = [stage for stage in STAGES if stage.wanted(work.options)]
     for at, stage in enumerate(stages):
         if work.path(stage.result).is_file():

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -99,8 +100,11 @@ class Work:
         network = make_network(dense_phase(self.config), self.data)
         make_sparsifier(network, example_input(self.data.shape), self.config, total_steps=1)
 
-    def claim(self) -> None:
+    def claim(self, last: Callable[[], None] = lambda: None) -> None:
         """Note in the folder what it is for, or see that it is for the same.
+
+        Args:
+            last: what else is to be seen before there is a folder, and takes longest.
 
         Raises:
             ActivsparseError: it holds the results of other options, or of something else; an image
@@ -132,6 +136,7 @@ class Work:
             )
         if root is not None:
             self._look_at_pictures()
+        last()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
