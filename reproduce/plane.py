@@ -133,7 +133,7 @@ NETWORKS = {
         ),
         ("dense=null", "sparsity=null", "distillation=null"),
         224,
-        (208, 192, 176, 160),
+        (208, 192, 176, 160, 128),
         epochs=2,
         images=128,
         planned=("--patterns", "band", "lattice", "--masks", "2"),
@@ -180,7 +180,7 @@ def rows_of(network: Network) -> dict[str, Row]:
     found = {"dense": Row("dense")}
     for target in (1.35, 1.75, 1.2, 2.0, 1.5):
         found[f"plan {target:g}"] = Row("ours", (), plan=target)
-    for target in (1.75, 2.0, 2.5):
+    for target in (1.75, 2.0, 2.5, 3.0):
         found[f"plan {target:g} smaller"] = Row("ours", (), plan=target, allow="input-size")
     for side in network.smaller:
         changes = (f"data.image_size={side}", f"distillation.image_size={network.size}")

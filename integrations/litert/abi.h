@@ -9,7 +9,7 @@
 namespace activsparse::litert::abi {
 
 enum Status : int { kOk = 0, kError = 1 };
-enum Type : int { kFloat32 = 1, kInt32 = 2, kInt64 = 4 };
+enum Type : int { kFloat32 = 1, kInt32 = 2, kInt64 = 4, kFloat16 = 10 };
 enum AllocationType : int { kReadOnly = 1, kArena = 2, kArenaPersistent = 3 };
 enum Padding : int { kSame = 1, kValid = 2 };
 enum FusedActivation : int { kNoActivation = 0, kRelu = 1, kReluN1To1 = 2, kRelu6 = 3 };
@@ -22,6 +22,7 @@ enum Code : int {
   kConcatenation = 2,
   kConv2d = 3,
   kDepthwiseConv2d = 4,
+  kDequantize = 6,
   kFullyConnected = 9,
   kLogistic = 14,
   kMaxPool2d = 17,
@@ -29,9 +30,12 @@ enum Code : int {
   kReluCode = 19,
   kRelu6Code = 21,
   kReshape = 22,
+  kResizeBilinear = 23,
   kPad = 34,
   kMean = 40,
+  kPrelu = 54,
   kPadV2 = 60,
+  kLeakyRelu = 98,
   kHardSwish = 117,
 };
 
@@ -141,6 +145,12 @@ struct ActivationParams {  // of ADD and MUL
 };
 struct ConcatenationParams {
   int axis, activation;
+};
+struct LeakyReluParams {
+  float alpha;
+};
+struct ResizeBilinearParams {
+  bool align_corners, half_pixel_centers;
 };
 struct ReducerParams {
   bool keep_dims;

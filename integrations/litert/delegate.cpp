@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 #include <mutex>
+#include <set>
 
 #include "common/machine.h"
 #include "common/whole_number.h"
@@ -43,6 +44,14 @@ struct State {
   Isa isa;
   std::mutex mutex;
   std::shared_ptr<ThreadPool> pool;
+  // Of each interpreter whose operators are being claimed: kernels are made meanwhile.
+  std::map<const abi::Context*, Constants> constants;
+
+  Constants constants_of(const abi::Context& context) {
+    std::lock_guard<std::mutex> lock(mutex);
+    const auto found = constants.find(&context);
+    return found == constants.end() ? Constants() : found->second;
+  }
 
   const std::shared_ptr<ThreadPool>& threads(const abi::Context& context) {
     std::lock_guard<std::mutex> lock(mutex);
@@ -50,6 +59,26 @@ struct State {
     if (!pool) pool = std::make_shared<ThreadPool>(std::clamp(wanted, 1, kMostThreads));
     return pool;
   }
+};
+
+// The constants of an interpreter are known while this lives.
+class Claiming {
+ public:
+  Claiming(State& state, const abi::Context& context, const Constants& constants)
+      : state_(state), context_(context) {
+    std::lock_guard<std::mutex> lock(state_.mutex);
+    state_.constants[&context_] = constants;
+  }
+  ~Claiming() {
+    std::lock_guard<std::mutex> lock(state_.mutex);
+    state_.constants.erase(&context_);
+  }
+  Claiming(const Claiming&) = delete;
+  Claiming& operator=(const Claiming&) = delete;
+
+ private:
+  State& state_;
+  const abi::Context& context_;
 };
 
 template <class Body>
@@ -73,17 +102,21 @@ class Kernel {
   Kernel(abi::Context& context, const abi::DelegateParams& params)
       : state_(*static_cast<State*>(params.delegate->data)) {
     graph_ = std::make_unique<Graph>();
+    const Constants constants = state_.constants_of(context);
     for (int id : copy(*params.nodes)) {
       abi::Node* node = nullptr;
       abi::Registration* registration = nullptr;
       context.get_node_and_registration(&context, id, &node, &registration);
-      if (!read_node(context, *node, registration->builtin_code, graph_.get()))
+      if (constants.widens(*node, registration->builtin_code)) continue;
+      if (!read_node(context, constants, *node, registration->builtin_code, graph_.get()))
         throw Error("node " + std::to_string(id) + " changed since it was claimed");
     }
-    // Constants are listed too; those of the graph were read.
+    // Constants are listed too, even what the runtime believes to be widened for a later part;
+    // those of the graph were read.
     for (int id : copy(*params.inputs))
       if (graph_->shapes.count(id)) graph_->inputs.push_back(id);
-    graph_->outputs = copy(*params.outputs);
+    for (int id : copy(*params.outputs))
+      if (graph_->shapes.count(id)) graph_->outputs.push_back(id);
     for (const auto* ids : {&graph_->inputs, &graph_->outputs})
       for (int id : *ids) sizes_.push_back(copy(*context.tensors[id].dims));
     inputs_ = graph_->inputs;
@@ -146,27 +179,54 @@ abi::Registration registration() {
   return r;
 }
 
-// Claims all the engine runs, if there is a convolution among it.
+// Whether all readers of what a node gives are among the claimed ones, and there are some.
+bool is_read_by_claimed_alone(abi::Context& context, const std::vector<int>& plan,
+                              const std::set<int>& claimed, int value) {
+  bool read = false;
+  for (int id : plan) {
+    abi::Node* node = nullptr;
+    abi::Registration* found = nullptr;
+    if (context.get_node_and_registration(&context, id, &node, &found) != abi::kOk) continue;
+    const std::vector<int> inputs = copy(*node->inputs);
+    if (std::find(inputs.begin(), inputs.end(), value) == inputs.end()) continue;
+    if (claimed.count(id) == 0) return false;
+    read = true;
+  }
+  return read;
+}
+
+// Claims all the engine runs, if there is a convolution among it. What only widens constants for
+// claimed operators is claimed with them, and then done once.
 abi::Status claim(abi::Context* context, abi::Delegate* delegate) {
   return guarded(context, [&] {
-    abi::IntArray* plan = nullptr;
-    if (context->get_execution_plan(context, &plan) != abi::kOk) throw Error("no execution plan");
-    std::vector<int> claimed{0};  // its size first, as in an IntArray
+    abi::IntArray* listed = nullptr;
+    if (context->get_execution_plan(context, &listed) != abi::kOk) throw Error("no execution plan");
+    const std::vector<int> plan = copy(*listed);
+    const Constants constants(*context, plan);
+    std::set<int> claimed;
+    std::vector<std::pair<int, int>> widening;  // node, what it gives
     bool convolves = false;
-    for (int id : copy(*plan)) {
+    for (int id : plan) {
       abi::Node* node = nullptr;
       abi::Registration* found = nullptr;
       if (context->get_node_and_registration(context, id, &node, &found) != abi::kOk) continue;
-      if (node->delegate != nullptr || !read_node(*context, *node, found->builtin_code, nullptr))
-        continue;
-      claimed.push_back(id);
+      if (node->delegate != nullptr) continue;
+      if (constants.widens(*node, found->builtin_code))
+        widening.push_back({id, node->outputs->data[0]});
+      if (!read_node(*context, constants, *node, found->builtin_code, nullptr)) continue;
+      claimed.insert(id);
       convolves |=
           found->builtin_code == abi::kConv2d || found->builtin_code == abi::kDepthwiseConv2d;
     }
-    claimed[0] = static_cast<int>(claimed.size()) - 1;
     if (!convolves) return;
+    for (const auto& [id, value] : widening)
+      if (is_read_by_claimed_alone(*context, plan, claimed, value)) claimed.insert(id);
+    std::vector<int> nodes{static_cast<int>(claimed.size())};  // as an IntArray
+    for (int id : plan)
+      if (claimed.count(id) > 0) nodes.push_back(id);
+    const Claiming claiming(*static_cast<State*>(delegate->data), *context, constants);
     if (context->replace_node_subsets(context, registration(),
-                                      reinterpret_cast<const abi::IntArray*>(claimed.data()),
+                                      reinterpret_cast<const abi::IntArray*>(nodes.data()),
                                       delegate) != abi::kOk)
       throw Error("the runtime did not take the claimed operators");
   });

@@ -103,8 +103,9 @@ Merged residual_into(const Node& a, const Node& b) {
 }
 
 Merged activation_into(const Node& a, const Node& b) {
-  if ((a.activates() && b.activates()) || a.is("pad") || a.is("pad_least") || a.is("concat"))
-    return {};
+  if (a.activates() && b.activates()) return {};
+  for (const char* without : {"pad", "pad_least", "concat", "prelu"})
+    if (a.is(without)) return {};
   Node merged = a;
   take_activation(merged, b);
   return merged;

@@ -20,6 +20,11 @@ ArrayView Graph::keep(std::vector<uint8_t> values, std::vector<int64_t> shape) {
   return {bytes_.back().data(), 'b', std::move(shape)};
 }
 
+ArrayView Graph::keep(std::vector<int32_t> values, std::vector<int64_t> shape) {
+  integers_.push_back(std::move(values));
+  return {integers_.back().data(), 'i', std::move(shape)};
+}
+
 bool Graph::is_input(int value) const {
   return std::find(inputs.begin(), inputs.end(), value) != inputs.end();
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "integrations/litert/abi.h"
+#include "integrations/litert/constants.h"
 #include "operators/operator.h"
 
 namespace activsparse::litert {
@@ -40,6 +41,7 @@ struct Graph {
   // Arrays that live as long as the graph; specs point at them.
   ArrayView keep(std::vector<float> values, std::vector<int64_t> shape);
   ArrayView keep(std::vector<uint8_t> values, std::vector<int64_t> shape);
+  ArrayView keep(std::vector<int32_t> values, std::vector<int64_t> shape);
 
   bool is_input(int value) const;
   bool is_output(int value) const;
@@ -51,11 +53,13 @@ struct Graph {
  private:
   std::deque<std::vector<float>> floats_;
   std::deque<std::vector<uint8_t>> bytes_;
+  std::deque<std::vector<int32_t>> integers_;
 };
 
 // Whether the engine runs a node of the runtime; if so, and there is a graph, adds it there.
 // Quantised, sparse and dynamic tensors are not for this engine.
-bool read_node(const abi::Context& context, const abi::Node& node, int code, Graph* graph);
+bool read_node(const abi::Context& context, const Constants& constants, const abi::Node& node,
+               int code, Graph* graph);
 
 // Merges padding, masks, factors, residual additions and activations into the operators before or
 // behind them, tells every convolution where its input is known to be zero, and joins depthwise

@@ -1,5 +1,6 @@
 // From the runtime's nodes to operators of this engine, each without its neighbours.
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "integrations/litert/graph.h"
@@ -11,13 +12,9 @@ bool is_float(const abi::Tensor& t) {
   return t.type == abi::kFloat32 && t.sparsity == nullptr && t.dims != nullptr;
 }
 
-bool is_constant(const abi::Tensor& t) {
-  return t.allocation_type == abi::kReadOnly && t.data != nullptr;
-}
-
 // Computed at run time, with sizes that never change.
 bool is_activation(const abi::Tensor& t) {
-  if (!is_float(t) || is_constant(t) || t.is_variable || t.allocation_type != abi::kArena)
+  if (!is_float(t) || is_stored(t) || t.is_variable || t.allocation_type != abi::kArena)
     return false;
   if (t.dims->size != 2 && t.dims->size != 4) return false;
   for (int i = 0; i < t.dims->size; ++i)
@@ -32,17 +29,12 @@ Shape shape_of(const abi::Tensor& t) {
   return t.dims->size == 4 ? Shape{d[0], d[1], d[2], d[3]} : Shape{d[0], 1, 1, d[1]};
 }
 
-int64_t elements(const abi::Tensor& t) {
-  int64_t count = 1;
-  for (int i = 0; i < t.dims->size; ++i) count *= t.dims->data[i];
-  return count;
-}
-
 // One node while it is read; each method checks first, and adds to the graph if there is one.
 class Reader {
  public:
-  Reader(const abi::Context& context, const abi::Node& node, Graph* graph)
-      : context_(context), node_(node), graph_(graph) {}
+  Reader(const abi::Context& context, const Constants& constants, const abi::Node& node,
+         Graph* graph)
+      : context_(context), constants_(constants), node_(node), graph_(graph) {}
 
   bool read(int code) {
     if (node_.outputs->size != 1 || !is_activation(output())) return false;
@@ -62,6 +54,8 @@ class Reader {
       case abi::kMaxPool2d:
       case abi::kAveragePool2d:
         return has_inputs(1) && pool(code == abi::kAveragePool2d, *params<abi::PoolParams>());
+      case abi::kResizeBilinear:
+        return has_inputs(1) && resize(*params<abi::ResizeBilinearParams>());
       case abi::kMean:
         return has_inputs(1) && mean();
       case abi::kConcatenation:
@@ -73,6 +67,10 @@ class Reader {
         return has_inputs(1) && activate("relu");
       case abi::kRelu6Code:
         return has_inputs(1) && activate("clip", 0, 6);
+      case abi::kPrelu:
+        return has_inputs(1) && prelu();
+      case abi::kLeakyRelu:
+        return has_inputs(1) && activate("leaky_relu", params<abi::LeakyReluParams>()->alpha);
       case abi::kHardSwish:
         return has_inputs(1) && activate("hardswish");
       case abi::kLogistic:
@@ -91,12 +89,16 @@ class Reader {
   const abi::Tensor& input(int i) const { return tensor(node_.inputs->data[i]); }
   const abi::Tensor& output() const { return tensor(node_.outputs->data[0]); }
 
+  bool is_constant(int i) const { return constants_.has(context_, node_.inputs->data[i]); }
+  bool is_computed(int i) const { return !is_constant(i) && is_activation(input(i)); }
+  std::vector<float> values(int i) const {
+    return constants_.values(context_, node_.inputs->data[i]);
+  }
+
   bool has_inputs(int activations) const {
     for (int i = 0; i < node_.inputs->size; ++i) {
       const int id = node_.inputs->data[i];
-      if (i < activations ? id < 0 || !is_activation(tensor(id))
-                          : id >= 0 && !is_constant(tensor(id)))
-        return false;
+      if (i < activations ? id < 0 || !is_computed(i) : id >= 0 && !is_constant(i)) return false;
     }
     return node_.inputs->size >= activations;
   }
@@ -116,6 +118,7 @@ class Reader {
     if (name == "none") return;
     spec().strings["activation"] = name;
     if (name == "clip") spec().floats["lo"] = lo, spec().floats["hi"] = hi;
+    if (name == "leaky_relu") spec().floats["lo"] = lo;
   }
   void set_fused(int fused) {
     if (fused == abi::kRelu) set_activation("relu");
@@ -123,11 +126,6 @@ class Reader {
     if (fused == abi::kRelu6) set_activation("clip", 0, 6);
   }
   static bool known(int fused) { return fused >= abi::kNoActivation && fused <= abi::kRelu6; }
-
-  static std::vector<float> copy(const abi::Tensor& t) {
-    const auto* values = static_cast<const float*>(t.data);
-    return {values, values + elements(t)};
-  }
 
   // The attributes of a sliding window; SAME pads half before and the larger half behind.
   void set_window(const abi::Tensor& x, int padding, int kernel_h, int kernel_w, int stride_h,
@@ -163,7 +161,7 @@ class Reader {
   }
   bool has_bias() const { return node_.inputs->size > 2 && node_.inputs->data[2] >= 0; }
   void set_bias() {
-    if (has_bias()) spec().arrays["bias"] = graph_->keep(copy(input(2)), {elements(input(2))});
+    if (has_bias()) spec().arrays["bias"] = graph_->keep(values(2), {elements(input(2))});
   }
 
   bool conv(const abi::ConvParams& p) {
@@ -177,7 +175,8 @@ class Reader {
     set_window(input(0), p.padding, d[1], d[2], p.stride_height, p.stride_width, p.dilation_height,
                p.dilation_width);
     spec().ints["group"] = group;
-    const auto* from = static_cast<const float*>(input(1).data);
+    const std::vector<float> given = values(1);
+    const float* from = given.data();
     std::vector<float> weight(out * taps * in);
     for (int64_t o = 0; o < out; ++o)
       for (int64_t t = 0; t < taps; ++t)
@@ -198,7 +197,8 @@ class Reader {
     set_window(input(0), p.padding, d[1], d[2], p.stride_height, p.stride_width, p.dilation_height,
                p.dilation_width);
     spec().ints["group"] = channels;
-    const auto* from = static_cast<const float*>(input(1).data);
+    const std::vector<float> given = values(1);
+    const float* from = given.data();
     std::vector<float> weight(out * taps);
     for (int64_t t = 0; t < taps; ++t)
       for (int64_t o = 0; o < out; ++o) weight[o * taps + t] = *from++;
@@ -215,7 +215,7 @@ class Reader {
     if (x.h != 1 || x.w != 1 || x.c != d[1] || !(y == Shape{x.n, 1, 1, d[0]})) return false;
     if (!graph_) return true;
     add("gemm");
-    spec().arrays["weight"] = graph_->keep(copy(input(1)), {d[0], d[1]});
+    spec().arrays["weight"] = graph_->keep(values(1), {d[0], d[1]});
     set_bias();
     set_fused(p.activation);
     return true;
@@ -224,11 +224,11 @@ class Reader {
   bool binary(bool multiply) {
     const int fused = params<abi::ActivationParams>()->activation;
     if (!known(fused)) return false;
-    const bool constants[] = {is_constant(input(0)), is_constant(input(1))};
+    const bool constants[] = {is_constant(0), is_constant(1)};
     if (constants[0] != constants[1]) return with_constant(multiply, constants[0] ? 0 : 1, fused);
     const Shape y = shape_of(output());
     for (int i = 0; i < 2; ++i)
-      if (!is_activation(input(i)) || !(shape_of(input(i)) == y)) return false;
+      if (!is_computed(i) || !(shape_of(input(i)) == y)) return false;
     if (!graph_) return true;
     add(multiply ? "mul" : "add", {node_.inputs->data[0], node_.inputs->data[1]});
     set_fused(fused);
@@ -239,20 +239,20 @@ class Reader {
   bool with_constant(bool multiply, int which, int fused) {
     const abi::Tensor& x = input(1 - which);
     const abi::Tensor& constant = input(which);
-    if (!is_activation(x) || !is_float(constant) || constant.dims->size > 4) return false;
+    if (!is_computed(1 - which) || !is_float(constant) || constant.dims->size > 4) return false;
     const Shape y = shape_of(output());
     if (!(shape_of(x) == y)) return false;
     int64_t sizes[] = {1, 1, 1, 1};
     for (int i = 0; i < constant.dims->size; ++i)
       sizes[4 - constant.dims->size + i] = constant.dims->data[i];
-    const auto* values = static_cast<const float*>(constant.data);
     const int64_t count = elements(constant);
     const bool channels = sizes[3] == count && (count == 1 || count == y.c);
-    const bool plane =
-        multiply && sizes[0] == 1 && sizes[1] == y.h && sizes[2] == y.w && sizes[3] == 1 &&
-        x.dims->size == 4 &&
-        std::all_of(values, values + count, [](float v) { return v == 0 || v == 1; });
+    const bool plane = multiply && sizes[0] == 1 && sizes[1] == y.h && sizes[2] == y.w &&
+                       sizes[3] == 1 && x.dims->size == 4;
     if (!channels && !plane) return false;
+    const std::vector<float> values = this->values(which);
+    const auto is_bit = [](float v) { return v == 0 || v == 1; };
+    if (!channels && !std::all_of(values.begin(), values.end(), is_bit)) return false;
     if (!graph_) return true;
     add(channels ? "scale_shift" : "mask_multiply", {node_.inputs->data[1 - which]});
     if (channels) {
@@ -263,18 +263,17 @@ class Reader {
       spec().arrays[multiply ? "shift" : "scale"] = graph_->keep(std::move(other), {y.c});
     } else {
       spec().arrays["mask"] =
-          graph_->keep(std::vector<uint8_t>(values, values + count), {y.h, y.w});
+          graph_->keep(std::vector<uint8_t>(values.begin(), values.end()), {y.h, y.w});
     }
     set_fused(fused);
     return true;
   }
 
-  // By zeros, or, before a maximum, by the least of numbers.
+  // By zeros, or, before a maximum, by the least of numbers; zeros behind the channels, too.
   bool pad(bool has_value) {
     if (node_.inputs->size != (has_value ? 3 : 2) || input(0).dims->size != 4) return false;
-    const bool least =
-        has_value && is_float(input(2)) && elements(input(2)) == 1 &&
-        *static_cast<const float*>(input(2).data) <= std::numeric_limits<float>::lowest();
+    const bool least = has_value && is_float(input(2)) && elements(input(2)) == 1 &&
+                       values(2)[0] <= std::numeric_limits<float>::lowest();
     if (has_value && !least) return false;
     const abi::Tensor& amounts = input(1);
     if (elements(amounts) != 8 || (amounts.type != abi::kInt32 && amounts.type != abi::kInt64))
@@ -283,9 +282,16 @@ class Reader {
     for (int i = 0; i < 8; ++i)
       pads[i] = amounts.type == abi::kInt32 ? static_cast<const int32_t*>(amounts.data)[i]
                                             : static_cast<const int64_t*>(amounts.data)[i];
-    if (pads[0] || pads[1] || pads[6] || pads[7]) return false;
+    if (pads[0] || pads[1] || pads[6]) return false;
     if (*std::min_element(pads, pads + 8) < 0) return false;
+    if (pads[7] > 0 && (least || std::any_of(pads, pads + 6, [](int64_t p) { return p > 0; })))
+      return false;
     if (!graph_) return true;
+    if (pads[7] > 0) {
+      add("concat");
+      spec().ints["zeros"] = pads[7];
+      return true;
+    }
     add(least ? "pad_least" : "pad");
     spec().ints = {{"pad_top", pads[2]},
                    {"pad_bottom", pads[3]},
@@ -304,6 +310,52 @@ class Reader {
                p.stride_width);
     spec().ints["kernel_h"] = p.filter_height, spec().ints["kernel_w"] = p.filter_width;
     set_fused(p.activation);
+    return true;
+  }
+
+  // Slopes of all channels, or one for all.
+  bool prelu() {
+    if (node_.inputs->size != 2 || !is_float(input(1))) return false;
+    const int64_t count = elements(input(1)), channels = shape_of(output()).c;
+    const abi::IntArray& sizes = *input(1).dims;
+    const bool each = sizes.size > 0 && sizes.data[sizes.size - 1] == count && count == channels;
+    if (!(shape_of(input(0)) == shape_of(output())) || (!each && count != 1)) return false;
+    if (!graph_) return true;
+    const std::vector<float> slopes = values(1);
+    add("prelu");
+    spec().arrays["slope"] =
+        graph_->keep(count == 1 ? std::vector<float>(channels, slopes[0]) : slopes, {channels});
+    return true;
+  }
+
+  // Along an axis: the two inputs of each output, and what they count. Beyond the border is the
+  // pixel at it.
+  void set_axis(const char* name, int size, int outputs, const abi::ResizeBilinearParams& p) {
+    const bool corners = p.align_corners && outputs > 1;
+    const float scale =
+        corners ? float(size - 1) / float(outputs - 1) : float(size) / float(outputs);
+    std::vector<int32_t> at(2 * outputs);
+    std::vector<float> shares(2 * outputs);
+    for (int i = 0; i < outputs; ++i) {
+      const float x = p.half_pixel_centers ? (float(i) + 0.5f) * scale - 0.5f : float(i) * scale;
+      const float inside = std::clamp(x, 0.0f, float(size - 1));
+      const auto first = static_cast<int32_t>(std::floor(inside));
+      at[i] = first, at[outputs + i] = std::min(first + 1, size - 1);
+      shares[outputs + i] = inside - float(first);
+      shares[i] = 1 - shares[outputs + i];
+    }
+    spec().arrays[name] = graph_->keep(std::move(at), {2, outputs});
+    spec().arrays[std::string(name) + "_weights"] = graph_->keep(std::move(shares), {2, outputs});
+  }
+
+  bool resize(const abi::ResizeBilinearParams& p) {
+    const Shape x = shape_of(input(0)), y = shape_of(output());
+    if (node_.inputs->size != 2 || input(0).dims->size != 4 || x.n != y.n || x.c != y.c)
+      return false;
+    if (!graph_) return true;
+    add("resize_linear");
+    set_axis("rows", x.h, y.h, p);
+    set_axis("columns", x.w, y.w, p);
     return true;
   }
 
@@ -337,14 +389,16 @@ class Reader {
   }
 
   const abi::Context& context_;
+  const Constants& constants_;
   const abi::Node& node_;
   Graph* graph_;
 };
 
 }  // namespace
 
-bool read_node(const abi::Context& context, const abi::Node& node, int code, Graph* graph) {
-  return Reader(context, node, graph).read(code);
+bool read_node(const abi::Context& context, const Constants& constants, const abi::Node& node,
+               int code, Graph* graph) {
+  return Reader(context, constants, node, graph).read(code);
 }
 
 }  // namespace activsparse::litert

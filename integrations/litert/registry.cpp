@@ -12,5 +12,6 @@
   LINE(elementwise)          \
   LINE(layout)               \
   LINE(moves)                \
-  LINE(pool)
+  LINE(pool)                 \
+  LINE(resize_linear)
 #include "operators/registry.h"

@@ -36,7 +36,7 @@ class Planes {
         live = combined(live, of(node.inputs[0]), true);
       else if (node.inputs.size() == 2)
         live = combined(live, of(node.inputs[1]), false);
-    } else if (node.is("activate")) {
+    } else if (node.is("activate") || node.is("prelu")) {
       live = of(node.inputs[0]);
     } else if (node.is("add") || node.is("concat") || node.is("mul")) {
       live = of(node.inputs[0]);

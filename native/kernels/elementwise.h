@@ -75,11 +75,37 @@ void elementwise_scale_shift(const RowsArgs& args) {
   });
 }
 
+// Without an activation behind, which no network has. max and min give NaN where their second
+// operand is one.
+template <class V>
+void elementwise_prelu(const RowsArgs& args) {
+  const V zero = V::set1(0);
+  const auto bend = [&](V a, V slope) { return fma(min(zero, a), slope, max(zero, a)); };
+  for (int64_t r = 0; r < args.rows; ++r) {
+    const float* a = args.a + r * args.a_stride;
+    float* out = args.out + r * args.out_stride;
+    int64_t i = 0;
+    for (; i + V::kWidth <= args.count; i += V::kWidth)
+      bend(V::load(a + i), V::load(args.b + i)).store(out + i);
+    const int rest = static_cast<int>(args.count - i);
+    if (rest > 0)
+      bend(V::load_partial(a + i, rest), V::load_partial(args.b + i, rest))
+          .store_partial(out + i, rest);
+  }
+}
+
 template <class V>
 constexpr ElementwiseKernels elementwise_kernels() {
-  return {elementwise_vector<V, Add<V>>,      elementwise_scalar<V, Add<V>>,
-          elementwise_vector<V, Multiply<V>>, elementwise_scalar<V, Multiply<V>>,
-          elementwise_scale_shift<V>,         elementwise_scalar<V, Keep<V>>};
+  ElementwiseKernels kernels{elementwise_vector<V, Add<V>>,      nullptr,
+                             elementwise_vector<V, Multiply<V>>, nullptr,
+                             elementwise_scale_shift<V>,         elementwise_prelu<V>,
+                             elementwise_scalar<V, Keep<V>>};
+  // The small library is given no operand that repeats over channels.
+  if constexpr (!kCompact) {
+    kernels.add_scalar = elementwise_scalar<V, Add<V>>;
+    kernels.multiply_scalar = elementwise_scalar<V, Multiply<V>>;
+  }
+  return kernels;
 }
 
 }  // namespace activsparse

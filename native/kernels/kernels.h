@@ -169,13 +169,15 @@ struct RowsArgs {
 };
 
 // `out` = activation(`a` op `b`); the *_scalar ones take one float of `b` per row. scale_shift is a
-// * b + c with one row of `b` and `c` for all rows, keep_scalar the bits of a that are set in b.
+// * b + c with one row of `b` and `c` for all rows, prelu a where it is positive, else a * b, also
+// with one row of `b`, keep_scalar the bits of a that are set in b.
 struct ElementwiseKernels {
   void (*add)(const RowsArgs& args);
   void (*add_scalar)(const RowsArgs& args);
   void (*multiply)(const RowsArgs& args);
   void (*multiply_scalar)(const RowsArgs& args);
   void (*scale_shift)(const RowsArgs& args);
+  void (*prelu)(const RowsArgs& args);
   void (*keep_scalar)(const RowsArgs& args);
 };
 

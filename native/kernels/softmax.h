@@ -40,6 +40,7 @@ void softmax_run(const float* in, float* out, int64_t count) {
 
 template <class V>
 constexpr SoftmaxKernels softmax_kernels() {
+  if constexpr (kCompact) return {};
   return {softmax_run<V>};
 }
 

@@ -1,11 +1,12 @@
-// add, mul, scale_shift, mask_multiply, activate: y[p][c] = activation(f(a[p][c], b[p][c])), where
-// b may be broadcast. Positions that a mask leaves out are activation(0), even where they held NaN.
+// add, mul, scale_shift, mask_multiply, activate, prelu: y[p][c] = activation(f(a[p][c], b[p][c])),
+// where b may be broadcast. Positions that a mask leaves out are activation(0), even where they
+// held NaN.
 #include "operators/simple.h"
 
 namespace activsparse::elementwise {
 namespace {
 
-enum class Function : int32_t { kAdd, kMultiply, kScaleShift, kMask, kPlane, kActivate };
+enum class Function : int32_t { kAdd, kMultiply, kScaleShift, kMask, kPlane, kActivate, kPrelu };
 
 // Where an operand's value for image n, position p (channel c) lies: n * image + p * pixel (+ c
 // unless one_channel).
@@ -19,7 +20,7 @@ struct Header {
   Function function;
   Epilogue epilogue;
   TensorDesc output, input[2];
-  uint64_t table;  // of kMask and kPlane; of kScaleShift: scale, then shift
+  uint64_t table;  // of kMask, kPlane and kPrelu; of kScaleShift: scale, then shift
 };
 
 int inputs_of(Function function) {
@@ -92,7 +93,7 @@ class Elementwise : public Operator {
  public:
   Elementwise(const BlobView& blob, const Kernels& kernels)
       : h_(blob.header<Header>()), kernels_(kernels), walk_(h_) {
-    require_packed(h_.function >= Function::kAdd && h_.function <= Function::kActivate);
+    require_packed(h_.function >= Function::kAdd && h_.function <= Function::kPrelu);
     require_packed(h_.epilogue);
     require_packed(h_.output);
     require_packed(!h_.output.nchw);
@@ -102,6 +103,8 @@ class Elementwise : public Operator {
     }
     require_packed(fault_of(h_) == nullptr);
     if (h_.function == Function::kScaleShift) table_ = blob.array<float>(h_.table, 2 * walk_.lanes);
+    require_packed(h_.function != Function::kPrelu || h_.epilogue.activation == Activation::kNone);
+    if (h_.function == Function::kPrelu) table_ = blob.array<float>(h_.table, walk_.lanes);
     if (per_position()) table_ = blob.array<float>(h_.table, walk_.positions);
     per_task_ = pixels_per_task(h_.output.c);
     tasks_per_image_ = divide_up(walk_.positions, per_task_);
@@ -161,6 +164,10 @@ class Elementwise : public Operator {
         rows.c = table_ + walk_.lanes;
         k.scale_shift(rows);
         break;
+      case Function::kPrelu:
+        rows.b = table_;
+        k.prelu(rows);
+        break;
       case Function::kMask:
       case Function::kPlane:
         rows.b = table_ + first;
@@ -197,14 +204,15 @@ Blob pack(const OpSpec& spec, Isa) {
   return pack_header(header_of(spec, function));
 }
 
-Blob pack_scale_shift(const OpSpec& spec, Isa) {
-  Header h = header_of(spec, Function::kScaleShift);
+// One row of each array, a number per channel.
+Blob pack_rows(const OpSpec& spec, Function function, std::initializer_list<const char*> names) {
+  Header h = header_of(spec, function);
   const int64_t lanes = Walk(h).lanes;
   BlobWriter writer;
   writer.append<Header>(1);
-  h.table = writer.append<float>(2 * lanes);
+  h.table = writer.append<float>(static_cast<int64_t>(names.size()) * lanes);
   int64_t row = 0;
-  for (const char* name : {"scale", "shift"}) {
+  for (const char* name : names) {
     const ArrayView* values = spec.array(name);
     require(spec, values && values->dtype == 'f' && values->size() == h.output.c,
             std::string(name) + " must be a float32 array (C)");
@@ -213,6 +221,16 @@ Blob pack_scale_shift(const OpSpec& spec, Isa) {
   }
   *writer.at<Header>(0) = h;
   return writer.take();
+}
+
+Blob pack_scale_shift(const OpSpec& spec, Isa) {
+  return pack_rows(spec, Function::kScaleShift, {"scale", "shift"});
+}
+
+Blob pack_prelu(const OpSpec& spec, Isa) {
+  require(spec, epilogue_of(spec).activation == Activation::kNone,
+          "its activation is an operator of its own");
+  return pack_rows(spec, Function::kPrelu, {"slope"});
 }
 
 Blob pack_mask(const OpSpec& spec, Isa) {
@@ -242,6 +260,7 @@ std::vector<OperatorType> types() {
   for (const auto& types : {simple_types<Elementwise>("add", pack<Function::kAdd>),
                             simple_types<Elementwise>("mul", pack<Function::kMultiply>),
                             simple_types<Elementwise>("scale_shift", pack_scale_shift),
+                            simple_types<Elementwise>("prelu", pack_prelu),
                             simple_types<Elementwise>("mask_multiply", pack_mask),
                             simple_types<Elementwise>("activate", pack<Function::kActivate>)})
     all.insert(all.end(), types.begin(), types.end());

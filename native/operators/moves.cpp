@@ -147,7 +147,7 @@ class Concat : public Operator {
                      part.w == h_.output.w);
       channels += part.c;
     }
-    require_packed(channels == h_.output.c);
+    require_packed(channels <= h_.output.c);
   }
   std::vector<TensorDesc> inputs() const override { return {parts_, parts_ + h_.inputs}; }
   std::vector<TensorDesc> outputs() const override { return {h_.output}; }
@@ -159,10 +159,12 @@ class Concat : public Operator {
     const int64_t last = std::min(end * per_task_, h_.output.pixels());
     for (int64_t pixel = begin * per_task_; pixel < last; ++pixel) {
       float* out = args.out(0) + pixel * h_.output.stride;
+      float* const end_of_pixel = out + h_.output.c;
       for (int i = 0; i < h_.inputs; ++i) {
         std::memmove(out, args.in(i) + pixel * parts_[i].stride, sizeof(float) * parts_[i].c);
         out += parts_[i].c;
       }
+      std::fill(out, end_of_pixel, 0.0f);
     }
   }
 
@@ -181,7 +183,8 @@ Blob pack_concat(const OpSpec& spec, Isa) {
             "an input's size is not the output's");
     channels += t.c;
   }
-  require(spec, channels == out.c, "the inputs' channels do not add up to the output's");
+  require(spec, channels + spec.int_or("zeros", 0) == out.c && channels <= out.c,
+          "the inputs' channels, and the zeros behind them, do not add up to the output's");
   ConcatHeader h{out, static_cast<int32_t>(spec.inputs.size()), 0};
   BlobWriter writer;
   writer.append<ConcatHeader>(1);

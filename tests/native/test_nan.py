@@ -323,6 +323,18 @@ def test_arithmetic(isa: str) -> None:
         agree(y, activated(expected, activation), (isa, name, activation))
 
 
+def test_prelu_of_odd_values() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 6, 7, 21)).astype(np.float32)
+    slope = rng.uniform(-2, 2, 21).astype(np.float32)
+    for at, value in enumerate((np.nan, np.inf, -np.inf, 0.0, -0.0)):
+        x[at % 2, at] = value
+    for isa, layout in itertools.product(ISAS, LAYOUTS):
+        source, target = Buffer(x.shape, layout, x), Buffer(x.shape, layout)
+        run(pack("prelu", isa, [source], target, {}, {"slope": slope}), [source], target)
+        agree(target.values, np.where(x > 0, x, slope * x), (isa, layout))
+
+
 def test_masked_positions_are_zero_whatever_they_held() -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((2, 6, 7, 21)).astype(np.float32)

@@ -193,6 +193,17 @@ def test_scale_shift_and_mask(channels: int) -> None:
 
 
 @pytest.mark.parametrize("channels", CHANNELS)
+def test_prelu(channels: int) -> None:
+    rng = np.random.default_rng(channels)
+    x, slope = draw(rng, *shapes(rng), channels), draw(rng, channels)
+    expected = np.where(x > 0, x, slope * x.astype(np.float64))
+    for isa, layout_in, layout_out in itertools.product(ISAS, LAYOUTS, LAYOUTS):
+        source, target = Buffer(x.shape, layout_in, x), Buffer(x.shape, layout_out)
+        run(pack("prelu", isa, [source], target, {}, {"slope": slope}), [source], target)
+        target.check(expected, 2 * EPS * np.abs(expected), (isa,))
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
 def test_moves(channels: int) -> None:
     rng = np.random.default_rng(channels)
     n, h, w = shapes(rng)
@@ -257,6 +268,10 @@ def test_concat(seed: int) -> None:
         target = Buffer(value.shape, layouts[1])
         run(pack("concat", ISAS[-1], sources, target), sources, target)
         target.check(value, 0, layouts)
+        longer = np.concatenate([value, np.zeros((n, h, w, seed + 1), np.float32)], axis=3)
+        target = Buffer(longer.shape, layouts[1])
+        run(pack("concat", ISAS[-1], sources, target, {"zeros": seed + 1}), sources, target)
+        target.check(longer, 0, layouts)
 
 
 @pytest.mark.parametrize("channels", CHANNELS)
@@ -630,11 +645,16 @@ def test_bad_specs_are_clear_errors() -> None:
     refused("activate: input and output differ", "activate", [a], b)
     refused("unknown activation", "activate", [a], a, {"activation": "wave"})
     refused("scale must be", "scale_shift", [a], a)
+    refused("slope must be", "prelu", [a], a)
+    slopes = {"slope": np.ones(8, np.float32)}
+    refused("operator of its own", "prelu", [a], a, {"activation": "relu"}, slopes)
     refused("mask must be", "mask_multiply", [a], a, {}, {"mask": np.ones((2, 2), np.uint8)})
     refused("outside", "gather_positions", [a], a, {}, {"source": np.full(16, 16, np.int32)})
     refused("one pixel", "constant", [], a, {}, {"value": np.ones(128, np.float32)})
     refused("as many elements", "constant", [], Buffer((1, 1, 1, 8)))
     refused("do not add up", "concat", [a, b], a)
+    refused("do not add up", "concat", [a], a, {"zeros": 1})
+    refused("do not add up", "concat", [a, a], a, {"zeros": -8})
     refused("times the scales", "resize_nearest", [a], c, {"scale_h": 2})
     refused("must be positive", "max_pool", [a], a)
     refused("outside of the input", "max_pool", [c], a, {"kernel_h": 2, "kernel_w": 2})

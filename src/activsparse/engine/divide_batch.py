@@ -33,7 +33,7 @@ _MANY_WEIGHTS = 16 << 20
 _BY_IMAGE = (
     *("activate", "average_pool", "concat", "conv", "copy", "dequantise", "flatten", "gemm"),
     *("gather_positions", "global_average_pool", "interleave", "lookup_u8", "mask_multiply"),
-    *("max_pool", "normalize", "overwrite", "quantise", "resize_linear", "resize_nearest"),
+    *("max_pool", "normalize", "overwrite", "prelu", "quantise", "resize_linear", "resize_nearest"),
     *("resize_positions", "scale_shift", "softmax"),
     *("average_pool_u8", "conv_u8", "gather_u8", "max_pool_u8"),
 )

@@ -191,6 +191,13 @@ def _scale_shift(e: Emitter, node: Node) -> None:
     e.finish_node(node, x)
 
 
+def _prelu(e: Emitter, node: Node) -> None:
+    slope = node.arrays["slope"]
+    slopes = slope.reshape((1,) * (len(e.output_shape(node)) - 2) + slope.shape)
+    inputs = [e.input(node), e.constant(f"{node.name}.slope", slopes)]
+    e.finish_node(node, e.add("PRELU", inputs, e.output_shape(node), node.output))
+
+
 def _mask_multiply(e: Emitter, node: Node) -> None:
     e.finish_node(node, _masked(e, node, e.input(node)))
 
@@ -264,6 +271,7 @@ _RULES: dict[str, Callable[[Emitter, Node], None]] = {
     "mask_multiply": _mask_multiply,
     "max_pool": _pool,
     "mul": _binary,
+    "prelu": _prelu,
     "reshape": _reshape,
     "resize_nearest": _resize,
     "resize_positions": _gather_positions,

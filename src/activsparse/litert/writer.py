@@ -19,6 +19,7 @@ _LARGEST = 2**31 - 1
 _FILE_IDENTIFIER = b"TFL3"
 _TYPES = {
     np.dtype(np.float32): schema.TensorType.FLOAT32,
+    np.dtype(np.float16): schema.TensorType.FLOAT16,
     np.dtype(np.int32): schema.TensorType.INT32,
     np.dtype(np.int8): schema.TensorType.INT8,
 }
@@ -62,7 +63,7 @@ class Writer:
         return self._tensor(name, shape, dtype, 0, scales)
 
     def constant(self, name: str, array: Array, scales: Scales | None = None) -> int:
-        """Add a constant, float32, int32 or int8."""
+        """Add a constant, float32, float16, int32 or int8."""
         buffer = schema.BufferT()
         buffer.data = np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
         self._buffers.append(buffer)

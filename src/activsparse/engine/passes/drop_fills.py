@@ -12,7 +12,7 @@ __all__ = ["NOT_READ", "drop_fills"]
 NOT_READ = -1
 """In a convolution's `source`: nobody reads this skipped position, it may hold anything."""
 
-_POINTWISE = ("activate", "add", "concat", "mask_multiply", "mul", "scale_shift")
+_POINTWISE = ("activate", "add", "concat", "mask_multiply", "mul", "prelu", "scale_shift")
 
 Plane = npt.NDArray[np.bool_]
 

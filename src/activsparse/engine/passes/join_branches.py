@@ -20,7 +20,7 @@ __all__ = ["join_branches"]
 _ALIGNMENT = 16
 
 # They read a position before they write it, so they may read what they overwrite.
-_IN_PLACE = ("activate", "add", "mask_multiply", "mul", "scale_shift")
+_IN_PLACE = ("activate", "add", "mask_multiply", "mul", "prelu", "scale_shift")
 
 
 def join_branches(graph: Graph) -> Graph:

@@ -10,7 +10,7 @@ from activsparse.engine.passes.activations import apply, keeps_zero
 
 __all__ = ["zero_positions"]
 
-_POINTWISE = ("activate", "add", "concat", "gather_positions", "mask_multiply", "mul")
+_POINTWISE = ("activate", "add", "concat", "gather_positions", "mask_multiply", "mul", "prelu")
 
 Live = npt.NDArray[np.bool_]
 

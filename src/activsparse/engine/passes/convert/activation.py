@@ -135,6 +135,10 @@ def prelu(source: Source) -> list[Node]:
     if slope.size == 1:
         attributes = {"activation": "leaky_relu", "lo": float(slope.reshape(-1)[0])}
         return [source.engine_node("activate", attributes)]
+    shape = source.shape()
+    per_channel = slope.ndim >= len(shape) - 1 and slope.shape[1 - len(shape)] == slope.size
+    if len(shape) in (2, 4) and per_channel and slope.size == shape[1]:
+        return [source.engine_node("prelu", arrays={"slope": slope.reshape(-1)})]
     chain = Chain(source)
     negative = chain.line(chain.activate(x, "clip", lo=-math.inf, hi=0.0), slope)
     return chain.done(chain.add("add", negative, chain.activate(x, "relu")))
