@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from graphs import Builder
 from numpy.typing import NDArray
 
 pytest.importorskip("ai_edge_litert")
@@ -104,6 +105,17 @@ def test_prelu_behind_convolutions(tmp_path, seed, half):
     names, left = agree(f.save(tmp_path / "m.tflite", x, y))
     assert left == ["DELEGATE"]
     assert ("DEQUANTIZE" in names) == half
+
+
+def test_prelu_converted_from_onnx(tmp_path):
+    b = Builder(0)
+    x = b.input(1, 3, 12, 12)
+    y = b.node("PRelu", b.conv(x, 6), b.constant(b.normal(6, 1, 1)))
+    b.save(tmp_path / "m.onnx", b.node("PRelu", b.conv(y, 5), b.constant(b.normal(5, 1, 1))))
+    litert.convert(tmp_path / "m.onnx", tmp_path / "m.tflite")
+    names, left = agree(tmp_path / "m.tflite")
+    assert names.count("PRELU") == 2
+    assert left == ["DELEGATE"]
 
 
 def test_leaky_relu(tmp_path):

@@ -195,7 +195,7 @@ def _prelu(e: Emitter, node: Node) -> None:
     slope = node.arrays["slope"]
     slopes = slope.reshape((1,) * (len(e.output_shape(node)) - 2) + slope.shape)
     inputs = [e.input(node), e.constant(f"{node.name}.slope", slopes)]
-    e.finish_node(node, e.add("PRELU", inputs, e.output_shape(node), node.output))
+    e.finish_node(node, e.add("PRELU", inputs, e.output_shape(node), node.output, None))
 
 
 def _mask_multiply(e: Emitter, node: Node) -> None:
