@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 
 import numpy as np
 import pytest
@@ -51,6 +52,12 @@ def test_values_of_no_known_range_are_refused(tmp_path):
         Image.fromarray(values.astype(np.float32 if number == 0 else np.int32)).save(file)
         with pytest.raises(ActivsparseError, match="scale them to 8 bits"):
             open_picture(file)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(ActivsparseError, match=r"pipe\.png: cannot be read as an image \(a pipe"):
+        open_picture(tmp_path / "pipe.png")
 
 
 @pytest.mark.parametrize("kind", ["text", "cut", "chunk", "name"])

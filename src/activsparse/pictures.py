@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from activsparse.errors import ActivsparseError
@@ -36,6 +37,8 @@ def open_picture(
     from PIL import Image
 
     try:
+        if stat.S_ISFIFO(os.stat(path).st_mode):  # noqa: PTH116
+            raise OSError("a pipe, which would be waited for")
         with Image.open(path) as image:
             picture: Image.Image = _in_8_bits(image).convert(mode)
     # A PNG file that breaks off between chunks raises a SyntaxError.

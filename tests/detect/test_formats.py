@@ -166,6 +166,7 @@ def test_objects_of_coco_that_are_none(tmp_path, change, cause):
     [
         ({"pictures": [{"id": 7, "file_name": "a.png"}] * 2}, "images: id 7 is there twice"),
         ({"ids": (1, 1)}, "categories: id 1 is there twice"),
+        ({"ids": (1, "x")}, "categories: an id is no whole number"),
         ({"pictures": [{"id": "7", "file_name": "a.png"}]}, "no object's image_id is a picture's"),
     ],
 )

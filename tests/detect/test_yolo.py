@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -113,6 +115,16 @@ def test_a_description_of_something_else_is_named(tmp_path, text):
     (tmp_path / "data.yaml").write_text(text)
     with pytest.raises(ActivsparseError, match=r"data\.yaml"):
         yolo_parts(tmp_path)
+
+
+def test_pictures_taken_for_others_are_told_of(tmp_path, caplog):
+    trees.write_yolo(tmp_path, samples(0, 2), NAMES)
+    for file in tmp_path.glob("*.y*ml"):
+        file.unlink()
+    (tmp_path / "data.yaml").write_text("train: images/elsewhere\nval: images/val\nnc: 3\n")
+    yolo_parts(tmp_path)
+    (line,) = caplog.messages
+    assert re.search(r"no pictures in images/elsewhere; those in \S+images/train are taken", line)
 
 
 def test_pictures_without_any_labels_say_where_those_belong(tmp_path):

@@ -33,7 +33,10 @@ def kmeans_anchors(
     """
     count = scales * per_scale
     if len(sizes) < count:
-        raise ActivsparseError(f"{len(sizes)} boxes are too few for {count} anchors; add pictures")
+        raise ActivsparseError(
+            f"{len(sizes)} boxes in the training pictures are too few for {count} anchors; add "
+            "pictures with objects, or check that their labels are where they belong"
+        )
     points = np.log(np.maximum(sizes, 1.0)).astype(np.float64)
     rng = np.random.default_rng(seed)
     centres = points[rng.integers(len(points))][None]

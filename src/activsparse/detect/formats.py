@@ -121,11 +121,12 @@ class Coco(Dataset[Sample]):
             ) from error
         except (*_DAMAGE, AssertionError) as error:
             raise _damaged(annotations, error) from error
-        self.categories = dict(sorted((k, v.get("name")) for k, v in self._data.coco.cats.items()))
-        if not self.categories:
+        kinds = self._data.coco.cats
+        if not kinds:
             raise ActivsparseError(f"{annotations}: has no categories; give COCO's instances JSON")
         self._objects = self._data.coco.imgToAnns
         self._require_own(annotations)
+        self.categories = {key: kinds[key].get("name") for key in sorted(kinds)}
         self._labels = {key: i for i, key in enumerate(self.categories)}
         self.num_classes = len(self._labels)
 
@@ -160,6 +161,8 @@ class Coco(Dataset[Sample]):
         content = self._data.coco.dataset
         for kind in ("images", "categories"):
             numbers = [entry["id"] for entry in content.get(kind, [])]
+            if kind == "categories" and not all(type(number) is int for number in numbers):
+                raise ActivsparseError(f"{annotations}: {kind}: an id is no whole number; mend it")
             twice = [number for number, count in Counter(numbers).items() if count > 1]
             if twice:
                 raise ActivsparseError(

@@ -9,6 +9,7 @@ of the picture; or class and the corners of a polygon.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from activsparse.pictures import open_picture
 from activsparse.yaml_text import parse_yaml
 
 __all__ = ["Yolo", "is_described", "yolo_parts"]
+
+_log = logging.getLogger(__name__)
 
 _ENDINGS = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _VALIDATION = ("val", "valid", "test")
@@ -144,9 +147,12 @@ def _pictures(root: Path, base: Path, said: dict[str, Any], parts: tuple[str, ..
         for place in places
         for folder in (base / str(place), root / str(place), root / str(place).lstrip("./"))
     ]
+    told_of = len(tried)
     tried += [root / place.format(part) for part in parts for place in _PLACES]
-    for folder in tried:
+    for at, folder in enumerate(tried):
         files = _listed(folder)
+        if files and 0 < told_of <= at:
+            _log.warning("%s: no pictures in %s; those in %s are taken", root, told, folder)
         if files:
             return files
     raise ActivsparseError(
