@@ -50,14 +50,14 @@ class Reader {
         return node_.inputs->size == 2 && binary(code == abi::kMul);
       case abi::kPad:
       case abi::kPadV2:
-        return has_inputs(1) && pad(code == abi::kPadV2);
+        return has_inputs(1) && given(1) && pad(code == abi::kPadV2);
       case abi::kMaxPool2d:
       case abi::kAveragePool2d:
         return has_inputs(1) && pool(code == abi::kAveragePool2d, *params<abi::PoolParams>());
       case abi::kResizeBilinear:
-        return has_inputs(1) && resize(*params<abi::ResizeBilinearParams>());
+        return has_inputs(1) && given(1) && resize(*params<abi::ResizeBilinearParams>());
       case abi::kMean:
-        return has_inputs(1) && mean();
+        return has_inputs(1) && given(1) && mean();
       case abi::kConcatenation:
         return concat(*params<abi::ConcatenationParams>());
       case abi::kReshape:
@@ -68,7 +68,7 @@ class Reader {
       case abi::kRelu6Code:
         return has_inputs(1) && activate("clip", 0, 6);
       case abi::kPrelu:
-        return has_inputs(1) && prelu();
+        return has_inputs(1) && given(1) && prelu();
       case abi::kLeakyRelu:
         return has_inputs(1) && activate("leaky_relu", params<abi::LeakyReluParams>()->alpha);
       case abi::kHardSwish:
@@ -89,6 +89,8 @@ class Reader {
   const abi::Tensor& input(int i) const { return tensor(node_.inputs->data[i]); }
   const abi::Tensor& output() const { return tensor(node_.outputs->data[0]); }
 
+  // Only a bias may be left out, and nothing else is looked at where it is.
+  bool given(int i) const { return i < node_.inputs->size && node_.inputs->data[i] >= 0; }
   bool is_constant(int i) const { return constants_.has(context_, node_.inputs->data[i]); }
   bool is_computed(int i) const { return !is_constant(i) && is_activation(input(i)); }
   std::vector<float> values(int i) const {
@@ -153,13 +155,13 @@ class Reader {
   }
 
   bool weights(int rank) const {
-    if (node_.inputs->size < 2 || node_.inputs->data[1] < 0) return false;
+    if (!given(1)) return false;
     if (!is_float(input(1)) || input(1).dims->size != rank) return false;
     for (int i = 0; i < rank; ++i)
       if (input(1).dims->data[i] < 1) return false;
     return !has_bias() || is_float(input(2));
   }
-  bool has_bias() const { return node_.inputs->size > 2 && node_.inputs->data[2] >= 0; }
+  bool has_bias() const { return given(2); }
   void set_bias() {
     if (has_bias()) spec().arrays["bias"] = graph_->keep(values(2), {elements(input(2))});
   }
@@ -224,6 +226,7 @@ class Reader {
   bool binary(bool multiply) {
     const int fused = params<abi::ActivationParams>()->activation;
     if (!known(fused)) return false;
+    if (!given(0) || !given(1)) return false;
     const bool constants[] = {is_constant(0), is_constant(1)};
     if (constants[0] != constants[1]) return with_constant(multiply, constants[0] ? 0 : 1, fused);
     const Shape y = shape_of(output());
@@ -272,7 +275,7 @@ class Reader {
   // By zeros, or, before a maximum, by the least of numbers; zeros behind the channels, too.
   bool pad(bool has_value) {
     if (node_.inputs->size != (has_value ? 3 : 2) || input(0).dims->size != 4) return false;
-    const bool least = has_value && is_float(input(2)) && elements(input(2)) == 1 &&
+    const bool least = has_value && given(2) && is_float(input(2)) && elements(input(2)) == 1 &&
                        values(2)[0] <= std::numeric_limits<float>::lowest();
     if (has_value && !least) return false;
     const abi::Tensor& amounts = input(1);

@@ -162,6 +162,22 @@ def test_bilinear_sizes(tmp_path, size, corners, centers):
     assert agree(f.save(tmp_path / "m.tflite", x, f.conv(y, 3)))[1] == ["DELEGATE"]
 
 
+@pytest.mark.parametrize("op", ["ADD", "MUL", "PRELU", "PAD", "CONV_2D", "RESIZE_BILINEAR"])
+@pytest.mark.parametrize("at", [0, 1])
+def test_an_operand_left_out_is_no_crash(tmp_path, op, at):
+    """The file is damaged: whoever runs the operator may refuse it."""
+    f = File(0)
+    x = f.value(1, 8, 8, 6)
+    y = f.conv(x, 6)
+    inputs = [y, f.conv(x, 6)]
+    inputs[at] = -1
+    options = {"ADD": schema.AddOptionsT, "MUL": schema.MulOptionsT, "PAD": schema.PadOptionsT}
+    y = f.add(op, inputs, (1, 8, 8, 6), options.get(op, lambda: None)())
+    path = f.save(tmp_path / "m.tflite", x, f.conv(y, 4))
+    with pytest.raises(ActivsparseError, match="LiteRT cannot run it"):
+        litert.interpreter(path, tune=False, **ALONE)
+
+
 def test_widened_weights_that_others_read_too(tmp_path):
     """An operator left to LiteRT reads them, and a convolution behind it, in another part."""
     f = File(3, half=True)
