@@ -324,7 +324,9 @@ def test_interrupted_command_says_how_to_resume(recipe, tmp_path, number):
     assert process.returncode == 130, errors
     assert f"activsparse train --resume {out}" in errors
     assert "Warning" not in errors
-    assert all(line.startswith(("epoch ", "stopping ", "stopped;")) for line in errors.splitlines()), errors
+    assert all(
+        line.startswith(("epoch ", "stopping ", "stopped;")) for line in errors.splitlines()
+    ), errors
     assert not list(out.glob(".*")), "no temporary file is left"
     load_run(out, "last")
 
