@@ -147,6 +147,9 @@ def across(b, x, kind):
     if kind == "product":
         flat = b.node("Flatten", x)
         return b.node("MatMul", flat, b.node("Transpose", flat, perm=[1, 0]))
+    if kind == "crossed":  # each image by the number of each other one
+        means = b.node("ReduceMean", x, b.constant(np.array([1, 2, 3])))
+        return b.node("Mul", means, b.node("Unsqueeze", x, b.constant(np.array([1]))))
     if kind == "best":
         return b.node("ReduceMax", x, b.constant(np.array([0, 1])), keepdims=0)
     return b.node("Concat", x, x, axis=0)
@@ -154,7 +157,10 @@ def across(b, x, kind):
 
 @pytest.mark.parametrize(
     "kind",
-    ["softmax", "mean", "transposed", "folded", "reversed", "numbered", "product", "best", "twice"],
+    [
+        *("softmax", "mean", "transposed", "folded", "reversed", "numbered", "product", "crossed"),
+        *("best", "twice"),
+    ],
 )
 def test_a_batch_whose_images_mix_is_not_divided(tmp_path, kind):
     b = graphs.Builder(0)

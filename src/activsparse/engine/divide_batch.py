@@ -124,9 +124,10 @@ def _keeps_images(graph: Graph, node: Node, held: set[str], batch: int) -> bool:
     rows = [shape[0] for name, shape in zip(node.inputs, shapes, strict=True) if name in held]
     same = all(first == after[0] for first in rows)
     everywhere = len(rows) == len(shapes)
-    # Every other array, in the output's rank, is the same for all images.
+    # What has images has them on the output's first axis, which an array of lower rank lacks; every
+    # other array, in the output's rank, is the same for all images.
     broadcast = all(
-        (name in held and len(shape) == len(after)) or _repeats(shape, after)
+        len(shape) == len(after) if name in held else _repeats(shape, after)
         for name, shape in zip(node.inputs, shapes, strict=True)
     )
     rules: dict[str, Callable[[], bool]] = {
