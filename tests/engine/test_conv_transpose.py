@@ -49,6 +49,24 @@ def test_random_geometries(tmp_path, seed):
     oracle.check(path, context=(seed, b.shapes[x], out, kernel, attributes))
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_tiny_maps_whose_pads_cut_off_most(tmp_path, seed):
+    """Taps, and all of a phase, may lie beside the input for every output."""
+    rng = np.random.default_rng(seed)
+    b = graphs.Builder(seed)
+    x = b.input(1, 3, *map(int, rng.integers(1, 3, 2)))
+    strides, dilations, kernel = (rng.integers(1, most, 2) for most in (4, 4, 6))
+    whole = strides * (np.array(b.shapes[x][2:]) - 1) + (kernel - 1) * dilations + 1
+    cut = [int(rng.integers(0, size)) for size in whole]  # one position is left at least
+    before = [int(rng.integers(0, size + 1)) for size in cut]
+    pads = [*before, *(all_of - size for all_of, size in zip(cut, before, strict=True))]
+    group = int(rng.choice([1, 3]))
+    attributes = {"strides": strides.tolist(), "dilations": dilations.tolist(), "pads": pads}
+    y = transposed(b, x, 6, tuple(map(int, kernel)), group=group, **attributes)
+    path = b.save(tmp_path / "m.onnx", y)
+    oracle.check(path, context=(seed, b.shapes[x], kernel, group, attributes))
+
+
 @pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER", "VALID"])
 @pytest.mark.parametrize("kernel", [(2, 3), (4, 5)])
 def test_automatic_pads(tmp_path, mode, kernel):

@@ -104,14 +104,20 @@ def _phase(
     first: int, size: int, out: int, kernel: int, stride: int, dilation: int, pad: int
 ) -> _Axis:
     count = max(-(-(out - first) // stride), 0)
-    taps = [k for k in range(kernel) if (first + pad - k * dilation) % stride == 0][::-1]
-    if not taps:
+    # Input positions of the first output, ascending as the taps descend; without those taps that
+    # lie beside the input for every output.
+    places = [
+        (k, (first + pad - k * dilation) // stride)
+        for k in reversed(range(kernel))
+        if (first + pad - k * dilation) % stride == 0
+    ]
+    places = [(k, place) for k, place in places if -count < place < size]
+    if not places:
         return _Axis(first, count, (), 1, (0, 0))
-    # Input positions of the first output, ascending as the taps descend.
-    at = [(first + pad - k * dilation) // stride for k in taps]
+    taps, at = zip(*places, strict=True)
     step = at[1] - at[0] if len(at) > 1 else 1
     behind = count - 1 + at[-1] - (size - 1)
-    return _Axis(first, count, tuple(taps), step, (-at[0], behind))
+    return _Axis(first, count, taps, step, (-at[0], behind))
 
 
 def _phases(
