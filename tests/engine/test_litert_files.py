@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 pytest.importorskip("ai_edge_litert")
 
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from ai_edge_litert.interpreter import Interpreter, OpResolverType, load_delegate
 
 from activsparse import ActivsparseError, litert
 from activsparse.litert.writer import Writer
@@ -202,9 +202,26 @@ def test_widened_weights_of_several_parts(tmp_path):
     assert left.count("DELEGATE") == 4
 
 
-def test_two_files_at_once_keep_their_weights(tmp_path):
-    """Interpreters that share a delegate's state may number their tensors alike."""
+def test_two_files_of_one_delegate_keep_their_weights(tmp_path):
+    """Interpreters that share a delegate number their tensors alike; each has its own constants."""
+    delegate = load_delegate(str(litert.delegate_path()), {"threads": "1", "tune": "0"})
+    pairs = []
     for seed in (5, 6):
-        f = File(seed, half=seed == 5)
+        f = File(seed, half=True)
         x = f.value(1, 8, 8, 6)
-        agree(f.save(tmp_path / f"{seed}.tflite", x, f.conv(f.conv(x, 6), 6)))
+        path = str(f.save(tmp_path / f"{seed}.tflite", x, f.conv(f.conv(x, 6), 6)))
+        both = (
+            Interpreter(path, **ALONE),
+            Interpreter(path, experimental_delegates=[delegate], **ALONE),
+        )
+        for interpreter in both:
+            interpreter.allocate_tensors()
+        pairs.append(both)
+    image = np.random.default_rng(1).standard_normal((1, 8, 8, 6)).astype(np.float32)
+    for pair in pairs:
+        results = []
+        for interpreter in pair:
+            interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
+            interpreter.invoke()
+            results.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
+        assert np.abs(results[0] - results[1]).max() <= 2e-5 * np.abs(results[0]).max()
