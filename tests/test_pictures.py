@@ -46,6 +46,14 @@ def test_values_of_16_bits_are_not_cut_off(tmp_path, ending, mode):
     assert np.abs(got - values[..., None] / 257).max() < 1, f"seed {seed}"
 
 
+def test_values_of_8_bits_in_wide_numbers_stay(tmp_path):
+    seed = 6
+    values = np.random.default_rng(seed).integers(0, 1 << 8, (7, 9), np.uint8)
+    Image.fromarray(values.astype(np.int32)).save(tmp_path / "wide.tif")
+    got = np.asarray(open_picture(tmp_path / "wide.tif", "L"))
+    np.testing.assert_array_equal(got, values, err_msg=f"seed {seed}")
+
+
 def test_values_of_no_known_range_are_refused(tmp_path):
     for number, values in enumerate((np.full((7, 9), 0.5, np.float32), np.full((7, 9), 1 << 20))):
         file = tmp_path / f"{number}.tif"

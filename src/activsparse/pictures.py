@@ -59,6 +59,8 @@ def _in_8_bits(image: Image.Image) -> Image.Image:
     from PIL import Image
 
     values = np.asarray(image)
+    if image.mode == "I" and values.min() >= 0 and values.max() < 1 << 8:
+        return image  # wide numbers, but of 8 bits
     if image.mode == "F" or values.min() < 0 or values.max() >= 1 << 16:
         raise ValueError("its values are not of 8 or 16 bits; scale them to 8 bits")
     return Image.fromarray((values >> 8).astype(np.uint8))
