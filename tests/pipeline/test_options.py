@@ -54,7 +54,15 @@ def test_small_images_get_a_small_stem_but_not_in_networks_of_ones_own(place):
 def test_the_command_line_and_the_options_say_the_same(place):
     words = ["m", *ASKED[:4], "--weights", "w.pt", "--input-size", "8x16", "--batch-size", "4"]
     words += ["--dense-epochs", "0", "--epochs", "2", "--threads", "2", "--engines", "openvino"]
-    words += ["--quick", "--int8", "--set", "seed=3", "data.workers=1"]
+    words += [
+        "--quick",
+        "--int8",
+        "--alternatives",
+        "smaller-input,dense-longer",
+        "--set",
+        "seed=3",
+        "data.workers=1",
+    ]
     args = build_parser("sparsify").parse_args(["sparsify", *words, "--out", "out"])
     asked = {field.name: getattr(args, field.name, None) for field in fields(SparsifyOptions)}
     options = SparsifyOptions(**{**asked, "settings": tuple(args.set)})

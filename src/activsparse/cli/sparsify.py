@@ -90,6 +90,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action="store_true",
         help="quantise both networks as well, calibrated on training images, and time them beside",
     )
+    parser.add_argument(
+        "--alternatives",
+        type=_alternatives,
+        default=(),
+        metavar="WHAT",
+        help="train as long and time beside what masks are to be compared with, of the dense "
+        "network: smaller-input (as fast as the masks), dense-longer, or both with a comma",
+    )
     training = parser.add_argument_group("training")
     training.add_argument("--epochs", type=positive, metavar="N", help="with masks (default: 10)")
     training.add_argument(
@@ -118,6 +126,23 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_peers_option(engine)
 
 
+def _alternatives(text: str) -> tuple[str, ...]:
+    from activsparse.pipeline.options import ALTERNATIVES
+
+    known = {_as_typed(name): name for name in ALTERNATIVES}
+    asked = text.split(",")
+    for unknown in asked:
+        if unknown not in known:
+            raise argparse.ArgumentTypeError(
+                f"{unknown!r} is unknown; write {', '.join(known)} or both, with a comma"
+            )
+    return tuple(name for typed, name in known.items() if typed in asked)
+
+
+def _as_typed(alternative: str) -> str:
+    return alternative.replace(" ", "-")
+
+
 def run(args: argparse.Namespace) -> int:
     """Run all stages, or time a model with masks that nobody trained."""
     from activsparse.errors import ActivsparseError
@@ -133,6 +158,7 @@ def run(args: argparse.Namespace) -> int:
                 "--batch-size": args.batch_size,
                 "--set": args.set,
                 "--int8": args.int8,
+                "--alternatives": args.alternatives,
             }.items()
             if value
         ]
@@ -180,6 +206,7 @@ def _carry_out(args: argparse.Namespace) -> int:
         epochs=args.epochs,
         quick=args.quick,
         int8=args.int8,
+        alternatives=args.alternatives,
         threads=args.threads,
         engines=args.engines,
         settings=tuple(args.set),
@@ -212,6 +239,7 @@ def words_of(options: SparsifyOptions) -> list[str]:
         "--epochs": options.epochs,
         "--threads": None if options.threads == 1 else options.threads,
         "--engines": None if engines is None else ",".join(engines) or "activsparse",
+        "--alternatives": ",".join(map(_as_typed, options.alternatives)) or None,
     }
     for option, value in valued.items():
         found += [] if value is None else [option, str(value)]
@@ -236,8 +264,9 @@ def _show(console: Console, outcome: Outcome, folder: Path) -> None:
     console.print(f"({LEGEND})")
     console.print()
     console.print(outcome.sentence)
-    if outcome.int8_sentence:
-        console.print(outcome.int8_sentence)
+    for more in (outcome.int8_sentence, outcome.alternative_sentence):
+        if more:
+            console.print(more)
     console.print(outcome.caveat)
     console.print(f"{folder / 'report.html'} shows it; {folder / 'README.md'} says how to use it")
 

@@ -33,7 +33,7 @@ class DetectionScore:
     """All networks on the same pictures.
 
     Attributes:
-        found: by name, `dense` among them.
+        found: by name.
     """
 
     found: Mapping[str, Found]
@@ -53,17 +53,17 @@ class DetectionScore:
         """Mean average precision at an overlap of 0.5."""
         return self.found[name].map50
 
-    def lost(self, name: str) -> float:
-        """How much less that is than the dense network's."""
-        return self.value("dense") - self.value(name)
+    def lost(self, name: str, against: str = "dense") -> float:
+        """How much less that is than another network's."""
+        return self.value(against) - self.value(name)
 
-    def interval(self, name: str) -> tuple[float, float]:
+    def interval(self, name: str, against: str = "dense") -> tuple[float, float]:
         """Paired 95 % interval of `lost`."""
-        return map50_interval(self.found["dense"], self.found[name])
+        return map50_interval(self.found[against], self.found[name])
 
     def arrays(self) -> dict[str, np.ndarray]:
         """For a file."""
-        first = self.found["dense"]
+        first = next(iter(self.found.values()))
         given = {"pictures": np.array(first.pictures), "objects": first.objects}
         return given | {name: found.detections for name, found in self.found.items()}
 

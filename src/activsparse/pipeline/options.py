@@ -14,9 +14,22 @@ from activsparse.names import suggest
 from activsparse.train.recipes.config import Config
 from activsparse.train.recipes.read import load_config
 
-__all__ = ["FULL", "QUICK", "Effort", "SparsifyOptions", "recipe_of"]
+__all__ = [
+    "ALTERNATIVES",
+    "DENSE_LONGER",
+    "FULL",
+    "QUICK",
+    "SMALLER_INPUT",
+    "Effort",
+    "SparsifyOptions",
+    "recipe_of",
+]
 
 RECIPE, DETECTOR_RECIPE = "finetune", "finetune_detector"
+
+SMALLER_INPUT, DENSE_LONGER = "smaller input", "dense longer"
+ALTERNATIVES = (SMALLER_INPUT, DENSE_LONGER)
+"""Networks without masks that are trained alike, by the names that tables have of them."""
 
 _SMALL = ("digits", "fashion_mnist", "cifar10", "cifar100")
 """Data sets of images of about 32 pixels."""
@@ -67,6 +80,7 @@ class SparsifyOptions:
         epochs: with masks.
         quick: a trial in minutes: few epochs, few images.
         int8: whether both networks are quantised as well, and timed beside.
+        alternatives: of `ALTERNATIVES`, each once, trained and timed beside.
         threads: of the engines.
         engines: other engines to time; None for those that are installed.
         settings: `key=value` of the recipe, over all of the above.
@@ -82,6 +96,7 @@ class SparsifyOptions:
     epochs: int | None = None
     quick: bool = False
     int8: bool = False
+    alternatives: tuple[str, ...] = ()
     threads: int = 1
     engines: tuple[str, ...] | None = None
     settings: tuple[str, ...] = ()

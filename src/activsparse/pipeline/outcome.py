@@ -11,6 +11,7 @@ from activsparse.bench.compare import OWN_ENGINE, Comparison, Row
 from activsparse.bench.timing import Ratio
 from activsparse.masks.mean import SAVED_IS, SPARSITY_IS, Savings
 from activsparse.pipeline.detection_score import DetectionScore
+from activsparse.pipeline.options import DENSE_LONGER, SMALLER_INPUT
 from activsparse.pipeline.score import Score, read_score
 from activsparse.pipeline.timing import read_timing
 from activsparse.pipeline.work import file_of
@@ -42,12 +43,14 @@ class Outcome:
         score: of all on held-out images.
         summary: of the run with masks, its summary.json.
         quick: whether it was a trial.
+        smaller: (H, W) of the smaller input, where that was trained beside.
     """
 
     timing: Comparison
     score: Score | DetectionScore
     summary: dict[str, Any]
     quick: bool
+    smaller: tuple[int, int] | None = None
 
     @classmethod
     def of(cls, work: Work) -> Outcome:
@@ -58,6 +61,7 @@ class Outcome:
             read_score(work.path("predictions.npz")),
             summary,
             work.options.quick,
+            work.smaller_size if SMALLER_INPUT in work.options.alternatives else None,
         )
 
     @property
@@ -107,7 +111,7 @@ class Outcome:
             f"{100 * self.savings.saved:.1f} %" if masked else "",
         )
         return (
-            name,
+            f"input {self._side}" if name == SMALLER_INPUT else name,
             engine_name(row.engine),
             f"{row.median_ms:.3f} ± {row.mad_ms:.3f}",
             f"{times:.2f}",
@@ -127,6 +131,34 @@ class Outcome:
         said = self._sentence("masked int8", "dense int8", "your dense network in int8")
         return f"In int8: {said}"
 
+    @property
+    def _side(self) -> str:
+        """Size of the smaller input."""
+        return "x".join(map(str, self.smaller or ()))
+
+    @property
+    def alternative_sentence(self) -> str:
+        """What the simplest alternative costs, trained alike; empty where it was not asked for."""
+        if SMALLER_INPUT not in self.networks:
+            return ""
+        speed = self.speedup(SMALLER_INPUT, "dense")
+        lost = self._lost("masked", SMALLER_INPUT)
+        return (
+            f"The dense network with a smaller input, {self._side}, trained as long and by the "
+            f"same teacher: {speed:.2f} times as fast, {self._lost(SMALLER_INPUT)}; against it the "
+            f"masks have {lost}."
+        )
+
+    def _lost(self, name: str, against: str = "dense") -> str:
+        """Points lost or gained and their interval, in words."""
+        low, high = (100 * end for end in self.score.interval(name, against))
+        lost = 100 * self.score.lost(name, against)
+        points = "points" if isinstance(self.score, Score) else f"points of {self.score.figure}"
+        word = "lost"
+        if lost < 0:
+            lost, low, high, word = -lost, -high, -low, "gained"
+        return f"{lost:.1f} {points} {word} (paired 95 % interval {low:.1f} to {high:.1f})"
+
     def _sentence(self, masked: str, dense: str, called: str) -> str:
         """Times are against the dense network of the same type, points against the float one."""
         parts = [f"{self.speedup(masked, dense):.2f} times as fast as {called} here"]
@@ -135,19 +167,10 @@ class Outcome:
             best = min(peers, key=lambda row: row.median_ms).engine
             times = self.speedup(masked, dense, best)
             parts.append(f"{times:.2f} times as fast as {engine_name(best)} runs that")
-        images = self.score.images
-        low, high = (100 * end for end in self.score.interval(masked))
-        lost = 100 * self.score.lost(masked)
-        points = "points" if isinstance(self.score, Score) else f"points of {self.score.figure}"
-        word = "lost"
-        if lost < 0:
-            lost, low, high, word = -lost, -high, -low, "gained"
         kept = "held-out" if self.summary["tested_on"] == "test" else "validation"
         trial = "in a quick trial, whose accuracy says little, " if self.quick else ""
-        parts.append(
-            f"{trial}{lost:.1f} {points} {word} on {images} {kept} images "
-            f"(paired 95 % interval {low:.1f} to {high:.1f})"
-        )
+        lost, interval = self._lost(masked).split(" (", 1)
+        parts.append(f"{trial}{lost} on {self.score.images} {kept} images ({interval}")
         return ", ".join(parts) + "."
 
     @property
@@ -155,8 +178,12 @@ class Outcome:
         """What must be said beside it."""
         trained = (
             f"The masked network went on from the dense one for {self.summary['epochs']} more "
-            "epochs, taught by it; what a dense one trained as long would reach is not known"
+            "epochs, taught by it; "
         )
+        if DENSE_LONGER in self.networks:
+            trained += f"the dense one, trained on alike, has {self._lost(DENSE_LONGER)}"
+        else:
+            trained += "what a dense one trained as long would reach is not known"
         if self.quick:
             return (
                 f"{trained}; all in a quick trial, of few images and epochs: the speed was "

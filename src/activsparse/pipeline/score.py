@@ -61,14 +61,14 @@ class Score:
         """Share of the images that a network gets right."""
         return float(np.mean(self.said[name] == self.labels))
 
-    def lost(self, name: str) -> float:
-        """What a network gets wrong that the dense one gets right, as a share, net."""
-        return self.value("dense") - self.value(name)
+    def lost(self, name: str, against: str = "dense") -> float:
+        """What a network gets wrong that another one gets right, as a share, net."""
+        return self.value(against) - self.value(name)
 
-    def interval(self, name: str) -> tuple[float, float]:
+    def interval(self, name: str, against: str = "dense") -> tuple[float, float]:
         """Paired 95 % interval of `lost`."""
-        right = {which: self.said[which] == self.labels for which in ("dense", name)}
-        return paired_interval(right["dense"], right[name])
+        right = {which: self.said[which] == self.labels for which in (against, name)}
+        return paired_interval(right[against], right[name])
 
 
 def paired_interval(
@@ -103,13 +103,17 @@ def make_score(work: Work) -> None:
     sessions = {
         name: Session(path, threads=work.options.threads) for name, path in work.networks.items()
     }
-    arrays: dict[str, Any]
-    with Measuring("held-out images, batches", work.console) as progress:
-        if isinstance(work.data, DetectionData):
-            arrays = found_in(sessions, work.data, progress).arrays()
-        else:
-            labels, said = answers(sessions, work.data, progress)
-            arrays = {"labels": labels, **said}
+    arrays: dict[str, Any] = {}
+    for data in dict.fromkeys(work.data_of(name) for name in sessions):
+        alike = {name: x for name, x in sessions.items() if work.data_of(name) is data}
+        with Measuring("held-out images, batches", work.console) as progress:
+            if isinstance(data, DetectionData):
+                arrays = found_in(alike, data, progress).arrays() | arrays
+            else:
+                labels, said = answers(alike, data, progress)
+                arrays = {"labels": labels, **said} | arrays
+    # In the order of the networks, in which tables are.
+    arrays = {name: arrays.pop(name) for name in sessions} | arrays
     with atomic_path(work.path("predictions.npz")) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
 

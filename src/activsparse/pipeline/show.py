@@ -27,7 +27,17 @@ __all__ = ["write_card", "write_report"]
 def write_report(work: Work, outcome: Outcome) -> None:
     """Write `report.html`."""
     summary, score = outcome.summary, outcome.score
-    said = " ".join(filter(None, (outcome.sentence, outcome.int8_sentence, outcome.caveat)))
+    said = " ".join(
+        filter(
+            None,
+            (
+                outcome.sentence,
+                outcome.int8_sentence,
+                outcome.alternative_sentence,
+                outcome.caveat,
+            ),
+        )
+    )
     if not isinstance(score, Score):
         _write_detections(work, said)
         return

@@ -7,17 +7,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from activsparse.errors import ActivsparseError, Option
+from activsparse.pipeline.alternatives import (
+    check_alternatives,
+    make_dense_longer,
+    make_smaller_input,
+)
 from activsparse.pipeline.check import make_checks
 from activsparse.pipeline.dense import make_dense
 from activsparse.pipeline.int8 import make_int8
 from activsparse.pipeline.masked import make_masked
-from activsparse.pipeline.options import SparsifyOptions
+from activsparse.pipeline.options import DENSE_LONGER, SMALLER_INPUT, SparsifyOptions
 from activsparse.pipeline.outcome import Outcome
 from activsparse.pipeline.plan import make_plan, refuse_unreachable
 from activsparse.pipeline.score import make_score
 from activsparse.pipeline.show import write_card, write_report
 from activsparse.pipeline.timing import make_timing
-from activsparse.pipeline.work import Work
+from activsparse.pipeline.work import Work, file_of
 
 __all__ = ["STAGES", "Stage", "carry_out"]
 
@@ -48,6 +53,20 @@ STAGES = (
     Stage("a plan of masks", "plan.yaml", make_plan, base=True),
     Stage("training with masks", "masked.onnx", make_masked, base=True),
     Stage(
+        "training with a smaller input in place of masks",
+        file_of(SMALLER_INPUT),
+        make_smaller_input,
+        base=True,
+        wanted=lambda options: SMALLER_INPUT in options.alternatives,
+    ),
+    Stage(
+        "training the dense network as long",
+        file_of(DENSE_LONGER),
+        make_dense_longer,
+        base=True,
+        wanted=lambda options: DENSE_LONGER in options.alternatives,
+    ),
+    Stage(
         "both networks in int8",
         "masked.int8.onnx",
         make_int8,
@@ -68,6 +87,7 @@ def carry_out(work: Work) -> Outcome:
         Interrupted: by SIGINT or SIGTERM while training; the same call goes on.
     """
     work.check()
+    check_alternatives(work)
     work.claim(last=lambda: refuse_unreachable(work))
     stages = [stage for stage in STAGES if stage.wanted(work.options)]
     for at, stage in enumerate(stages):

@@ -18,14 +18,20 @@ from activsparse.data import BatchData, build_data
 from activsparse.data.folders import pictures_below
 from activsparse.errors import ActivsparseError, Option
 from activsparse.files import atomic_path
-from activsparse.pipeline.options import SparsifyOptions, recipe_of
+from activsparse.pipeline.options import SMALLER_INPUT, SparsifyOptions, recipe_of
 from activsparse.pipeline.progress import Measuring
 from activsparse.train.phase import make_network
 from activsparse.train.recipes.config import Config
-from activsparse.train.run.folder import Run, example_input, load_run, make_sparsifier
+from activsparse.train.run.folder import (
+    Run,
+    example_input,
+    load_run,
+    make_sparsifier,
+    read_run_config,
+)
 from activsparse.train.trainer import dense_phase
 
-__all__ = ["NOTED", "Work", "file_of"]
+__all__ = ["NOTED", "Work", "file_of", "folder_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +41,12 @@ NOTED = "sparsify.json"
 
 def file_of(network: str) -> str:
     """Name of a network's ONNX file."""
-    return f"{network.replace(' ', '.')}.onnx"
+    return f"{folder_of(network)}.onnx"
+
+
+def folder_of(network: str) -> str:
+    """Name of the run folder it is trained in."""
+    return network.replace(" ", ".")
 
 
 @dataclass(frozen=True)
@@ -64,6 +75,22 @@ class Work:
         """The images."""
         return build_data(**self.config.data.model_dump(), seed=self.config.seed)
 
+    @cached_property
+    def smaller_data(self) -> BatchData:
+        """The images at the size of the network with a smaller input."""
+        section = read_run_config(self.path(folder_of(SMALLER_INPUT)), self.config).data
+        return build_data(**section.model_dump(), seed=self.config.seed)
+
+    @property
+    def smaller_size(self) -> tuple[int, int]:
+        """(H, W) of that."""
+        _, height, width = self.smaller_data.shape
+        return height, width
+
+    def data_of(self, network: str) -> BatchData:
+        """The images as one of `networks` sees them."""
+        return self.smaller_data if network == SMALLER_INPUT else self.data
+
     def path(self, name: str) -> Path:
         """A file or folder of the results."""
         return self.folder / name
@@ -71,12 +98,13 @@ class Work:
     @property
     def networks(self) -> dict[str, Path]:
         """The ONNX files that are checked, asked and timed, by name, `dense` first."""
-        names = ["dense", "masked", *(["dense int8", "masked int8"] if self.options.int8 else [])]
+        names = ["dense", "masked", *self.options.alternatives]
+        names += ["dense int8", "masked int8"] if self.options.int8 else []
         return {name: self.path(file_of(name)) for name in names}
 
     def run(self, name: str) -> Run:
-        """A trained network of the results, `dense` or `masked`."""
-        return load_run(self.path(name), trust=self.config)
+        """A trained network of the results: `dense`, `masked` or an alternative."""
+        return load_run(self.path(folder_of(name)), trust=self.config)
 
     def check(self) -> None:
         """Find mistakes in the options before there is a folder: make the network and its masks.
@@ -120,7 +148,7 @@ class Work:
                 ) from None
             for name, here in asked.items():
                 # What another version did not know was not asked of it.
-                if there.get(name, False if here is False else None) != here:
+                if there.get(name) != here if name in there else here:
                     raise _other(self.folder, name, there.get(name), here)
             return
         root = self.config.data.root
