@@ -93,7 +93,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--alternatives",
         type=_alternatives,
-        default=(),
+        default=[],
         metavar="WHAT",
         help="train as long and time beside what masks are to be compared with, of the dense "
         "network: smaller-input (as fast as the masks), dense-longer, or both with a comma",
@@ -206,7 +206,7 @@ def _carry_out(args: argparse.Namespace) -> int:
         epochs=args.epochs,
         quick=args.quick,
         int8=args.int8,
-        alternatives=args.alternatives,
+        alternatives=tuple(args.alternatives),
         threads=args.threads,
         engines=args.engines,
         settings=tuple(args.set),
