@@ -50,6 +50,25 @@ def test_all_trials_hold(tmp_path, b, activation, mask, winograd):
         assert row.holds, row
 
 
+@pytest.mark.parametrize("wrong", [0.0, 1e-3])
+def test_roundings_that_a_network_amplifies_are_told_from_mistakes(tmp_path, b, wrong):
+    """What differs is a millionth of the sums: their rounding is much of it, in any engine."""
+    rng = np.random.default_rng(5)
+    weight = rng.standard_normal((8, 64, 3, 3)).astype(np.float32)
+    few = b.node("Mul", b.input(1, 64, 12, 12), b.constant(np.float32(1e-6)))
+    x = b.node("Relu", b.node("Add", few, b.constant(np.float32(1))))
+    y = b.node("Conv", x, b.constant(weight))
+    mean = weight.sum(axis=(1, 2, 3), dtype=np.float64).astype(np.float32)
+    path = b.save(tmp_path / "m.onnx", b.node("Sub", y, b.constant(mean.reshape(1, 8, 1, 1))))
+    session = Session(path)
+    if wrong:
+        session = Changed(session, lambda y: y + np.float32(wrong))
+    (row,) = compare_with_onnxruntime(path, session, seed=3)
+    assert row.max_abs_err > network_bound(sums_of(Session(path).explain()), np.array([1e-4]))
+    assert row.holds == (wrong == 0), row
+    assert "the network amplifies roundings" in row.note
+
+
 class Changed:
     """A session whose output somebody has changed."""
 

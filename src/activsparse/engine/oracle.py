@@ -71,12 +71,14 @@ def _mask(constant: onnx.TensorProto | None) -> npt.NDArray[Any] | None:
 
 
 def in_double(
-    path: str | os.PathLike[str], names: Sequence[str], feed: Mapping[str, FloatArray]
+    model: str | os.PathLike[str] | onnx.ModelProto,
+    names: Sequence[str],
+    feed: Mapping[str, FloatArray],
 ) -> list[FloatArray] | None:
     """Evaluate a float32 model in double precision, slowly.
 
     Args:
-        path: the model.
+        model: its file, or the model itself, which is changed.
         names: of the outputs wanted.
         feed: the inputs by name.
 
@@ -85,7 +87,8 @@ def in_double(
     """
     from onnx.reference import ReferenceEvaluator
 
-    model = onnx.load(path)
+    if not isinstance(model, onnx.ModelProto):
+        model = onnx.load(model)
     _widen(model.graph)
     try:
         wide = {name: x.astype(np.float64) for name, x in feed.items()}

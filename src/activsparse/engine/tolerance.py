@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -189,6 +189,19 @@ def sums_of(reports: Iterable[NodeReport]) -> list[float]:
         for r in reports
         if r.dense_macs
     ]
+
+
+def sum_noise(sums: Sequence[float]) -> float:
+    """How far weights must be moved, relative to themselves, to do what roundings of sums do.
+
+    A sum of K products of variance 1, rounded after each, errs by u sqrt(K / 6) sqrt(K): its k-th
+    partial sum is of size sqrt(k), rounded by a third of u^2 in variance. Weights that are each off
+    by a share s move it by s sqrt(K).
+
+    Args:
+        sums: K of every layer, as of `sums_of`; one at least.
+    """
+    return UNIT_ROUNDOFF * math.sqrt(sum(sums) / len(sums) / 6)
 
 
 def weight_noise(reports: Iterable[NodeReport]) -> float:
