@@ -27,12 +27,14 @@ struct FinishU8 {
   int32_t zero;      // of the output
   int32_t rescaled;  // 1: without a residual
   int32_t to_float;  // 1: float32 results, sum * scale clipped and nothing else
+  int32_t bounded;   // 1: no scaled sum leaves 32 bits, so that bytes can be clipped in place of it
 };
 
 // Register tiles of a product whose left rows are addressed through pointers:
 //   sums[r][o] = start[o] + sum over t < taps, k < 4 * steps of rows[t][r][k] * weights[t][k][o]
 struct ProductU8Args {
-  const uint8_t* const* rows;     // (taps, tile rows)
+  const uint8_t* const* rows;  // row r of tap t: rows[t * row_step + r]
+  int row_step;
   const int8_t* const* weights;   // (taps): each (steps, vectors * width, 4)
   const int32_t* const* offsets;  // (taps): each (steps), where a step's quad starts in a row;
                                   // nullptr: at 4 * step
@@ -41,8 +43,9 @@ struct ProductU8Args {
   int quads;                       // steps of every tap, where there are no offsets
   const int32_t* start;            // (vectors * width)
   const float *scale, *shift;      // (vectors * width)
-  void* const* out;                // (tile rows): uint8 or float32
+  uint8_t* const* out;             // (tile rows): of uint8 or float32
   const uint8_t* const* residual;  // (tile rows) or nullptr
+  int64_t column;  // of the tile's first lane, counted from where `out` and `residual` point to
   const FinishU8* finish;
   int lanes;  // of the last vector that are read of a residual, and written
 };
@@ -107,10 +110,22 @@ struct MapU8Args {
   int32_t a_zero, b_zero, zero;
 };
 
+// Rows of bytes, each replaced by what the table has for it: `count` of every row, and no others. A
+// row may be replaced in place.
+struct LookupU8Args {
+  const uint8_t* table;      // (256)
+  const uint8_t* const* in;  // (rows)
+  uint8_t* const* out;       // (rows)
+  int rows;
+  int64_t count;
+};
+using LookupU8 = void (*)(const LookupU8Args& args);
+
 // What types of bytes_*.h say that multiply activations as they are, one quad after the other.
 struct QuadByQuad {
   static constexpr bool kOwnSteps = false;
   static constexpr int kLowered = 0, kLoweredOdd = 0;
+  static constexpr bool kLooksUp = false;  // faster than one byte after the other
   static constexpr int rows_at_once(int) { return kMaxTileRows; }
 };
 
@@ -124,6 +139,7 @@ struct BytesKernels {
   // round((a - a_zero) * (b - b_zero) * a_scale), clipped, plus zero.
   void (*multiply)(const MapU8Args& args);
   void (*maximum)(const MapU8Args& args);
+  LookupU8 lookup;
   // int32 sums += uint8 elements.
   void (*accumulate)(const uint8_t* a, int32_t* sums, int64_t count);
   void (*depthwise)(const DepthwiseU8Args& args);

@@ -86,8 +86,8 @@ struct BytesAvx2Base : QuadByQuad {
     q[2] = _mm256_unpacklo_epi16(b, d);
     q[3] = _mm256_unpackhi_epi16(b, d);
   }
-  // Two vectors that are nowhere above a byte. Packing saturates: what is left of the lower bound
-  // is one comparison of all bytes.
+  // Two vectors of numbers within 32 bits. Packing saturates: what is left of bounds are
+  // comparisons of all bytes.
   static __m256i words(Float a, Float b, int zero) {
     return _mm256_adds_epi16(_mm256_packs_epi32(round(a), round(b)),
                              _mm256_set1_epi16(static_cast<int16_t>(zero)));
@@ -103,11 +103,12 @@ struct BytesAvx2Base : QuadByQuad {
     store_bytes(p, _mm256_min_epu8(_mm256_max_epu8(bytes, every(lo)), every(hi)), count);
   }
   template <int N>
-  static void store_row(uint8_t* p, const Float* v, int lo, int zero, int lanes) {
+  static void store_row(uint8_t* p, const Float* v, int lo, int hi, int zero, int lanes) {
     const __m256i a = _mm256_permute4x64_epi64(words(v[0], v[N - 1], zero), 0xd8);
     const __m128i packed =
         _mm_packus_epi16(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
-    const __m128i bytes = _mm_max_epu8(packed, _mm256_castsi256_si128(every(lo)));
+    const __m128i above = _mm_max_epu8(packed, _mm256_castsi256_si128(every(lo)));
+    const __m128i bytes = _mm_min_epu8(above, _mm256_castsi256_si128(every(hi)));
     store_first(p, bytes, kWidth * (N - 1) + lanes);
   }
   static __m256i max_bytes(__m256i a, __m256i b) { return _mm256_max_epu8(a, b); }

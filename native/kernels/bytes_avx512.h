@@ -61,8 +61,8 @@ struct BytesAvx512Base : QuadByQuad {
     q[2] = _mm512_unpacklo_epi16(b, d);
     q[3] = _mm512_unpackhi_epi16(b, d);
   }
-  // Two vectors that are nowhere above a byte. Packing saturates: what is left of the lower bound
-  // is one comparison of all bytes.
+  // Two vectors of numbers within 32 bits. Packing saturates: what is left of bounds are
+  // comparisons of all bytes.
   static __m512i words(Float a, Float b, int zero) {
     return _mm512_adds_epi16(_mm512_packs_epi32(round(a), round(b)),
                              _mm512_set1_epi16(static_cast<int16_t>(zero)));
@@ -78,13 +78,13 @@ struct BytesAvx512Base : QuadByQuad {
     store_bytes(p, _mm512_min_epu8(_mm512_max_epu8(bytes, every(lo)), every(hi)), count);
   }
   template <int N>
-  static void store_row(uint8_t* p, const Float* v, int lo, int zero, int lanes) {
+  static void store_row(uint8_t* p, const Float* v, int lo, int hi, int zero, int lanes) {
     const __m512i a = words(v[0], v[N > 1 ? 1 : 0], zero);
     const __m512i b = N > 2 ? words(v[N > 2 ? 2 : 0], v[N - 1], zero) : a;
     // Of every 128 bits, four lanes of each vector: back into the order of the vectors.
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     const __m512i packed = _mm512_max_epu8(_mm512_packus_epi16(a, b), every(lo));
-    const __m512i bytes = _mm512_permutexvar_epi32(order, packed);
+    const __m512i bytes = _mm512_permutexvar_epi32(order, _mm512_min_epu8(packed, every(hi)));
     if (N == 4 && lanes == kWidth)
       _mm512_storeu_si512(p, bytes);
     else

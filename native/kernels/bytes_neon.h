@@ -78,8 +78,8 @@ struct BytesNeonBase {
   static constexpr int kTapVectors = 1;
   static void store_taps(uint8_t* p, Quads q) { vst1q_u8(p, q); }
 
-  // Two vectors that are nowhere above a byte. Packing saturates: what is left of the lower bound
-  // is one comparison of all bytes.
+  // Two vectors of numbers within 32 bits. Packing saturates: what is left of bounds are
+  // comparisons of all bytes.
   static int16x8_t words(Float a, Float b, int zero) {
     return vqaddq_s16(vcombine_s16(vqmovn_s32(round(a)), vqmovn_s32(round(b))),
                       vdupq_n_s16(static_cast<int16_t>(zero)));
@@ -97,9 +97,9 @@ struct BytesNeonBase {
     store_bytes(p, vminq_u8(packed(v, lo, zero), vdupq_n_u8(static_cast<uint8_t>(hi))), count);
   }
   template <int N>
-  static void store_row(uint8_t* p, const Float* v, int lo, int zero, int lanes) {
+  static void store_row(uint8_t* p, const Float* v, int lo, int hi, int zero, int lanes) {
     const Float all[4] = {v[0], v[N > 1 ? 1 : 0], v[N > 2 ? 2 : 0], v[N - 1]};
-    const Quads bytes = packed(all, lo, zero);
+    const Quads bytes = vminq_u8(packed(all, lo, zero), vdupq_n_u8(static_cast<uint8_t>(hi)));
     if (lanes < kWidth) return store_bytes(p, bytes, kWidth * (N - 1) + lanes);
     if (N == 4) return vst1q_u8(p, bytes);
     if (N > 1) vst1_u8(p, vget_low_u8(bytes));
@@ -108,6 +108,22 @@ struct BytesNeonBase {
     __builtin_memcpy(p + kWidth * (N - 1), &four, sizeof(four));
   }
   static Quads max_bytes(Quads a, Quads b) { return vmaxq_u8(a, b); }
+
+  // Four lookups of 64 entries each: what lies outside of one's is left to the others.
+  static constexpr bool kLooksUp = true;
+  struct Table {
+    uint8x16x4_t of[4];
+  };
+  static Table load_table(const uint8_t* p) {
+    return {{vld1q_u8_x4(p), vld1q_u8_x4(p + 64), vld1q_u8_x4(p + 128), vld1q_u8_x4(p + 192)}};
+  }
+  static Quads look_up(const Table& table, Quads x) {
+    Quads y = vqtbl4q_u8(table.of[0], x);
+#pragma GCC unroll 3
+    for (int i = 1; i < 4; ++i)
+      y = vqtbx4q_u8(y, table.of[i], vsubq_u8(x, vdupq_n_u8(static_cast<uint8_t>(64 * i))));
+    return y;
+  }
 };
 
 #ifdef __ARM_FEATURE_DOTPROD

@@ -105,7 +105,7 @@ struct BytesScalar : QuadByQuad {
     for (int c = 0; c < 16; ++c)
       for (int i = 0; i < 4; ++i) q[c / 4].q[c % 4 * 4 + i] = t[i].q[c];
   }
-  // Bounds are bytes, and of numbers that are nowhere above a byte but in store_bounded().
+  // Bounds are bytes; numbers of store_interleaved() are nowhere above one.
   static void store_interleaved(uint8_t* p, const Float* v, int lo, int zero, int count) {
     const Float least = set1(lo - zero);
     for (int j = 0; j < 4 && 4 * j < count; ++j)
@@ -117,9 +117,10 @@ struct BytesScalar : QuadByQuad {
     store_interleaved(p, clipped, lo, zero, count);
   }
   template <int N>
-  static void store_row(uint8_t* p, const Float* v, int lo, int zero, int lanes) {
+  static void store_row(uint8_t* p, const Float* v, int lo, int hi, int zero, int lanes) {
     for (int i = 0; i < N; ++i)
-      store_u8(p + 4 * i, max(v[i], set1(lo - zero)), zero, i + 1 < N ? kWidth : lanes);
+      store_u8(p + 4 * i, min(max(v[i], set1(lo - zero)), set1(hi - zero)), zero,
+               i + 1 < N ? kWidth : lanes);
   }
   static Float set1(int x) { return Float::set1(static_cast<float>(x)); }
   static Quads max_bytes(Quads a, Quads b) {

@@ -73,8 +73,7 @@ __attribute__((always_inline)) inline void columns_of_block(
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j) v[j] = fma(D::to_float(sums[j]), scale[j], shift[j]);
     uint8_t* pixel = out + column[i] * out_step;
-    for (int j = 0; f.rescaled && j < 4; ++j)
-      v[j] = rescaled<D>(min(v[j], D::Float::set1(f.hi)), f);
+    for (int j = 0; f.rescaled && j < 4; ++j) v[j] = rescaled<D>(v[j], f);
     D::store_bounded(pixel, v, lo, hi, f.zero, channels);
   }
 }

@@ -50,6 +50,13 @@ Kernels with(Kernels kernels, const BytesTable& bytes) {
   return kernels;
 }
 
+Kernels with_lookup(Kernels kernels) {
+#if defined(ACTIVSPARSE_BYTES_VNNI) && !defined(ACTIVSPARSE_COMPACT)
+  if (__builtin_cpu_supports("avx512vbmi")) kernels.maps_u8.lookup = kAvx512VbmiLookup;
+#endif
+  return kernels;
+}
+
 }  // namespace
 
 const char* feature_of(Isa isa) {
@@ -61,7 +68,7 @@ const Kernels& kernels_for(Isa isa) {
   const BytesTable* bytes = present(isa);
   if (bytes == nullptr || unused()) return plain_kernels(isa);
   if (isa == Isa::kAvx512) {
-    static const Kernels avx512 = with(kAvx512Kernels, *bytes);
+    static const Kernels avx512 = with_lookup(with(kAvx512Kernels, *bytes));
     return avx512;
   }
   // Of the others a processor has one at most.

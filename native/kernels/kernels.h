@@ -261,6 +261,7 @@ struct BytesTable {
   BytesKernels maps_u8;
 };
 extern const BytesTable kAvxVnniKernels, kAvx512VnniKernels, kDotprodKernels;
+extern const LookupU8 kAvx512VbmiLookup;  // which some of the former have besides
 
 // What else this processor has for an instruction set, "vnni", "dotprod" or "". The environment
 // variable ACTIVSPARSE_FEATURES=none has it go unused.

@@ -81,6 +81,28 @@ void maximum_run(const MapU8Args& args) {
 }
 
 template <class D>
+void lookup_run(const LookupU8Args& args) {
+  if constexpr (D::kLooksUp) {
+    constexpr int kBytes = 4 * D::kWidth;
+    const typename D::Table table = D::load_table(args.table);
+    for (int row = 0; row < args.rows; ++row) {
+      const uint8_t* in = args.in[row];
+      uint8_t* out = args.out[row];
+      by_vectors<kBytes>(args.count, [&](int64_t i, int bytes) {
+        D::store_bytes(out + i, D::look_up(table, D::load_bytes(in + i, bytes)), bytes);
+      });
+    }
+  } else {
+    const uint8_t* table = args.table;
+    for (int row = 0; row < args.rows; ++row) {
+      const uint8_t* in = args.in[row];
+      uint8_t* out = args.out[row];
+      for (int64_t i = 0; i < args.count; ++i) out[i] = table[in[i]];
+    }
+  }
+}
+
+template <class D>
 void accumulate_run(const uint8_t* a, int32_t* sums, int64_t count) {
   constexpr int W = D::kWidth;
   int64_t i = 0;
@@ -122,10 +144,9 @@ void depthwise_u8_run(const DepthwiseU8Args& args) {
 template <class D>
 constexpr BytesKernels maps_kernels() {
   if constexpr (kCompact) return {};
-  return {quantise_run<D>,     dequantise_run<D>,       add_run<D>,
-          multiply_run<D>,     maximum_run<D>,          accumulate_run<D>,
-          depthwise_u8_run<D>, taps_bytes<D>(),         D::kLowered,
-          interleave_run<D>,   depthwise_columns_run<D>};
+  return {quantise_run<D>, dequantise_run<D>, add_run<D>,        multiply_run<D>,
+          maximum_run<D>,  lookup_run<D>,     accumulate_run<D>, depthwise_u8_run<D>,
+          taps_bytes<D>(), D::kLowered,       interleave_run<D>, depthwise_columns_run<D>};
 }
 
 }  // namespace activsparse

@@ -41,21 +41,22 @@ __attribute__((always_inline)) inline int byte_of(float bound, const FinishU8& f
 }
 
 // From a vector of sums to what is rounded and stored, relative to the output's zero point, but for
-// the lower bound: D::store_row sees to it.
+// bounds that D::store_row sees to: the lower one, and of bounded sums the upper one.
 template <class D>
 __attribute__((always_inline)) inline typename D::Float finished(typename D::Sum sum,
                                                                  const float* scale,
                                                                  const float* shift,
                                                                  const FinishU8& f) {
   using V = typename D::Float;
-  return min(fma(D::to_float(sum), V::load(scale), V::load(shift)), V::set1(f.hi));
+  const V v = fma(D::to_float(sum), V::load(scale), V::load(shift));
+  return f.bounded ? v : min(v, V::set1(f.hi));
 }
 
 template <class D>
 __attribute__((always_inline)) inline typename D::Float rescaled(typename D::Float v,
                                                                  const FinishU8& f) {
   using V = typename D::Float;
-  v = round_nearest(max(v, V::set1(f.lo))) * V::set1(f.kept);
+  v = round_nearest(min(max(v, V::set1(f.lo)), V::set1(f.hi))) * V::set1(f.kept);
   return min(v, V::set1(f.residual_hi));
 }
 
@@ -64,7 +65,7 @@ __attribute__((always_inline)) inline typename D::Float with_residual(typename D
                                                                       typename D::Float r,
                                                                       const FinishU8& f) {
   using V = typename D::Float;
-  v = round_nearest(max(v, V::set1(f.lo))) * V::set1(f.kept) +
+  v = round_nearest(min(max(v, V::set1(f.lo)), V::set1(f.hi))) * V::set1(f.kept) +
       (r * V::set1(f.residual_scale) + V::set1(f.shift));
   return min(v, V::set1(f.residual_hi));
 }
@@ -81,7 +82,7 @@ __attribute__((always_inline)) inline void product_u8_rows(const ProductU8Args& 
 #pragma GCC unroll 4
     for (int v = 0; v < N; ++v) sums[r][v] = D::load(args.start + v * W);
   const uint8_t* const* rows = args.rows + kFirst;
-  for (int t = 0; t < args.taps; ++t, rows += R) {
+  for (int t = 0; t < args.taps; ++t, rows += args.row_step) {
     if constexpr (D::kOwnSteps) {
       D::add_steps(args.weights[t], rows, args.quads, sums);
     } else if constexpr (D::kOffsets) {
@@ -99,24 +100,28 @@ __attribute__((always_inline)) inline void product_u8_rows(const ProductU8Args& 
     for (int v = 0; v < N; ++v) done[r][v] = sums[r][v];
   const FinishU8& f = *args.finish;
   const bool twice = args.residual != nullptr || f.rescaled;
-  const float lo = twice ? f.residual_lo : f.lo;
+  const float lo = twice ? f.residual_lo : f.lo, hi = twice ? f.residual_hi : f.hi;
   const int least = f.to_float ? 0 : byte_of<D>(lo, f);
+  const int most = f.to_float ? 255 : byte_of<D>(hi, f);
 #pragma GCC unroll 1
   for (int r = 0; r < kRows; ++r) {
-    void* const out = args.out[kFirst + r];
+    uint8_t* const out = args.out[kFirst + r];
     V y[N];
 #pragma GCC unroll 4
     for (int v = 0; v < N; ++v) {
       const int lanes = v + 1 < N ? W : args.lanes;
       y[v] = finished<D>(done[r][v], args.scale + v * W, args.shift + v * W, f);
       if (args.residual != nullptr)
-        y[v] = with_residual<D>(y[v], D::load_u8(args.residual[kFirst + r] + v * W, lanes), f);
+        y[v] = with_residual<D>(
+            y[v], D::load_u8(args.residual[kFirst + r] + args.column + v * W, lanes), f);
       else if (f.rescaled)
         y[v] = rescaled<D>(y[v], f);
-      if (f.to_float) max(y[v], V::set1(lo)).store_partial(static_cast<float*>(out) + v * W, lanes);
+      if (f.to_float)
+        max(y[v], V::set1(lo))
+            .store_partial(reinterpret_cast<float*>(out) + args.column + v * W, lanes);
     }
     if (!f.to_float)
-      D::template store_row<N>(static_cast<uint8_t*>(out), y, least, f.zero, args.lanes);
+      D::template store_row<N>(out + args.column, y, least, most, f.zero, args.lanes);
   }
   if constexpr (kFirst + kRows < R) product_u8_rows<D, R, N, kFirst + kRows>(args);
 }

@@ -22,9 +22,12 @@ class ByteFetch {
 
   void spread(int64_t tiles) { tiles_ = std::max<int64_t>(tiles, 1); }
 
-  // The share of the next tile.
-  void tile() {
-    for (const int64_t due = lines_ * ++tile_ / tiles_; done_ < due; ++done_) {
+  // The share of part `part` of the next tile, of `parts`.
+  void tile(int part, int parts) {
+    if (lines_ == 0) return;
+    const int64_t due = lines_ * (tile_ * parts + part + 1) / (tiles_ * parts);
+    if (part + 1 == parts) ++tile_;
+    for (; done_ < due; ++done_) {
       while (line_ == regions_[current_].lines) ++current_, line_ = 0;
       __builtin_prefetch(regions_[current_].data + kLine * line_++, 0, 2);
     }

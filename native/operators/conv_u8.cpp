@@ -13,6 +13,8 @@
 #include "operators/byte_panels.h"
 #include "operators/conv_params.h"
 #include "operators/finish_u8.h"
+#include "operators/locate.h"
+#include "operators/panel_tiles.h"
 #include "operators/row_plan.h"
 #include "operators/source_fill.h"
 
@@ -21,6 +23,8 @@ namespace {
 
 constexpr int kMinTasks = 240;                    // even shares for up to 24 threads
 constexpr int64_t kMostDepth = int64_t{1} << 16;  // sums of so many products stay in 32 bits
+constexpr int64_t kWeightShare = 128;             // of the second-level cache
+constexpr double kRowCost = 32;                   // of what is not a product, in multiply-adds
 
 struct Header {
   ConvParams params;
@@ -29,8 +33,10 @@ struct Header {
   BytePanelsHeader panels;
   FinishU8 finish;
   int32_t input_zero;
-  uint64_t bias, scale, shift, tap_sums, odd_sums, zeros;
+  uint64_t bias, scale, shift, tap_sums, odd_sums, zeros, table;
   int32_t joined;  // 1: the taps of a row are one, see joined_taps()
+  int32_t has_table;
+  int32_t threads;  // that the work is cut for
 };
 
 // Images of at most four channels, four bytes to a pixel, that bring their padding along: the taps
@@ -64,6 +70,8 @@ void check(const Header& h) {
   require_packed(int64_t{p.in_per_group} * p.taps() <= kMostDepth);
   require_packed(h.finish, p.output, p.has_residual != 0);
   require_packed(h.input_zero >= 0 && h.input_zero <= 255);
+  require_packed(!h.has_table || p.output.dtype == DType::kU8);
+  require_packed(h.threads >= 1 && h.threads <= kMostThreads);
 }
 
 const Header& checked(const BlobView& blob) {
@@ -71,6 +79,13 @@ const Header& checked(const BlobView& blob) {
   check(h);
   return h;
 }
+
+// Positions of one class that are computed together, while their inputs and outputs are in the
+// first-level cache.
+struct Chunk {
+  const RowClass* rows_of;
+  int32_t begin, count;  // of the plan's positions
+};
 
 class ConvU8 : public ConvOperator {
  public:
@@ -82,18 +97,16 @@ class ConvU8 : public ConvOperator {
         panels_(blob, h_.panels, seen_, isa),
         rows_(blob, h_.rows, seen_),
         fill_(blob, h_.fill, h_.params.output),
-        pixelwise_(is_pixelwise(h_.params)),
-        item_(size_of(h_.params.output.dtype)),
-        skipped_(skipped_value(h_.finish)) {
+        item_(size_of(h_.params.output.dtype)) {
     const ConvParams& p = h_.params;
     scale_ = blob.array<float>(h_.scale, panels_.lanes());
     shift_ = blob.array<float>(h_.shift, panels_.lanes());
     zeros_ = blob.array<uint8_t>(h_.zeros, zero_bytes(p));
-    const TileSizes& sizes = kernels_.product_u8.sizes;
-    for (int i = 0; i < sizes.max_vectors; ++i)
-      tilings_.emplace_back(rows_, p.output.n, sizes.max_rows[i], seen_.in_per_group, 32);
-    const int blocks = static_cast<int>(panels_.all().size());
-    chunks_ = std::max(1, (kMinTasks + blocks - 1) / blocks);
+    if (h_.has_table) table_ = blob.array<uint8_t>(h_.table, 256);
+    skipped_ = skipped_value(h_.finish);
+    if (table_ != nullptr) skipped_ = table_[skipped_];
+    locate_positions();
+    cut_chunks();
     set_starts(blob.array<int32_t>(h_.bias, panels_.lanes()),
                blob.array<int32_t>(h_.tap_sums, panels_.lanes() * seen_.taps()),
                blob.array<int32_t>(h_.odd_sums, odd_sum_count(seen_, panels_.lanes(), isa)));
@@ -105,23 +118,19 @@ class ConvU8 : public ConvOperator {
   static int64_t zero_bytes(const ConvParams& p) { return int64_t{p.input.c} + 4; }
 
   const ConvParams& params() const override { return h_.params; }
-  int tasks(int) const override { return chunks_ * static_cast<int>(panels_.all().size()); }
+  int tasks(int) const override { return shares_ * (by_chunk_ ? 1 : panel_count()); }
   double cost(int, int begin, int end) const override {
     double sum = 0;
-    for (int stop; begin < end; begin = stop) {
-      const int block = begin / chunks_;
-      stop = std::min(end, (block + 1) * chunks_);
-      const BytePanel& panel = panels_.all()[block];
-      const Tiling& tiling = tilings_[panel.vectors - 1];
-      sum += panel.vectors * kernels_.product_u8.sizes.width *
-             tiling.cost(tiling.first_of_share(begin - block * chunks_, chunks_),
-                         tiling.first_of_share(stop - block * chunks_, chunks_));
-    }
+    each_run(begin, end, [&](int panel, int64_t first, int64_t last) {
+      const double lanes = by_chunk_ ? static_cast<double>(panels_.lanes())
+                                     : panels_.all()[panel].vectors * 1.0 * width();
+      sum += lanes * (cost_until(last) - cost_until(first));
+    });
     return sum;
   }
   std::size_t scratch_bytes() const override {
     const std::size_t taps = rows_.max_taps();
-    return ((taps + 2) * kMaxTileRows + 2 * taps) * sizeof(void*) + taps * sizeof(int32_t);
+    return ((taps + 2) * most_rows_ + 2 * taps) * sizeof(void*) + taps * sizeof(int32_t);
   }
   std::size_t index_bytes() const override { return rows_.bytes() + fill_.bytes(); }
   double macs() const override {
@@ -131,14 +140,13 @@ class ConvU8 : public ConvOperator {
   }
   std::string kernel() const override {
     const int vectors = panels_.all()[0].vectors;
-    const TileSizes& sizes = kernels_.product_u8.sizes;
     return std::string(kernels_.isa) + (*feature_ ? "-" : "") + feature_ + " int8 " +
-           std::to_string(sizes.max_rows[vectors - 1]) + "x" +
-           std::to_string(vectors * sizes.width);
+           std::to_string(kernels_.product_u8.sizes.max_rows[vectors - 1]) + "x" +
+           std::to_string(vectors * width()) + (h_.has_table ? ", table" : "");
   }
 
   Constants constants() const override {
-    const auto bytes = static_cast<int64_t>(panels_.all_weights_bytes());
+    const int64_t bytes = panels_.all_weights_bytes();
     return {reinterpret_cast<const float*>(panels_.weights(0, 0)),
             bytes / static_cast<int64_t>(sizeof(float))};
   }
@@ -147,43 +155,151 @@ class ConvU8 : public ConvOperator {
 
   void run(const RunArgs& args, int, int begin, int end) const override {
     if (begin >= end) return;
-    ByteFetch fetch;
-    const int first = begin / chunks_, last = (end - 1) / chunks_;
-    const int8_t* const start = panels_.weights(0, 0);
-    const int64_t read = panels_.weights_end(first) - start;
-    const int64_t near = first > 0 ? read : std::max(read, run_fetched(args));
-    fetch.add(start + near, panels_.weights_end(last) - start - near);
-    fetch.add(args);
+    ByteFetch fetch = first_fetch(args, begin, end);
     int64_t tiles = 0;
-    each_panel(begin, end, [&](int panel, int from, int to) {
-      const Tiling& tiling = tilings_[panels_.all()[panel].vectors - 1];
-      tiles += tiling.first_of_share(to, chunks_) - tiling.first_of_share(from, chunks_);
+    each_run(begin, end, [&](int, int64_t from, int64_t to) { tiles += to - from; });
+    fetch.spread(by_chunk_ ? tiles * panel_count() : tiles);
+    Work work(*this, args);
+    each_run(begin, end, [&](int panel, int64_t from, int64_t to) {
+      for (; from < to; ++from) {
+        const int64_t image = from / chunk_count();
+        const Chunk& chunk = chunks_[from - image * chunk_count()];
+        if (chunk.rows_of->skipped && !h_.params.has_residual) {
+          if (by_chunk_ || panel == 0) skip(args, image, chunk);
+          for (int i = by_chunk_ ? panel_count() : 1; i > 0; --i) fetch.tile(0, 1);
+          continue;
+        }
+        point(work, image, chunk, panels_.all()[panel].group);
+        if (!by_chunk_) {
+          run_panel(work, image, chunk, panel, fetch);
+          continue;
+        }
+        for (int i = 0; i < panel_count(); ++i) run_panel(work, image, chunk, i, fetch);
+      }
     });
-    fetch.spread(tiles);
-    each_panel(begin, end,
-               [&](int panel, int from, int to) { run_panel(args, panel, from, to, fetch); });
   }
 
  private:
-  static int64_t run_fetched(const RunArgs& args) {
-    return args.fetched * static_cast<int64_t>(sizeof(float));
+  int width() const { return kernels_.product_u8.sizes.width; }
+  int panel_count() const { return static_cast<int>(panels_.all().size()); }
+  int64_t chunk_count() const { return static_cast<int64_t>(chunks_.size()); }
+
+  // A thread's scratch: where the rows of a chunk lie, tap by tap, and its outputs.
+  struct Work {
+    const RunArgs& run;
+    const uint8_t **rows, **residual;
+    uint8_t** out;
+    const int8_t** weights;
+    const int32_t** offsets;
+    int32_t* steps;
+    Work(const ConvU8& op, const RunArgs& args) : run(args) {
+      const int taps = op.rows_.max_taps();
+      rows = reinterpret_cast<const uint8_t**>(args.scratch);
+      residual = rows + std::size_t{1} * taps * op.most_rows_;
+      out = const_cast<uint8_t**>(residual + op.most_rows_);
+      weights = reinterpret_cast<const int8_t**>(residual + std::size_t{2} * op.most_rows_);
+      offsets = reinterpret_cast<const int32_t**>(weights + taps);
+      steps = reinterpret_cast<int32_t*>(offsets + taps);
+    }
+  };
+
+  // What follows in the order of reading: weights that are not here yet, then others'.
+  ByteFetch first_fetch(const RunArgs& args, int begin, int end) const {
+    ByteFetch fetch;
+    const int first = by_chunk_ ? 0 : begin / shares_;
+    const int last = by_chunk_ ? panel_count() - 1 : (end - 1) / shares_;
+    const int8_t* const start = panels_.weights(0, 0);
+    const int64_t read = panels_.weights_end(first) - start;
+    const int64_t fetched = args.fetched * static_cast<int64_t>(sizeof(float));
+    const int64_t near = first > 0 ? read : std::max(read, fetched);
+    fetch.add(start + near, panels_.weights_end(last) - start - near);
+    fetch.add(args);
+    return fetch;
   }
 
-  // Calls body(panel, first chunk, last chunk) for the parts of tasks [begin, end).
+  // Calls body(panel, first chunk, last chunk) for the parts of tasks [begin, end); of all panels
+  // where they go by chunks.
   template <class Body>
-  void each_panel(int begin, int end, const Body& body) const {
+  void each_run(int begin, int end, const Body& body) const {
     for (int stop; begin < end; begin = stop) {
-      const int panel = begin / chunks_;
-      stop = std::min(end, (panel + 1) * chunks_);
-      body(panel, begin - panel * chunks_, stop - panel * chunks_);
+      const int panel = begin / shares_;
+      stop = std::min(end, (panel + 1) * shares_);
+      body(panel, first_of_share(begin - panel * shares_), first_of_share(stop - panel * shares_));
     }
   }
 
-  template <class T>
-  static T* take(std::uint8_t*& scratch, int count) {
-    T* taken = reinterpret_cast<T*>(scratch);
-    scratch += sizeof(T) * static_cast<std::size_t>(count);
-    return taken;
+  // Chunks are counted over all images.
+  double cost_until(int64_t chunk) const {
+    if (chunk == 0) return 0;
+    const int64_t image = chunk / chunk_count();
+    return static_cast<double>(image) * costs_.back() + costs_[chunk - image * chunk_count()];
+  }
+  int64_t first_of_share(int share) const {
+    const int64_t images = h_.params.output.n, all = images * chunk_count();
+    if (share == shares_ || all == 0) return all;
+    const double target = costs_.back() * static_cast<double>(images) * share / shares_;
+    const auto image = static_cast<int64_t>(target / costs_.back());
+    const double rest = target - static_cast<double>(image) * costs_.back();
+    const auto at = std::lower_bound(costs_.begin(), costs_.end(), rest - costs_.back() * 1e-9);
+    return std::min(all, image * chunk_count() + (at - costs_.begin()));
+  }
+
+  // Where each position's output lies, and where its first tap would.
+  void locate_positions() {
+    const ConvParams& p = seen_;
+    const int64_t most = int64_t{p.input.h} * p.input.w * p.input.stride;
+    const bool near = most < INT32_MAX / 2;
+    for (int i = 0; i < rows_.position_count(); ++i) {
+      const uint32_t at = rows_.positions()[i];
+      pixels_.push_back(static_cast<int32_t>(rows_.output_pixel(at)));
+      if (!near) continue;
+      const int64_t y = int64_t{at >> 16} * p.stride_h - p.pad_top;
+      const int64_t x = int64_t{at & 0xffff} * p.stride_w - p.pad_left;
+      origins_.push_back(static_cast<int32_t>((y * p.input.w + x) * p.input.stride));
+    }
+    for (int t = 0; t < p.taps(); ++t)
+      tap_offsets_.push_back((int64_t{t / p.kernel_w} * p.dilation_h * p.input.w +
+                              int64_t{t % p.kernel_w} * p.dilation_w) *
+                             p.input.stride);
+  }
+
+  // By chunks where all weights stay in the caches meanwhile, so that an output's pixel is whole
+  // when it leaves them; else by panels. Chunks of all classes are in the order of their positions.
+  void cut_chunks() {
+    constexpr int kRows = 48;  // whole tiles of every height in use
+    constexpr int kMostTaps = 9;
+    constexpr int kSharesPerThread = 10;
+    const int64_t positions = int64_t{h_.params.output.n} * rows_.position_count();
+    int rows = rows_.max_taps() <= kMostTaps ? kRows : kMaxTileRows;
+    by_chunk_ =
+        h_.params.group == 1 && panels_.all_weights_bytes() <= kernels_.caches.of_l2(kWeightShare);
+    if (h_.threads > 1) {
+      const int64_t share = positions / (kSharesPerThread * h_.threads);
+      by_chunk_ &= share >= kMaxTileRows;
+      rows = static_cast<int>(std::clamp<int64_t>(share, kMaxTileRows, rows));
+    }
+    int64_t left = rows_.position_count();  // a position is of one class
+    for (const RowClass& c : rows_.classes()) {
+      require_packed((left -= c.end - c.begin) >= 0);
+      const int64_t all = c.end - c.begin, count = (all + rows - 1) / rows;
+      for (int64_t i = 0; i < count; ++i) {
+        const auto begin = static_cast<int32_t>(c.begin + all * i / count);
+        chunks_.push_back(
+            {&c, begin, static_cast<int32_t>(c.begin + all * (i + 1) / count) - begin});
+      }
+    }
+    std::stable_sort(chunks_.begin(), chunks_.end(), [&](const Chunk& a, const Chunk& b) {
+      return rows_.positions()[a.begin] < rows_.positions()[b.begin];
+    });
+    costs_.push_back(0);
+    for (const Chunk& chunk : chunks_) {
+      most_rows_ = std::max(most_rows_, chunk.count);
+      const double row = chunk.rows_of->taps * double{1} * seen_.in_per_group + kRowCost;
+      costs_.push_back(costs_.back() + chunk.count * row);
+    }
+    shares_ = static_cast<int>(std::clamp<int64_t>(
+        h_.params.output.n * chunk_count(), 1,
+        by_chunk_ ? kMinTasks : std::max(1, (kMinTasks + panel_count() - 1) / panel_count())));
   }
 
   // (classes, lanes): of skipped positions the input's zero point, which is nothing.
@@ -208,100 +324,106 @@ class ConvU8 : public ConvOperator {
     }
   }
 
-  void run_panel(const RunArgs& run, int number, int first_chunk, int last_chunk,
+  // Where a chunk's rows, outputs and residuals lie, as panels of one group see them.
+  void point(const Work& work, int64_t image, const Chunk& chunk, int group) const {
+    const ConvParams& p = h_.params;
+    const RowClass& c = *chunk.rows_of;
+    const int first_channel = group * p.in_per_group - channels_before(p, group);
+    const uint8_t* in =
+        work.run.in<uint8_t>(0) + image * p.input.h * p.input.w * p.input.stride + first_channel;
+    if (c.inside && !origins_.empty()) {
+      const int32_t* origins = origins_.data() + chunk.begin;
+      for (int t = 0; t < c.taps; ++t) {
+        const uint8_t* from = in + tap_offsets_[rows_.taps_of(c)[t]];
+        const uint8_t** rows = work.rows + std::size_t{1} * t * chunk.count;
+        for (int r = 0; r < chunk.count; ++r) rows[r] = from + origins[r];
+      }
+    } else {
+      const Tile tile{&c, rows_.positions() + chunk.begin, chunk.count};
+      rows_.point(tile, 0, c.taps, in, zeros_ + first_channel, work.rows);
+    }
+    const int32_t* pixels = pixels_.data() + chunk.begin;
+    const int64_t first = image * p.output.h * p.output.w;
+    locate(work.out,
+           reinterpret_cast<std::uintptr_t>(work.run.outputs[0]) + item_ * first * p.output.stride,
+           pixels, chunk.count, item_ * p.output.stride);
+    if (p.has_residual)
+      locate(work.residual,
+             reinterpret_cast<std::uintptr_t>(work.run.inputs[1]) + first * p.residual.stride,
+             pixels, chunk.count, p.residual.stride);
+  }
+
+  void run_panel(const Work& work, int64_t image, const Chunk& chunk, int number,
                  ByteFetch& fetch) const {
     const ConvParams& p = h_.params;
+    const RowClass& c = *chunk.rows_of;
     const BytePanel& panel = panels_.all()[number];
-    const Tiling& tiling = tilings_[panel.vectors - 1];
-    const TileSizes& sizes = kernels_.product_u8.sizes;
-    const int64_t end = tiling.first_of_share(last_chunk, chunks_);
-
-    const int taps = rows_.max_taps();
-    std::uint8_t* scratch = run.scratch;
-    auto** rows = take<const uint8_t*>(scratch, taps * kMaxTileRows);
-    auto** residual = take<const uint8_t*>(scratch, kMaxTileRows);
-    auto** out = take<void*>(scratch, kMaxTileRows);
-    auto** weights = take<const int8_t*>(scratch, taps);
-    auto** offsets = take<const int32_t*>(scratch, taps);
-    auto* steps = take<int32_t>(scratch, taps);
     ProductU8Args args{};
-    args.rows = rows;
-    args.weights = weights;
-    args.offsets = offsets;
-    args.steps = steps;
+    args.row_step = chunk.count;
+    args.weights = work.weights;
+    args.offsets = work.offsets;
+    args.steps = work.steps;
+    args.taps = c.taps;
     args.quads = (seen_.in_per_group + 3) / 4;
+    for (int t = 0; t < c.taps; ++t) {
+      const int tap = rows_.taps_of(c)[t];
+      work.weights[t] = panels_.weights(number, tap);
+      work.offsets[t] = panels_.offsets(number, tap);
+      work.steps[t] = panels_.steps(number, tap);
+    }
+    args.start = starts_.data() + (&c - rows_.classes().data()) * panels_.lanes() + panel.lanes;
     args.scale = scale_ + panel.lanes;
     args.shift = shift_ + panel.lanes;
-    args.out = out;
-    args.residual = p.has_residual ? residual : nullptr;
+    args.column = panel.first;
     args.finish = &h_.finish;
-    const int before = (panel.vectors - 1) * sizes.width;
+    const int before = (panel.vectors - 1) * width();
     args.lanes = panel.columns - before;
     // The lanes that follow the last channel may be written: no partial vector is left then.
     const bool last = panel.first + panel.columns == p.output.c;
     if (last && p.output.padded && (!p.has_residual || p.residual.padded))
-      args.lanes = std::min(sizes.width, (p.output.c + 15) / 16 * 16 - panel.first - before);
+      args.lanes = std::min(width(), (p.output.c + 15) / 16 * 16 - panel.first - before);
 
-    const RowClass* current = nullptr;
-    for (Tiling::Walk walk(tiling, tiling.first_of_share(first_chunk, chunks_));
-         walk.index() < end;) {
-      const Tile tile = walk.next();
-      const int64_t image = walk.image();
-      const RowClass& c = *tile.rows_of;
-      fetch.tile();
-      if (c.skipped && !p.has_residual) {
-        for (int r = 0; r < tile.rows; ++r) {
-          const int64_t pixel =
-              image * p.output.h * p.output.w + rows_.output_pixel(tile.positions[r]);
-          skip(run, pixel * p.output.stride + panel.first, panel.columns);
-        }
-        continue;
-      }
-      if (&c != current) {
-        current = &c;
-        for (int t = 0; t < c.taps; ++t) {
-          const int tap = rows_.taps_of(c)[t];
-          weights[t] = panels_.weights(number, tap);
-          offsets[t] = panels_.offsets(number, tap);
-          steps[t] = panels_.steps(number, tap);
-        }
-        args.taps = c.taps;
-        args.start = starts_.data() + (&c - rows_.classes().data()) * panels_.lanes() + panel.lanes;
-      }
-      const int first_channel = panel.group * p.in_per_group - channels_before(p, panel.group);
-      const uint8_t* in =
-          run.in<uint8_t>(0) + image * p.input.h * p.input.w * p.input.stride + first_channel;
-      if (pixelwise_ && c.taps == 1)
-        for (int r = 0; r < tile.rows; ++r)
-          rows[r] = in + rows_.output_pixel(tile.positions[r]) * p.input.stride;
-      else
-        rows_.point(tile, 0, c.taps, in, zeros_ + first_channel, rows);
-      for (int r = 0; r < tile.rows; ++r) {
-        const int64_t pixel =
-            image * p.output.h * p.output.w + rows_.output_pixel(tile.positions[r]);
-        out[r] = run.out<uint8_t>(0) + item_ * (pixel * p.output.stride + panel.first);
-        if (p.has_residual)
-          residual[r] = run.in<uint8_t>(1) + pixel * p.residual.stride + panel.first;
-      }
-      kernels_.product_u8.tile[panel.vectors - 1][tile.rows - 1](args);
-      if (!fill_.empty()) fill(run, panel, tile, image);
+    const auto* tile = kernels_.product_u8.tile[panel.vectors - 1];
+    const int most = kernels_.product_u8.sizes.max_rows[panel.vectors - 1];
+    const TileCut cut = TileCut::of(chunk.count, most, most);
+    for (int i = 0, begin = 0; i < cut.tiles(); ++i) {
+      const int height = i < cut.count ? cut.height : cut.last_height;
+      args.rows = work.rows + begin;
+      args.out = work.out + begin;
+      args.residual = p.has_residual ? work.residual + begin : nullptr;
+      fetch.tile(i, cut.tiles());
+      tile[height - 1](args);
+      begin += height;
     }
+    if (table_ != nullptr) look_up(work, chunk, panel);
+    if (!fill_.empty()) fill(work.run, panel, chunk, image);
+  }
+
+  // While the outputs are in the first-level cache.
+  void look_up(const Work& work, const Chunk& chunk, const BytePanel& panel) const {
+    for (int r = 0; r < chunk.count; ++r) work.out[r] += panel.first;
+    kernels_.maps_u8.lookup({table_, work.out, work.out, chunk.count, panel.columns});
+    for (int r = 0; r < chunk.count; ++r) work.out[r] -= panel.first;
   }
 
   // Without a residual, a skipped position holds what no sum becomes.
-  void skip(const RunArgs& run, int64_t first, int channels) const {
-    const FinishU8& f = h_.finish;
-    if (f.to_float)
-      std::fill_n(run.out(0) + first, channels, 0.0f);
-    else
-      fill_bytes(run.out<uint8_t>(0) + first, skipped_, channels);
+  void skip(const RunArgs& run, int64_t image, const Chunk& chunk) const {
+    const TensorDesc& out = h_.params.output;
+    const int64_t first = image * out.h * out.w;
+    for (int r = 0; r < chunk.count; ++r) {
+      const int64_t at = (first + pixels_[chunk.begin + r]) * out.stride;
+      if (h_.finish.to_float)
+        std::fill_n(run.out(0) + at, out.c, 0.0f);
+      else
+        fill_bytes(run.out<uint8_t>(0) + at, skipped_, out.c);
+    }
   }
 
-  void fill(const RunArgs& run, const BytePanel& panel, const Tile& tile, int64_t image) const {
+  void fill(const RunArgs& run, const BytePanel& panel, const Chunk& chunk, int64_t image) const {
     const TensorDesc& out = h_.params.output;
     const int64_t first = image * out.h * out.w * out.stride;
-    for (int r = 0; r < tile.rows; ++r) {
-      const int64_t position = rows_.output_pixel(tile.positions[r]);
+    for (int r = 0; r < chunk.count; ++r) {
+      const int64_t position = pixels_[chunk.begin + r];
       if (out.dtype == DType::kU8)
         fill_.copy_from(run.out<uint8_t>(0) + first, position, position + 1, panel.first,
                         panel.columns);
@@ -317,12 +439,16 @@ class ConvU8 : public ConvOperator {
   BytePanels panels_;
   RowPlan rows_;
   SourceFill fill_;
-  const bool pixelwise_;
   const int64_t item_;
-  const int skipped_;            // what skipped positions hold
-  std::vector<Tiling> tilings_;  // [vectors - 1]
+  const uint8_t* table_ = nullptr;
+  int skipped_;                            // what skipped positions hold
+  std::vector<int32_t> pixels_, origins_;  // of every position of the plan; origins in elements
+  std::vector<int64_t> tap_offsets_;
+  std::vector<Chunk> chunks_;
+  std::vector<double> costs_;  // of the chunks before each, and of all
+  bool by_chunk_;
+  int most_rows_ = 0, shares_;
   std::vector<int32_t> starts_;
-  int chunks_;
   const float *scale_, *shift_;
   const uint8_t* zeros_;
 };
@@ -338,6 +464,13 @@ Blob pack(const OpSpec& spec, Isa isa) {
   const int32_t* bias = bias_of(spec, p.output.c);
   const float* shift = shift_of(spec, p.output.c);
   h.joined = can_join(p);
+  h.threads = std::clamp(spec.threads, 1, kMostThreads);
+  h.finish.bounded = !h.finish.to_float && is_bounded(spec, p);
+  const ArrayView* table = spec.array("table");
+  h.has_table = table != nullptr;
+  require(spec,
+          table == nullptr || (table->dtype == 'b' && table->size() == 256 && !h.finish.to_float),
+          "the table must be uint8 (256), of bytes");
   check(h);
 
   BlobWriter writer;
@@ -381,6 +514,7 @@ Blob pack(const OpSpec& spec, Isa isa) {
       }
     }
   }
+  if (table != nullptr) h.table = writer.append(static_cast<const uint8_t*>(table->data), 256);
   h.rows = RowPlan::pack(writer, spec, seen, spec.array("source") == nullptr);
   h.fill = SourceFill::pack(writer, spec);
   *writer.at<Header>(0) = h;

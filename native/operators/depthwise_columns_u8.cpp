@@ -7,7 +7,6 @@
 // into groups, so that the lines that a kernel spans stay in the first-level cache. Of skipped
 // positions nothing is computed; pixels outside hold the zero point.
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
 #include "operators/conv_params.h"
@@ -291,21 +290,6 @@ class DepthwiseColumns : public ConvOperator {
   std::vector<int32_t> quad_of_, weights_of_;  // of each column of a strip
 };
 
-// Whether no sum leaves 32 bits when it is scaled.
-bool is_bounded(const OpSpec& spec, const ConvParams& p, int input_zero) {
-  const auto* weight = static_cast<const int8_t*>(spec.array("weight")->data);
-  const float *scale = spec.float_array("scale"), *shift = spec.float_array("shift");
-  const ArrayView* bias = spec.array("bias");
-  for (int c = 0; c < p.output.c; ++c) {
-    double most = bias == nullptr ? 0 : std::fabs(static_cast<const int32_t*>(bias->data)[c]);
-    for (int t = 0; t < p.taps(); ++t)
-      most += (255.0 + input_zero) * std::abs(weight[c * p.taps() + t]);
-    const double value = most * std::fabs(scale[c]) + (shift ? std::fabs(shift[c]) : 0);
-    if (!(most < INT32_MAX && value < (1 << 30))) return false;
-  }
-  return true;
-}
-
 // What lies where in a block: see DepthwiseU8Args.
 int channel_in_block(int element, int width) {
   const int j = element / width, lane = element % width;
@@ -370,7 +354,8 @@ std::string unsupported(const OpSpec& spec, Isa) {
   const ConvParams p = conv_params_of(spec, true);
   if (const char* fault = fault_of_columns(p)) return fault;
   scale_of(spec, p.output.c), bias_of(spec, p.output.c), shift_of(spec, p.output.c);
-  if (!is_bounded(spec, p, zero_point_of(spec, "input_zero"))) return "sums may leave 32 bits";
+  if (!is_bounded(spec, p)) return "sums may leave 32 bits";
+  if (spec.array("table") != nullptr) return "a table follows";
   return "";
 }
 

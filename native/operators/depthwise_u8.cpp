@@ -246,6 +246,7 @@ std::string unsupported(const OpSpec& spec, Isa) {
   if (p.input.stride % 16 != 0 || p.output.stride % 16 != 0 || !p.output.padded)
     return "pixels are no whole groups of 16 channels";
   if (p.taps() > kMostSlots / 4) return "the kernel is too large";
+  if (spec.array("table") != nullptr) return "a table follows";
   return "";
 }
 

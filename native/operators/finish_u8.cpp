@@ -1,6 +1,7 @@
 #include "operators/finish_u8.h"
 
 #include <cmath>
+#include <cstdlib>
 
 namespace activsparse {
 namespace {
@@ -38,6 +39,22 @@ FinishU8 finish_u8_of(const OpSpec& spec) {
   f.shift = -static_cast<float>(zero_point_of(spec, "residual_zero")) * f.residual_scale;
   f.residual_lo = number("residual_lo", lo), f.residual_hi = number("residual_hi", hi);
   return f;
+}
+
+bool is_bounded(const OpSpec& spec, const ConvParams& p) {
+  const auto* weight = static_cast<const int8_t*>(spec.array("weight")->data);
+  const float *scale = scale_of(spec, p.output.c), *shift = shift_of(spec, p.output.c);
+  const int32_t* bias = bias_of(spec, p.output.c);
+  const double most_input = 255.0 + zero_point_of(spec, "input_zero");
+  const int64_t products = int64_t{p.in_per_group} * p.taps();
+  for (int64_t o = 0; o < p.output.c; ++o) {
+    int64_t weights = 0;
+    for (int64_t i = 0; i < products; ++i) weights += std::abs(weight[o * products + i]);
+    const double most = most_input * static_cast<double>(weights) + (bias ? std::fabs(bias[o]) : 0);
+    const double value = most * std::fabs(scale[o]) + (shift ? std::fabs(shift[o]) : 0);
+    if (!(most < INT32_MAX && value < (1 << 30))) return false;
+  }
+  return true;
 }
 
 void require_packed(const FinishU8& f, const TensorDesc& output, bool has_residual) {

@@ -11,6 +11,9 @@ namespace activsparse {
 // Throws Error when attributes are missing or impossible.
 FinishU8 finish_u8_of(const OpSpec& spec);
 
+// Whether no sum of a convolution leaves 32 bits, also when it is scaled.
+bool is_bounded(const OpSpec& spec, const ConvParams& p);
+
 // Of packed data: every result is a byte.
 void require_packed(const FinishU8& finish, const TensorDesc& output, bool has_residual);
 
@@ -43,6 +46,10 @@ inline const int32_t* bias_of(const OpSpec& spec, int channels) {
 
 // What memset does, without the call that costs more than a few channels do.
 inline void fill_bytes(uint8_t* p, int value, int64_t count) {
+  if (count >= 128) {
+    std::memset(p, value, count);
+    return;
+  }
   uint8_t group[16];
   std::memset(group, value, sizeof(group));
   int64_t i = 0;

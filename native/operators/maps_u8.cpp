@@ -123,8 +123,7 @@ class MapU8 : public Operator {
     const auto* in = args.in<uint8_t>(0) + size_of(h_.input[0].dtype) * a * h_.input[0].stride;
     auto* to = args.out<uint8_t>(0) + size_of(h_.output.dtype) * out * h_.output.stride;
     if (h_.map == Map::kLookup) {
-      for (int64_t i = 0; i < count; ++i) to[i] = table_[in[i]];
-      return;
+      return kernels_.maps_u8.lookup({table_, &in, &to, 1, count});
     }
     const void* second = h_.inputs == 2 ? args.in<uint8_t>(1) + b * h_.input[1].stride : nullptr;
     const MapU8Args m{in,       second, to,    count,     h_.a_scale, h_.b_scale,

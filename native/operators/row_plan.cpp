@@ -142,6 +142,7 @@ RowPlan::RowPlan(const BlobView& blob, const RowPlanHeader& h, const ConvParams&
     : output_w_(p.output.w),
       input_h_(p.input.h),
       input_w_(p.input.w),
+      position_count_(h.position_count),
       stride_h_(p.stride_h),
       stride_w_(p.stride_w),
       pad_top_(p.pad_top),

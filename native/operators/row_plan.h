@@ -60,12 +60,13 @@ class RowPlan {
     return int64_t{position >> 16} * output_w_ + (position & 0xffff);
   }
   const uint32_t* positions() const { return positions_; }
+  int position_count() const { return position_count_; }
 
  private:
   // Whether every tap of every position of a class is in the input.
   bool lies_inside(const RowClass& c, const ConvParams& p) const;
 
-  int output_w_, input_h_, input_w_;
+  int output_w_, input_h_, input_w_, position_count_;
   int stride_h_, stride_w_, pad_top_, pad_left_;
   int64_t pixel_stride_;
   const uint32_t* positions_;

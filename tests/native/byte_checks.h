@@ -113,19 +113,22 @@ inline bool product_u8_tile(Case& c, const ProductU8Kernels& kernels, Isa isa, i
   const bool to_float = c.number(0, 2) == 0, adds = c.chance() && !to_float;
   const ExactFinish finish(c, to_float, !adds);
   const float *scale = byte_scales(c, packed, 4 * quads * taps), *shift = byte_shifts(c, packed);
-  std::vector<void*> out(rows);
+  std::vector<uint8_t*> out(rows);
   std::vector<const uint8_t*> residual(rows);
   for (int r = 0; r < rows; ++r) {
-    out[r] = to_float ? static_cast<void*>(c.array(columns)) : c.whole<uint8_t>(columns, 0, 255);
+    out[r] =
+        to_float ? reinterpret_cast<uint8_t*>(c.array(columns)) : c.whole<uint8_t>(columns, 0, 255);
     residual[r] = c.whole<uint8_t>(columns, 0, 255);
   }
   ProductU8Args args{};
-  args.rows = in.data(), args.weights = weights.data();
+  args.rows = in.data(), args.row_step = rows, args.weights = weights.data();
   args.offsets = places.data(), args.steps = steps.data();
   args.taps = taps, args.quads = quads;
   args.start = start, args.scale = scale, args.shift = shift;
   args.out = out.data(), args.residual = adds ? residual.data() : nullptr;
-  args.finish = &finish.f, args.lanes = lanes;
+  FinishU8 f = finish.f;
+  f.bounded = !to_float && c.chance();
+  args.finish = &f, args.lanes = lanes;
   kernels.tile[vectors - 1][rows - 1](args);
   for (int r = 0; r < rows; ++r)
     for (int o = 0; o < columns; ++o) {
@@ -134,11 +137,10 @@ inline bool product_u8_tile(Case& c, const ProductU8Kernels& kernels, Isa isa, i
         for (int s = 0; s < steps[t]; ++s)
           for (int i = 0; i < 4; ++i)
             sum += in[t * rows + r][places[t][s] + i] * weights[t][(s * packed + o) * 4 + i];
-      const bool right =
-          to_float ? static_cast<const float*>(out[r])[o] ==
-                         static_cast<float>(finish.scaled(sum, scale[o], shift[o]))
-                   : static_cast<const uint8_t*>(out[r])[o] ==
-                         finish.byte(sum, scale[o], shift[o], adds ? residual[r] + o : nullptr);
+      const bool right = to_float ? reinterpret_cast<const float*>(out[r])[o] ==
+                                        static_cast<float>(finish.scaled(sum, scale[o], shift[o]))
+                                  : out[r][o] == finish.byte(sum, scale[o], shift[o],
+                                                             adds ? residual[r] + o : nullptr);
       if (!right) return false;
     }
   return true;
@@ -297,6 +299,12 @@ inline bool maps_u8(Case& c, const BytesKernels& kernels) {
   kernels.maximum(args);
   for (int i = 0; i < count; ++i)
     if (out[i] != std::max(a[i], b[i])) return false;
+  const uint8_t* table = bytes_of<uint8_t>(c, 256, false);
+  const uint8_t* rows[] = {b, a};
+  uint8_t* results[] = {c.whole<uint8_t>(count, 0, 255), out};
+  kernels.lookup({table, rows, results, 2, count});
+  for (int i = 0; i < count; ++i)
+    if (results[0][i] != table[b[i]] || out[i] != table[a[i]]) return false;
   args.a = numbers;
   kernels.quantise(args);
   if (!are([&](int i) { return double{numbers[i]} * 0.5; })) return false;

@@ -176,6 +176,36 @@ def test_convolution(isa: str, seed: int) -> None:
         np.testing.assert_array_equal(got, expected, err_msg=f"{what} {algorithm}")
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_table_behind_a_convolution(isa: str, seed: int) -> None:
+    """Every result, and what a skipped position holds, is what the table has for it."""
+    rng = np.random.default_rng(seed)
+    case = random_conv(rng, depthwise=False)
+    shape, attributes = case["x"], {**case["attributes"], "zero": int(rng.integers(256))}
+    x = rng.integers(0, 256, shape).astype(np.uint8)
+    w = rng.integers(-128, 128, case["weight"]).astype(np.int8)
+    o = w.shape[0]
+    sums = sums_of(x, 0, w, attributes)
+    scale = np.full(o, 60 / max(1.0, float(np.abs(sums).max())), np.float32)
+    arrays: dict[str, Array] = {"weight": w, "scale": scale}
+    positions = sums.shape[1:3]
+    if seed % 3:
+        arrays["mask"] = mask = (rng.random(positions) < 0.6).astype(np.uint8)
+        mask[0, 0] = 1
+        if seed % 3 == 2:
+            own = np.arange(mask.size)
+            other = rng.choice(np.flatnonzero(mask), mask.size)
+            arrays["source"] = np.where(mask.reshape(-1), own, other).astype(np.int32)
+    if rng.random() < 0.3:
+        attributes |= {"rescaled": 1, "kept": 0.7, "residual_lo": -9.0 * (attributes["zero"] > 8)}
+    table = rng.integers(0, 256, 256).astype(np.uint8)
+    inputs, out = [(x, desc(shape))], desc(sums.shape, gap=16 * (seed % 2))
+    plain = run("conv_u8", "direct", isa, inputs, out, attributes, arrays)
+    arrays["table"] = table
+    got = run("conv_u8", "direct", isa, inputs, out, attributes, arrays, 1 + seed % 3)
+    np.testing.assert_array_equal(got, table[plain], err_msg=f"seed {seed}: {case}")
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_known_zeros_of_the_input_are_left_out(isa: str, seed: int) -> None:
     rng = np.random.default_rng(seed)

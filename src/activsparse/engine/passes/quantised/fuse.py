@@ -1,4 +1,4 @@
-"""Masks, fills, residuals and changes of scale into the convolutions of bytes before them."""
+"""What follows convolutions of bytes into them: masks, fills, residuals, scales and tables."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _fuse(graph: Graph, first: Node, second: Node) -> Node | None:
     if second.op == "gather_u8":
         return _masked(graph, first, second)
     if second.op == "lookup_u8":
-        return _rescaled(first, second)
+        return _rescaled(first, second) or _looked_up(first, second)
     if second.op == "add_u8":
         return _added(graph, first, second)
     return None
@@ -51,7 +51,7 @@ def _masked(graph: Graph, conv: Node, gather: Node) -> Node | None:
     mask = (source == np.arange(source.size)).reshape(size).astype(np.uint8)
     dropped, merged = source < 0, replace(conv, outputs=gather.outputs)
     if (dropped | mask.reshape(-1).astype(bool)).all():
-        if "source" in conv.arrays:
+        if "source" in conv.arrays or _nothing_of(conv) != gather.attributes["zero"]:
             return None
         return merged.with_arrays(mask=mask & conv.arrays.get("mask", np.uint8(1)))
     kept = np.flatnonzero(mask)
@@ -60,9 +60,28 @@ def _masked(graph: Graph, conv: Node, gather: Node) -> Node | None:
     return merged.with_arrays(mask=mask, source=np.ascontiguousarray(source, np.int32))
 
 
+def _nothing_of(conv: Node) -> int | None:
+    """What a skipped position holds; None where another scale has its say."""
+    if "table" not in conv.arrays:
+        return int(conv.attributes["zero"])
+    if "kept" in conv.attributes:
+        return None
+    return int(conv.arrays["table"][conv.attributes["zero"]])
+
+
+def _looked_up(conv: Node, lookup: Node) -> Node | None:
+    """Any function of what was rounded; kernels of depthwise convolutions have no table."""
+    if conv.attributes.get("group", 1) > 1 and conv.arrays["weight"].shape[1] == 1:
+        return None
+    table = lookup.arrays["table"]
+    if "table" in conv.arrays:
+        table = table[conv.arrays["table"]]
+    return replace(conv, outputs=lookup.outputs).with_arrays(table=table)
+
+
 def _rescaled(conv: Node, lookup: Node) -> Node | None:
     a, b = conv.attributes, lookup.attributes
-    if "kept" not in b or "kept" in a:
+    if "kept" not in b or "kept" in a or "table" in conv.arrays:
         return None
     merged = replace(conv, outputs=lookup.outputs)
     if b["kept"] == 1.0 and b["zero"] == a["zero"]:  # a second clip
@@ -74,7 +93,9 @@ def _rescaled(conv: Node, lookup: Node) -> Node | None:
 
 
 def _added(graph: Graph, conv: Node, add: Node) -> Node | None:
-    if "source" in conv.arrays or "kept" in conv.attributes or add.inputs[0] == add.inputs[1]:
+    if {"source", "table"} & set(conv.arrays) or "kept" in conv.attributes:
+        return None
+    if add.inputs[0] == add.inputs[1]:
         return None
     a = add.attributes
     own, other = ("a", "b") if add.inputs[0] == conv.output else ("b", "a")
@@ -151,6 +172,8 @@ def _live(graph: Graph, node: Node, live: dict[str, Live], size: tuple[int, ...]
     plane: Live
     if node.op == "conv_u8":
         if "mask" not in node.arrays or "source" in node.arrays:
+            return None
+        if "table" in node.arrays and _nothing_of(node) != graph.scales[node.output].zero:
             return None
         planes = [plane_of(residual) for residual in node.inputs[1:]]
         plane = np.logical_or.reduce([node.arrays["mask"].astype(bool), *planes])
