@@ -45,7 +45,7 @@ class Times {
         channels_(channels),
         peak_(fma_peak_gflops(isa)),
         weights_(std::size_t{kMaxTileVectors} * kernels_.width * channels, 0.5f),
-        x_(std::size_t{kMaxTileRows} * channels, 0.5f),
+        x_(std::size_t{kMaxTileRows} * std::max(channels, kernels_.width), 0.5f),
         y_(std::size_t{kMaxTileRows} * kMaxTileVectors * kernels_.width) {
     for (int i = 0; i < channels; ++i) distances_.push_back(i);
   }
@@ -83,13 +83,40 @@ class Times {
     });
   }
 
+  // Of 9 taps; the column of vectors is the logarithm of a group's channels.
+  void grouped() const {
+    for_tiles("grouped", kernels_.grouped_f32.sizes, [&](int log, int rows) {
+      const int width = kernels_.width, group = 1 << log;
+      const Floats weights(std::size_t{9} * group * width, 0.5f);
+      const Rows tile(*this, 1, rows);
+      std::vector<const float*> in;
+      std::vector<int32_t> taps;
+      for (int t = 0; t < 9; ++t) {
+        in.insert(in.end(), tile.in.begin(), tile.in.end());
+        taps.push_back(t);
+      }
+      const Epilogue epilogue;
+      GroupedArgs args{};
+      args.rows = in.data();
+      args.weights = args.start = weights.data();
+      args.tap_list = taps.data();
+      args.taps = 9;
+      args.tiles = 1;
+      args.out = tile.out.data();
+      args.epilogue = &epilogue;
+      args.lanes = width;
+      return gflops(2.0 * rows * group * width * 9,
+                    [&] { kernels_.grouped_f32.tile[log - 1][rows - 1](args); });
+    });
+  }
+
   void winograd() {
     for_tiles("winograd_product", kernels_.winograd_product_f32.sizes, [&](int vectors, int rows) {
       const int64_t lanes = int64_t{vectors} * kernels_.width;
       return gflops(2.0 * rows * static_cast<double>(lanes) * channels_, [&] {
-        kernels_.winograd_product_f32.tile[vectors - 1][rows - 1](
-            x_.data(), channels_, channels_, weights_.data(), y_.data(), lanes, false,
-            {weights_.data(), 0});
+        kernels_.winograd_product_f32.tile[vectors - 1][rows - 1](x_.data(), channels_, channels_,
+                                                                  weights_.data(), y_.data(), lanes,
+                                                                  false, {weights_.data(), 0});
       });
     });
   }
@@ -136,6 +163,7 @@ int main(int argc, char** argv) {
   times.gemm("half_gemm", kernels.half_gemm_f32);
   times.gemm("gather_gemm", kernels.gather_gemm_f32);
   times.taps();
+  times.grouped();
   times.winograd();
   return 0;
 }

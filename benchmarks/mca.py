@@ -36,6 +36,7 @@ SOURCE = """
 #include "kernels/simd_neon.h"
 #include "kernels/depthwise.h"
 #include "kernels/depthwise_block.h"
+#include "kernels/grouped.h"
 #include "kernels/gemm.h"
 #include "kernels/tap_product.h"
 #include "kernels/winograd_kernels.h"
@@ -81,6 +82,16 @@ template void block_loop<5, 2>(const DepthwiseBlockArgs&);
 void tile_loop(const DepthwiseArgs& args) {
   depthwise_vectors<VecNeon, 8, 3, false>(args, 0, VecNeon::kWidth);
 }
+void any_loop(const DepthwiseBlockArgs& args, const float* const* line, float* out) {
+  VecNeon sums[4][4];
+  for (int i = 0; i < 16; ++i) sums[i / 4][i % 4] = VecNeon::load(out + 4 * i);
+  add_line<VecNeon, 4, 4, 0, 3, false>(args, line, args.weights, args.weight_stride, 0, 4, sums);
+  for (int i = 0; i < 16; ++i) sums[i / 4][i % 4].store(out + 4 * i);
+}
+template void grouped_rows<VecNeon, 12, 2, false>(const GroupedArgs&, const float* const*,
+                                                  float* const*, const float* const*);
+template void grouped_rows<VecNeon, 6, 4, false>(const GroupedArgs&, const float* const*,
+                                                 float* const*, const float* const*);
 }
 """
 BYTES_SOURCE = """
@@ -111,6 +122,8 @@ TITLES = [
     (r"output_loop<.*WinogradFull(\d)>", r"Winograd output, F(\1x\1)"),
     (r"block_loop<(\d), (\d)>", r"depthwise block \1x\1, stride \2"),
     (r"tile_loop|depthwise_vectors<", "depthwise, single positions"),
+    (r"any_loop", "depthwise block of any kernel"),
+    (r"grouped_rows<.*, (\d+), (\d), false>", r"groups of \2, \1 rows"),
     (r"product_u8_tile<.*BytesNeon, (\d), (\d)>", r"int8 product, \1 x \2"),
     (r"product_u8_tile<.*BytesDotprod, (\d), (\d)>", r"int8 product by dot products, \1 x \2"),
     (r"columns_loop<.*BytesNeon, (\d), \d>", r"int8 depthwise \1x\1"),

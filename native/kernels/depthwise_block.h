@@ -4,6 +4,7 @@
 // see it: what limits these layers is how fast inputs and outputs pass between the caches.
 #pragma once
 #include "kernels/activate.h"
+#include "kernels/depthwise_any.h"
 #include "kernels/depthwise_columns.h"
 #include "kernels/depthwise_kept.h"
 #include "kernels/depthwise_outputs.h"
@@ -61,7 +62,9 @@ inline void depthwise_windows(const DepthwiseBlockArgs& args, int x, int width, 
 template <class V, int K, int S, int H, bool kPartial>
 inline void depthwise_vector(const DepthwiseBlockArgs& args, int64_t c, int lanes) {
   constexpr DepthwiseForm kForm = block_sizes(V::kIsa, K, S).form;
-  if constexpr (kForm == DepthwiseForm::kOutputs) {
+  if constexpr (kForm == DepthwiseForm::kAny) {
+    depthwise_any<V, H, kPartial>(args, c, lanes);
+  } else if constexpr (kForm == DepthwiseForm::kOutputs) {
     depthwise_outputs<V, K, S, H, kPartial>(args, c, lanes);
   } else if constexpr (kForm != DepthwiseForm::kWindows) {
     if constexpr (kForm == DepthwiseForm::kKept)
@@ -118,7 +121,8 @@ constexpr DepthwiseBlocks depthwise_blocks() {
 template <class V>
 constexpr DepthwiseBlockKernels depthwise_block_kernels() {
   return {{{depthwise_blocks<V, 3, 1>(), depthwise_blocks<V, 3, 2>()},
-           {depthwise_blocks<V, 5, 1>(), depthwise_blocks<V, 5, 2>()}}};
+           {depthwise_blocks<V, 5, 1>(), depthwise_blocks<V, 5, 2>()}},
+          depthwise_blocks<V, 0, 0>()};
 }
 
 }  // namespace activsparse

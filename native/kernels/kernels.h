@@ -103,9 +103,34 @@ struct DepthwiseKernels {
   void (*tile[kDepthwiseRows])(const DepthwiseArgs& args);
 };
 
-// The same for a block of neighbouring positions, H rows by `columns`, all of whose inputs are read
-// once: `lines` are the (H - 1) * stride + kernel rows of (columns - 1) * stride + kernel inputs
-// each that the block sees.
+// Products of a few rows with small groups of G channels, G a power of two, of one vector of
+// channels, which are several groups; outputs and inputs of a group lie in the same lanes:
+//   out[r][column + l] = activation(start[l] + sum over t < taps, inputs i of l's group of
+//                        rows[t][r][column + i] * weight(t, l, i) + residual[r][column + l])
+// `weights` of tap t are at weights + tap_list[t] * G * width, (G, width): that of lane l at
+// distance d is for the output of lane l ^ d of the input of lane l.
+struct GroupedArgs {
+  const float* const* rows;  // (tiles, taps, tile rows)
+  const float* weights;
+  const int32_t* tap_list;  // (taps)
+  int taps, tiles;
+  const float* start;            // (width)
+  float* const* out;             // (tiles, tile rows)
+  const float* const* residual;  // (tiles, tile rows) or nullptr
+  const Epilogue* epilogue;
+  int64_t column;  // floats from where rows, `out` and `residual` point to the vector
+  int lanes;       // 1..width: those that are read and written
+};
+
+// tile[log2(G) - 1][r - 1] has r rows; its `sizes` are by log2(G) in place of numbers of vectors.
+struct GroupedKernels {
+  TileSizes sizes;
+  void (*tile[kMaxTileVectors][kMaxTileRows])(const GroupedArgs& args);
+};
+
+// Depthwise products of a block of neighbouring positions, H rows by `columns`, all of whose inputs
+// are read once: `lines` are the (H - 1) * stride + kernel rows of (columns - 1) * stride + kernel
+// inputs each that the block sees.
 struct DepthwiseBlockArgs {
   const float* const* const* lines;
   const float* weights;  // (kernel * kernel, weight_stride)
@@ -129,15 +154,20 @@ struct DepthwiseBlockArgs {
   const float* skipped;
   const Epilogue* epilogue;
   int whole_vectors;  // as in DepthwiseArgs
+  // Only for blocks of any kernel, whose strides are 1 and 2, and whose weights are (vectors of
+  // channels, kernel_h * kernel_w, width).
+  int kernel_h, kernel_w, stride_h, stride_w;
 };
 
 inline constexpr int kMaxBlockRows = 4, kMaxBlockColumns = 56;
 inline constexpr int kMaxBlockLines = 9;  // 4 rows of 3x3 with stride 2
 inline constexpr int kMaxBlockPixels = kMaxBlockLines * (2 * kMaxBlockColumns + 3);
+inline constexpr int kMaxAnyKernel = 31;
+inline constexpr int kMaxAnyLines = 2 * (kMaxBlockRows - 1) + kMaxAnyKernel;
 
 // How a block is gone through (depthwise_block.h): kKept is by columns without a mask, and through
 // what is kept with one. In this form, and by outputs, skipped ones are not computed.
-enum class DepthwiseForm { kWindows, kColumns, kKept, kOutputs };
+enum class DepthwiseForm { kAny, kWindows, kColumns, kKept, kOutputs };
 
 struct DepthwiseBlocks {
   int rows = 0;     // the most of a block; 0: there is none
@@ -149,6 +179,7 @@ struct DepthwiseBlocks {
 
 struct DepthwiseBlockKernels {
   DepthwiseBlocks of[2][2];  // [kernel 3 or 5][stride - 1]
+  DepthwiseBlocks any;       // of any kernel
   const DepthwiseBlocks& at(int kernel, int stride) const { return of[kernel == 5][stride - 1]; }
 };
 

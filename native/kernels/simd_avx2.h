@@ -42,6 +42,12 @@ struct VecAvx2 {
       b[4 + j].v = _mm256_permute2f128_ps(fours[j], fours[4 + j], 0x31);
     }
   }
+  template <int K>
+  VecAvx2 exchanged() const {
+    static_assert(K == 1 || K == 2 || K == 4);
+    if constexpr (K == 4) return {_mm256_permute2f128_ps(v, v, 0x01)};
+    return {_mm256_permute_ps(v, K == 1 ? 0xb1 : 0x4e)};
+  }
   friend VecAvx2 operator+(VecAvx2 a, VecAvx2 b) { return {_mm256_add_ps(a.v, b.v)}; }
   friend VecAvx2 operator-(VecAvx2 a, VecAvx2 b) { return {_mm256_sub_ps(a.v, b.v)}; }
   friend VecAvx2 operator*(VecAvx2 a, VecAvx2 b) { return {_mm256_mul_ps(a.v, b.v)}; }

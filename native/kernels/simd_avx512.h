@@ -50,6 +50,12 @@ struct VecAvx512 {
       b[12 + j].v = _mm512_shuffle_f32x4(t[4 + j], t[12 + j], 0xdd);
     }
   }
+  template <int K>
+  VecAvx512 exchanged() const {
+    static_assert(K == 1 || K == 2 || K == 4);
+    if constexpr (K == 4) return {_mm512_shuffle_f32x4(v, v, 0xb1)};
+    return {_mm512_permute_ps(v, K == 1 ? 0xb1 : 0x4e)};
+  }
   void store_half(float* p) const { _mm256_storeu_ps(p, _mm512_castps512_ps256(v)); }
   friend VecAvx512 join_halves(VecAvx512 a, VecAvx512 b) {
     return {_mm512_mask_blend_ps(0xff00, a.v, b.v)};

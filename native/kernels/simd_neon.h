@@ -38,6 +38,12 @@ struct VecNeon {
     b[2].v = vcombine_f32(vget_high_f32(low.val[0]), vget_high_f32(high.val[0]));
     b[3].v = vcombine_f32(vget_high_f32(low.val[1]), vget_high_f32(high.val[1]));
   }
+  template <int K>
+  VecNeon exchanged() const {
+    static_assert(K == 1 || K == 2);
+    if constexpr (K == 1) return {vrev64q_f32(v)};
+    return {vextq_f32(v, v, 2)};
+  }
   friend VecNeon operator+(VecNeon a, VecNeon b) { return {vaddq_f32(a.v, b.v)}; }
   friend VecNeon operator-(VecNeon a, VecNeon b) { return {vsubq_f32(a.v, b.v)}; }
   friend VecNeon operator*(VecNeon a, VecNeon b) { return {vmulq_f32(a.v, b.v)}; }

@@ -6,6 +6,7 @@
 //   join_halves(a, b), swap_halves(a), store_half(p)  where there is half_gemm: lower half of a and
 //   upper half of b; the two exchanged; the lower one alone
 //   V::load / store                unaligned, kWidth floats
+//   a.exchanged<K>()               lane l holds lane l ^ K of a, for K = 1, 2, 4 within kWidth
 //   V::load_half                   kWidth numbers in float16, as float32
 //   V::load_partial / store_partial  the first n lanes, 0 <= n <= kWidth; other lanes read as 0 /
 //   are not touched

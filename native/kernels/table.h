@@ -86,6 +86,9 @@ static constexpr void set_sizes(TapProductKernels& kernels, Family family, Isa i
 static constexpr void set_sizes(DepthwiseKernels& kernels, Family family, Isa isa) {
   kernels.sizes = tile_sizes(family, isa);
 }
+static constexpr void set_sizes(GroupedKernels& kernels, Family family, Isa isa) {
+  kernels.sizes = tile_sizes(family, isa);
+}
 static constexpr void set_sizes(WinogradProducts& kernels, Family family, Isa isa) {
   kernels.sizes = tile_sizes(family, isa);
 }
@@ -101,6 +104,7 @@ static constexpr void set_sizes(DepthwiseBlockKernels& kernels, Family, Isa isa)
   for (int five = 0; five < 2; ++five)
     for (int stride = 1; stride <= 2; ++stride)
       kernels.of[five][stride - 1] = block_sizes(isa, five ? 5 : 3, stride);
+  kernels.any = block_sizes(isa, 0, 0);
 }
 
 }  // namespace activsparse

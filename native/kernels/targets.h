@@ -5,6 +5,7 @@
 #include "kernels/depthwise_block.h"
 #include "kernels/elementwise.h"
 #include "kernels/gemm.h"
+#include "kernels/grouped.h"
 #include "kernels/half_gemm.h"
 #include "kernels/kernels.h"
 #include "kernels/maps_u8.h"

@@ -1,7 +1,8 @@
-// Depthwise convolution of 3x3 and 5x5 kernels in blocks of neighbouring positions, each input of a
-// block read once. Skipped positions of a block are replaced in registers. Some kernels do not
-// compute them either; with the others a mask saves no work, and costs next to none, and where many
-// are skipped, conv_depthwise.cpp is faster.
+// Depthwise convolution in blocks of neighbouring positions, each input of a block read once where
+// the kernel is 3x3 or 5x5, and once for all rows of a block where it is another. Skipped positions
+// of a block are replaced in registers. Some kernels do not compute them either; with the others a
+// mask saves no work, and costs next to none, and where many are skipped, conv_depthwise.cpp is
+// faster.
 #include <algorithm>
 
 #include "kernels/kernels.h"
@@ -27,6 +28,17 @@ struct Header {
   uint64_t weights, bias, skipped_value, zeros, mask;
 };
 
+// Of the kernels that have blocks of their own.
+bool has_own(int64_t kernel_h, int64_t kernel_w, int64_t stride_h, int64_t stride_w) {
+  return kernel_h == kernel_w && (kernel_h == 3 || kernel_h == 5) && stride_h == stride_w;
+}
+
+const DepthwiseBlocks& blocks_of(const Kernels& kernels, const ConvParams& p) {
+  const DepthwiseBlockKernels& blocks = kernels.depthwise_block_f32;
+  return has_own(p.kernel_h, p.kernel_w, p.stride_h, p.stride_w) ? blocks.at(p.kernel_h, p.stride_h)
+                                                                 : blocks.any;
+}
+
 class ConvDepthwiseBlock : public ConvOperator {
  public:
   ConvDepthwiseBlock(const BlobView& blob, Isa isa)
@@ -35,15 +47,17 @@ class ConvDepthwiseBlock : public ConvOperator {
         fill_(blob, h_.fill, h_.params.output) {
     const ConvParams& p = h_.params;
     require_packed(is_depthwise(p) && h_.padded_channels >= p.output.c &&
-                   h_.padded_channels % kernels_.width == 0 && p.stride_h <= 2 &&
-                   p.stride_h == p.stride_w && p.dilation_h == 1 && p.dilation_w == 1 &&
-                   p.kernel_h == p.kernel_w && (p.kernel_h == 3 || p.kernel_h == 5));
+                   h_.padded_channels % kernels_.width == 0 && p.stride_h <= 2 && p.stride_w <= 2 &&
+                   p.dilation_h == 1 && p.dilation_w == 1 && p.kernel_h <= kMaxAnyKernel &&
+                   p.kernel_w <= kMaxAnyKernel);
     weights_ = blob.array<float>(h_.weights, int64_t{p.taps()} * h_.padded_channels);
     bias_ = blob.array<float>(h_.bias, h_.padded_channels);
     skipped_value_ = blob.array<float>(h_.skipped_value, h_.padded_channels);
     zeros_ = blob.array<float>(h_.zeros, h_.padded_channels);
     if (h_.has_mask) mask_ = blob.array<uint8_t>(h_.mask, int64_t{p.output.h} * p.output.w);
-    const DepthwiseBlocks& blocks = kernels_.depthwise_block_f32.at(p.kernel_h, p.stride_h);
+    const DepthwiseBlocks& blocks = blocks_of(kernels_, p);
+    require_packed(blocks.rows > 0);
+    any_ = blocks.form == DepthwiseForm::kAny;
     blocks_y_ = (p.output.h + blocks.rows - 1) / blocks.rows;
     blocks_x_ = (p.output.w + blocks.columns - 1) / blocks.columns;
     if (int64_t{blocks_y_} * blocks_x_ < kMinBlocks)
@@ -55,7 +69,13 @@ class ConvDepthwiseBlock : public ConvOperator {
   const ConvParams& params() const override { return h_.params; }
   int phases() const override { return fill_.empty() || skips() ? 1 : 2; }
   int tasks(int phase) const override { return phase == 0 ? kMinTasks : SourceFill::kTasks; }
-  std::size_t scratch_bytes() const override { return kMaxBlockPixels * sizeof(float*); }
+  std::size_t scratch_bytes() const override {
+    const ConvParams& p = h_.params;
+    const int rows = (p.output.h + blocks_y_ - 1) / blocks_y_;
+    const int columns = (p.output.w + blocks_x_ - 1) / blocks_x_;
+    return sizeof(float*) * ((rows - 1) * p.stride_h + p.kernel_h) *
+           ((columns - 1) * p.stride_w + p.kernel_w);
+  }
   std::size_t index_bytes() const override {
     return fill_.bytes() + (h_.has_mask ? int64_t{h_.params.output.h} * h_.params.output.w : 0);
   }
@@ -89,10 +109,7 @@ class ConvDepthwiseBlock : public ConvOperator {
 
  private:
   // Other kernels store anything to skipped positions, perhaps after another block has filled them.
-  bool skips() const {
-    const ConvParams& p = h_.params;
-    return kernels_.depthwise_block_f32.at(p.kernel_h, p.stride_h).skips();
-  }
+  bool skips() const { return blocks_of(kernels_, h_.params).skips(); }
 
   int64_t pieces() const { return int64_t{h_.params.output.n} * blocks_y_ * blocks_x_ * h_.parts; }
 
@@ -104,10 +121,12 @@ class ConvDepthwiseBlock : public ConvOperator {
   void run_blocks(const RunArgs& run, int begin, int end) const {
     const ConvParams& p = h_.params;
     const float** pixels = reinterpret_cast<const float**>(run.scratch);
-    const float* const* lines[kMaxBlockLines];
+    const float* const* lines[kMaxAnyLines];
     DepthwiseBlockArgs args{};
     args.lines = lines;
     args.weight_stride = h_.padded_channels;
+    args.kernel_h = p.kernel_h, args.kernel_w = p.kernel_w;
+    args.stride_h = p.stride_h, args.stride_w = p.stride_w;
     args.out_row = int64_t{p.output.w} * p.output.stride;
     args.out_column = p.output.stride;
     args.residual_row = int64_t{p.output.w} * p.residual.stride;
@@ -115,13 +134,13 @@ class ConvDepthwiseBlock : public ConvOperator {
     args.mask_row = p.output.w;
     args.epilogue = &p.epilogue;
     args.whole_vectors = whole_vectors_;
-    const auto& kernels = kernels_.depthwise_block_f32.at(p.kernel_h, p.stride_h).block;
+    const auto& kernels = blocks_of(kernels_, p).block;
     const int64_t pieces = this->pieces();
     for (int64_t piece = pieces * begin / kMinTasks; piece < pieces * end / kMinTasks; ++piece) {
       const int64_t i = piece / h_.parts;
       const int first_channel = channel(piece % h_.parts);
       args.channels = channel(piece % h_.parts + 1) - first_channel;
-      args.weights = weights_ + first_channel;
+      args.weights = weights_ + int64_t{first_channel} * (any_ ? p.taps() : 1);
       args.start = bias_ + first_channel;
       args.skipped = fill_.empty() ? skipped_value_ + first_channel : nullptr;
       const int64_t row = i / blocks_x_, image = row / blocks_y_;
@@ -178,7 +197,7 @@ class ConvDepthwiseBlock : public ConvOperator {
   const Header& h_;
   const Kernels& kernels_;
   SourceFill fill_;
-  int blocks_y_, blocks_x_, whole_vectors_;
+  int blocks_y_, blocks_x_, whole_vectors_, any_;
   const float *weights_, *bias_, *skipped_value_, *zeros_;
   const uint8_t* mask_ = nullptr;
 };
@@ -191,13 +210,15 @@ Blob pack(const OpSpec& spec, Isa isa) {
   h.padded_channels = (p.output.c + width - 1) / width * width;
   BlobWriter writer;
   writer.append<Header>(1);
-  h.weights = pack_depthwise_weights(writer, spec, p, h.padded_channels);
+  const DepthwiseBlocks& blocks = blocks_of(kernels_for(isa), p);
+  h.weights = blocks.form == DepthwiseForm::kAny
+                  ? pack_depthwise_vectors(writer, spec, p, h.padded_channels, width)
+                  : pack_depthwise_weights(writer, spec, p, h.padded_channels);
   h.bias = pack_depthwise_channels(writer, spec.float_array("bias"), p, h.padded_channels);
   h.skipped_value =
       pack_depthwise_channels(writer, spec.float_array("skipped_value"), p, h.padded_channels);
   h.zeros = pack_depthwise_channels(writer, nullptr, p, h.padded_channels);
   h.fill = SourceFill::pack(writer, spec);
-  const DepthwiseBlocks& blocks = kernels_for(isa).depthwise_block_f32.at(p.kernel_h, p.stride_h);
   const int64_t blocks_y = (p.output.h + blocks.rows - 1) / blocks.rows;
   const int64_t blocks_x = (p.output.w + blocks.columns - 1) / blocks.columns;
   h.parts = even_parts(p.output.n * std::max<int64_t>(blocks_y * blocks_x, kMinBlocks),
@@ -215,12 +236,13 @@ std::string unsupported(const OpSpec& spec, Isa) {
   const int64_t group = spec.int_or("group", 1);
   if (spec.inputs[0].nchw || spec.outputs[0].nchw) return "input or output is NCHW";
   if (spec.inputs[0].c != group || spec.outputs[0].c != group) return "it is not depthwise";
-  if (weight == nullptr || weight->shape.size() != 4 || weight->shape[2] != weight->shape[3] ||
-      (weight->shape[2] != 3 && weight->shape[2] != 5))
-    return "the kernel is neither 3x3 nor 5x5";
-  if (kCompact && weight->shape[2] == 5) return "this small library has no 5x5 blocks";
-  const int64_t stride = spec.int_or("stride_h", 1);
-  if (stride > 2 || spec.int_or("stride_w", 1) != stride) return "the stride is neither 1 nor 2";
+  if (weight == nullptr || weight->shape.size() != 4) return "it has no weight";
+  const int64_t stride_h = spec.int_or("stride_h", 1), stride_w = spec.int_or("stride_w", 1);
+  if (stride_h > 2 || stride_w > 2) return "a stride is neither 1 nor 2";
+  const int64_t kernel_h = weight->shape[2], kernel_w = weight->shape[3];
+  if (kernel_h > kMaxAnyKernel || kernel_w > kMaxAnyKernel) return "the kernel is too large";
+  if (kCompact && !(kernel_h == 3 && has_own(kernel_h, kernel_w, stride_h, stride_w)))
+    return "this small library has blocks of 3x3 only";
   if (spec.int_or("dilation_h", 1) != 1 || spec.int_or("dilation_w", 1) != 1)
     return "it is dilated";
   return "";

@@ -17,6 +17,18 @@ inline uint64_t pack_depthwise_weights(BlobWriter& writer, const OpSpec& spec, c
   return offset;
 }
 
+// (channels, taps) becomes (vectors of `width` channels, taps, width), zero beyond the channels.
+inline uint64_t pack_depthwise_vectors(BlobWriter& writer, const OpSpec& spec, const ConvParams& p,
+                                       int64_t padded_channels, int width) {
+  const uint64_t offset = writer.append<float>(p.taps() * padded_channels);
+  const float* weight = spec.float_array("weight");
+  for (int64_t c = 0; c < p.output.c; ++c)
+    for (int t = 0; t < p.taps(); ++t)
+      writer.at<float>(offset)[(c / width * p.taps() + t) * width + c % width] =
+          weight[c * p.taps() + t];
+  return offset;
+}
+
 // `values` (channels) may be null: zeros.
 inline uint64_t pack_depthwise_channels(BlobWriter& writer, const float* values,
                                         const ConvParams& p, int64_t padded_channels) {

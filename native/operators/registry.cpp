@@ -18,6 +18,7 @@
   LINE(pointwise)            \
   LINE(conv_depthwise)       \
   LINE(conv_depthwise_block) \
+  LINE(conv_grouped)         \
   LINE(conv_stem)            \
   LINE(conv_winograd)        \
   LINE(conv_winograd_stem)   \

@@ -316,7 +316,8 @@ def random_conv(rng: np.random.Generator, kind: str = "any") -> ConvCase:
 
     Args:
         rng: source of all choices.
-        kind: `any`, `pointwise`, `depthwise`, `grouped` or `stem` (NCHW input, at most 4 channels).
+        kind: `any`, `pointwise`, `depthwise`, `grouped`, `small_groups` (of 2, 4 or 8 channels, as
+            many outputs as inputs) or `stem` (NCHW input, at most 4 channels).
     """
     group = 1
     c, o = (int(rng.integers(1, rng.choice([10, 40, 131]))) for _ in range(2))
@@ -333,6 +334,10 @@ def random_conv(rng: np.random.Generator, kind: str = "any") -> ConvCase:
     elif kind == "grouped":
         group = int(rng.integers(2, 5))
         c, o = group * -(-c // group), group * -(-o // group)
+    elif kind == "small_groups":
+        per_group = 2 ** int(rng.integers(1, 4))
+        group = -(-c // per_group)
+        c = o = group * per_group
     elif kind == "stem":
         c = int(rng.integers(1, 5))
     reach = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]

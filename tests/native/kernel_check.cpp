@@ -197,17 +197,69 @@ bool depthwise_tile(Case& c, const DepthwiseKernels& kernels, int width, int row
   });
 }
 
-bool depthwise_block(Case& c, const DepthwiseBlocks& blocks, int width, int kernel, int stride,
+// Tiles of whole vectors and of a part; weights as conv_grouped.cpp packs them.
+bool grouped_tile(Case& c, const GroupedKernels& kernels, int width, int log, int rows) {
+  const int group = 1 << log, kernel = c.number(1, 25), tiles = c.number(1, 3);
+  const int lanes = c.chance() ? width : group * c.number(1, width / group);
+  std::vector<int32_t> tap_list;
+  for (int t = 0; t < kernel; ++t)
+    if (c.number(0, 3) != 0) tap_list.push_back(t);
+  const int taps = static_cast<int>(tap_list.size());
+  const auto x = constant(c.arrays(tiles * taps * rows, lanes));
+  const float* weights = c.array(kernel * group * width, true);
+  const float* start = c.array(width, true);
+  const auto out = c.arrays(tiles * rows, lanes);
+  const auto before = copies(out, lanes);
+  const auto residual = constant(c.arrays(tiles * rows, lanes));
+  const bool adds = c.chance();
+  const Epilogue epilogue = c.epilogue();
+  GroupedArgs args{};
+  args.rows = x.data();
+  args.weights = weights;
+  args.tap_list = tap_list.data();
+  args.taps = taps;
+  args.tiles = tiles;
+  args.start = start;
+  args.out = out.data();
+  args.residual = adds ? residual.data() : nullptr;
+  args.epilogue = &epilogue;
+  args.lanes = lanes;
+  kernels.tile[log - 1][rows - 1](args);
+  return right(tiles * rows, lanes, lanes, lanes, out, before, epilogue, [&](int r, int o) {
+    Sum sum;
+    sum.add(start[o]);
+    for (int t = 0; t < taps; ++t)
+      for (int distance = 0; distance < group; ++distance) {
+        const int lane = o ^ distance;  // of the input
+        sum.add(x[(r / rows * taps + t) * rows + r % rows][lane],
+                weights[(tap_list[t] * group + distance) * width + lane]);
+      }
+    if (adds) sum.add(residual[r][o]);
+    return sum;
+  });
+}
+
+// Of a kernel, rows by columns, and strides.
+struct Window {
+  int kernel_h, kernel_w, stride_h, stride_w;
+};
+
+bool depthwise_block(Case& c, const DepthwiseBlocks& blocks, int width, const Window& window,
                      int rows) {
+  const auto [kernel_h, kernel_w, stride_h, stride_w] = window;
+  const int taps = kernel_h * kernel_w;
+  const bool any = blocks.form == DepthwiseForm::kAny;
   const int columns = c.number(1, kMaxBlockColumns), channels = c.number(1, 3 * width);
   const int packed = (channels + width - 1) / width * width;
   const int whole = c.number(0, 1), room = whole ? packed : channels;
-  const int seen_h = (rows - 1) * stride + kernel, seen_w = (columns - 1) * stride + kernel;
+  const int seen_h = (rows - 1) * stride_h + kernel_h;
+  const int seen_w = (columns - 1) * stride_w + kernel_w;
   const auto pixels = constant(c.arrays(seen_h * seen_w, room));
   std::vector<const float* const*> lines(seen_h);
   for (int y = 0; y < seen_h; ++y) lines[y] = pixels.data() + y * seen_w;
   const int64_t weight_stride = packed + 16 * c.number(0, 1), mask_row = columns + c.number(0, 3);
-  const float* weights = c.array((kernel * kernel - 1) * weight_stride + packed, true);
+  const float* weights =
+      c.array(any ? int64_t{taps} * packed : (taps - 1) * weight_stride + packed, true);
   const float* start = c.array(packed, true);
   const int64_t column = packed, row = columns * column + 16 * c.number(0, 1);
   const int64_t floats = (rows - 1) * row + (columns - 1) * column + room;
@@ -236,6 +288,8 @@ bool depthwise_block(Case& c, const DepthwiseBlocks& blocks, int width, int kern
   args.skipped = masked && filled ? skipped : nullptr;
   args.epilogue = &epilogue;
   args.whole_vectors = whole;
+  args.kernel_h = kernel_h, args.kernel_w = kernel_w;
+  args.stride_h = stride_h, args.stride_w = stride_w;
   blocks.block[rows - 1](args);
   for (int y = 0; y < rows; ++y)
     for (int x = 0; x < columns; ++x) {
@@ -248,9 +302,10 @@ bool depthwise_block(Case& c, const DepthwiseBlocks& blocks, int width, int kern
         }
         Sum sum;
         sum.add(kept ? start[o] : skipped[o]);
-        for (int t = 0; kept && t < kernel * kernel; ++t)
-          sum.add(lines[y * stride + t / kernel][x * stride + t % kernel][o],
-                  weights[t * weight_stride + o]);
+        for (int t = 0; kept && t < taps; ++t)
+          sum.add(
+              lines[y * stride_h + t / kernel_w][x * stride_w + t % kernel_w][o],
+              weights[any ? (o / width * taps + t) * width + o % width : t * weight_stride + o]);
         if (adds) sum.add(residual[at]);
         if (!sum.accepts(out[at], epilogue)) return false;
       }
@@ -342,14 +397,28 @@ void check(Checks& checks, Isa isa) {
   for (int rows = 1; rows <= kDepthwiseRows; ++rows)
     checks(named("depthwise", 1, rows),
            [&](Case& c) { return depthwise_tile(c, k.depthwise_f32, k.width, rows); });
+  for_tiles(k.grouped_f32.sizes, [&](int log, int rows) {
+    checks(named("grouped", 1 << log, rows),
+           [&](Case& c) { return grouped_tile(c, k.grouped_f32, k.width, log, rows); });
+  });
+  const auto depthwise = [&](const DepthwiseBlocks& blocks, const Window& w) {
+    for (int rows = 1; rows <= blocks.rows; ++rows)
+      checks(named("depthwise_block", 1, rows) + " of " + std::to_string(w.kernel_h) + "x" +
+                 std::to_string(w.kernel_w) + " stride " + std::to_string(w.stride_h) + "x" +
+                 std::to_string(w.stride_w),
+             [&](Case& c) { return depthwise_block(c, blocks, k.width, w, rows); });
+  };
   for (int kernel : {3, 5})
-    for (int stride : {1, 2}) {
-      const DepthwiseBlocks& blocks = k.depthwise_block_f32.at(kernel, stride);
-      for (int rows = 1; rows <= blocks.rows; ++rows)
-        checks(named("depthwise_block", 1, rows) + " of " + std::to_string(kernel) + "x" +
-                   std::to_string(kernel) + " stride " + std::to_string(stride),
-               [&](Case& c) { return depthwise_block(c, blocks, k.width, kernel, stride, rows); });
-    }
+    for (int stride : {1, 2})
+      depthwise(k.depthwise_block_f32.at(kernel, stride), {kernel, kernel, stride, stride});
+  for (const Window& w : {Window{7, 7, 1, 1},
+                          {7, 7, 2, 2},
+                          {1, 11, 1, 1},
+                          {4, 1, 2, 1},
+                          {2, 3, 1, 2},
+                          {1, 1, 2, 2},
+                          {13, 9, 1, 1}})
+    depthwise(k.depthwise_block_f32.any, w);
 }
 
 void check_bytes(Checks& checks, Isa isa) {

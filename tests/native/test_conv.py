@@ -23,9 +23,10 @@ from activsparse import ActivsparseError, _native
 ISAS = _native.available_isas()
 # algorithm: the kinds of random convolution that exercise it
 ALGORITHMS = {
-    "direct": ("any", "pointwise", "depthwise", "grouped"),
+    "direct": ("any", "pointwise", "depthwise", "grouped", "small_groups"),
     "active_taps": ("any", "depthwise", "grouped"),
     "pointwise": ("pointwise",),
+    "grouped": ("small_groups",),
     "depthwise": ("depthwise",),
     "depthwise_block": ("depthwise",),
     "stem": ("stem",),
@@ -77,6 +78,28 @@ def test_every_channel_count(kind: str, isa: str) -> None:
             check(case, algorithm, isa, channels)
 
 
+@pytest.mark.parametrize("isa", ISAS)
+def test_every_number_of_small_groups(isa: str) -> None:
+    lanes = {"avx512": 16, "avx2": 8, "neon": 4, "scalar": 1}[isa]
+    rng = np.random.default_rng(19)
+    for per_group in (2, 4, 8, 16):
+        for groups in (*range(2, 20), 32):
+            channels = per_group * groups
+            case = ConvCase(
+                rng.standard_normal((1, channels, 7, 9)).astype(np.float32),
+                rng.standard_normal((channels, per_group, 3, 3)).astype(np.float32),
+                bias=rng.standard_normal(channels).astype(np.float32),
+                stride=(1 + groups % 2,) * 2,
+                pads=(1, 1, 1, 1),
+                group=groups,
+                mask=make_mask("random", (4, 5) if groups % 2 else (7, 9), rng),
+                layouts=(Layout(),) * 3 if groups % 3 else (Layout(padded=False),) * 3,
+            )
+            assert case.supported("grouped", isa) == (per_group <= min(lanes, 8))
+            if case.supported("grouped", isa):
+                check(case, "grouped", isa, 19)
+
+
 @pytest.mark.parametrize("activation", ["none", "relu", "silu"])
 @pytest.mark.parametrize("isa", ISAS)
 def test_every_row_count_is_cut_into_tiles(isa: str, activation: str) -> None:
@@ -95,11 +118,36 @@ def test_every_row_count_is_cut_into_tiles(isa: str, activation: str) -> None:
         check(case, "pointwise", isa, 13)
 
 
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("kernel", [(7, 7), (1, 11), (9, 3), (2, 2), (31, 5)])
+def test_depthwise_blocks_of_any_kernel(kernel: tuple[int, int], isa: str) -> None:
+    for seed in range(16):
+        rng = np.random.default_rng(seed)
+        channels, stride = int(rng.integers(1, 70)), tuple(map(int, rng.integers(1, 3, 2)))
+        h, w = (k + int(n) for k, n in zip(kernel, rng.integers(0, 40, 2), strict=True))
+        case = ConvCase(
+            rng.standard_normal((1 + seed % 2, channels, h, w)).astype(np.float32),
+            rng.standard_normal((channels, 1, *kernel)).astype(np.float32),
+            bias=rng.standard_normal(channels).astype(np.float32),
+            stride=stride,  # type: ignore[arg-type]
+            pads=(kernel[0] // 2, kernel[1] // 2, 0, kernel[1] // 2),
+            group=channels,
+            layouts=(Layout(),) * 3 if seed % 3 else (Layout(padded=False),) * 3,
+            threads=1 + seed % 5,
+        )
+        if seed % 2:
+            case.mask = make_mask(str(rng.choice(MASKS[1:])), case.output_shape[2:], rng)
+            case.skipped_value = rng.standard_normal(channels).astype(np.float32)
+            case.residual = rng.standard_normal(case.output_shape).astype(np.float32)
+        check(case, "depthwise_block", isa, seed)
+
+
 @pytest.mark.parametrize("kind", MASKS)
-@pytest.mark.parametrize("algorithm", ["direct", "pointwise", "depthwise"])
+@pytest.mark.parametrize("algorithm", ["direct", "pointwise", "depthwise", "grouped"])
 def test_masks(algorithm: str, kind: str) -> None:
     rng = np.random.default_rng(3)
-    group, kernel = (40 if algorithm == "depthwise" else 1), (1 if algorithm == "pointwise" else 3)
+    group = {"depthwise": 40, "grouped": 10}.get(algorithm, 1)
+    kernel = 1 if algorithm == "pointwise" else 3
     case = ConvCase(
         rng.standard_normal((2, 40, 13, 17)).astype(np.float32),
         rng.standard_normal((40, 40 // group, kernel, kernel)).astype(np.float32),
@@ -111,7 +159,8 @@ def test_masks(algorithm: str, kind: str) -> None:
         activation={"activation": "relu"},
     )
     for isa in ISAS:
-        check(case, algorithm, isa, 3)
+        if isa != "scalar" or algorithm != "grouped":
+            check(case, algorithm, isa, 3)
 
 
 def test_weights_larger_than_the_cache_are_summed_in_blocks() -> None:

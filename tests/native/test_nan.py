@@ -73,7 +73,7 @@ def three_by_three(rng: np.random.Generator, chequered: bool = False) -> ConvCas
 
 
 def convolutions(rng: np.random.Generator) -> list[ConvCase]:
-    kinds = ("any", "pointwise", "depthwise", "grouped", "stem")
+    kinds = ("any", "pointwise", "depthwise", "grouped", "small_groups", "stem")
     return [
         *(random_conv(rng, kind) for kind in kinds),
         random_stem(rng),
@@ -141,8 +141,9 @@ def test_convolutions() -> None:
                     error = np.abs(actual - expected)[~found] / tolerance[~found]
                     assert error.max(initial=0) <= 10, (error.max(), what)
     names = {algorithm for algorithm, _ in seen}
-    assert len(names) == 14, sorted(names)
-    assert seen >= {(n, isa) for n in names for isa in ISAS if "winograd" not in n}, sorted(seen)
+    assert len(names) == 15, sorted(names)
+    everywhere = {n for n in names if "winograd" not in n and n != "grouped"}
+    assert seen >= {(n, isa) for n in everywhere for isa in ISAS}, sorted(seen)
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -23,6 +23,7 @@ from activsparse.engine.passes.join_stem_pool import join_stem_pool
 from activsparse.engine.passes.match_activation import match_activation
 from activsparse.engine.passes.match_fill import match_fill
 from activsparse.engine.passes.match_norm import match_norm
+from activsparse.engine.passes.merge_parallel import merge_parallel
 from activsparse.engine.passes.quantised import (
     expand_qoperators,
     fuse_quantised,
@@ -55,7 +56,7 @@ def optimise(graph: Graph) -> Graph:
     # Norms reach a convolution only through its mask, and masks only after a norm: both until
     # neither finds more. Residuals and activations come after them, since nothing can be folded
     # into a convolution that has one.
-    graph = _until_stable(graph, (fold_scale, fold_pad, fuse_mask))
+    graph = _until_stable(graph, (fold_scale, fold_pad, fuse_mask, merge_parallel))
     graph = _until_stable(
         graph, (fuse_residual, fold_affine, fuse_activation, fold_scale, fold_pad, fuse_mask)
     )
