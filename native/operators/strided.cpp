@@ -55,6 +55,12 @@ constexpr int64_t kChunk = 512;   // elements gathered at once, where a row is n
 constexpr int64_t kPiece = 1024;  // elements of a row that tasks do not divide
 constexpr int64_t kTile = 16;     // rows of a transposed block
 
+// Functions of which the kernels take many rows at once, and one number for a row.
+bool takes_rows(Function function) {
+  return function == Function::kAdd || function == Function::kSubtract ||
+         function == Function::kMultiply;
+}
+
 class Strided : public Operator {
  public:
   Strided(const BlobView& blob, const Kernels& kernels)
@@ -74,6 +80,9 @@ class Strided : public Operator {
     const bool whole_rows = h_.transposed || h_.function == Function::kSoftmax;
     pieces_ = whole_rows ? 1 : std::max<int64_t>(1, divide_up(work, kPiece));
     per_task_ = pixels_per_task(divide_up(work, pieces_));
+    const int64_t* const lanes = last_stride();
+    many_rows_ = takes_rows(h_.function) && h_.axes.rank >= 2 && pieces_ == 1 && lanes[0] == 1 &&
+                 lanes[1] == 1 && (lanes[2] == 0 || lanes[2] == 1);
   }
   std::vector<TensorDesc> inputs() const override {
     return {h_.input, h_.input + inputs_of(h_.function)};
@@ -100,14 +109,20 @@ class Strided : public Operator {
       int64_t at[kViewOperands];
       std::copy_n(h_.axes.offset, kViewOperands, at);
       int64_t rest = row;
+      int64_t below = 1;  // rows to the end of the axis before the last
       for (int i = h_.axes.rank - (h_.transposed ? 3 : 2); i >= 0; --i) {
+        if (i == h_.axes.rank - 2) below = h_.axes.size[i] - rest % h_.axes.size[i];
         const int64_t index = rest % h_.axes.size[i];
         rest /= h_.axes.size[i];
         for (int o = 0; o < kViewOperands; ++o) at[o] += index * h_.axes.stride[i][o];
       }
       Row r{args.out(0) + at[0], {}, reinterpret_cast<float*>(args.scratch)};
       for (int o = 1; o < kViewOperands; ++o) r.in[o] = base[o] ? base[o] + at[o] : nullptr;
-      if (h_.transposed)
+      if (many_rows_) {
+        const int64_t count = std::min(below, last - piece);
+        rows_of(r, count);
+        stop = piece + count;
+      } else if (h_.transposed)
         transpose(r);
       else if (h_.function == Function::kSoftmax)
         softmax(r);
@@ -151,6 +166,31 @@ class Strided : public Operator {
 
   void elements(const Row& r, int64_t begin, int64_t end) const {
     for (int64_t i = begin; i < end; i += kChunk) chunk(r, i, std::min(kChunk, end - i));
+  }
+
+  // `count` rows along the axis before the last, elements of each side by side.
+  void rows_of(const Row& r, int64_t count) const {
+    const int64_t* const step = h_.axes.stride[h_.axes.rank - 2];
+    RowsArgs rows{};
+    rows.a = r.in[1], rows.b = r.in[2], rows.out = r.out;
+    rows.rows = count, rows.count = last_size();
+    rows.a_stride = step[1], rows.b_stride = step[2], rows.out_stride = step[0];
+    rows.epilogue = &h_.epilogue;
+    const bool one_number = last_stride()[2] == 0;
+    const ElementwiseKernels& kernels = kernels_.elementwise_f32;
+    if (h_.function == Function::kAdd) return (one_number ? kernels.add_scalar : kernels.add)(rows);
+    if (h_.function == Function::kMultiply)
+      return (one_number ? kernels.multiply_scalar : kernels.multiply)(rows);
+    for (int64_t i = 0; i < count; ++i) {
+      const float *a = rows.a + i * rows.a_stride, *b = rows.b + i * rows.b_stride;
+      float* out = rows.out + i * rows.out_stride;
+      const float number = *b;
+      if (one_number)
+        for (int64_t k = 0; k < rows.count; ++k) out[k] = a[k] - number;
+      else
+        for (int64_t k = 0; k < rows.count; ++k) out[k] = a[k] - b[k];
+      kernels_.activate_f32.run(out, out, rows.count, h_.epilogue);
+    }
   }
 
   void scatter(const float* from, float* to, int64_t count) const {
@@ -262,6 +302,7 @@ class Strided : public Operator {
   const Kernels& kernels_;
   const float* tables_[2] = {nullptr, nullptr};
   int64_t rows_ = 1, pieces_, per_task_;  // pieces of a row; pieces of a task
+  bool many_rows_;
 };
 
 Blob pack_map(const OpSpec& spec, Isa) {

@@ -30,6 +30,7 @@ from activsparse.engine.passes.quantised import (
     match_quantised,
     settle_quantised,
 )
+from activsparse.engine.passes.repeat_channels import repeat_channels
 from activsparse.engine.passes.resolve_reshapes import resolve_reshapes
 from activsparse.engine.passes.zero_positions import zero_positions
 
@@ -60,7 +61,7 @@ def optimise(graph: Graph) -> Graph:
     graph = _until_stable(
         graph, (fuse_residual, fold_affine, fuse_activation, fold_scale, fold_pad, fuse_mask)
     )
-    return clean(zero_positions(frame_pads(graph)))
+    return clean(zero_positions(frame_pads(repeat_channels(graph))))
 
 
 def _until_stable(graph: Graph, rewrites: Sequence[Callable[[Graph], Graph]]) -> Graph:
