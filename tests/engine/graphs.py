@@ -35,7 +35,7 @@ class Builder:
     ) -> str:
         output = f"v{len(self.nodes)}_{op.lower()}"
         self.nodes.append(helper.make_node(op, inputs, [output], name=f"n_{output}", **attributes))
-        self.shapes[output] = shape or self.shapes[inputs[0]]
+        self.shapes[output] = self.shapes[inputs[0]] if shape is None else shape
         return output
 
     def normal(self, *shape: int) -> np.ndarray:

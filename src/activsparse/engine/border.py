@@ -43,6 +43,8 @@ def widen(graph: Graph) -> Graph:
     """
     import onnx
 
+    from activsparse.onnx_file.retype import retype
+
     half, full = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
     graph = graph.copy()
     graph.constants = {name: _wide(value) for name, value in graph.constants.items()}
@@ -55,6 +57,10 @@ def widen(graph: Graph) -> Graph:
             else value
             for key, value in node.attributes.items()
         }
+        for value in attributes.values():
+            for body in value if isinstance(value, list) else [value]:
+                if isinstance(body, onnx.GraphProto):
+                    retype(body, half, full)
         graph.nodes.replace(node, node.with_attributes(**attributes))
     graph.dtypes = {k: v for k, v in graph.dtypes.items() if v != np.float16}
     return graph

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from activsparse.engine.border import widen
-from activsparse.engine.graph import Graph, Node, Nodes, Shape
+from activsparse.engine.graph import Graph, Nodes, Shape
 from activsparse.engine.options import checked_shapes
+from activsparse.engine.passes.proto import node_of
 from activsparse.errors import ActivsparseError, Option
 from activsparse.files import file_path
 from activsparse.input_sizes import example_shape
@@ -68,7 +69,7 @@ def load(
     border = {v.name: np.dtype(np.float16) for v in ends if v.type.tensor_type.elem_type == half}
     graph = Graph(
         name=file,
-        nodes=Nodes(_node(proto, file) for proto in model.graph.node),
+        nodes=Nodes(node_of(proto, file) for proto in model.graph.node),
         inputs=[value.name for value in inputs],
         outputs=[value.name for value in model.graph.output],
         shapes=shapes,
@@ -134,20 +135,3 @@ def _input_shape(value: onnx.ValueInfoProto, given: Shape | None, file: str) -> 
             Option("input_shapes", {value.name: example_shape(dims)}),
         )
     return shape
-
-
-def _node(proto: onnx.NodeProto, file: str) -> Node:
-    import onnx
-
-    name = proto.name or next(filter(None, proto.output), proto.op_type)
-    where = f"{file}: node '{name}' ({proto.op_type})"
-    attributes: dict[str, Any] = {}
-    for attribute in proto.attribute:
-        value = onnx.helper.get_attribute_value(attribute)
-        if isinstance(value, bytes):
-            value = value.decode("utf-8", "replace")
-        elif isinstance(value, onnx.TensorProto):
-            value = array_of(value, where)
-        attributes[attribute.name] = value
-    op = proto.op_type if proto.domain in STANDARD else f"{proto.op_type}@{proto.domain}"
-    return Node(op, name, tuple(proto.input), tuple(proto.output), attributes)

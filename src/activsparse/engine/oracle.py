@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,12 @@ import onnx
 from google.protobuf.message import EncodeError
 from onnx import TensorProto, helper, numpy_helper
 
+from activsparse.onnx_file.bodies import bodies
+from activsparse.onnx_file.retype import retype
+
 __all__ = ["in_double", "with_masks_as_choices"]
 
 FloatArray = npt.NDArray[np.floating[Any]]
-_FLOATS = {TensorProto.FLOAT: TensorProto.DOUBLE}
 _WHERE = 9  # the opset that has it
 
 
@@ -89,7 +91,8 @@ def in_double(
 
     if not isinstance(model, onnx.ModelProto):
         model = onnx.load(model)
-    _widen(model.graph)
+    retype(model.graph, TensorProto.FLOAT, TensorProto.DOUBLE)
+    _freeze_moments(model.graph)
     try:
         wide = {name: x.astype(np.float64) for name, x in feed.items()}
         with np.errstate(over="ignore", invalid="ignore"):  # of branches it does not take
@@ -99,33 +102,12 @@ def in_double(
     return list(found) if all(y.dtype == np.float64 for y in found) else None
 
 
-def _widen(graph: onnx.GraphProto) -> None:
-    """Make every float32 of a graph and its sub-graphs a float64."""
-    _widen_tensors(graph.initializer)
-    for value in (*graph.input, *graph.output, *graph.value_info):
-        tensor = value.type.tensor_type
-        tensor.elem_type = _FLOATS.get(tensor.elem_type, tensor.elem_type)
+def _freeze_moments(graph: onnx.GraphProto) -> None:
+    """Onnx mixes the batch's own moments into a norm of before opset 14, momentum being 0.9."""
     for node in graph.node:
         if node.op_type == "BatchNormalization":
-            # onnx mixes the batch's own moments into a norm of before opset 14, momentum being 0.9.
             for attribute in [a for a in node.attribute if a.name == "momentum"]:
                 node.attribute.remove(attribute)
             node.attribute.append(helper.make_attribute("momentum", 1.0))
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                _widen_tensors([attribute.t])
-            elif node.op_type == "Cast" and attribute.name == "to":
-                attribute.i = _FLOATS.get(attribute.i, attribute.i)
-            elif node.op_type == "Constant" and attribute.name in ("value_float", "value_floats"):
-                values = attribute.f if attribute.name == "value_float" else attribute.floats
-                wide = numpy_helper.from_array(np.asarray(values, np.float64))
-                attribute.CopyFrom(helper.make_attribute("value", wide))
-            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else ())):
-                _widen(inner)
-
-
-def _widen_tensors(tensors: Iterable[onnx.TensorProto]) -> None:
-    for tensor in tensors:
-        if tensor.data_type == TensorProto.FLOAT:
-            wide = numpy_helper.to_array(tensor).astype(np.float64)
-            tensor.CopyFrom(numpy_helper.from_array(wide, tensor.name))
+        for body in bodies(node):
+            _freeze_moments(body)

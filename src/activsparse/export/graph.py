@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import onnx
 
 from activsparse.errors import ActivsparseError
+from activsparse.onnx_file.bodies import reads
 from activsparse.onnx_file.foreign_types import foreign_types
 
 __all__ = ["GraphIndex", "TensorType", "reads", "tensor_types"]
@@ -142,12 +142,3 @@ def _outline(model: onnx.ModelProto) -> onnx.ModelProto:
                 bare = onnx.TensorProto(data_type=attribute.t.data_type, dims=attribute.t.dims)
                 attribute.t.CopyFrom(bare)
     return outline
-
-
-def reads(node: onnx.NodeProto) -> Iterator[str]:
-    """Tensors a node reads, those its sub-graphs read from outside included."""
-    yield from filter(None, node.input)
-    for attribute in node.attribute:
-        for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-            for inner in graph.node:
-                yield from reads(inner)

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 import onnx
 
 from activsparse.errors import ActivsparseError
-from activsparse.export.graph import GraphIndex, TensorType, reads
+from activsparse.export.graph import GraphIndex, TensorType
 from activsparse.export.spelled_norms import spelled_norms
 from activsparse.masks.operations import Kind, Operation
 from activsparse.masks.shape import ConvShape
+from activsparse.onnx_file.bodies import reads
 
 __all__ = ["conv_shape", "operations", "weight_type"]
 

@@ -2,9 +2,9 @@
 
 Both halves of the project read models through this package, so both refuse the same files in the
 same words. What it returns holds: names are text; attributes have the types of their operators;
-nodes stand in execution order and each value is written once; there are no functions, no
-sub-graphs and no sparse constants; an open size is absent, never negative; external data is in
-memory.
+nodes stand in execution order and each value is written once; there are no functions and no
+sparse constants; sub-graphs are those of `If`, with `foreign` any; an open size is absent, never
+negative; external data is in memory.
 """
 
 from activsparse.onnx_file.accept import check_accepted, quantised

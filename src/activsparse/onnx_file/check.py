@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 from activsparse.errors import ActivsparseError, Option
+from activsparse.onnx_file.bodies import bodies
 
 if TYPE_CHECKING:
     import onnx
@@ -31,6 +32,8 @@ QUANTISED_BY_ONNXRUNTIME = (
 """Operators that its quantiser adds to the standard ones."""
 
 _ONNXRUNTIME = "com.microsoft"
+
+_BRANCHES = ("If",)
 
 _AGAIN = "export or copy the file again"
 
@@ -100,10 +103,11 @@ def check_attributes(
 ) -> None:
     """Check every node of the standard operators against what its operator takes.
 
-    With `foreign`, operators of other domains are let by.
+    With `foreign`, operators of other domains are let by, and sub-graphs of any; else those of `If`
+    alone, whose condition may turn out to be a constant.
 
     Raises:
-        ActivsparseError: a foreign operator, a sub-graph, an attribute without type or of a wrong
+        ActivsparseError: a foreign operator, a loop, an attribute without type or of a wrong
             one, too few or too many inputs or outputs.
     """
     import onnx
@@ -125,7 +129,18 @@ def check_attributes(
             )
         for attribute in node.attribute:
             _check_attribute(attribute, where)
-        if node.domain not in STANDARD:
+        held = list(bodies(node))
+        if held and not (foreign or node.op_type in _BRANCHES):
+            raise ActivsparseError(
+                f"{where} holds a sub-graph; export without control flow, or let ONNX Runtime run "
+                "it with ",
+                Option("fallback", "onnxruntime"),
+            )
+        for body in held:
+            check_attributes(body, opset, ir_version, file, foreign)
+        if node.op_type in _BRANCHES and node.domain in STANDARD:
+            _check_branches(node, where)
+        if held or node.domain not in STANDARD:  # the checker does not know what bodies read
             continue
         schema = _schema(node.op_type, opset)
         if schema is None:
@@ -157,8 +172,6 @@ def _check_attribute(attribute: onnx.AttributeProto, where: str) -> None:
 
     kinds = onnx.AttributeProto
     name = f"{where}: its attribute '{attribute.name}'"
-    if attribute.type in (kinds.GRAPH, kinds.GRAPHS):
-        raise ActivsparseError(f"{where} holds a sub-graph; export without control flow")
     single = {
         kinds.FLOAT: "f",
         kinds.INT: "i",
@@ -166,6 +179,7 @@ def _check_attribute(attribute: onnx.AttributeProto, where: str) -> None:
         kinds.TENSOR: "t",
         kinds.SPARSE_TENSOR: "sparse_tensor",
         kinds.TYPE_PROTO: "tp",
+        kinds.GRAPH: "g",
     }
     field = single.get(attribute.type)
     if attribute.type == kinds.UNDEFINED:
@@ -174,8 +188,19 @@ def _check_attribute(attribute: onnx.AttributeProto, where: str) -> None:
         raise ActivsparseError(f"{name} has no value; {_AGAIN}")
 
 
-def check_values(graph: onnx.GraphProto, file: str) -> None:
+def _check_branches(node: onnx.NodeProto, where: str) -> None:
+    held = [attribute.name for attribute in node.attribute if attribute.HasField("g")]
+    if sorted(held) != ["else_branch", "then_branch"] or len(node.input) != 1:
+        raise ActivsparseError(f"{where} needs a condition and two branches; {_AGAIN}")
+
+
+def check_values(graph: onnx.GraphProto, file: str, around: Collection[str] = frozenset()) -> None:
     """Check that every value has one source; the nodes may be in any order.
+
+    Args:
+        graph: or a sub-graph.
+        file: it came from, for messages.
+        around: values that a sub-graph may read from outside.
 
     Raises:
         ActivsparseError: a value written twice or never.
@@ -192,13 +217,15 @@ def check_values(graph: onnx.GraphProto, file: str) -> None:
         for name in filter(None, node.output):
             _note(written, name, title(node), file)
     for node in graph.node:
+        for body in bodies(node):
+            check_values(body, file, {*around, *written})
         for name in filter(None, node.input):
-            if name not in written:
+            if name not in written and name not in around:
                 raise ActivsparseError(
                     f"{file}: {title(node)} reads '{name}', which nothing writes; {_AGAIN}"
                 )
     for value in graph.output:
-        if value.name not in written:
+        if value.name not in written and value.name not in around:
             raise ActivsparseError(f"{file}: output '{value.name}' is never written; {_AGAIN}")
 
 

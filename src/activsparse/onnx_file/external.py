@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from activsparse.errors import ActivsparseError
+from activsparse.onnx_file.bodies import bodies
 
 if TYPE_CHECKING:
     import onnx
@@ -47,6 +48,8 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
             yield from attribute.tensors
             for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
                 yield from (sparse.values, sparse.indices)
+        for body in bodies(node):
+            yield from _tensors(body)
 
 
 def _content(tensor: onnx.TensorProto, file: Path) -> bytes:

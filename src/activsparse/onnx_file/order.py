@@ -6,6 +6,7 @@ import heapq
 from typing import TYPE_CHECKING
 
 from activsparse.errors import ActivsparseError
+from activsparse.onnx_file.bodies import bodies, reads
 from activsparse.onnx_file.check import title
 
 if TYPE_CHECKING:
@@ -17,11 +18,16 @@ __all__ = ["sort_nodes"]
 def sort_nodes(graph: onnx.GraphProto, file: str) -> None:
     """Put nodes behind those whose results they read; in a sorted graph nothing moves.
 
+    Sub-graphs are sorted as well.
+
     Raises:
         ActivsparseError: nodes wait for each other.
     """
+    for node in graph.node:
+        for body in bodies(node):
+            sort_nodes(body, file)
     writer = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
-    waits = [{writer[name] for name in node.input if name in writer} for node in graph.node]
+    waits = [{writer[name] for name in reads(node) if name in writer} for node in graph.node]
     if all(not before or max(before) < i for i, before in enumerate(waits)):
         return
     readers: dict[int, list[int]] = {}

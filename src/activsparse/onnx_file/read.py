@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from activsparse.errors import ActivsparseError, memory_suffices
 from activsparse.files import require_file
+from activsparse.onnx_file.bodies import bodies
 from activsparse.onnx_file.check import (
     STANDARD,
     check_attributes,
@@ -78,6 +79,8 @@ def check_constants(graph: onnx.GraphProto, name: str) -> None:
         for tensor in graph.initializer:
             array_of(tensor, name)
         for node in graph.node:
+            for body in bodies(node):
+                check_constants(body, name)
             for attribute in node.attribute:
                 if attribute.HasField("t"):
                     array_of(attribute.t, f"{name}: {title(node)}")
@@ -158,6 +161,8 @@ def _make_dense(graph: onnx.GraphProto, name: str) -> None:
         graph.initializer.append(dense_of(sparse, name))
     del graph.sparse_initializer[:]
     for node in graph.node:
+        for body in bodies(node):
+            _make_dense(body, name)
         for attribute in node.attribute if node.op_type == "Constant" else ():
             if attribute.name == "sparse_value" and attribute.HasField("sparse_tensor"):
                 attribute.t.CopyFrom(dense_of(attribute.sparse_tensor, f"{name}: {title(node)}"))

@@ -14,8 +14,9 @@ import numpy as np
 
 from activsparse.engine.graph import Array, Graph, Node, Nodes
 from activsparse.engine.limits import check_inputs, check_node
+from activsparse.engine.passes.branches import branch_taken
 from activsparse.engine.passes.evaluate import evaluate
-from activsparse.engine.passes.proto import node_proto
+from activsparse.engine.passes.proto import has_body, node_proto, renamed
 from activsparse.errors import ActivsparseError
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ _RANDOM = ("Bernoulli", "Multinomial", "RandomNormalLike", "RandomUniformLike")
 def infer(graph: Graph, lenient: bool = False) -> Graph:
     """Give every value a static shape and evaluate every node whose inputs are constant.
 
-    Identity, Dropout (at inference) and casts of float32 to float32 disappear.
+    Identity, Dropout (at inference) and casts of float32 to float32 disappear; of an If whose
+    condition is constant the branch it takes is left.
 
     Args:
         graph: ONNX nodes.
@@ -55,11 +57,16 @@ def infer(graph: Graph, lenient: bool = False) -> Graph:
     """
     graph = graph.copy()
     check_inputs(graph)
-    nodes, graph.nodes = graph.nodes, Nodes()
+    waiting, graph.nodes = list(reversed(graph.nodes)), Nodes()
     aliases: dict[str, str] = {}
-    read = {name for node in nodes for name in node.inputs} | set(graph.outputs)
-    for node in nodes:
-        node = _renamed(node, aliases)
+    read = {name for node in waiting for name in node.inputs} | set(graph.outputs)
+    while waiting:
+        node = renamed(waiting.pop(), aliases)
+        taken = branch_taken(graph, node)
+        if taken is not None:
+            read.update(name for inner in taken for name in inner.inputs)
+            waiting.extend(reversed(taken))
+            continue
         try:
             constants = constants_of(graph, node)
         except ActivsparseError:
@@ -84,11 +91,6 @@ def infer(graph: Graph, lenient: bool = False) -> Graph:
             graph.nodes.append(node)
     graph.outputs = [aliases.get(name, name) for name in graph.outputs]
     return graph
-
-
-def _renamed(node: Node, aliases: dict[str, str]) -> Node:
-    inputs = tuple(aliases.get(name, name) for name in node.inputs)
-    return Node(node.op, node.name, inputs, node.outputs, node.attributes)
 
 
 def _is_identity(graph: Graph, node: Node) -> bool:
@@ -179,6 +181,9 @@ def _infer_outputs(graph: Graph, node: Node) -> None:
     if node.op in _SHAPE_KEEPING and node.inputs[0] in graph.shapes:
         graph.shapes[node.outputs[0]] = graph.shape(node.inputs[0])
         return
+    if has_body(node):
+        _infer_whole(graph, node)
+        return
     for name, kind in _output_types(graph, node).items():
         _drop_windows_in_the_padding(graph, node, kind.tensor_type.shape)
         _scale_in_float32(graph, node, kind.tensor_type.shape)
@@ -266,9 +271,31 @@ def _output_types(graph: Graph, node: Node) -> dict[str, onnx.TypeProto]:
 
 def _ask_onnxruntime(graph: Graph, node: Node) -> None:
     """Note what an operator of another domain gives, where ONNX Runtime's tool knows it."""
-    from onnx import helper, numpy_helper
-
     from activsparse.onnx_file.foreign_types import foreign_types
+
+    alone = _alone(graph, node)
+    for value in foreign_types(alone) if alone is not None else ():
+        _note_type(graph, node, value.name, value.type)
+
+
+def _infer_whole(graph: Graph, node: Node) -> None:
+    """Note what a node with sub-graphs gives, as far as the onnx package sees through them."""
+    import onnx
+
+    alone = _alone(graph, node)
+    if alone is None:
+        return
+    try:
+        inferred = onnx.shape_inference.infer_shapes(alone, data_prop=True)
+    except Exception:  # whatever is wrong with it, the engine that runs it will say
+        return
+    for value in inferred.graph.output:
+        _note_type(graph, node, value.name, value.type)
+
+
+def _alone(graph: Graph, node: Node) -> onnx.ModelProto | None:
+    """A model of one node; None where sizes of its inputs are open."""
+    from onnx import helper, numpy_helper
 
     inputs, constants = [], []
     for name in dict.fromkeys(filter(None, node.inputs)):
@@ -279,13 +306,12 @@ def _ask_onnxruntime(graph: Graph, node: Node) -> None:
             kind = helper.np_dtype_to_tensor_dtype(graph.dtypes.get(name, np.dtype(np.float32)))
             inputs.append(helper.make_tensor_value_info(name, kind, graph.shape(name)))
         else:
-            return
+            return None
     results = [helper.make_empty_tensor_value_info(name) for name in node.outputs if name]
-    alone = helper.make_graph([node_proto(node)], "node", inputs, results, constants)
+    body = helper.make_graph([node_proto(node)], "node", inputs, results, constants)
     versions = {"": graph.opset, **graph.domains}
     opsets = [helper.make_opsetid(domain, version) for domain, version in versions.items()]
-    for value in foreign_types(helper.make_model(alone, opset_imports=opsets)):
-        _note_type(graph, node, value.name, value.type)
+    return helper.make_model(body, opset_imports=opsets)
 
 
 def _note_type(graph: Graph, node: Node, name: str, kind: onnx.TypeProto) -> None:

@@ -205,6 +205,13 @@ def convert(graph: Graph) -> Graph:
                 "common ones of QOperator files; quantise as QDQ, or let ONNX Runtime run it with ",
                 Option("fallback", "onnxruntime"),
             )
+        if converter is None and node.op == "If":
+            raise NodeError(
+                node,
+                f"{graph.name}: {node.title} chooses by a value that only a run knows; export "
+                "without control flow, or let ONNX Runtime run it with ",
+                Option("fallback", "onnxruntime"),
+            )
         if converter is None:
             raise NodeError(
                 node,

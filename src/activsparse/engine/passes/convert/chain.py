@@ -105,7 +105,7 @@ class Chain:
 
     def constant(self, value: npt.ArrayLike, shape: Sequence[int]) -> str:
         """A constant, repeated to a shape."""
-        array = np.ascontiguousarray(value, np.float32)
+        array = np.asarray(value, np.float32, order="C")
         one = self.add("constant", shape=array.shape, arrays={"value": array})
         return one if array.shape == tuple(shape) else self.expand(one, shape)
 

@@ -77,7 +77,7 @@ class Source:
                 "export the model in float32",
             )
         value = self.intermediate(f"constant{index}", tuple(array.shape))
-        arrays = {"value": np.ascontiguousarray(array, np.float32)}
+        arrays = {"value": np.asarray(array, np.float32, order="C")}
         self.values.append(Node("constant", self.node.name, (), (value,), arrays=arrays))
         return value
 
