@@ -6,11 +6,14 @@ import warnings
 
 import graphs
 import numpy as np
+import onnx
 import pytest
 import torch
+import torchvision
 
 from activsparse import Session, _native
 from activsparse.engine.verify import compare_with_onnxruntime
+from activsparse.export.mask import mask_model
 from activsparse.models.yolov5 import YoloV5, yolov5n, yolov5s
 from activsparse.train import Sparsifier
 
@@ -168,3 +171,33 @@ def test_a_6x6_stem_becomes_a_3x3_convolution_on_squares_of_pixels(tmp_path, see
             session = Session(path, isa=isa, **options)
             for row in compare_with_onnxruntime(path, session, seed):
                 assert row.holds, (isa, options, row, session.explain())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["ssdlite320_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_320_fpn"]
+)
+def test_torchvisions_detectors_run_with_a_fallback_for_their_choice_of_boxes(tmp_path, name):
+    """Sizes computed in floating point, branches, and numbers of boxes that only a run knows."""
+    torch.manual_seed(0)
+    sizes = {"min_size": 128, "max_size": 128} if name.startswith("fasterrcnn") else {}
+    build = getattr(torchvision.models.detection, name)
+    model = build(weights=None, weights_backbone=None, **sizes).eval()
+    path, x = tmp_path / "detector.onnx", torch.rand(1, 3, 128, 128)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(model, (x,), path, dynamo=False, opset_version=17)
+    session = Session(path, fallback="onnxruntime", tune=False)
+    rows = session.explain()
+    assert sum(row.kind == "conv" for row in rows) > 40
+    assert sum(row.algorithm == "onnxruntime" for row in rows) <= 3
+    assert {v.type for v in session.get_outputs()} == {"tensor(float)", "tensor(int64)"}
+    for row in compare_with_onnxruntime(path, session):
+        assert row.holds, row
+
+    masked, report = mask_model(onnx.load(path), sparsity=0.3, pattern="lattice")
+    assert len(report.layers) > 30
+    onnx.save(masked, tmp_path / "masked.onnx")
+    session = Session(tmp_path / "masked.onnx", fallback="onnxruntime", tune=False)
+    for row in compare_with_onnxruntime(tmp_path / "masked.onnx", session):
+        assert row.holds, row

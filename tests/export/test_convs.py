@@ -41,6 +41,31 @@ def test_open_sizes_and_computed_weights_are_no_candidates():
     assert find_convs(computed)[0].problem == "its weights are no constant"
 
 
+def test_sizes_that_are_computed_in_floating_point_are_known():
+    """As torchvision's detectors scale and pad images: shape inference follows integers only."""
+    model = build(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[1, 3, 8, 8] x) => (float[1, 4, H, W] y)
+        {
+            sizes = Shape(x)
+            two = Constant<value = int64[2] {2, 3}>()
+            sides = Gather(sizes, two)
+            real = Cast<to = 1>(sides)
+            half = Constant<value = float {1.5}>()
+            large = Mul(real, half)
+            whole = Floor(large)
+            wanted = Cast<to = 7>(whole)
+            front = Constant<value = int64[2] {1, 3}>()
+            all = Concat<axis = 0>(front, wanted)
+            big = Resize(x, , , all)
+            y = Conv(big, stem__weight)
+        }""",
+        {"stem.weight": (4, 3, 3, 3)},
+    )
+    (conv,) = find_convs(model)
+    assert conv.shape.output == (10, 10)
+
+
 def test_names_are_unique_and_fall_back_to_nodes_and_outputs():
     model = build(
         """<ir_version: 8, opset_import: ["" : 17]>

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from activsparse.engine.graph import Array, Graph
 
-__all__ = ["as_array", "onnx_type", "random_values", "types_of", "widen", "with_type"]
+__all__ = ["as_array", "numpy_type", "onnx_type", "random_values", "types_of", "widen", "with_type"]
 
 _NAMES = {"float32": "float", "float64": "double"}
 
@@ -34,6 +34,16 @@ def onnx_type(dtype: npt.DTypeLike) -> str:
     """How ONNX Runtime calls a tensor's type."""
     name = np.dtype(dtype).name
     return f"tensor({_NAMES.get(name, name)})"
+
+
+def numpy_type(kind: str) -> np.dtype[Any] | None:
+    """The type of what ONNX Runtime calls `tensor(...)`; None where numpy has none."""
+    element = kind.removeprefix("tensor(").removesuffix(")")
+    names = {onnx_name: name for name, onnx_name in _NAMES.items()}
+    try:
+        return np.dtype(names.get(element, element))
+    except TypeError:
+        return None
 
 
 def widen(graph: Graph) -> Graph:

@@ -131,6 +131,8 @@ def model_of(graph: Graph) -> onnx.ModelProto:
     from activsparse.engine.passes.proto import node_proto
 
     def described(name: str) -> onnx.ValueInfoProto:
+        if name in graph.outputs and name not in graph.shapes and name not in graph.dtypes:
+            return helper.make_empty_tensor_value_info(name)  # nobody knows it before the run
         dtype = helper.np_dtype_to_tensor_dtype(graph.dtypes.get(name, np.dtype(np.float32)))
         return helper.make_tensor_value_info(name, dtype, graph.shapes.get(name))
 

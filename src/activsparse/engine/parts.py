@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from activsparse import _native
+from activsparse.engine.border import numpy_type
 from activsparse.engine.graph import Graph
 from activsparse.engine.options import default_threads
 from activsparse.engine.plan import Plan
@@ -20,6 +21,9 @@ from activsparse.engine.report import NodeReport
 from activsparse.errors import ActivsparseError
 
 __all__ = ["ForeignPart", "NativePart", "Part", "Values"]
+
+_NAMED = 3
+"""So many nodes a message names."""
 
 Values = Mapping[str, npt.NDArray[Any]]
 
@@ -133,7 +137,7 @@ class ForeignPart:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4
-        titles = ", ".join(node.title for node in graph.nodes)
+        titles = _titles(graph)
         self._titles = f"{graph.name}: {titles}"
         try:
             self._session = onnxruntime.InferenceSession(
@@ -144,6 +148,8 @@ class ForeignPart:
                 f"{graph.name}: ONNX Runtime cannot run {titles}: {str(error).splitlines()[0]}"
             ) from error
         self.output_types = {v.name: str(v.type) for v in self._session.get_outputs()}
+        known = {name: numpy_type(kind) for name, kind in self.output_types.items()}
+        self.dtypes = {n: dtype for n, dtype in known.items() if dtype not in (None, np.float32)}
         self._inputs = graph.inputs
         self._types = {name: graph.dtypes.get(name, np.dtype(np.float32)) for name in graph.inputs}
         self.reads = set(graph.inputs)
@@ -173,6 +179,13 @@ class ForeignPart:
             self.run(values)
             times.append(1e3 * (time.perf_counter() - begin))
         return [statistics.median(times[1:])]
+
+
+def _titles(graph: Graph) -> str:
+    """How messages call the nodes: the first ones by name."""
+    names = [node.title for node in graph.nodes]
+    more = [f"{len(names) - _NAMED} more"] if len(names) > _NAMED else []
+    return ", ".join([*names[:_NAMED], *more])
 
 
 def _report(graph: Graph) -> NodeReport:

@@ -214,10 +214,15 @@ class Session:
             parts = compile_parts(
                 graph, lambda part: compile_graph(part, isa, choose, fuse, threads, weights)
             )
-        self._parts = [
-            ForeignPart(part, threads) if plan is None else NativePart(plan, self._pool)
-            for plan, part in parts
-        ]
+        self._parts = []
+        told: dict[str, np.dtype[Any]] = {}  # by ONNX Runtime, where nobody else knew
+        for plan, part in parts:
+            if plan is not None:
+                self._parts.append(NativePart(plan, self._pool))
+                continue
+            foreign = ForeignPart(replace(part, dtypes=told | part.dtypes), threads)
+            told |= foreign.dtypes
+            self._parts.append(foreign)
         self._isa, self._threads = isa, threads
         self._inputs = [(name, graph.shape(name)) for name in graph.inputs]
         self._results = graph.outputs

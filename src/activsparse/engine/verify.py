@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,8 @@ __all__ = [
     "compare_with_onnxruntime",
     "require_agreement",
 ]
+
+_log = logging.getLogger(__name__)
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -175,7 +178,7 @@ def compare_with_onnxruntime(
         trials: what the inputs hold, of TRIALS.
 
     Returns:
-        One comparison per trial and output.
+        One comparison per trial and output; none of a trial that ONNX Runtime cannot run.
 
     Raises:
         ActivsparseError: onnxruntime is not installed or cannot run the file.
@@ -197,9 +200,16 @@ def _compare(reference: _Reference, session: Session, seed: int, trial: str) -> 
     if trial != NORMAL:
         x = {name: _odd(values, trial, rng) for name, values in x.items()}
     reports = session.explain()
+    try:
+        expected = reference.run(x, trial)
+    except ActivsparseError as error:
+        if trial == NORMAL:
+            raise
+        # A detector that finds nothing in NaN may stop there, in any engine.
+        _log.info("%s inputs are not compared: %s", trial, error)
+        return []
     result = session.run(x)
     actual = result if isinstance(result, list) else [result]
-    expected = reference.run(x, trial)
     sums = sums_of(reports)
     names = [name for name, _ in session.outputs]
     rows = [

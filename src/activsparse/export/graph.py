@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import onnx
+from onnx.reference import ReferenceEvaluator
 
 from activsparse.errors import ActivsparseError
+from activsparse.onnx_file import STANDARD
 from activsparse.onnx_file.bodies import reads
 from activsparse.onnx_file.foreign_types import foreign_types
 
@@ -18,6 +21,19 @@ TensorType = tuple[int, tuple[int | None, ...]]
 
 # Shapes depend on the values of small constants only: sizes, axes, scales.
 _MOST_VALUES = 1024
+
+# What exporters compute sizes with, by the set of operators from which on the onnx package's
+# evaluator and the files mean the same by it.
+_OF_SIZES = dict.fromkeys(
+    (
+        *("Abs", "Add", "And", "Cast", "Ceil", "Concat", "Constant", "ConstantOfShape", "Div"),
+        *("Equal", "Expand", "Floor", "Gather", "Greater", "GreaterOrEqual", "Identity", "Less"),
+        *("LessOrEqual", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Range"),
+        *("Reciprocal", "ReduceMax", "ReduceMin", "ReduceProd", "Reshape", "Round", "Sqrt", "Sub"),
+        *("Transpose", "Where"),
+    ),
+    7,
+) | dict.fromkeys(("Slice", "Squeeze", "Unsqueeze"), 13)
 
 
 class GraphIndex:
@@ -101,25 +117,65 @@ def tensor_types(model: onnx.ModelProto, name: str = "model") -> dict[str, Tenso
             if tensor.HasField("shape"):
                 sizes = (d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
                 types[value.name] = (tensor.elem_type, tuple(sizes))
-        if not _note_shapes(outline.graph, types):
+        if not _note_shapes(outline, types):
             return types
 
 
-def _note_shapes(graph: onnx.GraphProto, types: dict[str, TensorType]) -> bool:
-    """Make constants of shapes that are known; the inference does not before opset 13.
+def _note_shapes(outline: onnx.ModelProto, types: dict[str, TensorType]) -> bool:
+    """Make constants of shapes that are known, and of the small numbers computed from them.
+
+    The inference follows sums of sizes only, and before opset 13 none.
 
     Returns:
         Whether there were any.
     """
-    known = []
+    graph = outline.graph
+    constants = {
+        tensor.name: onnx.numpy_helper.to_array(tensor)
+        for tensor in graph.initializer
+        if math.prod(tensor.dims) <= _MOST_VALUES and not tensor.external_data
+    }
+    known: list[tuple[onnx.NodeProto, dict[str, np.ndarray]]] = []
     for node in graph.node:
-        sizes = types.get(node.input[0], (0, (None,)))[1] if node.op_type == "Shape" else (None,)
-        if None not in sizes and not node.attribute:
-            known.append((node, np.array(sizes, np.int64)))
-    for node, value in known:
-        graph.initializer.append(onnx.numpy_helper.from_array(value, node.output[0]))
+        values = _value_of(node, types, constants, outline.opset_import)
+        if values:
+            constants |= values
+            if node.op_type != "Constant":
+                known.append((node, values))
+    for node, values in known:
+        for name, value in values.items():
+            graph.initializer.append(onnx.numpy_helper.from_array(value, name))
         graph.node.remove(node)
     return bool(known)
+
+
+def _value_of(
+    node: onnx.NodeProto,
+    types: dict[str, TensorType],
+    constants: dict[str, np.ndarray],
+    opsets: Iterable[onnx.OperatorSetIdProto],
+) -> dict[str, np.ndarray]:
+    """What a node gives by name, if that is small and depends on sizes and constants only."""
+    if node.op_type == "Shape":
+        sizes = types.get(node.input[0], (0, (None,)))[1]
+        known = None not in sizes and not node.attribute
+        return {node.output[0]: np.array(sizes, np.int64)} if known else {}
+    versions = {opset.domain: opset.version for opset in opsets}
+    inputs = [name for name in node.input if name]
+    if (
+        node.domain not in STANDARD
+        or versions.get("", versions.get("ai.onnx", 0)) < _OF_SIZES.get(node.op_type, math.inf)
+        or any(name not in constants for name in inputs)
+    ):
+        return {}
+    try:
+        evaluator = ReferenceEvaluator(node, opsets=versions)
+        found = evaluator.run(None, {name: constants[name] for name in inputs})
+    except Exception:  # each reference operator raises what it likes
+        return {}
+    values = [np.asarray(value) for value in found]
+    small = all(value.size <= _MOST_VALUES for value in values)
+    return dict(zip(node.output, values, strict=True)) if small else {}
 
 
 def _outline(model: onnx.ModelProto) -> onnx.ModelProto:
