@@ -78,13 +78,18 @@ struct BytesAvx2Base : QuadByQuad {
     else
       __builtin_memcpy(p, &v, static_cast<unsigned>(count));
   }
-  static void interleave(const __m256i* t, Quads* q) {
-    const __m256i a = _mm256_unpacklo_epi8(t[0], t[1]), b = _mm256_unpackhi_epi8(t[0], t[1]);
-    const __m256i c = _mm256_unpacklo_epi8(t[2], t[3]), d = _mm256_unpackhi_epi8(t[2], t[3]);
-    q[0] = _mm256_unpacklo_epi16(a, c);
-    q[1] = _mm256_unpackhi_epi16(a, c);
-    q[2] = _mm256_unpacklo_epi16(b, d);
-    q[3] = _mm256_unpackhi_epi16(b, d);
+  // Bytes of two taps side by side, and quads of two such pairs.
+  struct Pairs {
+    __m256i low, high;
+  };
+  static Pairs pairs(__m256i x, __m256i y) {
+    return {_mm256_unpacklo_epi8(x, y), _mm256_unpackhi_epi8(x, y)};
+  }
+  static void interleave(const Pairs& a, const Pairs& b, Quads* q) {
+    q[0] = _mm256_unpacklo_epi16(a.low, b.low);
+    q[1] = _mm256_unpackhi_epi16(a.low, b.low);
+    q[2] = _mm256_unpacklo_epi16(a.high, b.high);
+    q[3] = _mm256_unpackhi_epi16(a.high, b.high);
   }
   // Two vectors of numbers within 32 bits. Packing saturates: what is left of bounds are
   // comparisons of all bytes.
@@ -120,8 +125,10 @@ struct BytesAvxVnni : BytesAvx2Base {
   static Sum dot(Sum sum, Quads x, Weights w) { return _mm256_dpbusd_avx_epi32(sum, x, w); }
   static constexpr int kTapVectors = 1;
   static void store_taps(uint8_t* p, Quads q) { store_bytes(p, q, 32); }
-  static Sum tap_dot(Sum sum, const uint8_t* quads, const uint8_t* weights) {
-    return dot(sum, load256(quads), load256(weights));
+  using Taps = __m256i;
+  static Taps load_taps(const uint8_t* p) { return load256(p); }
+  static Sum tap_dot(Sum sum, const Taps& quads, const Taps& weights) {
+    return dot(sum, quads, weights);
   }
 };
 #else
@@ -137,10 +144,13 @@ struct BytesAvx2 : BytesAvx2Base {
     store_bytes(p, _mm256_and_si256(q, _mm256_set1_epi16(0xff)), 32);
     store_bytes(p + 32, _mm256_srli_epi16(q, 8), 32);
   }
-  static Sum tap_dot(Sum sum, const uint8_t* quads, const uint8_t* weights) {
-    const __m256i even = _mm256_madd_epi16(load256(quads), load256(weights));
-    const __m256i odd = _mm256_madd_epi16(load256(quads + 32), load256(weights + 32));
-    return add(sum, add(even, odd));
+  struct Taps {
+    __m256i even, odd;
+  };
+  static Taps load_taps(const uint8_t* p) { return {load256(p), load256(p + 32)}; }
+  static Sum tap_dot(Sum sum, const Taps& quads, const Taps& weights) {
+    const __m256i even = _mm256_madd_epi16(quads.even, weights.even);
+    return add(sum, add(even, _mm256_madd_epi16(quads.odd, weights.odd)));
   }
 };
 #endif

@@ -53,13 +53,18 @@ struct BytesAvx512Base : QuadByQuad {
   static __m512i load_bytes(const uint8_t* p, int count) {
     return _mm512_maskz_loadu_epi8(first(count), p);
   }
-  static void interleave(const __m512i* t, Quads* q) {
-    const __m512i a = _mm512_unpacklo_epi8(t[0], t[1]), b = _mm512_unpackhi_epi8(t[0], t[1]);
-    const __m512i c = _mm512_unpacklo_epi8(t[2], t[3]), d = _mm512_unpackhi_epi8(t[2], t[3]);
-    q[0] = _mm512_unpacklo_epi16(a, c);
-    q[1] = _mm512_unpackhi_epi16(a, c);
-    q[2] = _mm512_unpacklo_epi16(b, d);
-    q[3] = _mm512_unpackhi_epi16(b, d);
+  // Bytes of two taps side by side, and quads of two such pairs.
+  struct Pairs {
+    __m512i low, high;
+  };
+  static Pairs pairs(__m512i x, __m512i y) {
+    return {_mm512_unpacklo_epi8(x, y), _mm512_unpackhi_epi8(x, y)};
+  }
+  static void interleave(const Pairs& a, const Pairs& b, Quads* q) {
+    q[0] = _mm512_unpacklo_epi16(a.low, b.low);
+    q[1] = _mm512_unpackhi_epi16(a.low, b.low);
+    q[2] = _mm512_unpacklo_epi16(a.high, b.high);
+    q[3] = _mm512_unpackhi_epi16(a.high, b.high);
   }
   // Two vectors of numbers within 32 bits. Packing saturates: what is left of bounds are
   // comparisons of all bytes.
@@ -102,8 +107,10 @@ struct BytesAvx512Vnni : BytesAvx512Base {
   static Sum dot(Sum sum, Quads x, Weights w) { return _mm512_dpbusd_epi32(sum, x, w); }
   static constexpr int kTapVectors = 1;
   static void store_taps(uint8_t* p, Quads q) { _mm512_storeu_si512(p, q); }
-  static Sum tap_dot(Sum sum, const uint8_t* quads, const uint8_t* weights) {
-    return dot(sum, _mm512_loadu_si512(quads), _mm512_loadu_si512(weights));
+  using Taps = __m512i;
+  static Taps load_taps(const uint8_t* p) { return _mm512_loadu_si512(p); }
+  static Sum tap_dot(Sum sum, const Taps& quads, const Taps& weights) {
+    return dot(sum, quads, weights);
   }
 };
 #else
@@ -123,11 +130,15 @@ struct BytesAvx512 : BytesAvx512Base {
     _mm512_storeu_si512(p, _mm512_and_si512(q, _mm512_set1_epi16(0xff)));
     _mm512_storeu_si512(p + 64, _mm512_srli_epi16(q, 8));
   }
-  static Sum tap_dot(Sum sum, const uint8_t* quads, const uint8_t* weights) {
-    const Quads even = _mm512_madd_epi16(_mm512_loadu_si512(quads), _mm512_loadu_si512(weights));
-    const Quads odd =
-        _mm512_madd_epi16(_mm512_loadu_si512(quads + 64), _mm512_loadu_si512(weights + 64));
-    return add(sum, add(even, odd));
+  struct Taps {
+    __m512i even, odd;
+  };
+  static Taps load_taps(const uint8_t* p) {
+    return {_mm512_loadu_si512(p), _mm512_loadu_si512(p + 64)};
+  }
+  static Sum tap_dot(Sum sum, const Taps& quads, const Taps& weights) {
+    const Quads even = _mm512_madd_epi16(quads.even, weights.even);
+    return add(sum, add(even, _mm512_madd_epi16(quads.odd, weights.odd)));
   }
 };
 #endif

@@ -33,7 +33,6 @@ struct BytesNeonBase {
   }
   using Weights = int8x16_t;
   static Weights load_weights(const int8_t* w) { return vld1q_s8(w); }
-  static Weights load_weights(const uint8_t* w) { return vreinterpretq_s8_u8(vld1q_u8(w)); }
 
   static int32x4_t round(Float v) { return vcvtnq_s32_f32(v.v); }
   static uint32x4_t load4(const uint8_t* p, int lanes) {
@@ -65,18 +64,23 @@ struct BytesNeonBase {
     vst1q_u8(bytes, v);
     __builtin_memcpy(p, bytes, static_cast<unsigned>(count));
   }
-  static void interleave(const Quads* t, Quads* q) {
-    const uint16x8_t a = vreinterpretq_u16_u8(vzip1q_u8(t[0], t[1]));
-    const uint16x8_t b = vreinterpretq_u16_u8(vzip2q_u8(t[0], t[1]));
-    const uint16x8_t c = vreinterpretq_u16_u8(vzip1q_u8(t[2], t[3]));
-    const uint16x8_t d = vreinterpretq_u16_u8(vzip2q_u8(t[2], t[3]));
-    q[0] = lowered(vreinterpretq_u8_u16(vzip1q_u16(a, c)));
-    q[1] = lowered(vreinterpretq_u8_u16(vzip2q_u16(a, c)));
-    q[2] = lowered(vreinterpretq_u8_u16(vzip1q_u16(b, d)));
-    q[3] = lowered(vreinterpretq_u8_u16(vzip2q_u16(b, d)));
+  // Bytes of two taps side by side, and quads of two such pairs.
+  struct Pairs {
+    uint16x8_t low, high;
+  };
+  static Pairs pairs(Quads x, Quads y) {
+    return {vreinterpretq_u16_u8(vzip1q_u8(x, y)), vreinterpretq_u16_u8(vzip2q_u8(x, y))};
+  }
+  static void interleave(const Pairs& a, const Pairs& b, Quads* q) {
+    q[0] = lowered(vreinterpretq_u8_u16(vzip1q_u16(a.low, b.low)));
+    q[1] = lowered(vreinterpretq_u8_u16(vzip2q_u16(a.low, b.low)));
+    q[2] = lowered(vreinterpretq_u8_u16(vzip1q_u16(a.high, b.high)));
+    q[3] = lowered(vreinterpretq_u8_u16(vzip2q_u16(a.high, b.high)));
   }
   static constexpr int kTapVectors = 1;
   static void store_taps(uint8_t* p, Quads q) { vst1q_u8(p, q); }
+  using Taps = uint8x16_t;
+  static Taps load_taps(const uint8_t* p) { return vld1q_u8(p); }
 
   // Two vectors of numbers within 32 bits. Packing saturates: what is left of bounds are
   // comparisons of all bytes.
@@ -134,8 +138,8 @@ struct BytesDotprod : BytesNeonBase {
   static Sum load(const int32_t* p) { return vld1q_s32(p); }
   static Float to_float(Sum s) { return {vcvtq_f32_s32(s)}; }
   static Sum dot(Sum sum, Quads x, Weights w) { return vdotq_s32(sum, w, vreinterpretq_s8_u8(x)); }
-  static Sum tap_dot(Sum sum, const uint8_t* quads, const uint8_t* weights) {
-    return dot(sum, vld1q_u8(quads), load_weights(weights));
+  static Sum tap_dot(Sum sum, Taps quads, Taps weights) {
+    return dot(sum, quads, vreinterpretq_s8_u8(weights));
   }
 
   static constexpr int rows_at_once(int) { return kMaxTileRows; }
@@ -196,8 +200,8 @@ struct BytesNeon : BytesNeonBase {
     return {vpadalq_s16(sum.low, vmull_s8(vget_low_s8(x), vget_low_s8(w))),
             vpadalq_s16(sum.high, vmull_high_s8(x, w))};
   }
-  static Sum tap_dot(Sum sum, const uint8_t* quads, const uint8_t* weights) {
-    return dot(sum, vld1q_u8(quads), load_weights(weights));
+  static Sum tap_dot(Sum sum, Taps quads, Taps weights) {
+    return dot(sum, quads, vreinterpretq_s8_u8(weights));
   }
   static Sum dot_two(Sum sum, int8x16_t x, Weights w, int8x16_t odd_x, Weights odd_w) {
     const int16x8_t low =

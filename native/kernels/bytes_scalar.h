@@ -70,7 +70,9 @@ struct BytesScalar : QuadByQuad {
   }
   static constexpr int kTapVectors = 1;
   static void store_taps(uint8_t* p, Quads q) { __builtin_memcpy(p, q.q, sizeof(q.q)); }
-  static Sum tap_dot(Sum sum, const uint8_t* quads, const uint8_t* weights) {
+  using Taps = const uint8_t*;
+  static Taps load_taps(const uint8_t* p) { return p; }
+  static Sum tap_dot(Sum sum, Taps quads, Taps weights) {
     for (int i = 0; i < 16; ++i) sum.s[i / 4] += quads[i] * static_cast<int8_t>(weights[i]);
     return sum;
   }
@@ -101,9 +103,14 @@ struct BytesScalar : QuadByQuad {
   static void store_bytes(uint8_t* p, Quads v, int count) {
     __builtin_memcpy(p, v.q, static_cast<unsigned>(count < 16 ? count : 16));
   }
-  static void interleave(const Quads* t, Quads* q) {
+  // Two taps, and quads of two such pairs.
+  struct Pairs {
+    Quads of[2];
+  };
+  static Pairs pairs(const Quads& x, const Quads& y) { return {{x, y}}; }
+  static void interleave(const Pairs& a, const Pairs& b, Quads* q) {
     for (int c = 0; c < 16; ++c)
-      for (int i = 0; i < 4; ++i) q[c / 4].q[c % 4 * 4 + i] = t[i].q[c];
+      for (int i = 0; i < 4; ++i) q[c / 4].q[c % 4 * 4 + i] = (i < 2 ? a : b).of[i % 2].q[c];
   }
   // Bounds are bytes; numbers of store_interleaved() are nowhere above one.
   static void store_interleaved(uint8_t* p, const Float* v, int lo, int zero, int count) {

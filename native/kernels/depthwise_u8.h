@@ -16,29 +16,55 @@ constexpr int taps_bytes() {
 }
 
 template <class D>
-__attribute__((always_inline)) inline void interleave_block(const uint8_t* const (&pixels)[4],
-                                                            int channel, int channels,
-                                                            uint8_t* out) {
-  typename D::Quads taps[4], quads[4];
+__attribute__((always_inline)) inline typename D::Pairs pairs_of(const uint8_t* x, const uint8_t* y,
+                                                                 int channels) {
+  return D::pairs(D::load_bytes(x, channels), D::load_bytes(y, channels));
+}
+
+// A block of all quads, which lie `quad_bytes` apart.
+template <class D>
+__attribute__((always_inline)) inline void interleave_block(const InterleaveU8Args& args,
+                                                            int channel, int channels, uint8_t* out,
+                                                            int64_t quad_bytes) {
+  constexpr int kTaps = 4 * D::kWidth * D::kTapVectors;
+  const int quad_count = args.quads, step = args.step;
+  const uint8_t* const* pixels = args.pixels;
+  typename D::Quads quads[4];
+  const auto store = [&]() __attribute__((always_inline)) {
 #pragma GCC unroll 4
-  for (int t = 0; t < 4; ++t) taps[t] = D::load_bytes(pixels[t] + channel, channels);
-  D::interleave(taps, quads);
-#pragma GCC unroll 4
-  for (int j = 0; j < 4; ++j) D::store_taps(out + 4 * D::kWidth * D::kTapVectors * j, quads[j]);
+    for (int j = 0; j < 4; ++j) D::store_taps(out + kTaps * j, quads[j]);
+    out += quad_bytes;
+  };
+  if (step == 2) {  // a quad's second pair is the next one's first
+    typename D::Pairs first = pairs_of<D>(pixels[0] + channel, pixels[1] + channel, channels);
+    for (int i = 0; i < quad_count; ++i) {
+      pixels += 2;
+      const typename D::Pairs second =
+          pairs_of<D>(pixels[0] + channel, pixels[1] + channel, channels);
+      D::interleave(first, second, quads);
+      first = second;
+      store();
+    }
+    return;
+  }
+  for (int i = 0; i < quad_count; ++i, pixels += step) {
+    D::interleave(pairs_of<D>(pixels[0] + channel, pixels[1] + channel, channels),
+                  pairs_of<D>(pixels[2] + channel, pixels[3] + channel, channels), quads);
+    store();
+  }
 }
 
 template <class D>
 void interleave_run(const InterleaveU8Args& args) {
-  constexpr int kBlock = 4 * D::kWidth, kTaps = 4 * D::kWidth * D::kTapVectors;
+  constexpr int kBlock = 4 * D::kWidth;
   auto* out = static_cast<uint8_t*>(args.out);
-  const uint8_t* const* pixels = args.pixels;
-  const int quads = args.quads, step = args.step, channels = args.channels;
-  const int whole = channels / kBlock * kBlock;
-  for (int i = 0; i < quads; ++i, pixels += step) {
-    const uint8_t* const x[4] = {pixels[0], pixels[1], pixels[2], pixels[3]};
-    int c = 0;
-    for (; c < whole; c += kBlock, out += 4 * kTaps) interleave_block<D>(x, c, kBlock, out);
-    if (c < channels) interleave_block<D>(x, c, channels - c, out), out += 4 * kTaps;
+  const int64_t blocks = (args.channels + kBlock - 1) / kBlock;
+  for (int c = 0; c < args.channels; c += kBlock, out += taps_bytes<D>()) {
+    const int64_t quad_bytes = blocks * taps_bytes<D>();
+    if (args.channels - c >= kBlock)
+      interleave_block<D>(args, c, kBlock, out, quad_bytes);
+    else
+      interleave_block<D>(args, c, args.channels - c, out, quad_bytes);
   }
 }
 
@@ -56,6 +82,37 @@ __attribute__((always_inline)) inline void columns_of_block(
   const int64_t out_step = args.out_step;
   const int lo = byte_of<D>(f.rescaled ? f.residual_lo : f.lo, f);
   const int hi = byte_of<D>(f.rescaled ? f.residual_hi : f.hi, f);
+  const auto finish = [&](const typename D::Sum(&sums)[4], int i) __attribute__((always_inline)) {
+    typename D::Float v[4];
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) v[j] = fma(D::to_float(sums[j]), scale[j], shift[j]);
+    for (int j = 0; f.rescaled && j < 4; ++j) v[j] = rescaled<D>(v[j], f);
+    D::store_bounded(out + column[i] * out_step, v, lo, hi, f.zero, channels);
+  };
+  if constexpr (kLines == 3 && kQuads == 1) {
+    // Outputs in a row that have the same weights keep them in registers.
+    for (int i = 0; i < outputs;) {
+      const int32_t of = weight_at[i];
+      typename D::Taps w[kLines][4];
+#pragma GCC unroll 3
+      for (int line = 0; line < kLines; ++line)
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; ++j)
+          w[line][j] = D::load_taps(weights + of + kTaps * (4 * line + j));
+      do {
+        typename D::Sum sums[4] = {start[0], start[1], start[2], start[3]};
+        const int64_t at = quads_at + quad_at[i];
+#pragma GCC unroll 3
+        for (int line = 0; line < kLines; ++line)
+#pragma GCC unroll 4
+          for (int j = 0; j < 4; ++j)
+            sums[j] =
+                D::tap_dot(sums[j], D::load_taps(args.lines[line] + at + kTaps * j), w[line][j]);
+        finish(sums, i);
+      } while (++i < outputs && weight_at[i] == of);
+    }
+    return;
+  }
   for (int i = 0; i < outputs; ++i) {
     typename D::Sum sums[4] = {start[0], start[1], start[2], start[3]};
     const uint8_t* w = weights + weight_at[i];
@@ -66,15 +123,11 @@ __attribute__((always_inline)) inline void columns_of_block(
 #pragma GCC unroll 2
       for (int q = 0; q < quads; ++q, x += args.quad_bytes, w += 4 * kTaps) {
 #pragma GCC unroll 4
-        for (int j = 0; j < 4; ++j) sums[j] = D::tap_dot(sums[j], x + kTaps * j, w + kTaps * j);
+        for (int j = 0; j < 4; ++j)
+          sums[j] = D::tap_dot(sums[j], D::load_taps(x + kTaps * j), D::load_taps(w + kTaps * j));
       }
     }
-    typename D::Float v[4];
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) v[j] = fma(D::to_float(sums[j]), scale[j], shift[j]);
-    uint8_t* pixel = out + column[i] * out_step;
-    for (int j = 0; f.rescaled && j < 4; ++j) v[j] = rescaled<D>(v[j], f);
-    D::store_bounded(pixel, v, lo, hi, f.zero, channels);
+    finish(sums, i);
   }
 }
 

@@ -126,7 +126,7 @@ void depthwise_u8_run(const DepthwiseU8Args& args) {
       typename D::Quads taps[4], quads[4];
 #pragma GCC unroll 4
       for (int t = 0; t < 4; ++t) taps[t] = D::load_bytes(args.rows[s + t] + c, channels - c);
-      D::interleave(taps, quads);
+      D::interleave(D::pairs(taps[0], taps[1]), D::pairs(taps[2], taps[3]), quads);
 #pragma GCC unroll 4
       for (int j = 0; j < 4; ++j)
         sums[j] = D::dot(sums[j], quads[j], D::load_weights(w + 4 * j * W));

@@ -100,18 +100,9 @@ class DepthwiseColumns : public ConvOperator {
     for (int64_t i = 0; i < int64_t{h_.kept} + h_.skipped; ++i)
       require_packed(positions_[i] >= 0 && positions_[i] < count &&
                      (i == 0 || i == h_.kept || positions_[i] > positions_[i - 1]));
-    for (int y = 0; y <= p.output.h; ++y) {
-      const int32_t first = y * p.output.w;
-      const int32_t* skipped = positions_ + h_.kept;
-      kept_rows_.push_back(std::lower_bound(positions_, skipped, first) - positions_);
-      skipped_rows_.push_back(std::lower_bound(skipped, skipped + h_.skipped, first) - skipped);
-    }
     all_kept_ = h_.kept == count;
     cut(static_cast<int>(blocks));
-    for (int i = 0; i < strip_; ++i) {
-      quad_of_.push_back(i / sharing_.outputs);
-      weights_of_.push_back(i % sharing_.outputs * steps_ * kernels_.maps_u8.taps_bytes);
-    }
+    for (int x = 0; x < p.output.w; x += strip_) list_outputs(x);
   }
 
   const ConvParams& params() const override { return h_.params; }
@@ -119,7 +110,7 @@ class DepthwiseColumns : public ConvOperator {
   std::size_t scratch_bytes() const override {
     return h_.params.kernel_h * line_bytes() +
            (strip_ * h_.params.stride_w + 8 * kQuad + kMostKernel) * sizeof(void*) +
-           3 * kMostOutputs * sizeof(int32_t);
+           kMostOutputs * sizeof(int32_t);
   }
   std::size_t index_bytes() const override {
     return (h_.kept + std::size_t{1} * h_.skipped) * sizeof(int32_t) + fill_.bytes();
@@ -204,14 +195,13 @@ class DepthwiseColumns : public ConvOperator {
     scratch += (strip_ * p.stride_w + 8 * kQuad) * sizeof(void*);
     auto** line_at = reinterpret_cast<const uint8_t**>(scratch);
     scratch += kMostKernel * sizeof(void*);
-    auto* column = reinterpret_cast<int32_t*>(scratch);
-    int32_t *quad_at = column + kMostOutputs, *weight_at = quad_at + kMostOutputs;
+    auto* quad_at = reinterpret_cast<int32_t*>(scratch);
     lines.pixels = pixels, lines.step = sharing_.step;
     lines.quads = shared + sharing_.quads - 1;
     lines.channels = channels;
     args.lines = line_at, args.line_count = p.kernel_h, args.quads = sharing_.quads;
     args.quad_bytes = int64_t{blocks} * kernels_.maps_u8.taps_bytes;
-    args.quad_at = quad_at, args.weight_at = weight_at, args.column = column;
+    args.quad_at = quad_at;
     args.weights = weights_ + block * block_bytes_, args.block_bytes = block_bytes_;
     args.start = start_ + channel, args.scale = scale_ + channel, args.shift = shift_ + channel;
     args.out_step = p.output.stride, args.channels = channels, args.finish = &h_.finish;
@@ -219,10 +209,15 @@ class DepthwiseColumns : public ConvOperator {
     const int input_columns = (lines.quads - 1) * sharing_.step + kQuad;
     int64_t done = INT64_MIN;  // lines before this one are interleaved
     for (int y = first; y < last; ++y) {
-      skip(out + channel, y, x, width, channels);
-      if (y == first || !all_kept_)
-        args.outputs = kept_of(y, x, width, args.quad_bytes, column, quad_at, weight_at);
+      const Listed& row = rows_[x / strip_ * listed_rows() + (all_kept_ ? 0 : y)];
+      args.out = out + (int64_t{y} * p.output.w + x) * p.output.stride + channel;
+      for (int i = row.kept; i < row.end; ++i)
+        fill_bytes(args.out + columns_[i] * args.out_step, h_.finish.zero, channels);
+      args.outputs = row.kept - row.first;
       if (args.outputs == 0) continue;
+      args.weight_at = weights_of_.data() + row.first, args.column = columns_.data() + row.first;
+      for (int i = 0; i < args.outputs; ++i)
+        quad_at[i] = quads_[row.first + i] * static_cast<int32_t>(args.quad_bytes);
       const int top = y * p.stride_h - p.pad_top;
       for (int line = 0; line < p.kernel_h; ++line) {
         // In a ring: two lines of a kernel never meet in one place.
@@ -242,34 +237,39 @@ class DepthwiseColumns : public ConvOperator {
         kernels_.maps_u8.interleave(lines);
       }
       done = top + p.kernel_h;
-      args.out = out + (int64_t{y} * p.output.w + x) * p.output.stride + channel;
       kernels_.maps_u8.depthwise_columns(args);
     }
   }
 
-  // What is skipped of row y within [x, x + width), while its neighbours are in the cache.
-  void skip(uint8_t* out, int y, int x, int width, int channels) const {
-    const int32_t* skipped = positions_ + h_.kept;
-    const int32_t *at = skipped + skipped_rows_[y], *end = skipped + skipped_rows_[y + 1];
-    const int32_t begin = y * h_.params.output.w + x;
-    for (at = std::lower_bound(at, end, begin); at < end && *at < begin + width; ++at)
-      fill_bytes(out + int64_t{*at} * h_.params.output.stride, h_.finish.zero, channels);
-  }
+  // What is done in a row of a strip: columns from `first` on are computed, in the order of their
+  // weights, and from `kept` on skipped.
+  struct Listed {
+    int32_t first, kept, end;
+  };
+  int listed_rows() const { return all_kept_ ? 1 : h_.params.output.h; }
 
-  // The kept outputs of row y within [x, x + width): where their quads and weights are.
-  int kept_of(int y, int x, int width, int64_t quad_bytes, int32_t* column, int32_t* quad_at,
-              int32_t* weight_at) const {
-    const int32_t *at = positions_ + kept_rows_[y], *end = positions_ + kept_rows_[y + 1];
-    const int32_t begin = y * h_.params.output.w + x;
-    at = std::lower_bound(at, end, begin);
-    int count = 0;
-    for (; at < end && *at < begin + width; ++at, ++count) {
-      const int i = *at - begin;
-      column[count] = i;
-      quad_at[count] = static_cast<int32_t>(quad_of_[i] * quad_bytes);
-      weight_at[count] = weights_of_[i];
+  // Lists the rows of the strip that begins in column x.
+  void list_outputs(int x) {
+    const int32_t *kept_end = positions_ + h_.kept, *end = kept_end + h_.skipped;
+    const int width = std::min(strip_, h_.params.output.w - x);
+    for (int y = 0; y < listed_rows(); ++y) {
+      const int32_t begin = y * h_.params.output.w + x;
+      const auto listed = [&](const int32_t* from, const int32_t* to, int of) {
+        for (from = std::lower_bound(from, to, begin); from < to && *from < begin + width; ++from) {
+          const int column = *from - begin, kind = column % sharing_.outputs;
+          if (of >= 0 && kind != of) continue;
+          columns_.push_back(column);
+          quads_.push_back(column / sharing_.outputs);
+          weights_of_.push_back(kind * steps_ * kernels_.maps_u8.taps_bytes);
+        }
+        return static_cast<int32_t>(columns_.size());
+      };
+      Listed row{static_cast<int32_t>(columns_.size()), 0, 0};
+      for (int kind = 0; kind < sharing_.outputs; ++kind)
+        row.kept = listed(positions_, kept_end, kind);
+      row.end = listed(kept_end, end, -1);
+      rows_.push_back(row);
     }
-    return count;
   }
 
   const Header& h_;
@@ -285,9 +285,9 @@ class DepthwiseColumns : public ConvOperator {
   std::vector<int32_t> lowered_;
   const float *scale_, *shift_;
   const uint8_t* zeros_;
-  std::vector<int64_t> kept_rows_, skipped_rows_;  // where those of each row begin
   bool all_kept_ = false;
-  std::vector<int32_t> quad_of_, weights_of_;  // of each column of a strip
+  std::vector<Listed> rows_;                           // (strips, listed_rows())
+  std::vector<int32_t> columns_, quads_, weights_of_;  // of a strip; what they are computed of
 };
 
 // What lies where in a block: see DepthwiseU8Args.
