@@ -410,12 +410,13 @@ class ConvU8 : public ConvOperator {
   void skip(const RunArgs& run, int64_t image, const Chunk& chunk) const {
     const TensorDesc& out = h_.params.output;
     const int64_t first = image * out.h * out.w;
+    const int lanes = out.padded ? (out.c + 15) / 16 * 16 : out.c;
     for (int r = 0; r < chunk.count; ++r) {
       const int64_t at = (first + pixels_[chunk.begin + r]) * out.stride;
       if (h_.finish.to_float)
         std::fill_n(run.out(0) + at, out.c, 0.0f);
       else
-        fill_bytes(run.out<uint8_t>(0) + at, skipped_, out.c);
+        fill_bytes(run.out<uint8_t>(0) + at, skipped_, lanes);
     }
   }
 
