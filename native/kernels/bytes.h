@@ -127,6 +127,9 @@ struct QuadByQuad {
   static constexpr int kLowered = 0, kLoweredOdd = 0;
   static constexpr bool kLooksUp = false;  // faster than one byte after the other
   static constexpr int rows_at_once(int) { return kMaxTileRows; }
+  // Has a compiler keep in a register what it would load again and again.
+  template <class T>
+  static void keep(T&) {}
 };
 
 struct BytesKernels {

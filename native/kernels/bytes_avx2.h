@@ -17,6 +17,7 @@ struct BytesAvx2Base : QuadByQuad {
   static constexpr Isa kIsa = Isa::kAvx2;
   static constexpr int kWidth = kAvx2Width;
   static constexpr bool kOffsets = true;
+  static constexpr int kOutputsAtOnce = 2;  // of depthwise products: sums of four vectors each
 
   static __m256i load256(const void* p) {
     return _mm256_loadu_si256(static_cast<const __m256i*>(p));
@@ -107,15 +108,21 @@ struct BytesAvx2Base : QuadByQuad {
     const __m256i bytes = _mm256_packus_epi16(words(v[0], v[1], zero), words(v[2], v[3], zero));
     store_bytes(p, _mm256_min_epu8(_mm256_max_epu8(bytes, every(lo)), every(hi)), count);
   }
+  // Rows of N vectors, the last of which has so many lanes, within bounds.
   template <int N>
-  static void store_row(uint8_t* p, const Float* v, int lo, int hi, int zero, int lanes) {
-    const __m256i a = _mm256_permute4x64_epi64(words(v[0], v[N - 1], zero), 0xd8);
-    const __m128i packed =
-        _mm_packus_epi16(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
-    const __m128i above = _mm_max_epu8(packed, _mm256_castsi256_si128(every(lo)));
-    const __m128i bytes = _mm_min_epu8(above, _mm256_castsi256_si128(every(hi)));
-    store_first(p, bytes, kWidth * (N - 1) + lanes);
-  }
+  struct Row {
+    int lo, hi, zero, lanes;
+    Row(int least, int most, int zero_point, int last)
+        : lo(least), hi(most), zero(zero_point), lanes(last) {}
+    void store(uint8_t* p, const Float* v) const {
+      const __m256i a = _mm256_permute4x64_epi64(words(v[0], v[N - 1], zero), 0xd8);
+      const __m128i packed =
+          _mm_packus_epi16(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+      const __m128i above = _mm_max_epu8(packed, _mm256_castsi256_si128(every(lo)));
+      const __m128i bytes = _mm_min_epu8(above, _mm256_castsi256_si128(every(hi)));
+      store_first(p, bytes, kWidth * (N - 1) + lanes);
+    }
+  };
   static __m256i max_bytes(__m256i a, __m256i b) { return _mm256_max_epu8(a, b); }
 };
 
@@ -130,6 +137,7 @@ struct BytesAvxVnni : BytesAvx2Base {
   static Sum tap_dot(Sum sum, const Taps& quads, const Taps& weights) {
     return dot(sum, quads, weights);
   }
+  static void keep(Taps& taps) { asm("" : "+x"(taps)); }
 };
 #else
 struct BytesAvx2 : BytesAvx2Base {

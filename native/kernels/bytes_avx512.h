@@ -16,6 +16,7 @@ struct BytesAvx512Base : QuadByQuad {
   static constexpr Isa kIsa = Isa::kAvx512;
   static constexpr int kWidth = kAvx512Width;
   static constexpr bool kOffsets = false;
+  static constexpr int kOutputsAtOnce = 4;  // of depthwise products: sums of four vectors each
 
   static Sum load(const int32_t* p) { return _mm512_loadu_si512(p); }
   static void store(int32_t* p, Sum s) { _mm512_storeu_si512(p, s); }
@@ -82,19 +83,28 @@ struct BytesAvx512Base : QuadByQuad {
     const __m512i bytes = _mm512_packus_epi16(words(v[0], v[1], zero), words(v[2], v[3], zero));
     store_bytes(p, _mm512_min_epu8(_mm512_max_epu8(bytes, every(lo)), every(hi)), count);
   }
+  // Rows of N vectors, the last of which has so many lanes, within bounds.
   template <int N>
-  static void store_row(uint8_t* p, const Float* v, int lo, int hi, int zero, int lanes) {
-    const __m512i a = words(v[0], v[N > 1 ? 1 : 0], zero);
-    const __m512i b = N > 2 ? words(v[N > 2 ? 2 : 0], v[N - 1], zero) : a;
-    // Of every 128 bits, four lanes of each vector: back into the order of the vectors.
-    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    const __m512i packed = _mm512_max_epu8(_mm512_packus_epi16(a, b), every(lo));
-    const __m512i bytes = _mm512_permutexvar_epi32(order, _mm512_min_epu8(packed, every(hi)));
-    if (N == 4 && lanes == kWidth)
-      _mm512_storeu_si512(p, bytes);
-    else
-      _mm512_mask_storeu_epi8(p, first(kWidth * (N - 1) + lanes), bytes);
-  }
+  struct Row {
+    __m512i lo, hi, zero;
+    __mmask64 kept;
+    Row(int least, int most, int zero_point, int lanes)
+        : lo(every(least)),
+          hi(every(most)),
+          zero(_mm512_set1_epi16(static_cast<int16_t>(zero_point))),
+          kept(first(kWidth * (N - 1) + lanes)) {}
+    __m512i words(Float a, Float b) const {
+      return _mm512_adds_epi16(_mm512_packs_epi32(round(a), round(b)), zero);
+    }
+    void store(uint8_t* p, const Float* v) const {
+      const __m512i a = words(v[0], v[N > 1 ? 1 : 0]);
+      const __m512i b = N > 2 ? words(v[N > 2 ? 2 : 0], v[N - 1]) : a;
+      // Of every 128 bits, four lanes of each vector: back into the order of the vectors.
+      const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+      const __m512i bytes = _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(a, b), lo), hi);
+      _mm512_mask_storeu_epi8(p, kept, _mm512_permutexvar_epi32(order, bytes));
+    }
+  };
   static __m512i max_bytes(__m512i a, __m512i b) { return _mm512_max_epu8(a, b); }
   static void store_bytes(uint8_t* p, __m512i v, int count) {
     _mm512_mask_storeu_epi8(p, first(count), v);
@@ -112,6 +122,7 @@ struct BytesAvx512Vnni : BytesAvx512Base {
   static Sum tap_dot(Sum sum, const Taps& quads, const Taps& weights) {
     return dot(sum, quads, weights);
   }
+  static void keep(Taps& taps) { asm("" : "+v"(taps)); }
 };
 #else
 struct BytesAvx512 : BytesAvx512Base {

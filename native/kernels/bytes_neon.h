@@ -18,6 +18,7 @@ struct BytesNeonBase {
   static constexpr Isa kIsa = Isa::kNeon;
   static constexpr int kWidth = kNeonWidth;
   static constexpr bool kOffsets = false;
+  static constexpr int kOutputsAtOnce = 4;  // of depthwise products: sums of four vectors each
   static constexpr bool kOwnSteps = true;
   static constexpr int kLowered = 128;
 
@@ -81,6 +82,7 @@ struct BytesNeonBase {
   static void store_taps(uint8_t* p, Quads q) { vst1q_u8(p, q); }
   using Taps = uint8x16_t;
   static Taps load_taps(const uint8_t* p) { return vld1q_u8(p); }
+  static void keep(Taps&) {}
 
   // Two vectors of numbers within 32 bits. Packing saturates: what is left of bounds are
   // comparisons of all bytes.
@@ -100,17 +102,23 @@ struct BytesNeonBase {
   static void store_bounded(uint8_t* p, const Float* v, int lo, int hi, int zero, int count) {
     store_bytes(p, vminq_u8(packed(v, lo, zero), vdupq_n_u8(static_cast<uint8_t>(hi))), count);
   }
+  // Rows of N vectors, the last of which has so many lanes, within bounds.
   template <int N>
-  static void store_row(uint8_t* p, const Float* v, int lo, int hi, int zero, int lanes) {
-    const Float all[4] = {v[0], v[N > 1 ? 1 : 0], v[N > 2 ? 2 : 0], v[N - 1]};
-    const Quads bytes = vminq_u8(packed(all, lo, zero), vdupq_n_u8(static_cast<uint8_t>(hi)));
-    if (lanes < kWidth) return store_bytes(p, bytes, kWidth * (N - 1) + lanes);
-    if (N == 4) return vst1q_u8(p, bytes);
-    if (N > 1) vst1_u8(p, vget_low_u8(bytes));
-    if (N % 2 == 0) return;
-    const uint32_t four = vgetq_lane_u32(vreinterpretq_u32_u8(bytes), N - 1);
-    __builtin_memcpy(p + kWidth * (N - 1), &four, sizeof(four));
-  }
+  struct Row {
+    int lo, hi, zero, lanes;
+    Row(int least, int most, int zero_point, int last)
+        : lo(least), hi(most), zero(zero_point), lanes(last) {}
+    void store(uint8_t* p, const Float* v) const {
+      const Float all[4] = {v[0], v[N > 1 ? 1 : 0], v[N > 2 ? 2 : 0], v[N - 1]};
+      const Quads bytes = vminq_u8(packed(all, lo, zero), vdupq_n_u8(static_cast<uint8_t>(hi)));
+      if (lanes < kWidth) return store_bytes(p, bytes, kWidth * (N - 1) + lanes);
+      if (N == 4) return vst1q_u8(p, bytes);
+      if (N > 1) vst1_u8(p, vget_low_u8(bytes));
+      if (N % 2 == 0) return;
+      const uint32_t four = vgetq_lane_u32(vreinterpretq_u32_u8(bytes), N - 1);
+      __builtin_memcpy(p + kWidth * (N - 1), &four, sizeof(four));
+    }
+  };
   static Quads max_bytes(Quads a, Quads b) { return vmaxq_u8(a, b); }
 
   // Four lookups of 64 entries each: what lies outside of one's is left to the others.

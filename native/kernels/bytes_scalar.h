@@ -55,6 +55,7 @@ struct BytesScalar : QuadByQuad {
   static constexpr Isa kIsa = Isa::kScalar;
   static constexpr int kWidth = 4;
   static constexpr bool kOffsets = false;
+  static constexpr int kOutputsAtOnce = 1;
   static constexpr const char* kName = "";
 
   static Sum load(const int32_t* p) { return {{p[0], p[1], p[2], p[3]}}; }
@@ -123,12 +124,18 @@ struct BytesScalar : QuadByQuad {
     for (int j = 0; j < 4; ++j) clipped[j] = min(v[j], set1(hi - zero));
     store_interleaved(p, clipped, lo, zero, count);
   }
+  // Rows of N vectors, the last of which has so many lanes, within bounds.
   template <int N>
-  static void store_row(uint8_t* p, const Float* v, int lo, int hi, int zero, int lanes) {
-    for (int i = 0; i < N; ++i)
-      store_u8(p + 4 * i, min(max(v[i], set1(lo - zero)), set1(hi - zero)), zero,
-               i + 1 < N ? kWidth : lanes);
-  }
+  struct Row {
+    int lo, hi, zero, lanes;
+    Row(int least, int most, int zero_point, int last)
+        : lo(least), hi(most), zero(zero_point), lanes(last) {}
+    void store(uint8_t* p, const Float* v) const {
+      for (int i = 0; i < N; ++i)
+        store_u8(p + 4 * i, min(max(v[i], set1(lo - zero)), set1(hi - zero)), zero,
+                 i + 1 < N ? kWidth : lanes);
+    }
+  };
   static Float set1(int x) { return Float::set1(static_cast<float>(x)); }
   static Quads max_bytes(Quads a, Quads b) {
     for (int i = 0; i < 16; ++i) a.q[i] = a.q[i] > b.q[i] ? a.q[i] : b.q[i];

@@ -68,7 +68,13 @@ void interleave_run(const InterleaveU8Args& args) {
   }
 }
 
-// Of one block. kLines, kQuads: how many, or 0 where that is not known when this is compiled.
+template <int kSize>
+struct Size {
+  static constexpr int kValue = kSize;
+};
+
+// Of one block; outputs of the same weights are neighbours. kLines, kQuads: how many, or 0 where
+// that is not known when this is compiled.
 template <class D, int kLines, int kQuads>
 __attribute__((always_inline)) inline void columns_of_block(
     const DepthwiseColumnsU8Args& args, int64_t quads_at, const uint8_t* weights,
@@ -86,11 +92,14 @@ __attribute__((always_inline)) inline void columns_of_block(
     typename D::Float v[4];
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j) v[j] = fma(D::to_float(sums[j]), scale[j], shift[j]);
-    for (int j = 0; f.rescaled && j < 4; ++j) v[j] = rescaled<D>(v[j], f);
+    for (int j = 0; f.rescaled && j < 4; ++j)
+      v[j] = rescaled<D>(min(v[j], D::Float::set1(f.hi)), f);
     D::store_bounded(out + column[i] * out_step, v, lo, hi, f.zero, channels);
   };
   if constexpr (kLines == 3 && kQuads == 1) {
     // Outputs in a row that have the same weights keep them in registers.
+    const uint8_t* const x[kLines] = {args.lines[0] + quads_at, args.lines[1] + quads_at,
+                                      args.lines[2] + quads_at};
     for (int i = 0; i < outputs;) {
       const int32_t of = weight_at[i];
       typename D::Taps w[kLines][4];
@@ -101,33 +110,58 @@ __attribute__((always_inline)) inline void columns_of_block(
           w[line][j] = D::load_taps(weights + of + kTaps * (4 * line + j));
       do {
         typename D::Sum sums[4] = {start[0], start[1], start[2], start[3]};
-        const int64_t at = quads_at + quad_at[i];
+        const int64_t at = quad_at[i];
 #pragma GCC unroll 3
         for (int line = 0; line < kLines; ++line)
 #pragma GCC unroll 4
           for (int j = 0; j < 4; ++j)
-            sums[j] =
-                D::tap_dot(sums[j], D::load_taps(args.lines[line] + at + kTaps * j), w[line][j]);
+            sums[j] = D::tap_dot(sums[j], D::load_taps(x[line] + at + kTaps * j), w[line][j]);
         finish(sums, i);
       } while (++i < outputs && weight_at[i] == of);
     }
     return;
   }
-  for (int i = 0; i < outputs; ++i) {
-    typename D::Sum sums[4] = {start[0], start[1], start[2], start[3]};
+  // Several that have the same weights load them once.
+  const auto group = [&](auto size, int i) __attribute__((always_inline)) {
+    constexpr int kSize = decltype(size)::kValue;
+    typename D::Sum sums[kSize][4];
+    int64_t at[kSize];
+#pragma GCC unroll 4
+    for (int g = 0; g < kSize; ++g) {
+      at[g] = quads_at + quad_at[i + g];
+#pragma GCC unroll 4
+      for (int j = 0; j < 4; ++j) sums[g][j] = start[j];
+    }
     const uint8_t* w = weights + weight_at[i];
-    const int64_t at = quads_at + quad_at[i];
 #pragma GCC unroll 5
     for (int line = 0; line < lines; ++line) {
-      const uint8_t* x = args.lines[line] + at;
+      const uint8_t* x = args.lines[line];
 #pragma GCC unroll 2
       for (int q = 0; q < quads; ++q, x += args.quad_bytes, w += 4 * kTaps) {
 #pragma GCC unroll 4
-        for (int j = 0; j < 4; ++j)
-          sums[j] = D::tap_dot(sums[j], D::load_taps(x + kTaps * j), D::load_taps(w + kTaps * j));
+        for (int j = 0; j < 4; ++j) {
+          typename D::Taps taps = D::load_taps(w + kTaps * j);
+          if constexpr (kSize > 1) D::keep(taps);
+#pragma GCC unroll 4
+          for (int g = 0; g < kSize; ++g)
+            sums[g][j] = D::tap_dot(sums[g][j], D::load_taps(x + at[g] + kTaps * j), taps);
+        }
       }
     }
-    finish(sums, i);
+#pragma GCC unroll 4
+    for (int g = 0; g < kSize; ++g) finish(sums[g], i + g);
+  };
+  constexpr int kMost = D::kOutputsAtOnce;
+  for (int i = 0; i < outputs;) {
+    if (i + kMost <= outputs && weight_at[i + kMost - 1] == weight_at[i]) {
+      group(Size<kMost>{}, i);
+      i += kMost;
+    } else if (kMost > 2 && i + 2 <= outputs && weight_at[i + 1] == weight_at[i]) {
+      group(Size<2>{}, i);
+      i += 2;
+    } else {
+      group(Size<1>{}, i++);
+    }
   }
 }
 

@@ -133,7 +133,10 @@ void depthwise_u8_run(const DepthwiseU8Args& args) {
     }
     typename D::Float v[4];
 #pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) v[j] = finished<D>(sums[j], scale + j * W, shift + j * W, f);
+    for (int j = 0; j < 4; ++j)
+      v[j] = min(
+          fma(D::to_float(sums[j]), D::Float::load(scale + j * W), D::Float::load(shift + j * W)),
+          D::Float::set1(f.hi));
     if (f.rescaled)
       for (int j = 0; j < 4; ++j) v[j] = rescaled<D>(v[j], f);
     D::store_interleaved(args.out + c, v, byte_of<D>(f.rescaled ? f.residual_lo : f.lo, f), f.zero,

@@ -40,23 +40,13 @@ __attribute__((always_inline)) inline int byte_of(float bound, const FinishU8& f
   return f.zero + static_cast<int>(__builtin_rintf(bound));
 }
 
-// From a vector of sums to what is rounded and stored, relative to the output's zero point, but for
-// bounds that D::store_row sees to: the lower one, and of bounded sums the upper one.
-template <class D>
-__attribute__((always_inline)) inline typename D::Float finished(typename D::Sum sum,
-                                                                 const float* scale,
-                                                                 const float* shift,
-                                                                 const FinishU8& f) {
-  using V = typename D::Float;
-  const V v = fma(D::to_float(sum), V::load(scale), V::load(shift));
-  return f.bounded ? v : min(v, V::set1(f.hi));
-}
-
+// What was clipped to hi, but for a lower bound, goes on to another scale; the lower bound of that
+// is left to what is stored.
 template <class D>
 __attribute__((always_inline)) inline typename D::Float rescaled(typename D::Float v,
                                                                  const FinishU8& f) {
   using V = typename D::Float;
-  v = round_nearest(min(max(v, V::set1(f.lo)), V::set1(f.hi))) * V::set1(f.kept);
+  v = round_nearest(max(v, V::set1(f.lo))) * V::set1(f.kept);
   return min(v, V::set1(f.residual_hi));
 }
 
@@ -65,15 +55,76 @@ __attribute__((always_inline)) inline typename D::Float with_residual(typename D
                                                                       typename D::Float r,
                                                                       const FinishU8& f) {
   using V = typename D::Float;
-  v = round_nearest(min(max(v, V::set1(f.lo)), V::set1(f.hi))) * V::set1(f.kept) +
+  v = round_nearest(max(v, V::set1(f.lo))) * V::set1(f.kept) +
       (r * V::set1(f.residual_scale) + V::set1(f.shift));
   return min(v, V::set1(f.residual_hi));
+}
+
+// Rounds and stores `sums`, those of rows `first`, ... of a tile. Whatever a row needs is read
+// before the first one is stored: bytes that are written may be anything, for all that a compiler
+// knows.
+template <class D, int kRows, int N>
+__attribute__((always_inline)) inline void finish_rows(const ProductU8Args& args, int first,
+                                                       const typename D::Sum (&sums)[kRows][N]) {
+  using V = typename D::Float;
+  constexpr int W = D::kWidth;
+  const FinishU8 f = *args.finish;
+  uint8_t* const* out = args.out + first;
+  const uint8_t* const* residual = args.residual == nullptr ? nullptr : args.residual + first;
+  const int64_t column = args.column;
+  const int last_lanes = args.lanes;
+  V scale[N], shift[N];
+#pragma GCC unroll 4
+  for (int v = 0; v < N; ++v) {
+    scale[v] = V::load(args.scale + v * W);
+    shift[v] = V::load(args.shift + v * W);
+  }
+  const auto scaled = [&](int r, int v) __attribute__((always_inline)) {
+    return fma(D::to_float(sums[r][v]), scale[v], shift[v]);
+  };
+  if (f.to_float) {
+#pragma GCC unroll 1
+    for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < N; ++v)
+        max(min(scaled(r, v), V::set1(f.hi)), V::set1(f.lo))
+            .store_partial(reinterpret_cast<float*>(out[r]) + column + v * W,
+                           v + 1 < N ? W : last_lanes);
+    return;
+  }
+  V y[N];
+  if (f.bounded && !f.rescaled && residual == nullptr) {
+    const typename D::template Row<N> row(byte_of<D>(f.lo, f), byte_of<D>(f.hi, f), f.zero,
+                                          last_lanes);
+#pragma GCC unroll 1
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+      for (int v = 0; v < N; ++v) y[v] = scaled(r, v);
+      row.store(out[r] + column, y);
+    }
+    return;
+  }
+  const bool twice = residual != nullptr || f.rescaled;
+  const float lo = twice ? f.residual_lo : f.lo, hi = twice ? f.residual_hi : f.hi;
+  const typename D::template Row<N> row(byte_of<D>(lo, f), byte_of<D>(hi, f), f.zero, last_lanes);
+#pragma GCC unroll 1
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < N; ++v) {
+      y[v] = min(scaled(r, v), V::set1(f.hi));
+      if (residual != nullptr)
+        y[v] = with_residual<D>(
+            y[v], D::load_u8(residual[r] + column + v * W, v + 1 < N ? W : last_lanes), f);
+      else if (f.rescaled)
+        y[v] = rescaled<D>(y[v], f);
+    }
+    row.store(out[r] + column, y);
+  }
 }
 
 // Of a tile of R rows those from kFirst on.
 template <class D, int R, int N, int kFirst>
 __attribute__((always_inline)) inline void product_u8_rows(const ProductU8Args& args) {
-  using V = typename D::Float;
   constexpr int W = D::kWidth, kMost = D::rows_at_once(N);
   constexpr int kRows = R - kFirst < kMost ? R - kFirst : kMost;
   typename D::Sum sums[kRows][N];
@@ -98,31 +149,7 @@ __attribute__((always_inline)) inline void product_u8_rows(const ProductU8Args& 
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
     for (int v = 0; v < N; ++v) done[r][v] = sums[r][v];
-  const FinishU8& f = *args.finish;
-  const bool twice = args.residual != nullptr || f.rescaled;
-  const float lo = twice ? f.residual_lo : f.lo, hi = twice ? f.residual_hi : f.hi;
-  const int least = f.to_float ? 0 : byte_of<D>(lo, f);
-  const int most = f.to_float ? 255 : byte_of<D>(hi, f);
-#pragma GCC unroll 1
-  for (int r = 0; r < kRows; ++r) {
-    uint8_t* const out = args.out[kFirst + r];
-    V y[N];
-#pragma GCC unroll 4
-    for (int v = 0; v < N; ++v) {
-      const int lanes = v + 1 < N ? W : args.lanes;
-      y[v] = finished<D>(done[r][v], args.scale + v * W, args.shift + v * W, f);
-      if (args.residual != nullptr)
-        y[v] = with_residual<D>(
-            y[v], D::load_u8(args.residual[kFirst + r] + args.column + v * W, lanes), f);
-      else if (f.rescaled)
-        y[v] = rescaled<D>(y[v], f);
-      if (f.to_float)
-        max(y[v], V::set1(lo))
-            .store_partial(reinterpret_cast<float*>(out) + args.column + v * W, lanes);
-    }
-    if (!f.to_float)
-      D::template store_row<N>(out + args.column, y, least, most, f.zero, args.lanes);
-  }
+  finish_rows<D, kRows, N>(args, kFirst, done);
   if constexpr (kFirst + kRows < R) product_u8_rows<D, R, N, kFirst + kRows>(args);
 }
 

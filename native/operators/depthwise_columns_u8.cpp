@@ -11,6 +11,7 @@
 
 #include "operators/conv_params.h"
 #include "operators/finish_u8.h"
+#include "operators/locate.h"
 #include "operators/lowered_start.h"
 #include "operators/source_fill.h"
 
@@ -19,8 +20,9 @@ namespace {
 
 constexpr int kQuad = 4;
 constexpr int kMostKernel = 15;
-constexpr int kMostOutputs = 64;           // columns of a strip
-constexpr int64_t kLineBytes = 24 * 1024;  // of all lines: half of a first-level cache
+constexpr int kMostOutputs = 64;            // columns of a strip
+constexpr int64_t kLineBytes = 24 * 1024;   // of all lines: half of a first-level cache
+constexpr int64_t kBlockBytes = 28 * 1024;  // of lines and weights
 
 // How columns are shared.
 struct Sharing {
@@ -169,8 +171,9 @@ class DepthwiseColumns : public ConvOperator {
     const int pieces = (h_.params.output.w + strip_ - 1) / strip_;
     strip_ = (h_.params.output.w + pieces - 1) / pieces;
     strip_ = (strip_ + sharing_.outputs - 1) / sharing_.outputs * sharing_.outputs;
-    group_ = static_cast<int>(
-        std::clamp<int64_t>(kLineBytes / (bytes * strip_quads()), 1, std::max(1, blocks)));
+    const int64_t weights = int64_t{1} * kernels_.maps_u8.taps_bytes * steps_ * sharing_.outputs;
+    group_ = static_cast<int>(std::clamp<int64_t>(kBlockBytes / (bytes * strip_quads() + weights),
+                                                  1, std::max(1, blocks)));
   }
 
   int strip_quads() const { return strip_ / sharing_.outputs + sharing_.quads - 1; }
@@ -227,12 +230,12 @@ class DepthwiseColumns : public ConvOperator {
         if (input_y < done) continue;
         const uint8_t* row = in + int64_t{input_y} * p.input.w * p.input.stride + channel;
         const bool inside = input_y >= 0 && input_y < p.input.h;
-        for (int i = 0; i < input_columns; ++i) {
-          const int column_x = input_x + i;
-          pixels[i] = inside && column_x >= 0 && column_x < p.input.w
-                          ? row + int64_t{column_x} * p.input.stride
-                          : zeros_ + channel;
-        }
+        const int from = inside ? std::clamp(-input_x, 0, input_columns) : input_columns;
+        const int to = inside ? std::clamp(p.input.w - input_x, from, input_columns) : from;
+        std::fill(pixels, pixels + from, zeros_ + channel);
+        locate_all(pixels + from, row + int64_t{input_x + from} * p.input.stride, to - from,
+                   p.input.stride);
+        std::fill(pixels + to, pixels + input_columns, zeros_ + channel);
         lines.out = at;
         kernels_.maps_u8.interleave(lines);
       }
