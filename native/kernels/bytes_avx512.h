@@ -51,7 +51,13 @@ struct BytesAvx512Base : QuadByQuad {
   static __mmask64 first(int bytes) {
     return bytes >= 64 ? ~__mmask64{0} : (__mmask64{1} << bytes) - 1;
   }
+  // A quarter or half of a vector by itself: a whole one, though masked, would reach into the next
+  // cache line.
   static __m512i load_bytes(const uint8_t* p, int count) {
+    if (count == 32)
+      return _mm512_zextsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    if (count == 16)
+      return _mm512_zextsi128_si512(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
     return _mm512_maskz_loadu_epi8(first(count), p);
   }
   // Bytes of two taps side by side, and quads of two such pairs.
@@ -87,11 +93,13 @@ struct BytesAvx512Base : QuadByQuad {
   template <int N>
   struct Row {
     __m512i lo, hi, zero;
+    bool whole;
     __mmask64 kept;
     Row(int least, int most, int zero_point, int lanes)
         : lo(every(least)),
           hi(every(most)),
           zero(_mm512_set1_epi16(static_cast<int16_t>(zero_point))),
+          whole(lanes == kWidth),
           kept(first(kWidth * (N - 1) + lanes)) {}
     __m512i words(Float a, Float b) const {
       return _mm512_adds_epi16(_mm512_packs_epi32(round(a), round(b)), zero);
@@ -102,12 +110,21 @@ struct BytesAvx512Base : QuadByQuad {
       // Of every 128 bits, four lanes of each vector: back into the order of the vectors.
       const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
       const __m512i bytes = _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(a, b), lo), hi);
-      _mm512_mask_storeu_epi8(p, kept, _mm512_permutexvar_epi32(order, bytes));
+      const __m512i ordered = _mm512_permutexvar_epi32(order, bytes);
+      if (!whole) return _mm512_mask_storeu_epi8(p, kept, ordered);
+      store_bytes(p, ordered, N == 3 ? 32 : kWidth * N);
+      if (N == 3)
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 32), _mm512_extracti32x4_epi32(ordered, 2));
     }
   };
   static __m512i max_bytes(__m512i a, __m512i b) { return _mm512_max_epu8(a, b); }
   static void store_bytes(uint8_t* p, __m512i v, int count) {
-    _mm512_mask_storeu_epi8(p, first(count), v);
+    if (count == 32)
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_castsi512_si256(v));
+    else if (count == 16)
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_castsi512_si128(v));
+    else
+      _mm512_mask_storeu_epi8(p, first(count), v);
   }
 };
 

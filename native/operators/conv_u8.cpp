@@ -13,6 +13,7 @@
 #include "operators/byte_panels.h"
 #include "operators/conv_params.h"
 #include "operators/finish_u8.h"
+#include "operators/live_input.h"
 #include "operators/locate.h"
 #include "operators/panel_tiles.h"
 #include "operators/row_plan.h"
@@ -30,6 +31,7 @@ struct Header {
   ConvParams params;
   RowPlanHeader rows;
   SourceFillHeader fill;
+  LiveInputHeader live;
   BytePanelsHeader panels;
   FinishU8 finish;
   int32_t input_zero;
@@ -62,7 +64,7 @@ int skipped_value(const FinishU8& f) {
 
 void check(const Header& h) {
   const ConvParams& p = h.params;
-  require_packed(h.joined == can_join(p));
+  require_packed(h.joined == (can_join(p) && !h.live.present));
   require_packed(fault_of(p, true) == nullptr && !p.input.nchw);
   require_packed(p.has_residual == 0 || p.has_residual == 1);
   require_packed(p.input.dtype == DType::kU8 && p.input.stride % 4 == 0);
@@ -105,7 +107,9 @@ class ConvU8 : public ConvOperator {
     if (h_.has_table) table_ = blob.array<uint8_t>(h_.table, 256);
     skipped_ = skipped_value(h_.finish);
     if (table_ != nullptr) skipped_ = table_[skipped_];
+    live_ = live_input(blob, h_.live, h_.params);
     locate_positions();
+    find_unwritten();
     cut_chunks();
     set_starts(blob.array<int32_t>(h_.bias, panels_.lanes()),
                blob.array<int32_t>(h_.tap_sums, panels_.lanes() * seen_.taps()),
@@ -263,6 +267,25 @@ class ConvU8 : public ConvOperator {
                              p.input.stride);
   }
 
+  // The classes that see what nobody wrote: merged ones, or all where there were too many.
+  void find_unwritten() {
+    sees_unwritten_.assign(rows_.classes().size(), 0);
+    for (std::size_t i = 0; live_ != nullptr && i < sees_unwritten_.size(); ++i) {
+      const RowClass& c = rows_.classes()[i];
+      for (int t = 0; t < c.taps && !sees_unwritten_[i]; ++t)
+        for (int at = c.begin; at < c.end && !sees_unwritten_[i]; ++at)
+          sees_unwritten_[i] = is_unwritten(c, t, at);
+    }
+  }
+  bool is_unwritten(const RowClass& c, int t, int at) const {
+    const uint32_t position = rows_.positions()[at];
+    const int tap = rows_.taps_of(c)[t];
+    const int64_t pixel =
+        seen_.input_pixel(static_cast<int>(position >> 16), static_cast<int>(position & 0xffff),
+                          tap / seen_.kernel_w, tap % seen_.kernel_w);
+    return pixel >= 0 && !live_[pixel];
+  }
+
   // By chunks where all weights stay in the caches meanwhile, so that an output's pixel is whole
   // when it leaves them; else by panels. Chunks of all classes are in the order of their positions.
   void cut_chunks() {
@@ -331,7 +354,8 @@ class ConvU8 : public ConvOperator {
     const int first_channel = group * p.in_per_group - channels_before(p, group);
     const uint8_t* in =
         work.run.in<uint8_t>(0) + image * p.input.h * p.input.w * p.input.stride + first_channel;
-    if (c.inside && !origins_.empty()) {
+    const bool unwritten = sees_unwritten_[&c - rows_.classes().data()];
+    if (c.inside && !origins_.empty() && !unwritten) {
       const int32_t* origins = origins_.data() + chunk.begin;
       for (int t = 0; t < c.taps; ++t) {
         const uint8_t* from = in + tap_offsets_[rows_.taps_of(c)[t]];
@@ -341,6 +365,10 @@ class ConvU8 : public ConvOperator {
     } else {
       const Tile tile{&c, rows_.positions() + chunk.begin, chunk.count};
       rows_.point(tile, 0, c.taps, in, zeros_ + first_channel, work.rows);
+      for (int t = 0; unwritten && t < c.taps; ++t)
+        for (int r = 0; r < chunk.count; ++r)
+          if (is_unwritten(c, t, chunk.begin + r))
+            work.rows[std::size_t{1} * t * chunk.count + r] = zeros_ + first_channel;
     }
     const int32_t* pixels = pixels_.data() + chunk.begin;
     const int64_t first = image * p.output.h * p.output.w;
@@ -401,9 +429,14 @@ class ConvU8 : public ConvOperator {
 
   // While the outputs are in the first-level cache.
   void look_up(const Work& work, const Chunk& chunk, const BytePanel& panel) const {
-    for (int r = 0; r < chunk.count; ++r) work.out[r] += panel.first;
-    kernels_.maps_u8.lookup({table_, work.out, work.out, chunk.count, panel.columns});
-    for (int r = 0; r < chunk.count; ++r) work.out[r] -= panel.first;
+    for (int r = 0, next; r < chunk.count; r = next) {
+      uint8_t* const first = work.out[r] + panel.first;
+      // Pixels without gaps are one row.
+      for (next = r + 1;
+           next < chunk.count && work.out[next] == work.out[next - 1] + panel.columns;)
+        ++next;
+      kernels_.maps_u8.lookup({table_, &first, &first, 1, int64_t{next - r} * panel.columns});
+    }
   }
 
   // Without a residual, a skipped position holds what no sum becomes.
@@ -445,6 +478,8 @@ class ConvU8 : public ConvOperator {
   int skipped_;                            // what skipped positions hold
   std::vector<int32_t> pixels_, origins_;  // of every position of the plan; origins in elements
   std::vector<int64_t> tap_offsets_;
+  const uint8_t* live_;
+  std::vector<uint8_t> sees_unwritten_;  // (classes)
   std::vector<Chunk> chunks_;
   std::vector<double> costs_;  // of the chunks before each, and of all
   bool by_chunk_;
@@ -464,7 +499,7 @@ Blob pack(const OpSpec& spec, Isa isa) {
   const float* scale = scale_of(spec, p.output.c);
   const int32_t* bias = bias_of(spec, p.output.c);
   const float* shift = shift_of(spec, p.output.c);
-  h.joined = can_join(p);
+  h.joined = can_join(p) && spec.int_or("input_unwritten", 0) == 0;
   h.threads = std::clamp(spec.threads, 1, kMostThreads);
   h.finish.bounded = !h.finish.to_float && is_bounded(spec, p);
   const ArrayView* table = spec.array("table");
@@ -518,6 +553,7 @@ Blob pack(const OpSpec& spec, Isa isa) {
   if (table != nullptr) h.table = writer.append(static_cast<const uint8_t*>(table->data), 256);
   h.rows = RowPlan::pack(writer, spec, seen, spec.array("source") == nullptr);
   h.fill = SourceFill::pack(writer, spec);
+  h.live = pack_live_input(writer, spec, p);
   *writer.at<Header>(0) = h;
   return writer.take();
 }

@@ -11,6 +11,7 @@
 
 #include "operators/conv_params.h"
 #include "operators/finish_u8.h"
+#include "operators/live_input.h"
 #include "operators/locate.h"
 #include "operators/lowered_start.h"
 #include "operators/source_fill.h"
@@ -38,6 +39,7 @@ struct Sharing {
 struct Header {
   ConvParams params;
   SourceFillHeader fill;
+  LiveInputHeader live;
   FinishU8 finish;
   int32_t input_zero, kept, skipped;
   uint64_t weights, start, scale, shift, zeros, positions;
@@ -96,6 +98,7 @@ class DepthwiseColumns : public ConvOperator {
     scale_ = blob.array<float>(h_.scale, lanes);
     shift_ = blob.array<float>(h_.shift, lanes);
     zeros_ = blob.array<uint8_t>(h_.zeros, p.input.stride);
+    live_ = live_input(blob, h_.live, p);
     const int64_t count = int64_t{p.output.h} * p.output.w;
     require_packed(h_.kept >= 0 && h_.skipped >= 0 && h_.kept + int64_t{h_.skipped} <= count);
     positions_ = blob.array<int32_t>(h_.positions, int64_t{h_.kept} + h_.skipped);
@@ -236,6 +239,10 @@ class DepthwiseColumns : public ConvOperator {
         locate_all(pixels + from, row + int64_t{input_x + from} * p.input.stride, to - from,
                    p.input.stride);
         std::fill(pixels + to, pixels + input_columns, zeros_ + channel);
+        if (live_ != nullptr && from < to) {
+          const uint8_t* live = live_ + int64_t{input_y} * p.input.w + input_x;
+          for (int i = from; i < to; ++i) pixels[i] = live[i] ? pixels[i] : zeros_ + channel;
+        }
         lines.out = at;
         kernels_.maps_u8.interleave(lines);
       }
@@ -287,7 +294,7 @@ class DepthwiseColumns : public ConvOperator {
   const int32_t *start_, *positions_;
   std::vector<int32_t> lowered_;
   const float *scale_, *shift_;
-  const uint8_t* zeros_;
+  const uint8_t *zeros_, *live_;
   bool all_kept_ = false;
   std::vector<Listed> rows_;                           // (strips, listed_rows())
   std::vector<int32_t> columns_, quads_, weights_of_;  // of a strip; what they are computed of
@@ -348,6 +355,7 @@ Blob pack(const OpSpec& spec, Isa isa) {
   kept.insert(kept.end(), skipped.begin(), skipped.end());
   h.positions = writer.append(kept.data(), kept.size());
   h.fill = SourceFill::pack(writer, spec);
+  h.live = pack_live_input(writer, spec, p);
   *writer.at<Header>(0) = h;
   return writer.take();
 }

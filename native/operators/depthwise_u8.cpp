@@ -6,6 +6,7 @@
 
 #include "operators/conv_params.h"
 #include "operators/finish_u8.h"
+#include "operators/live_input.h"
 #include "operators/lowered_start.h"
 #include "operators/safe_pairs.h"
 #include "operators/source_fill.h"
@@ -19,6 +20,7 @@ constexpr int kMostSlots = 512;
 struct Header {
   ConvParams params;
   SourceFillHeader fill;
+  LiveInputHeader live;
   FinishU8 finish;
   int32_t input_zero, slots, kept, skipped;
   uint64_t slot_taps, weights, start, scale, shift, zeros, positions;
@@ -103,6 +105,7 @@ class DepthwiseU8 : public ConvOperator {
     scale_ = blob.array<float>(h_.scale, lanes);
     shift_ = blob.array<float>(h_.shift, lanes);
     zeros_ = blob.array<uint8_t>(h_.zeros, p.input.stride);
+    live_ = live_input(blob, h_.live, p);
     const int64_t count = int64_t{p.output.h} * p.output.w;
     require_packed(h_.kept >= 0 && h_.skipped >= 0 && h_.kept + int64_t{h_.skipped} <= count);
     positions_ = blob.array<int32_t>(h_.positions, int64_t{h_.kept} + h_.skipped);
@@ -163,7 +166,7 @@ class DepthwiseU8 : public ConvOperator {
     const int last_y = y + (p.kernel_h - 1) * p.dilation_h;
     const int last_x = x + (p.kernel_w - 1) * p.dilation_w;
     const int64_t origin = (int64_t{y} * p.input.w + x) * p.input.stride;
-    if (y >= 0 && x >= 0 && last_y < p.input.h && last_x < p.input.w) {
+    if (live_ == nullptr && y >= 0 && x >= 0 && last_y < p.input.h && last_x < p.input.w) {
       for (int s = 0; s < h_.slots; ++s) rows[s] = in + (origin + distances_[s]);
       return;
     }
@@ -171,7 +174,8 @@ class DepthwiseU8 : public ConvOperator {
       const int tap = slot_taps_[s];
       const int64_t pixel =
           tap < 0 ? -1 : p.input_pixel(oy, ox, tap / p.kernel_w, tap % p.kernel_w);
-      rows[s] = pixel < 0 ? zeros_ : in + pixel * p.input.stride;
+      const bool read = pixel >= 0 && (live_ == nullptr || live_[pixel]);
+      rows[s] = read ? in + pixel * p.input.stride : zeros_;
     }
   }
 
@@ -183,7 +187,7 @@ class DepthwiseU8 : public ConvOperator {
   const int8_t* weights_;
   std::vector<int32_t> lowered_;
   const float *scale_, *shift_;
-  const uint8_t* zeros_;
+  const uint8_t *zeros_, *live_;
   std::vector<int64_t> distances_;  // (slots)
 };
 
@@ -233,6 +237,7 @@ Blob pack(const OpSpec& spec, Isa isa) {
   kept.insert(kept.end(), skipped.begin(), skipped.end());
   h.positions = writer.append(kept.data(), kept.size());
   h.fill = SourceFill::pack(writer, spec);
+  h.live = pack_live_input(writer, spec, p);
   *writer.at<Header>(0) = h;
   return writer.take();
 }

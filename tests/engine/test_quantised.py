@@ -110,6 +110,23 @@ def test_a_function_spelled_out_between_one_pair_is_a_table_of_its_convolution(t
     assert outside(path, session, 6) == ""
 
 
+def test_a_head_that_moves_its_values_rounds_them_once(tmp_path):
+    b = graphs.Builder(0, 18)
+    x = b.node("Relu", b.conv(b.input(1, 3, 5, 6), 12))
+    x = b.node("Reshape", x, b.constant(np.array([1, 3, 4, 5, 6])), shape=(1, 3, 4, 5, 6))
+    x = b.node("Transpose", x, shape=(1, 3, 5, 6, 4), perm=[0, 1, 3, 4, 2])
+    b.save(tmp_path / "f.onnx", b.node("Sigmoid", x))
+    path = tmp_path / "q.onnx"
+    samples = np.concatenate([f["x"] for f in quantised.images(onnx.load(tmp_path / "f.onnx"))])
+    quantize(tmp_path / "f.onnx", samples, path, per_layer=False)
+    pairs = [node.op_type for node in onnx.load(path).graph.node].count("QuantizeLinear")
+    session = Session(path)
+    kinds = [r.kind for r in session.explain()]
+    assert pairs == 4  # of the image, of the convolution, and behind each move
+    assert kinds.count("quantise") == 1
+    assert outside(path, session, 6) == ""
+
+
 @pytest.mark.parametrize("way", ["transposed", "reshaped", "quantised again", "clipped"])
 def test_what_is_computed_of_quantised_weights_is_constant(tmp_path, way):
     """Against ONNX Runtime, operator by operator."""

@@ -228,6 +228,37 @@ def test_known_zeros_of_the_input_are_left_out(isa: str, seed: int) -> None:
     np.testing.assert_array_equal(got, expected, err_msg=f"seed {seed}, shape {shape}")
 
 
+@pytest.mark.parametrize("seed", range(24))
+def test_unwritten_positions_of_the_input_stand_for_its_zero_point(isa: str, seed: int) -> None:
+    """They hold anything, whatever the classes of taps, and nothing is written for skipped ones."""
+    rng = np.random.default_rng(seed)
+    case = random_conv(rng, depthwise=seed % 2 == 1)
+    shape, attributes = case["x"], {**case["attributes"], "zero": 100}
+    live = (rng.random(shape[1:3]) < rng.choice([0.3, 0.8])).astype(np.uint8)
+    if seed % 3 == 0:  # few classes, as of a lattice
+        live = (np.add.outer(np.arange(shape[1]), np.arange(shape[2])) % 2).astype(np.uint8)
+    zx = int(rng.integers(256))
+    x = rng.integers(0, 256, shape).astype(np.uint8)
+    w = rng.integers(-128, 128, case["weight"]).astype(np.int8)
+    sums = sums_of(np.where(live[..., None], x, zx), zx, w, attributes)
+    scale = np.full(w.shape[0], 2.0**-10, np.float32)
+    expected = rounded(sums * 2.0**-10, 0, -100, 155) + 100
+    mask = (rng.random(sums.shape[1:3]) < 0.7).astype(np.uint8)
+    source = np.where(mask.reshape(-1), np.arange(mask.size), -1).astype(np.int32)
+    arrays = {"weight": w, "scale": scale, "input_mask": live, "mask": mask, "source": source}
+    attributes |= {"input_zero": zx, "input_unwritten": 1}
+    algorithms = ["direct", "depthwise"] if seed % 2 else ["direct"]
+    if seed % 2 and w.shape[3] > 1 and attributes["dilation_h"] == attributes["dilation_w"] == 1:
+        algorithms.append("depthwise_columns")
+    kept = np.broadcast_to(mask[..., None] != 0, expected.shape)
+    for algorithm in algorithms:
+        out = desc(expected.shape)
+        got = run("conv_u8", algorithm, isa, [(x, desc(shape))], out, attributes, arrays)
+        np.testing.assert_array_equal(
+            got[kept], expected[kept], err_msg=f"{seed} {algorithm} {case}"
+        )
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_first_convolution_of_a_framed_image(isa: str, seed: int) -> None:
     """Planes of float32 quantised into a frame of zero points, four bytes to a pixel."""

@@ -25,6 +25,7 @@ from activsparse.engine.passes.match_fill import match_fill
 from activsparse.engine.passes.match_norm import match_norm
 from activsparse.engine.passes.merge_parallel import merge_parallel
 from activsparse.engine.passes.quantised import (
+    drop_pairs,
     expand_qoperators,
     fuse_quantised,
     match_quantised,
@@ -45,6 +46,7 @@ def optimise(graph: Graph) -> Graph:
         match_quantised,
         match_fill,
         settle_quantised,
+        drop_pairs,
         match_norm,
         clean,
         fuse_quantised,

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from activsparse.engine.graph import Graph, Node
+from activsparse.engine.graph import Array, Graph, Node
+from activsparse.engine.passes.drop_fills import NOT_READ
 from activsparse.engine.passes.fuse import fuse_pairs
 
 __all__ = ["fuse_quantised"]
@@ -28,7 +29,7 @@ def fuse_quantised(graph: Graph) -> Graph:
         before = len(graph.nodes)
         graph = fuse_pairs(graph, _fuse)
         if len(graph.nodes) == before:
-            return _frame_images(_zero_positions(graph))
+            return _leave_unread(_frame_images(_zero_positions(graph)))
 
 
 def _fuse(graph: Graph, first: Node, second: Node) -> Node | None:
@@ -141,6 +142,32 @@ def _frame_images(graph: Graph) -> Graph:
         unpadded = replace(conv, inputs=inputs).with_attributes(**dict.fromkeys(_PADS, 0))
         graph.nodes.replace(conv, unpadded)
     return graph
+
+
+def _leave_unread(graph: Graph) -> Graph:
+    """Leave skipped positions unwritten where all readers know that they hold the zero point."""
+    graph = graph.copy()
+    for name in [node.output for node in graph.nodes if node.op == "conv_u8"]:
+        conv, readers = graph.producer(name), graph.readers(name)
+        if conv is None or len(conv.inputs) > 1 or name in graph.outputs:
+            continue
+        if "mask" not in conv.arrays or "source" in conv.arrays:
+            continue
+        mask = conv.arrays["mask"]
+        if not all(_knows(reader, name, mask) for reader in readers):
+            continue
+        nobody = np.where(mask.reshape(-1), np.arange(mask.size), NOT_READ)
+        graph.nodes.replace(conv, conv.with_arrays(source=nobody.astype(np.int32)))
+        for reader in readers:
+            graph.nodes.replace(reader, reader.with_attributes(input_unwritten=1))
+    return graph
+
+
+def _knows(reader: Node, value: str, mask: Array) -> bool:
+    if reader.op != "conv_u8" or reader.inputs[0] != value or reader.inputs.count(value) > 1:
+        return False
+    known = reader.arrays.get("input_mask")
+    return known is not None and np.array_equal(known, mask)
 
 
 def _zero_positions(graph: Graph) -> Graph:
