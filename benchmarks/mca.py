@@ -85,7 +85,7 @@ void tile_loop(const DepthwiseArgs& args) {
 void any_loop(const DepthwiseBlockArgs& args, const float* const* line, float* out) {
   VecNeon sums[4][4];
   for (int i = 0; i < 16; ++i) sums[i / 4][i % 4] = VecNeon::load(out + 4 * i);
-  add_line<VecNeon, 4, 4, 0, 3, false>(args, line, args.weights, args.weight_stride, 0, 4, sums);
+  add_line<VecNeon, 4, 4, 0, 3, false, 0>(args, line, args.weights, args.weight_stride, 0, 4, sums);
   for (int i = 0; i < 16; ++i) sums[i / 4][i % 4].store(out + 4 * i);
 }
 template void grouped_rows<VecNeon, 12, 2, false>(const GroupedArgs&, const float* const*,

@@ -78,6 +78,17 @@ def test_equal_masks_stay(tmp_path, b, kinds):
     assert row.sparsity == pytest.approx(1 - mask.mean())
 
 
+def test_masked_branches_of_a_sum_with_others(b, kinds):
+    x = b.node("Relu", b.conv(b.input(1, 3, 13, 12), 8))
+    mask = b.plane(x, 0.3)
+    y = b.node("Add", branch(b, x, (1, 1)), masked(b, branch(b, x, (3, 3)), mask))
+    for _ in range(3):
+        y = b.node("Add", y, masked(b, branch(b, x, (3, 3)), mask))
+    y = b.node("Relu", b.node("Add", y, b.norm(x)))
+    assert kinds(y) == ["conv", "conv", "conv"]
+    assert kinds(b.node("Add", y, y))[:3] == ["conv", "conv", "conv"]
+
+
 def test_what_is_not_the_same_stays(b, kinds):
     x = b.input(1, 8, 13, 12)
     mask, other = b.plane(x, 0.3), b.plane(x, 0.4)

@@ -7,12 +7,11 @@ Networks that are trained with such branches (RepVGG, MobileOne) are exported wi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from activsparse.engine.graph import Array, Graph, Node
+from activsparse.engine.graph import Array, Graph, Node, Shape
 from activsparse.engine.passes.activations import activation_of, has_activation
 
 __all__ = ["merge_parallel"]
@@ -21,47 +20,116 @@ _SAME = ("stride_h", "stride_w", "group")
 _MASKS = ("mask", "source", "input_mask")
 
 
-def merge_parallel(graph: Graph) -> Graph:
-    """Merge the two operands of every `add` that are branches of one input.
+@dataclass
+class _Term:
+    """What a sum adds: a value, and the branches it is computed by if it is one or several."""
 
-    Only where the one takes in all positions and channels that the other does, so that a NaN of the
-    input reaches the outputs it did before.
+    value: str
+    branch: Node | None
+    merged: list[Node]
+
+
+def merge_parallel(graph: Graph) -> Graph:
+    """Merge what sums add where it is branches of one input, whatever is added in between.
+
+    Only where one of two takes in all positions and channels that the other does, so that a NaN of
+    the input reaches the outputs it did before.
     """
     graph = graph.copy()
     for add in [node for node in graph.nodes if node.op == "add"]:
-        for first, second in _orders(graph, add):
-            merged = _merge(graph, first, second)
-            if merged is not None:
-                merged = replace(merged, outputs=add.outputs)
-                graph.nodes.replace(add, merged.with_attributes(**activation_of(add)))
-                graph.nodes.replace(first)
-                graph.nodes.replace(second)
-                break
+        reader = graph.only_consumer(add.output)
+        if reader is not None and _is_inner(graph, add.output, reader):
+            continue
+        adds, terms = _sum(graph, add)
+        left = _merged(terms)
+        alike = all(graph.shape(term.value) == graph.shape(add.output) for term in terms)
+        if len(left) < len(terms) and alike:
+            _rebuild(graph, adds, left)
     return graph
 
 
-def _orders(graph: Graph, add: Node) -> Iterator[tuple[Node, Node]]:
-    branches = [graph.producer(name) for name in add.inputs]
-    one, two = (branch if _is_branch(graph, branch) else None for branch in branches)
-    if one is None or two is None or one is two or one.inputs != two.inputs:
-        return
-    if graph.shape(one.output) == graph.shape(two.output):
-        yield one, two
-        yield two, one
+def _is_inner(graph: Graph, value: str, outer: Node) -> bool:
+    """Whether a value is nothing but a part of the sum that `outer` adds."""
+    node = graph.producer(value)
+    return (
+        node is not None
+        and node.op == outer.op == "add"
+        and not has_activation(node)
+        and graph.uses(value) == 1
+        and graph.shape(value) == graph.shape(outer.output)
+    )
 
 
-def _is_branch(graph: Graph, node: Node | None) -> bool:
+def _sum(graph: Graph, add: Node) -> tuple[list[Node], list[_Term]]:
+    """The additions of a sum, the last one first, and its terms in order."""
+    adds, terms = [add], []
+    for value in add.inputs:
+        node = graph.producer(value)
+        if node is not None and _is_inner(graph, value, add):
+            inner, parts = _sum(graph, node)
+            adds += inner
+            terms += parts
+        else:
+            branch = node if _is_branch(graph, node, graph.shape(add.output)) else None
+            terms.append(_Term(value, branch, []))
+    return adds, terms
+
+
+def _is_branch(graph: Graph, node: Node | None, shape: Shape) -> bool:
     return (
         node is not None
         and node.op in ("conv", "scale_shift")
         and len(node.inputs) == 1
         and not has_activation(node)
         and graph.uses(node.output) == 1
-        and len(graph.shape(node.inputs[0])) == len(graph.shape(node.output)) == 4
+        and len(graph.shape(node.inputs[0])) == 4
+        and graph.shape(node.output) == shape
     )
 
 
-def _merge(graph: Graph, first: Node, second: Node) -> Node | None:
+def _merged(terms: list[_Term]) -> list[_Term]:
+    left: list[_Term] = []
+    for term in terms:
+        for other in left:
+            if _join(other, term):
+                break
+        else:
+            left.append(term)
+    return left
+
+
+def _join(one: _Term, other: _Term) -> bool:
+    """Make `one` the sum of both if that is a branch."""
+    if one.branch is None or other.branch is None or one.branch.inputs != other.branch.inputs:
+        return False
+    whole = _merge(one.branch, other.branch) or _merge(other.branch, one.branch)
+    if whole is None:
+        return False
+    one.merged = [*(one.merged or [one.branch]), other.branch]
+    one.branch = whole
+    return True
+
+
+def _rebuild(graph: Graph, adds: list[Node], terms: list[_Term]) -> None:
+    """Replace a sum by that of `terms`."""
+    root = adds[0]
+    nodes = [replace(t.branch, outputs=(t.value,)) for t in terms if t.branch and t.merged]
+    total = terms[0].value
+    for place, term in enumerate(terms[1:], 2):
+        value = f"{root.output} of {place}"
+        nodes.append(Node("add", root.name, (total, term.value), (value,)))
+        graph.shapes[value] = graph.shape(root.output)
+        total = value
+    last = replace(nodes[-1], outputs=root.outputs)
+    graph.nodes.replace(root, *nodes[:-1], last.with_attributes(**activation_of(root)))
+    for node in adds[1:]:
+        graph.nodes.replace(node)
+    for term in terms:
+        for node in term.merged:
+            graph.nodes.replace(node)
+
+
+def _merge(first: Node, second: Node) -> Node | None:
     """The sum as a convolution with the kernel of `first`; None where that does not hold it."""
     if first.op != "conv":
         return None
@@ -78,8 +146,7 @@ def _merge(graph: Graph, first: Node, second: Node) -> Node | None:
         weight[:, :, place[0], place[1]] += second.arrays["weight"]
         bias = bias + second.arrays.get("bias", 0.0)
     else:
-        shapes_kept = graph.shape(first.inputs[0]) == graph.shape(first.output)
-        if not shapes_kept or first.arrays.keys() & set(_MASKS):
+        if first.arrays.keys() & set(_MASKS):
             return None
         place = _place(first, None)
         if place is None:
