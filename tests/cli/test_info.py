@@ -78,7 +78,7 @@ def test_foreign_operators_are_named(tmp_path, capsys):
     )
     found = facts(capsys, tmp_path / "strange.onnx")
     assert found["engine"].startswith("runs it with --fallback onnxruntime (node 'strange' (Cosh)")
-    assert found["foreign"].startswith("1 parts, from ")
+    assert found["foreign"].startswith("1 part(s), from ")
 
 
 def test_a_tflite_file(sparse, tmp_path, capfd):

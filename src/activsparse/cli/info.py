@@ -135,13 +135,14 @@ def _convolutions(model: onnx.ModelProto, args: argparse.Namespace) -> list[Fact
 def _engine(args: argparse.Namespace) -> list[Fact]:
     """What runs here, and what would not."""
     from activsparse import Session
+    from activsparse.cli.wording import speller
     from activsparse.errors import ActivsparseError
 
     shapes = input_shapes(args, args.model)
     try:
         session = Session(args.model, tune=False, input_shapes=shapes)
     except ActivsparseError as error:
-        refused = str(error).removeprefix(f"{args.model}: ")
+        refused = error.worded(speller("info")).removeprefix(f"{args.model}: ")
     else:
         return [("engine", f"runs all of it ({session.isa})"), *_reports(session.explain())]
     try:
@@ -152,7 +153,7 @@ def _engine(args: argparse.Namespace) -> list[Fact]:
     foreign = [row.name for row in rows if row.algorithm == "onnxruntime"]
     return [
         ("engine", f"runs it with --fallback onnxruntime ({refused})"),
-        ("foreign", f"{len(foreign)} parts, from {', '.join(foreign[:6])}"),
+        ("foreign", f"{len(foreign)} part(s), from {'; '.join(foreign[:6])}"),
         *_reports(row for row in rows if row.algorithm != "onnxruntime"),
     ]
 

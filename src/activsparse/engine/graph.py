@@ -153,6 +153,8 @@ class Graph:
                 f"{self.name}: the shape of value '{value}' is unknown; "
                 "export the model with fixed shapes or give ",
                 Option("input_shapes"),
+                "; what depends on the values of an input, ONNX Runtime runs with ",
+                Option("fallback", "onnxruntime"),
             )
         return self.shapes[value]
 

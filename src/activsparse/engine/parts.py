@@ -23,7 +23,7 @@ from activsparse.errors import ActivsparseError
 __all__ = ["ForeignPart", "NativePart", "Part", "Values"]
 
 _NAMED = 3
-"""So many nodes a message names."""
+"""So many nodes of a part messages and reports name."""
 
 Values = Mapping[str, npt.NDArray[Any]]
 
@@ -137,7 +137,7 @@ class ForeignPart:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4
-        titles = _titles(graph)
+        titles = _first_of([node.title for node in graph.nodes])
         self._titles = f"{graph.name}: {titles}"
         try:
             self._session = onnxruntime.InferenceSession(
@@ -181,16 +181,15 @@ class ForeignPart:
         return [statistics.median(times[1:])]
 
 
-def _titles(graph: Graph) -> str:
-    """How messages call the nodes: the first ones by name."""
-    names = [node.title for node in graph.nodes]
-    more = [f"{len(names) - _NAMED} more"] if len(names) > _NAMED else []
-    return ", ".join([*names[:_NAMED], *more])
+def _first_of(names: Sequence[str]) -> str:
+    """Names in a row, of many the first ones."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def _report(graph: Graph) -> NodeReport:
     return NodeReport(
-        name=", ".join(node.name for node in graph.nodes),
+        name=_first_of([node.name for node in graph.nodes]),
         kind=" ".join(dict.fromkeys(node.op for node in graph.nodes)),
         algorithm="onnxruntime",
         kernel="",
