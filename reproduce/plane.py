@@ -2,6 +2,7 @@
 
     python reproduce/plane.py R --out plane             # or M, E: hours; stop and repeat it
     taskset -c 1 python reproduce/plane.py R --out plane --time
+    python reproduce/plane.py R --out plane --pair "channels 0.45" "channels 0.3 plan 1.2"
     python reproduce/plane.py --plot
 
 One dense network is trained (`base`, seed 0; of E one for each fold, which the seed is the number
@@ -206,6 +207,8 @@ def main() -> int:
             from plane_plot import plot
 
             plot(args.results)
+        elif args.pair:
+            _pair(NETWORKS[args.network], args.out / args.network, args.seeds, *args.pair)
         elif args.time:
             _time(args.network, args.out / args.network, args.seeds, args.results)
         else:
@@ -226,6 +229,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rows", nargs="+", default=[], metavar="ROW")
     parser.add_argument("--time", action="store_true", help="time the trained networks")
+    parser.add_argument(
+        "--pair",
+        nargs=2,
+        metavar="ROW",
+        help="how much more right the second row is, image by image",
+    )
     parser.add_argument("--plot", action="store_true", help="draw the planes, write the tables")
     return parser.parse_args()
 
@@ -352,6 +361,29 @@ def _time(name: str, out: Path, seeds: list[int], results: Path) -> None:
             )
             lines.append(dict(zip(COLUMNS, values, strict=True)))
     _write(name, lines, results)
+
+
+def _pair(network: Network, out: Path, seeds: list[int], one: str, other: str) -> None:
+    """Say by how many points one row is more right than another, with a paired interval."""
+    from activsparse.export.onnx import export_onnx
+    from activsparse.pipeline.score import paired_interval
+    from activsparse.train.run.folder import load_run
+
+    unknown = [row for row in (one, other) if row not in rows_of(network)]
+    if unknown:
+        raise ActivsparseError(f"{unknown[0]}: no such row; {', '.join(rows_of(network))}")
+    right: dict[str, list[npt.NDArray[np.bool_]]] = {one: [], other: []}
+    for seed in seeds:
+        for row, found in right.items():
+            trained = load_run(run_folder(out, row, seed))
+            with tempfile.TemporaryDirectory() as place:
+                file = Path(place) / "row.onnx"
+                export_onnx(trained.model, trained.example_input, file)
+                found.append(_right(file, trained.config))
+    first, second = (np.concatenate(found) for found in right.values())
+    low, high = (100 * end for end in paired_interval(second, first))
+    gained = 100 * float(second.mean() - first.mean())
+    print(f"{other} is {gained:.2f} points more right than {one}, 95 % {low:.2f} to {high:.2f}")
 
 
 def _right(path: Path, config: Config) -> npt.NDArray[np.bool_]:
