@@ -10,6 +10,8 @@
 namespace activsparse::maps_u8 {
 namespace {
 
+constexpr int64_t kRun = 4096;  // elements of a task where pixels lie without gaps
+
 enum class Map : int32_t { kQuantise, kDequantise, kAdd, kMultiply, kLookup, kGather };
 
 struct Header {
@@ -92,7 +94,8 @@ class MapU8 : public Operator {
   std::vector<TensorDesc> outputs() const override { return {h_.output}; }
   int tasks(int) const override {
     if (h_.input[0].nchw) return h_.output.n * h_.output.h;
-    return static_cast<int>(divide_up(h_.output.pixels(), per_task_));
+    return static_cast<int>(dense_ ? divide_up(h_.output.pixels() * lanes_, kRun)
+                                   : divide_up(h_.output.pixels(), per_task_));
   }
   std::string kernel() const override { return kernels_.isa; }
   std::size_t index_bytes() const override {
@@ -107,11 +110,15 @@ class MapU8 : public Operator {
       for (int row = begin; row < end; ++row) planes(args, row);
       return;
     }
+    if (dense_) {
+      const int64_t from = begin * kRun, to = std::min(end * kRun, h_.output.pixels() * lanes_);
+      return map(args, from, from, from, to - from);
+    }
     const int64_t first = begin * per_task_, last = std::min(end * per_task_, h_.output.pixels());
     if (h_.map == Map::kGather) return gather(args, first, last);
-    if (dense_) return map(args, first, first, first, (last - first) * lanes_);
     for (int64_t pixel = first; pixel < last; ++pixel)
-      map(args, pixel, h_.inputs == 2 ? other(pixel) : 0, pixel, lanes_);
+      map(args, pixel * h_.input[0].stride,
+          h_.inputs == 2 ? other(pixel) * h_.input[1].stride : 0, pixel * h_.output.stride, lanes_);
   }
 
  private:
@@ -119,13 +126,14 @@ class MapU8 : public Operator {
     return is_vector(h_.input[1], h_.output) ? pixel / (int64_t{h_.output.h} * h_.output.w) : pixel;
   }
 
+  // `count` elements from those on.
   void map(const RunArgs& args, int64_t a, int64_t b, int64_t out, int64_t count) const {
-    const auto* in = args.in<uint8_t>(0) + size_of(h_.input[0].dtype) * a * h_.input[0].stride;
-    auto* to = args.out<uint8_t>(0) + size_of(h_.output.dtype) * out * h_.output.stride;
+    const auto* in = args.in<uint8_t>(0) + size_of(h_.input[0].dtype) * a;
+    auto* to = args.out<uint8_t>(0) + size_of(h_.output.dtype) * out;
     if (h_.map == Map::kLookup) {
       return kernels_.maps_u8.lookup({table_, &in, &to, 1, count});
     }
-    const void* second = h_.inputs == 2 ? args.in<uint8_t>(1) + b * h_.input[1].stride : nullptr;
+    const void* second = h_.inputs == 2 ? args.in<uint8_t>(1) + b : nullptr;
     const MapU8Args m{in,       second, to,    count,     h_.a_scale, h_.b_scale,
                       h_.shift, h_.lo,  h_.hi, h_.a_zero, h_.b_zero,  h_.zero};
     const BytesKernels& k = kernels_.maps_u8;

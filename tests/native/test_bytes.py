@@ -344,6 +344,27 @@ def test_maps(isa: str, seed: int) -> None:
     np.testing.assert_array_equal(got, expected, err_msg=what)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_long_vector_is_cut_for_all_threads(isa: str, seed: int) -> None:
+    """What is flattened has one position: its work is cut between its channels."""
+    rng = np.random.default_rng(seed)
+    shape = (1, 1, 1, int(rng.integers(40_000, 80_000)))
+    x = rng.uniform(-300, 300, shape).astype(np.float32)
+    q = rng.integers(0, 256, shape).astype(np.uint8)
+    table = rng.integers(0, 256, 256).astype(np.uint8)
+    floats, out = desc(shape, "float32"), desc(shape)
+    for kind, inputs, to, attributes, arrays, expected in [
+        ("quantise", [(x, floats)], out, {"a_scale": 0.5}, {}, rounded(x / 2, 0, 0, 255)),
+        ("dequantise", [(q, out)], floats, {"a_scale": 0.5}, {}, q.astype(np.float32) / 2),
+        ("lookup_u8", [(q, out)], out, {}, {"table": table}, table[q]),
+    ]:
+        got = run(kind, "vector", isa, inputs, to, attributes, arrays, threads=4)
+        np.testing.assert_array_equal(got, expected, err_msg=f"seed {seed}: {kind} {shape}")
+        spec = _native.Spec(kind, attributes, arrays, [d for _, d in inputs], [to])
+        spec.threads = 4
+        assert _native.pack(spec, "vector", isa).longest_share(4) <= 1.25, (seed, kind, shape)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_pools(isa: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
