@@ -117,8 +117,8 @@ class MapU8 : public Operator {
     const int64_t first = begin * per_task_, last = std::min(end * per_task_, h_.output.pixels());
     if (h_.map == Map::kGather) return gather(args, first, last);
     for (int64_t pixel = first; pixel < last; ++pixel)
-      map(args, pixel * h_.input[0].stride,
-          h_.inputs == 2 ? other(pixel) * h_.input[1].stride : 0, pixel * h_.output.stride, lanes_);
+      map(args, pixel * h_.input[0].stride, h_.inputs == 2 ? other(pixel) * h_.input[1].stride : 0,
+          pixel * h_.output.stride, lanes_);
   }
 
  private:

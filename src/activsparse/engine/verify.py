@@ -14,11 +14,7 @@ import numpy.typing as npt
 
 from activsparse.engine.session import Session
 from activsparse.engine.tolerance import network_bound, sum_noise, sums_of, weight_noise
-from activsparse.engine.verify_quantised import (
-    ExactReference,
-    is_quantised,
-    onnxruntime_settings,
-)
+from activsparse.engine.verify_reference import Reference
 from activsparse.errors import ActivsparseError
 
 __all__ = [
@@ -183,7 +179,7 @@ def compare_with_onnxruntime(
     Raises:
         ActivsparseError: onnxruntime is not installed or cannot run the file.
     """
-    reference = _Reference(path, session)
+    reference = Reference(path, session)
     if reference.exact is not None:
         # What becomes of NaN and infinities among whole numbers, ONNX leaves open.
         trials = [trial for trial in trials if trial not in ("NaN", "infinite")]
@@ -194,14 +190,14 @@ def compare_with_onnxruntime(
     )
 
 
-def _compare(reference: _Reference, session: Session, seed: int, trial: str) -> list[OutputError]:
+def _compare(reference: Reference, session: Session, seed: int, trial: str) -> list[OutputError]:
     x = session.random_input(seed)
     rng = np.random.default_rng(seed)
     if trial != NORMAL:
         x = {name: _odd(values, trial, rng) for name, values in x.items()}
     reports = session.explain()
     try:
-        expected = reference.run(x, trial)
+        expected = reference.run(x, trial == NORMAL)
     except ActivsparseError as error:
         if trial == NORMAL:
             raise
@@ -226,7 +222,7 @@ def _compare(reference: _Reference, session: Session, seed: int, trial: str) -> 
         share = max(_NOISE, weight_noise(reports))
         for _ in range(_DRAWS if not all(row.holds for row in rows) else 0):
             noise = {k: rng.standard_normal(v.shape, np.float32) for k, v in x.items()}
-            moved = reference.run({k: v * (1 + share * noise[k]) for k, v in x.items()}, trial)
+            moved = reference.run({k: v * (1 + share * noise[k]) for k, v in x.items()}, False)
             rows = [
                 replace(row, bound=max(row.bound, 4 * _finite_error(a, b)))
                 for row, a, b in zip(rows, moved, expected, strict=True)
@@ -281,7 +277,7 @@ def _decide(
 
 
 def _allow_for_roundings(
-    reference: _Reference,
+    reference: Reference,
     share: float,
     x: Mapping[str, FloatArray],
     rows: Sequence[OutputError],
@@ -308,7 +304,7 @@ def _allow_for_roundings(
 
 
 def _allow_for_weights(
-    reference: _Reference,
+    reference: Reference,
     share: float,
     x: Mapping[str, FloatArray],
     rows: list[OutputError],
@@ -336,7 +332,7 @@ def _odd(values: FloatArray, trial: str, rng: np.random.Generator) -> FloatArray
 
 
 def _judge_odd(
-    row: OutputError, actual: FloatArray, expected: FloatArray, trial: str, reference: _Reference
+    row: OutputError, actual: FloatArray, expected: FloatArray, trial: str, reference: Reference
 ) -> OutputError:
     """Judge NaN and infinities by what docs/numerics.md allows ("NaN and infinity")."""
     if actual.shape != expected.shape:
@@ -367,109 +363,3 @@ def _odd_values(count: int, of: int) -> str:
     if not count:
         return ""
     return f"{count} of {of} values are NaN or infinite here or in the reference alone"
-
-
-class _Reference:
-    """ONNX Runtime, on the file as it is for normal inputs, unoptimised for the others."""
-
-    def __init__(self, path: str | os.PathLike[str], session: Session) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise ActivsparseError(
-                "verifying needs onnxruntime, which is not installed; "
-                "pip install 'activsparse[bench]'"
-            ) from error
-        self._runtime = onnxruntime
-        self._path = os.fspath(path)
-        self._threads = session.threads
-        self._names = [name for name, _ in session.outputs]
-        self._sessions: dict[bool, Any] = {}
-        reports = session.explain()
-        # Winograd's tiles share NaN, and ONNX Runtime's maximum forgets them.
-        self.spreads = any(
-            "winograd" in r.algorithm or "max_pool" in r.kind or r.algorithm == "onnxruntime"
-            for r in reports
-        )
-        self.winograd = any("winograd" in r.algorithm for r in reports)
-        self.masked = False
-        self.exact = ExactReference(path) if is_quantised(path) else None
-
-    def run(self, x: Mapping[str, FloatArray], trial: str) -> list[FloatArray]:
-        """The outputs.
-
-        Raises:
-            ActivsparseError: ONNX Runtime cannot run the file.
-        """
-        try:
-            outputs: list[FloatArray] = self._session(trial == NORMAL).run(self._names, dict(x))
-        except Exception as error:  # ONNX Runtime's exception types share no narrower base
-            cause = str(error).splitlines()[0]
-            raise ActivsparseError(f"{self._path}: ONNX Runtime cannot run it: {cause}") from error
-        return outputs
-
-    def with_weights_moved(
-        self, share: float, rng: np.random.Generator, x: Mapping[str, FloatArray]
-    ) -> list[FloatArray]:
-        """The outputs with weights that are each off by a random share of themselves.
-
-        Raises:
-            ActivsparseError: the file is too large.
-        """
-        from google.protobuf.message import EncodeError
-
-        from activsparse.engine.drawn_weights import with_drawn_weights
-
-        try:
-            model = with_drawn_weights(self._path, share, rng).SerializeToString()
-        except (ValueError, EncodeError) as error:
-            raise ActivsparseError(
-                f"{self._path}: is too large to be verified with other weights; verify it with "
-                "weights in float32"
-            ) from error
-        session = self._runtime.InferenceSession(
-            model, self._options(), providers=["CPUExecutionProvider"]
-        )
-        outputs: list[FloatArray] = session.run(self._names, dict(x))
-        return outputs
-
-    def _options(self) -> Any:
-        options = self._runtime.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.log_severity_level = 4
-        return options
-
-    def _session(self, optimised: bool) -> Any:
-        if optimised not in self._sessions:
-            from activsparse.engine.oracle import with_masks_as_choices
-
-            options = self._options()
-            if self.exact is not None and optimised:
-                for entry in onnxruntime_settings(self._path).items():
-                    options.add_session_config_entry(*entry)
-            model: str | bytes = self._path
-            if not optimised:
-                # The definition, operator by operator.
-                levels = self._runtime.GraphOptimizationLevel
-                options.graph_optimization_level = levels.ORT_DISABLE_ALL
-                model, self.masked = with_masks_as_choices(self._path)
-            self._sessions[optimised] = self._runtime.InferenceSession(
-                model, options, providers=["CPUExecutionProvider"]
-            )
-        return self._sessions[optimised]
-
-    def in_double(
-        self,
-        x: Mapping[str, FloatArray],
-        share: float = 0.0,
-        rng: np.random.Generator | None = None,
-    ) -> list[FloatArray] | None:
-        """The outputs in double precision, of weights moved as above where there is an `rng`.
-
-        None where onnx has no reference for the model's operators.
-        """
-        from activsparse.engine.drawn_weights import with_drawn_weights
-        from activsparse.engine.oracle import in_double
-
-        model = self._path if rng is None else with_drawn_weights(self._path, share, rng)
-        return in_double(model, self._names, x)
