@@ -8,7 +8,7 @@ import oracle
 import pytest
 from onnx import defs
 
-from activsparse import Session, _native
+from activsparse import ActivsparseError, Session, _native
 
 NEWEST = defs.onnx_opset_version()
 
@@ -178,3 +178,14 @@ def test_response_normalisation(tmp_path, size, beta):
     b = graphs.Builder(size)
     y = b.node("LRN", b.input(2, 17, 5, 6), size=size, alpha=0.3, beta=beta, bias=2.0)
     oracle.check(b.save(tmp_path / "m.onnx", y), context=(size, beta))
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (3,), (4, 1), ()])
+@pytest.mark.parametrize("at", range(4))
+def test_a_batch_norm_with_other_tables_than_channels_is_refused(tmp_path, shape, at):
+    b = graphs.Builder(0, 9)
+    x = b.conv(b.input(1, 3, 8, 8), 4)
+    tables = [b.constant(b.uniform(*(shape if at == i else (4,)))) for i in range(4)]
+    path = b.save(tmp_path / "m.onnx", b.node("BatchNormalization", x, *tables))
+    with pytest.raises(ActivsparseError, match=r"\(BatchNormalization\)"):
+        Session(path)

@@ -36,6 +36,12 @@ def batch_normalization(source: Source) -> list[Node]:
         )
     if len(source.shape()) < 2:
         source.fail(f"its input has shape {source.shape()}", "norms need a channel axis")
+    for table in (gamma, beta, mean, var):
+        if table.shape != source.shape()[1:2]:
+            source.fail(
+                f"it has a table of shape {table.shape} for {source.shape()[1]} channels",
+                "export the model again",
+            )
     scale = gamma / np.sqrt(var + source.attribute("epsilon", 1e-5))
     channels = (1, -1) + (1,) * (len(source.shape()) - 2)
     shift = beta - mean * scale
