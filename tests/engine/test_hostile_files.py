@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 
+import graphs
 import numpy as np
 import onnx
 import pytest
@@ -580,3 +581,29 @@ def test_vectors_of_another_shape_are_named(tmp_path, wrong, after):
         Session(path)
     (line,) = str(caught.value).splitlines()
     assert ("'c'" if wrong != "norm" else "'n'") in line
+
+
+@pytest.mark.parametrize(
+    ("operator", "at", "shape"),
+    [
+        *(("PRelu", 1, shape) for shape in ((0,), (0, 1, 1))),
+        *(("BatchNormalization", at, (0, 4)) for at in range(1, 5)),
+        *(("InstanceNormalization", at, (0,)) for at in (1, 2)),
+        *(("LayerNormalization", at, (0,)) for at in (1, 2)),
+        *((operator, 2, (0,)) for operator in ("Conv", "ConvTranspose")),
+    ],
+)
+def test_tables_without_elements_are_refused_by_name(tmp_path, operator, at, shape):
+    b = graphs.Builder(0, 17)
+    x = b.conv(b.input(1, 3, 8, 8), 4)
+    sizes = {
+        "PRelu": [(4, 1, 1)],
+        "BatchNormalization": [(4,)] * 4,
+        "InstanceNormalization": [(4,)] * 2,
+        "LayerNormalization": [(8,)] * 2,
+    }.get(operator, [(4, 4, 1, 1), (4,)])
+    sizes[at - 1] = shape
+    tables = [b.constant(b.uniform(*size)) for size in sizes]
+    y = b.node(operator, x, *tables)
+    with pytest.raises(ActivsparseError, match=rf"{y}' \({operator}\)"):
+        Session(b.save(tmp_path / "m.onnx", y))

@@ -49,8 +49,10 @@ class Source:
         return self.graph.constants[self.node.inputs[index]]
 
     def weights(self, index: int, what: str) -> Array:
-        """Return a float32 constant without NaN or infinity."""
+        """Return a float32 constant that has elements, none of them NaN or infinite."""
         array = self.constant(index, what)
+        if not array.size:
+            self.fail(f"its {what} of shape {array.shape} holds nothing", "export the model again")
         if array.dtype != np.float32:
             self.fail(f"its {what} is {array.dtype}", "export the model in float32")
         if not np.isfinite(array).all():
