@@ -124,10 +124,9 @@ Blob pack(const OpSpec& spec, Isa isa) {
   BlobWriter writer;
   writer.append<Header>(1);
   h.weights = pack_depthwise_weights(writer, spec, p, h.padded_channels);
-  h.bias = pack_depthwise_channels(writer, spec.float_array("bias"), p, h.padded_channels);
-  h.skipped_value =
-      pack_depthwise_channels(writer, spec.float_array("skipped_value"), p, h.padded_channels);
-  h.zeros = pack_depthwise_channels(writer, nullptr, p, h.padded_channels);
+  h.bias = pack_channels(writer, spec.float_array("bias"), p, h.padded_channels);
+  h.skipped_value = pack_channels(writer, spec.float_array("skipped_value"), p, h.padded_channels);
+  h.zeros = pack_channels(writer, nullptr, p, h.padded_channels);
   h.rows = RowPlan::pack(writer, spec, p, spec.array("source") == nullptr);
   h.fill = SourceFill::pack(writer, spec);
   *writer.at<Header>(0) = h;

@@ -214,10 +214,9 @@ Blob pack(const OpSpec& spec, Isa isa) {
   h.weights = blocks.form == DepthwiseForm::kAny
                   ? pack_depthwise_vectors(writer, spec, p, h.padded_channels, width)
                   : pack_depthwise_weights(writer, spec, p, h.padded_channels);
-  h.bias = pack_depthwise_channels(writer, spec.float_array("bias"), p, h.padded_channels);
-  h.skipped_value =
-      pack_depthwise_channels(writer, spec.float_array("skipped_value"), p, h.padded_channels);
-  h.zeros = pack_depthwise_channels(writer, nullptr, p, h.padded_channels);
+  h.bias = pack_channels(writer, spec.float_array("bias"), p, h.padded_channels);
+  h.skipped_value = pack_channels(writer, spec.float_array("skipped_value"), p, h.padded_channels);
+  h.zeros = pack_channels(writer, nullptr, p, h.padded_channels);
   h.fill = SourceFill::pack(writer, spec);
   const int64_t blocks_y = (p.output.h + blocks.rows - 1) / blocks.rows;
   const int64_t blocks_x = (p.output.w + blocks.columns - 1) / blocks.columns;

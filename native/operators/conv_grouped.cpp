@@ -7,6 +7,7 @@
 
 #include "kernels/kernels.h"
 #include "operators/conv_params.h"
+#include "operators/depthwise_weights.h"
 #include "operators/row_plan.h"
 #include "operators/source_fill.h"
 
@@ -174,13 +175,6 @@ uint64_t pack_weights(BlobWriter& writer, const float* weight, const ConvParams&
   return offset;
 }
 
-// `values` (channels) may be null: zeros.
-uint64_t pack_channels(BlobWriter& writer, const float* values, const ConvParams& p, int width) {
-  const uint64_t offset = writer.append<float>(padded_channels(p, width));
-  if (values != nullptr) std::copy_n(values, p.output.c, writer.at<float>(offset));
-  return offset;
-}
-
 Blob pack(const OpSpec& spec, Isa isa) {
   const int width = kernels_for(isa).width;
   Header h{};
@@ -189,9 +183,10 @@ Blob pack(const OpSpec& spec, Isa isa) {
   BlobWriter writer;
   writer.append<Header>(1);
   h.weights = pack_weights(writer, spec.float_array("weight"), p, width);
-  h.bias = pack_channels(writer, spec.float_array("bias"), p, width);
-  h.skipped_value = pack_channels(writer, spec.float_array("skipped_value"), p, width);
-  h.zeros = pack_channels(writer, nullptr, p, width);
+  const int64_t channels = padded_channels(p, width);
+  h.bias = pack_channels(writer, spec.float_array("bias"), p, channels);
+  h.skipped_value = pack_channels(writer, spec.float_array("skipped_value"), p, channels);
+  h.zeros = pack_channels(writer, nullptr, p, channels);
   h.rows = RowPlan::pack(writer, spec, p, spec.array("source") == nullptr);
   h.fill = SourceFill::pack(writer, spec);
   *writer.at<Header>(0) = h;

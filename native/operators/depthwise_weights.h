@@ -1,4 +1,5 @@
-// Weights of depthwise convolutions, packed for kernels whose lanes are channels.
+// Weights of depthwise convolutions and values of channels, packed for kernels whose lanes are
+// channels.
 #pragma once
 #include <algorithm>
 
@@ -30,8 +31,8 @@ inline uint64_t pack_depthwise_vectors(BlobWriter& writer, const OpSpec& spec, c
 }
 
 // `values` (channels) may be null: zeros.
-inline uint64_t pack_depthwise_channels(BlobWriter& writer, const float* values,
-                                        const ConvParams& p, int64_t padded_channels) {
+inline uint64_t pack_channels(BlobWriter& writer, const float* values, const ConvParams& p,
+                              int64_t padded_channels) {
   const uint64_t offset = writer.append<float>(padded_channels);
   if (values != nullptr) std::copy_n(values, p.output.c, writer.at<float>(offset));
   return offset;

@@ -579,9 +579,9 @@ Blob pack(const OpSpec& spec, Isa isa) {
                                     : writer.append<float>(channels);
   h.depthwise_fill = pack_fill(writer, stages.depthwise, d, channels);
   h.weights = pack_depthwise_weights(writer, stages.depthwise, d, channels);
-  h.bias = pack_depthwise_channels(writer, stages.depthwise.float_array("bias"), d, channels);
+  h.bias = pack_channels(writer, stages.depthwise.float_array("bias"), d, channels);
   h.skipped_value =
-      pack_depthwise_channels(writer, stages.depthwise.float_array("skipped_value"), d, channels);
+      pack_channels(writer, stages.depthwise.float_array("skipped_value"), d, channels);
   h.zeros = writer.append<float>(channels);
   *writer.at<Header>(0) = h;
   return writer.take();
