@@ -1,6 +1,6 @@
 """Accuracy against measured time: masks beside smaller inputs and fewer channels, trained alike.
 
-    python reproduce/plane.py R --out plane             # or M, E: hours; stop and repeat it
+    python reproduce/plane.py R --out plane             # or M, S, E: hours; stop and repeat it
     taskset -c 1 python reproduce/plane.py R --out plane --time
     python reproduce/plane.py R --out plane --pair "channels 0.45" "channels 0.3 plan 1.2"
     python reproduce/plane.py --plot
@@ -98,13 +98,13 @@ _FASHION = (
     "training.precision=bf16-mixed",
     "data.validation=0.05",
     "data.augment=false",
-    "data.image_size=64",
 )
+_AT_64 = (*_FASHION, "data.image_size=64")
 NETWORKS = {
     "R": Network(
         "fashion_mnist_tiles",
         (
-            *_FASHION,
+            *_AT_64,
             "model.name=timm:resnet18",
             "model.options={channels: [32, 64, 128, 256], stem_width: 32}",
         ),
@@ -114,10 +114,17 @@ NETWORKS = {
     ),
     "M": Network(
         "fashion_mnist_tiles",
-        (*_FASHION, "model.name=mobilenet_v2", "model.options={width_mult: 0.5}"),
+        (*_AT_64, "model.name=mobilenet_v2", "model.options={width_mult: 0.5}"),
         ("dense=null", "sparsity=null", "training.epochs=4", "training.lr=0.1"),
         64,
         (56, 48, 40),
+    ),
+    "S": Network(
+        "fashion_mnist_tiles",
+        (*_FASHION, "data.image_size=28"),
+        ("dense=null", "sparsity=null", "training.epochs=5", "training.lr=0.1"),
+        28,
+        (26, 23, 20),
     ),
     "E": Network(
         "finetune",
