@@ -85,7 +85,8 @@ def in_double(
         feed: the inputs by name.
 
     Returns:
-        The outputs as float64; None where onnx has no reference for one of the operators.
+        The outputs, float64 in place of float32; None where onnx has no reference for one of the
+        operators.
     """
     from onnx.reference import ReferenceEvaluator
 
@@ -99,7 +100,9 @@ def in_double(
             found: Any = ReferenceEvaluator(model).run(list(names), wide)
     except Exception:  # each reference operator raises what it likes
         return None
-    return list(found) if all(y.dtype == np.float64 for y in found) else None
+    return (
+        list(found) if all(y.dtype == np.float64 or y.dtype.kind in "iub" for y in found) else None
+    )
 
 
 def _freeze_moments(graph: onnx.GraphProto) -> None:

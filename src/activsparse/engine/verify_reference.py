@@ -49,6 +49,7 @@ class Reference:
             "winograd" in r.algorithm or "max_pool" in r.kind or r.algorithm == "onnxruntime"
             for r in reports
         )
+        self.foreign = any(r.algorithm == "onnxruntime" for r in reports)
         self.winograd = any("winograd" in r.algorithm for r in reports)
         self.masked = False
         self.exact = ExactReference(path) if is_quantised(path) else None
