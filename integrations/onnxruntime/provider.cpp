@@ -77,7 +77,6 @@ struct Provider : ort::Ep {
   std::shared_ptr<const PlanFile> file;
   Weights weights;
   int threads;
-  std::string refusal;  // why the part that was claimed is not to be compiled
 
   Provider(const ort::Api& table, const ort::SessionOptions* options, const ort::Logger* log)
       : ort::Ep{}, api(table), logger(log) {
@@ -97,7 +96,6 @@ struct Provider : ort::Ep {
                  ort::ComputeInfo** infos, ort::Node**) {
       const Provider& self = of(ep);
       return guarded(self.api, [&] {
-        if (!self.refusal.empty()) throw Error(self.path + ": " + self.refusal);
         for (size_t i = 0; i < count; ++i)
           infos[i] = new Compiled(self.api, self.file, self.threads, fused[i]);
       });
@@ -114,17 +112,11 @@ struct Provider : ort::Ep {
     check(api, api.log(logger, ort::kWarning, text.c_str(), __FILE__, __LINE__, __func__));
   }
 
-  // The runtime takes an error in here for a wish to be left out, and goes on without the provider.
-  // So the part is claimed all the same, and refused when it is compiled, which ends the session.
+  // What does not fit stays with the runtime, which computes the same: it may have moved a
+  // transposition through a constant, and the plan cannot tell that from another model.
   void take(const std::vector<const ort::Node*>& nodes, ort::Support* support) {
-    try {
-      if (!known_weights(api, nodes, weights))
-        return warn(path +
-                    ": left unused, as the model has no weight of the one it was compiled from; "
-                    "compile the plan from this model");
-    } catch (const Error& error) {
-      refusal = error.what();
-    }
+    const std::string reason = why_unknown(api, nodes, weights);
+    if (!reason.empty()) return warn(path + ": left unused: " + reason);
     const ort::FusionOptions options{ort::kProviderVersion, true};
     check(api, api.ep_api()->fuse(support, nodes.data(), nodes.size(), &options));
   }

@@ -60,8 +60,8 @@ Weights weights_noted(std::string_view metadata) {
   return noted;
 }
 
-bool known_weights(const ort::Api& api, const std::vector<const ort::Node*>& nodes,
-                   const Weights& noted) {
+std::string why_unknown(const ort::Api& api, const std::vector<const ort::Node*>& nodes,
+                        const Weights& noted) {
   bool any = false, known = false;
   for (const ort::Node* node : nodes)
     for (const ort::ValueInfo* value : inputs_of(api, node)) {
@@ -70,11 +70,15 @@ bool known_weights(const ort::Api& api, const std::vector<const ort::Node*>& nod
       const std::string name = name_of(api, value);
       const auto found = noted.find(digest(name));
       if (found != noted.end() && content(api, value) != found->second)
-        throw Error("the plan was compiled from another model, whose constant '" + name +
-                    "' holds something else; compile the plan from this model");
+        return "the model's constant '" + name +
+               "' holds something else than when the plan was compiled; compile the plan from this "
+               "model or, if ONNX Runtime has changed it since, as it does to move transpositions, "
+               "from the model it writes with the session option optimized_model_filepath";
       known = known || found != noted.end() || ends_as_a_noted_one(name, noted);
     }
-  return known || !any || noted.empty();
+  if (known || !any || noted.empty()) return {};
+  return "the model has no weight of the one the plan was compiled from; compile the plan from this "
+         "model";
 }
 
 }  // namespace activsparse
