@@ -16,9 +16,10 @@ using Weights = std::map<uint32_t, uint32_t>;
 
 Weights weights_noted(std::string_view metadata);
 
-// Why the plan may be another model's, or nothing: a weight of `nodes` holds something else, or none
-// is known by name though there are some. The runtime folds some weights into others before it asks,
-// whose names then end in the original's: those are known, but nothing can be said of what they hold.
+// Why the plan may be another model's, or nothing: a weight of `nodes` holds something else, or
+// none is known by name though there are some. The runtime folds some weights into others before it
+// asks, whose names then end in the original's: those are known, but nothing can be said of what
+// they hold.
 std::string why_unknown(const ort::Api& api, const std::vector<const ort::Node*>& nodes,
                         const Weights& noted);
 

@@ -16,6 +16,7 @@ from activsparse.engine.verify_quantised import (
     onnxruntime_settings,
 )
 from activsparse.errors import ActivsparseError
+from activsparse.onnx_file.bodies import bodies
 
 __all__ = ["Reference"]
 
@@ -52,6 +53,8 @@ class Reference:
         self.foreign = any(r.algorithm == "onnxruntime" for r in reports)
         self.winograd = any("winograd" in r.algorithm for r in reports)
         self.masked = False
+        # Of an even picture all boxes score alike, and any engine's roundings choose among them.
+        self.chooses = bool(_operators(path) & {"NonMaxSuppression", "TopK"})
         self.exact = ExactReference(path) if is_quantised(path) else None
 
     def run(self, x: Mapping[str, FloatArray], optimised: bool) -> list[FloatArray]:
@@ -136,3 +139,14 @@ class Reference:
 
         model = self._path if rng is None else with_drawn_weights(self._path, share, rng)
         return in_double(model, self._names, x)
+
+
+def _operators(path: str | os.PathLike[str]) -> set[str]:
+    """The types of all nodes of a model."""
+    import onnx
+
+    def of(graph: onnx.GraphProto) -> set[str]:
+        inner = (body for node in graph.node for body in bodies(node))
+        return {node.op_type for node in graph.node}.union(*map(of, inner))
+
+    return of(onnx.load(path, load_external_data=False).graph)
