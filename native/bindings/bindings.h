@@ -69,6 +69,7 @@ auto data_of(const Array& array, DType type, const std::string& name) {
 }
 
 void bind_operators(nb::module_& m);
+void bind_choose(nb::module_& m);
 void bind_executor(nb::module_& m);
 void bind_plan(nb::module_& m);
 

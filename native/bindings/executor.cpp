@@ -152,29 +152,6 @@ std::vector<double> time_packed(const PackedOperator& packed, int repeat, int th
   return time_operator(timed(packed), packed.inputs, packed.outputs, repeat, threads, evict_bytes);
 }
 
-bool same(const std::vector<TensorDesc>& a, const std::vector<TensorDesc>& b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                    [](const TensorDesc& x, const TensorDesc& y) { return same(x, y); });
-}
-
-std::vector<std::vector<double>> time_candidates(OperatorTimer& timer,
-                                                 const std::vector<nb::object>& operators,
-                                                 int repeat, size_t evict_bytes) {
-  std::vector<Timed> ops;
-  const PackedOperator* first = nullptr;
-  for (const nb::object& object : operators) {
-    const auto& packed = nb::cast<const PackedOperator&>(object);
-    if (first == nullptr) first = &packed;
-    if (!same(packed.inputs, first->inputs) || !same(packed.outputs, first->outputs))
-      throw Error("operators timed together must be packed for the same tensors");
-    require_available(packed.isa);
-    ops.push_back(timed(packed));
-  }
-  if (first == nullptr) return {};
-  nb::gil_scoped_release release;
-  return timer.time(ops, first->inputs, first->outputs, repeat, evict_bytes);
-}
-
 }  // namespace
 
 void bind_executor(nb::module_& m) {
@@ -199,13 +176,6 @@ void bind_executor(nb::module_& m) {
       "fma_peak", [](const std::string& isa) { return fma_peak_gflops(isa_from_name(isa)); },
       nb::arg("isa"), nb::call_guard<nb::gil_scoped_release>(),
       "GFLOP/s of independent fused multiply-adds on registers, one thread, a few milliseconds.");
-  nb::class_<OperatorTimer>(m, "OperatorTimer",
-                            "Times operators as they run within a network; see time_operator.")
-      .def(nb::init<int>(), nb::arg("threads") = 1)
-      .def("time", &time_candidates, nb::arg("operators"), nb::arg("repeat"),
-           nb::arg("evict_bytes") = 0,
-           "Milliseconds of each of `repeat` runs of each operator. All must be packed for the\n"
-           "same tensors; they take turns.");
   m.def(
       "time_operator", &time_packed, nb::arg("packed"), nb::arg("repeat"), nb::arg("threads") = 1,
       nb::arg("evict_bytes") = 0,

@@ -61,5 +61,6 @@ NB_MODULE(_native, m) {
       "Give freed memory that the C library holds on to back to the system.");
   bind_operators(m);
   bind_executor(m);
+  bind_choose(m);
   bind_plan(m);
 }

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "bindings/bindings.h"
+#include "bindings/spec.h"
 #include "executor/executor.h"
 #include "executor/shares.h"
 #include "executor/thread_pool.h"
@@ -11,51 +11,6 @@
 
 namespace activsparse {
 namespace {
-
-ArrayView view_of(const std::string& name, const ConstArray& array) {
-  ArrayView view;
-  view.data = array.data();
-  for (size_t i = 0; i < array.ndim(); ++i)
-    view.shape.push_back(static_cast<int64_t>(array.shape(i)));
-  if (array.dtype() == nb::dtype<float>())
-    view.dtype = 'f';
-  else if (array.dtype() == nb::dtype<int32_t>())
-    view.dtype = 'i';
-  else if (array.dtype() == nb::dtype<int8_t>())
-    view.dtype = 'c';
-  else if (array.dtype() == nb::dtype<uint8_t>() || array.dtype() == nb::dtype<bool>())
-    view.dtype = 'b';
-  else
-    throw Error("array '" + name + "': dtype must be float32, int32, int8, uint8 or bool");
-  return view;
-}
-
-// Keeps the Python arrays alive while the spec is in use.
-struct PySpec {
-  OpSpec spec;
-  std::vector<ConstArray> keep;
-
-  PySpec(std::string kind, const nb::dict& attributes, const nb::dict& arrays,
-         std::vector<TensorDesc> inputs, std::vector<TensorDesc> outputs) {
-    spec.kind = std::move(kind);
-    spec.inputs = std::move(inputs);
-    spec.outputs = std::move(outputs);
-    for (auto [key, value] : attributes) {
-      const auto name = nb::cast<std::string>(key);
-      if (nb::isinstance<nb::str>(value))
-        spec.strings[name] = nb::cast<std::string>(value);
-      else if (nb::isinstance<nb::float_>(value))
-        spec.floats[name] = nb::cast<double>(value);
-      else
-        spec.ints[name] = nb::cast<int64_t>(value);
-    }
-    for (auto [key, value] : arrays) {
-      const auto name = nb::cast<std::string>(key);
-      keep.push_back(nb::cast<ConstArray>(value));
-      spec.arrays[name] = view_of(name, keep.back());
-    }
-  }
-};
 
 std::unique_ptr<PackedOperator> pack(const PySpec& py, const std::string& algorithm,
                                      const std::string& isa_name) {
@@ -228,6 +183,15 @@ void bind_operators(nb::module_& m) {
             py.spec.threads = threads;
           },
           "How many threads it will run on.")
+      .def(
+          "slim",
+          [](const PySpec& py, const std::vector<std::string>& keep) {
+            return PySpec(slim(py.spec, keep), py.keep);
+          },
+          nb::arg("keep"),
+          "A convolution's copy with at most 64 channels, no residual, and of the arrays beside "
+          "the\n"
+          "weight those named: what it skips shows on it, and it is packed in no time.")
       .def(
           "algorithms",
           [](const PySpec& spec, const std::string& isa) {

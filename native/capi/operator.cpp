@@ -4,8 +4,10 @@
 
 #include "capi/spec.h"
 #include "capi/status.h"
+#include "choose/choose.h"
+#include "choose/measure.h"
+#include "common/machine.h"
 #include "executor/executor.h"
-#include "executor/fastest.h"
 
 using namespace activsparse;
 
@@ -37,6 +39,17 @@ std::unique_ptr<Executor> executor_of(const as_operator& op, int threads) {
                                     Workforce{ThreadPool::of_process(threads), threads});
 }
 
+// By measurement on one thread, weights out of the near caches.
+const OperatorType& fastest_type(const OpSpec& spec, Isa isa) {
+  const std::vector<const OperatorType*> types = able(spec, isa);
+  if (types.size() == 1) return *types[0];
+  OperatorTimer timer(1);
+  PackedBlocks blocks(spec, isa, timer, 2 * cpu_info().l2);
+  const Costs& costs = costs_here(isa);
+  const OperatorType& favourite = choose(spec, costs);
+  return *fastest(types, estimates(spec, costs, types), favourite, std::ref(blocks)).fastest;
+}
+
 }  // namespace
 
 as_status as_operator_create(const as_spec* spec, const char* algorithm, const char* isa,
@@ -50,7 +63,7 @@ as_status as_operator_create(const as_spec* spec, const char* algorithm, const c
       throw Error(spec->spec.kind + ": the spec needs inputs and outputs");
     const Isa set = isa ? isa_from_name(isa) : best_isa();
     auto made = std::make_unique<as_operator>();
-    made->algorithm = algorithm ? algorithm : fastest_algorithm(spec->spec, set);
+    made->algorithm = algorithm ? algorithm : fastest_type(spec->spec, set).algorithm;
     const OperatorType& type = find_operator_type(spec->spec.kind, made->algorithm);
     const std::string reason = type.unsupported(spec->spec, set);
     if (!reason.empty())

@@ -15,6 +15,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/blob.h"
@@ -168,6 +169,8 @@ struct OperatorType {
   std::unique_ptr<Operator> (*creator)(const BlobView& blob, Isa isa);
   bool bytes = false;  // whether its tensors may be uint8
 
+  bool is(std::string_view name) const { return name == algorithm; }
+  bool is_winograd() const { return std::string_view(algorithm).substr(0, 8) == "winograd"; }
   // Empty when this algorithm can run the spec on `isa`; else the reason, one short clause, for
   // explain. Throws Error when nothing can run it.
   std::string unsupported(const OpSpec& spec, Isa isa) const;

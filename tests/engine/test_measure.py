@@ -8,7 +8,6 @@ import math
 import os
 import subprocess
 import sys
-import weakref
 from pathlib import Path
 
 import graphs
@@ -47,12 +46,14 @@ class FakeTimer:
 
     def __init__(self, **times):
         self.times = {name: list(blocks) for name, blocks in times.items()}
-        self.calls: list[tuple[list[str], int]] = []
+        self.calls: list[tuple[str, int]] = []
 
-    def time(self, operators, repeat, evict_bytes):
-        names = [packed.algorithm for packed in operators]
-        self.calls.append((names, evict_bytes))
-        return [self._block(name, repeat) for name in names]
+    def blocks(self, spec, isa, evict_bytes):
+        def block(name):
+            self.calls.append((name, evict_bytes))
+            return self._block(name, 3)
+
+        return block
 
     def _block(self, name, repeat):
         blocks = self.times[name]
@@ -102,31 +103,6 @@ def test_ties_are_wider_where_times_are_noisy():
     assert choose(FakeTimer(**noisy)).algorithm == other
 
 
-def test_one_algorithm_is_packed_at_a_time(monkeypatch):
-    """The times of those that share memory are taken one by one."""
-    monkeypatch.setattr("activsparse.engine.measure._HELD_BYTES", 0)
-    pack = _native.pack
-    alive = []
-
-    class Packed:
-        def __init__(self, *args):
-            self.operator = pack(*args)
-            alive.append(weakref.ref(self))
-
-        def __getattr__(self, name):
-            return getattr(self.operator, name)
-
-    class Counting(FakeTimer):
-        def time(self, operators, repeat, evict_bytes):
-            assert sum(ref() is not None for ref in alive) == 1
-            return super().time(operators, repeat, evict_bytes)
-
-    monkeypatch.setattr(_native, "pack", Packed)
-    timer = Counting(**{name: [1.0] for name in EQUAL})
-    choose(timer)
-    assert len(timer.calls) == 3 * len(EQUAL)
-
-
 def test_a_disturbed_block_does_not_decide():
     # Two of three runs were disturbed: the best algorithm looks beaten, and is not dropped.
     assert choose(fake([[0.5, 9.0, 9.0], 0.5, 0.5], 1.0, 1.0)).algorithm == "direct"
@@ -139,7 +115,7 @@ def test_a_single_lucky_run_does_not_decide():
 def test_beaten_algorithms_are_not_timed_again():
     timer = fake(3.0, 1.0, 1.1)
     choose(timer)
-    blocks = {name: sum(name in names for names, _ in timer.calls) for name in EQUAL}
+    blocks = {name: sum(name == timed for timed, _ in timer.calls) for name in EQUAL}
     assert blocks == {"direct": 1, "winograd6": 1, "winograd4": 3, "winograd2": 3}
     alone = fake(1.0, 3.0, 3.0)
     choose(alone)
@@ -178,7 +154,7 @@ def test_hopeless_algorithms_are_not_packed(monkeypatch):
     favourite = by_cost(request(), ISA).algorithm
     timer = fake(1.0, 1.0, 1.0)
     choice = choose(timer)
-    assert [names for names, _ in timer.calls] == [[favourite]]
+    assert [name for name, _ in timer.calls] == [favourite]
     assert {name for name, ms in choice.candidates if ms is None} == (EQUAL.keys() - {favourite})
 
 
@@ -186,7 +162,7 @@ def test_winograd_can_be_left_out():
     timer = fake(9.0, 1.0, 1.0)
     assert choose(timer, winograd=False).algorithm == "direct"
     assert choose(timer, request(size=6), winograd=False).algorithm == "direct"
-    assert not any("winograd" in name for names, _ in timer.calls for name in names)
+    assert not any("winograd" in name for name, _ in timer.calls)
     assert by_cost(request(), ISA, winograd=False).algorithm == "direct"
 
 

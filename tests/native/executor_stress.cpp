@@ -8,8 +8,8 @@
 #include <thread>
 #include <vector>
 
+#include "choose/choose.h"
 #include "executor/executor.h"
-#include "executor/fastest.h"
 #include "executor/timing.h"
 
 using namespace activsparse;
@@ -52,7 +52,7 @@ class Net {
     for (const char* size : {"kernel_h", "kernel_w", "stride_h", "stride_w"}) pool.ints[size] = 2;
     const OpSpec global = spec_of("global_average_pool", {pooled_}, vector_);
     const Isa isa = best_isa();
-    operators_.push_back(pack(conv, fastest_algorithm(conv, isa).c_str(), isa));
+    operators_.push_back(pack(conv, choose(conv, costs_of(isa)).algorithm, isa));
     for (const OpSpec& spec : {add, pool, global}) operators_.push_back(pack(spec, "vector", isa));
   }
 

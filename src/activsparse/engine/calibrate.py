@@ -33,9 +33,11 @@ from activsparse.masks.time_table import TimeTable, choose_table, default_table,
 __all__ = [
     "ALGORITHMS",
     "MOST_BUSY",
+    "SPARSITIES",
     "busy_cores",
     "calibrate",
     "calibrated_file",
+    "masked_layer",
     "measure_fill",
     "measure_rows",
     "this_table",
@@ -233,7 +235,7 @@ def _measure(conv: ConvShape, isa: str, threads: int) -> Times:
         if conv.group > 1 and algorithm == "direct":
             continue  # never the best there
         for sparsity in SPARSITIES:
-            parts, done = _masked(conv, algorithm, sparsity)
+            parts, done = masked_layer(conv, algorithm, sparsity)
             spec = _native.Spec("conv", *parts)
             # Some run under a mask only: `active_taps`.
             if dict(spec.algorithms(isa)).get(algorithm, "unknown"):
@@ -248,7 +250,7 @@ def _measure(conv: ConvShape, isa: str, threads: int) -> Times:
     return times
 
 
-def _masked(conv: ConvShape, algorithm: str, sparsity: float) -> tuple[tuple[Any, ...], float]:
+def masked_layer(conv: ConvShape, algorithm: str, sparsity: float) -> tuple[tuple[Any, ...], float]:
     """The layer under a mask that suits the algorithm, and the multiply-adds that leaves."""
     mask, input_mask = lattice(conv.output, sparsity), None
     done = (1 - sparsity_of(mask)) * conv.macs

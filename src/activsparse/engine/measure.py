@@ -2,7 +2,7 @@
 
 Every algorithm that can run an operator and is not hopeless by estimate is packed and timed on its
 own, weights as cold as they will be within the network. The cost model breaks ties, so that noise
-does not shuffle algorithms that are equally fast.
+does not shuffle algorithms that are equally fast. How is decided by native/choose/measure.h.
 """
 
 from __future__ import annotations
@@ -11,51 +11,26 @@ import hashlib
 import json
 import logging
 import math
-import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any, Protocol
 
 from activsparse import _native
 from activsparse.engine.choice_cache import ChoiceCache, cache_folder
-from activsparse.engine.choose import Choice, Chooser, Request, able, by_cost, estimate, forced
+from activsparse.engine.choose import Choice, Chooser, Request, able, by_cost, forced
 from activsparse.engine.options import AUTO, check_options
 from activsparse.errors import ActivsparseError, Option
 
 __all__ = ["Measured", "Timer", "choosing"]
 
-# An algorithm estimated at this many times the least is not timed: where estimates were fitted
-# (benchmarks/fit_costs.py), none of the fastest ones was at more than 1.3 times.
+# An algorithm estimated at this many times the least is not timed.
 _HOPELESS = 2.0
-
-# Times come in blocks, the algorithms one after the other within each. The least of the blocks'
-# medians counts: a block that other programs disturbed is as good as not taken, and a single lucky
-# run decides nothing.
-_BLOCKS = 3
-_BLOCK = 3
-
-# After a block, algorithms this many times as slow as the best are not timed again.
-_BEATEN = 1.4
-
-# No further blocks once runs have taken so long in total: long runs average noise by themselves.
-_ENOUGH_MS = 100.0
 
 # Compiling under "auto" measures no longer than this: a crowded machine can make it last. What is
 # left is estimated, and measured the next time.
 _AUTO_SECONDS = 5.0
-
-# The estimated choice stays unless another is faster by more than the noise: how far both of them
-# differ from block to block, within these bounds. So near-equal algorithms do not take turns.
-_TIE = 0.03
-_MOST_NOISE = 0.1
-
-# Packed weights up to this size are kept from block to block.
-_HELD_BYTES = 4 << 20
-
-# Nothing is gained by reading more than this to push weights out of caches.
-_MOST_EVICTED = 64 << 20
 
 # The instruction set whose times nobody cares about.
 _SLOW_ISA = "scalar"
@@ -69,10 +44,10 @@ _log = logging.getLogger(__name__)
 class Timer(Protocol):
     """What `_native.OperatorTimer` does."""
 
-    def time(
-        self, operators: Sequence[_native.PackedOperator], repeat: int, evict_bytes: int
-    ) -> list[list[float]]:
-        """Milliseconds of each run of each operator."""
+    def blocks(
+        self, spec: _native.Spec, isa: str, evict_bytes: int
+    ) -> Callable[[str], list[float]]:
+        """What returns the milliseconds of each of a block's runs of an algorithm."""
 
 
 @contextmanager
@@ -180,53 +155,22 @@ class Measured:
     def _measure(
         self, request: Request, isa: str, names: Sequence[str], evict_bytes: int
     ) -> Choice:
-        favourite = by_cost(request, isa, self._winograd).algorithm
-        costs = estimate(request, isa, names)
-        limit = _HOPELESS * min(costs.values())
-        running = [name for name in names if name == favourite or costs[name] <= limit]
         spec = request.spec()
-        held: dict[str, _native.PackedOperator] = {}
-        medians: dict[str, list[float]] = {name: [] for name in running}
-        lowest: dict[str, float] = {}
-        spent_ms = 0.0
-        for _ in range(_BLOCKS if len(running) > 1 else 1):
-            for name in running:
-                # Large weights are packed again for each block: one algorithm's at a time.
-                packed = held.get(name) or _native.pack(spec, name, isa)
-                block = self._timer.time([packed], _BLOCK, evict_bytes)[0]
-                if packed.nbytes <= _HELD_BYTES:
-                    held[name] = packed
-                del packed
-                medians[name].append(statistics.median(block))
-                lowest[name] = min(*block, lowest.get(name, math.inf))
-                spent_ms += sum(block)
-            # By the least time of all: one disturbed run must not drop the best algorithm.
-            limit = _BEATEN * min(min(medians[name]) for name in running)
-            running = [name for name in running if lowest[name] <= limit]
-            held = {name: held[name] for name in running if name in held}
-            if len(running) == 1 or spent_ms > _ENOUGH_MS:
-                break
-        least = {name: min(times) for name, times in medians.items() if times}
-        fastest = min(least, key=lambda name: least[name])
-        noise = max(_TIE, min(_MOST_NOISE, _spread(medians[favourite]), _spread(medians[fastest])))
-        if least[favourite] <= (1 + noise) * least[fastest]:
-            fastest = favourite
-        return Choice(fastest, tuple((name, least.get(name)) for name in names))
-
-
-def _spread(medians: Sequence[float]) -> float:
-    """How far an algorithm's blocks differ, as a share of the least."""
-    return max(medians) / min(medians) - 1
+        algorithm, times = _native.fastest(
+            request.node.op,
+            names,
+            _native.estimates(spec, isa, names, here=True),
+            _native.choose(spec, isa, self._winograd, here=True),
+            self._timer.blocks(spec, isa, evict_bytes),
+            _HOPELESS,
+        )
+        return Choice(algorithm, tuple(zip(names, times, strict=True)))
 
 
 def _evict_bytes(request: Request) -> int:
     """How much is read between two uses of the operator's weights, as a power of two."""
     others = request.network_bytes - request.node.arrays["weight"].nbytes
-    if others <= 0:
-        return 0
-    cpu = _native.cpu_info()
-    enough = max(int(cpu["l3"]), 4 * int(cpu["l2"])) or _MOST_EVICTED
-    return min(1 << (others - 1).bit_length(), enough, _MOST_EVICTED)
+    return _native.evicted_between(max(others, 0))
 
 
 def _key(request: Request, names: Sequence[str], evict_bytes: int) -> str:

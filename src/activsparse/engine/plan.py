@@ -276,7 +276,7 @@ def _achieved(request: Request, algorithm: str, isa: str) -> float | None:
         dense_algorithm, masks = algorithm.removesuffix(_CHEQUERED), (*masks, "input_mask")
     counts = []
     for name, keep in ((algorithm, masks), (dense_algorithm, ())):
-        spec = request.slim(keep).spec()
+        spec = request.spec().slim(keep)
         if dict(spec.algorithms(isa))[name]:
             return float(1.0 - request.node.arrays["mask"].mean())
         counts.append(float(_native.pack(spec, name, isa).macs))

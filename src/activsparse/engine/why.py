@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from activsparse.engine.choose import MACS_PER_BYTE
+from activsparse import _native
 from activsparse.engine.report import NodeReport
 
 __all__ = ["why_not_faster"]
@@ -49,7 +49,8 @@ def why_not_faster(row: NodeReport, isa: str) -> str:
             f"few channels: {products:.0f} products for a value of the result, so reading and "
             "writing values counts, of which masks save little"
         )
-    fetching = MACS_PER_BYTE.get(isa.split("-")[0], 0.0) * row.weight_bytes
+    _, macs_per_byte, _, _ = _native.costs(isa.split("-")[0])
+    fetching = macs_per_byte * row.weight_bytes
     if row.weight_bytes > _CACHED_BYTES and fetching > row.macs > 0:
         return (
             f"few positions: reading {row.weight_bytes / 2**20:.1f} MiB of weights from memory "
