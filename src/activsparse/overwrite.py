@@ -1,4 +1,4 @@
-"""Refusing to write over what is read: an output's path may be an input's, under any name."""
+"""Refusing to write over or into what is read: paths may be spelled in any way."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from activsparse.errors import ActivsparseError
+from activsparse.errors import ActivsparseError, Option
 
-__all__ = ["refuse_overwrite"]
+__all__ = ["refuse_overwrite", "refuse_within_images"]
 
 _OF_A_RUN = ("config.yaml", "*.ckpt", "metrics.csv", "summary.json")
 """Files of a run folder that cannot be made again."""
@@ -37,6 +37,24 @@ def refuse_overwrite(inputs: Iterable[FilePath], outputs: Iterable[FilePath | No
                     raise ActivsparseError(
                         f"{output}: is read here{of}, and would be lost; name another file to write"
                     )
+
+
+def refuse_within_images(folder: FilePath, root: FilePath) -> None:
+    """Check that a folder of results does not lie where images are read.
+
+    Args:
+        folder: of the results, which need not exist.
+        root: of the images.
+
+    Raises:
+        ActivsparseError: it does.
+    """
+    if Path(folder).resolve().is_relative_to(Path(root).resolve()):
+        raise ActivsparseError(
+            f"{os.fspath(folder)}: lies within the images, and would be taken for a class of them; "
+            "name a folder elsewhere in ",
+            Option("out"),
+        )
 
 
 def _exists(path: FilePath) -> bool:

@@ -15,6 +15,7 @@ import pytest
 import activsparse
 from activsparse import cli
 from activsparse.errors import ActivsparseError
+from activsparse.files import atomic_path
 
 
 def activsparse_command(*args: str) -> subprocess.CompletedProcess[str]:
@@ -112,6 +113,23 @@ def test_interrupt_exits_130_quietly(fake_command, capsys):
     fake_command(run)
     assert cli.main(["run"]) == 130
     assert capsys.readouterr().err == ""
+
+
+def test_a_terminated_command_tidies_up(fake_command, tmp_path, capsys):
+    """As an interrupted one: SIGTERM's own effect would leave what it had half written."""
+
+    def run(args: object) -> int:
+        with atomic_path(tmp_path / "out") as path:
+            path.write_text("half")
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        return 0
+
+    fake_command(run)
+    assert cli.main(["run"]) == 130
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().err == ""
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_a_closed_pipe_is_quiet():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from activsparse.pipeline.score import Score, paired_interval
+from activsparse.pipeline.score import Score, in_words, paired_interval
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -33,3 +33,16 @@ def test_what_is_lost_is_net():
     assert low <= 0.25 <= high
     same = Score(labels, {"dense": labels, "masked": labels})
     assert same.interval("masked") == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("lost", "interval", "words"),
+    [
+        (0.023, (0.005, 0.041), "2.3 points lost (paired 95 % interval 0.5 to 4.1)"),
+        (-0.001, (-0.02, 0.0), "0.1 points gained (paired 95 % interval 0.0 to 2.0)"),
+        (0.0, (-0.0002, 0.0002), "0.0 points lost (paired 95 % interval 0.0 to 0.0)"),
+        (-0.0001, (-0.0004, 0.0003), "0.0 points gained (paired 95 % interval 0.0 to 0.0)"),
+    ],
+)
+def test_no_zero_has_a_sign(lost, interval, words):
+    assert in_words(lost, interval) == words

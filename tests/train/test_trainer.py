@@ -126,6 +126,13 @@ def test_starting_from_an_earlier_run(finished, recipe, tmp_path):
         trainer.train(load_config(recipe, overrides), tmp_path / "tiles")
 
 
+def test_runs_do_not_become_images(recipe, tmp_path):
+    changes = ["data.name=image_folder", f"data.root={tmp_path}", "data.options={}"]
+    with pytest.raises(ActivsparseError, match="lies within the images"):
+        trainer.train(load_config(recipe, changes), tmp_path / "runs" / ".." / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_loss_that_is_not_finite_stops_with_the_step(recipe, tmp_path):
     overrides = ["dense=null", "training.lr=1e30", "training.gradient_clip=null"]
     with pytest.raises(ActivsparseError, match=r"step \d: the loss is not finite.*no checkpoint"):

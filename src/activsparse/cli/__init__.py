@@ -16,9 +16,12 @@ import importlib
 import io
 import logging
 import os
+import signal
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import Any, NoReturn
 
 from rich_argparse import RichHelpFormatter
@@ -213,10 +216,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     _open_streams()
     _log_to_stderr()
     try:
-        args = build_parser(command).parse_args(arguments)
-        status: int = _module(args.command).run(args)
-        sys.stdout.flush()
-        return status
+        with _terminable():
+            args = build_parser(command).parse_args(arguments)
+            status: int = _module(args.command).run(args)
+            sys.stdout.flush()
+            return status
     except ActivsparseError as error:
         from activsparse.cli.wording import speller
 
@@ -252,6 +256,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     except KeyboardInterrupt:
         return 130
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does: it tidies up. A second one ends it at once."""
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    own = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    )
+    if own:
+        signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        if own:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 _UNMAPPED = "failed to map segment from shared object"

@@ -115,8 +115,8 @@ def run(args: argparse.Namespace) -> int:
                 trust=args.trust,
                 check_export=args.check_export,
             )
-    except Interrupted:
-        if first:
+    except (Interrupted, KeyboardInterrupt):
+        if first and (folder / "config.yaml").is_file():
             _log.info("stopped; continue with: activsparse train --resume %s", folder)
         return 130
     if first:

@@ -12,7 +12,7 @@ from activsparse.bench.timing import Ratio
 from activsparse.masks.mean import SAVED_IS, SPARSITY_IS, Savings
 from activsparse.pipeline.detection_score import DetectionScore
 from activsparse.pipeline.options import DENSE_LONGER, SMALLER_INPUT
-from activsparse.pipeline.score import Score, read_score
+from activsparse.pipeline.score import Score, in_words, read_score
 from activsparse.pipeline.timing import read_timing
 from activsparse.pipeline.work import file_of
 
@@ -151,13 +151,9 @@ class Outcome:
 
     def _lost(self, name: str, against: str = "dense") -> str:
         """Points lost or gained and their interval, in words."""
-        low, high = (100 * end for end in self.score.interval(name, against))
-        lost = 100 * self.score.lost(name, against)
         points = "points" if isinstance(self.score, Score) else f"points of {self.score.figure}"
-        word = "lost"
-        if lost < 0:
-            lost, low, high, word = -lost, -high, -low, "gained"
-        return f"{lost:.1f} {points} {word} (paired 95 % interval {low:.1f} to {high:.1f})"
+        lost, interval = self.score.lost(name, against), self.score.interval(name, against)
+        return in_words(lost, interval, points)
 
     def _sentence(self, masked: str, dense: str, called: str) -> str:
         """Times are against the dense network of the same type, points against the float one."""

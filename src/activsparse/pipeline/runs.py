@@ -22,7 +22,7 @@ from activsparse.export.read import read_masks
 from activsparse.files import require_file
 from activsparse.pipeline.photographs import classes_of, differences, first_pictures
 from activsparse.pipeline.progress import Measuring
-from activsparse.pipeline.score import IntArray, answers, paired_interval
+from activsparse.pipeline.score import IntArray, answers, in_words, paired_interval
 from activsparse.pipeline.timing import time_files
 from activsparse.pipeline.work import NOTED
 from activsparse.report import Loss, Report, Variant, layers_of, times_of
@@ -236,12 +236,5 @@ def _sentence(
     labels: IntArray,
 ) -> str:
     one, other = answered[dense] == labels, answered[name] == labels
-    low, high = paired_interval(one, other)
-    lost, word = float(np.mean(one) - np.mean(other)), "lost"
-    if lost < 0:
-        lost, low, high, word = -lost, -high, -low, "gained"
-    return (
-        f"{name} is {ratio['vs_own_dense']:.2f} times as fast as {dense} here, "
-        f"{100 * lost:.1f} points {word} (paired 95 % interval {100 * low:.1f} to "
-        f"{100 * high:.1f})."
-    )
+    lost = in_words(float(np.mean(one) - np.mean(other)), paired_interval(one, other))
+    return f"{name} is {ratio['vs_own_dense']:.2f} times as fast as {dense} here, {lost}."

@@ -24,6 +24,7 @@ __all__ = [
     "IntArray",
     "Score",
     "answers",
+    "in_words",
     "interval_of_counts",
     "make_score",
     "paired_interval",
@@ -69,6 +70,21 @@ class Score:
         """Paired 95 % interval of `lost`."""
         right = {which: self.said[which] == self.labels for which in (against, name)}
         return paired_interval(right[against], right[name])
+
+
+def in_words(lost: float, interval: tuple[float, float], points: str = "points") -> str:
+    """What is lost or gained, as one says it.
+
+    Args:
+        lost: as a share; below 0 what is gained.
+        interval: of it, 95 %.
+        points: what hundredths of it are called.
+    """
+    word, sign = ("gained", -1) if lost < 0 else ("lost", 1)
+    low, high = sorted(100 * sign * end for end in interval)
+    # Adding 0 takes the sign from a zero.
+    amount, low, high = (round(x, 1) + 0.0 for x in (100 * sign * lost, low, high))
+    return f"{amount:.1f} {points} {word} (paired 95 % interval {low:.1f} to {high:.1f})"
 
 
 def paired_interval(

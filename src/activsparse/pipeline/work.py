@@ -18,6 +18,7 @@ from activsparse.data import BatchData, build_data
 from activsparse.data.folders import pictures_below
 from activsparse.errors import ActivsparseError, Option
 from activsparse.files import atomic_path
+from activsparse.overwrite import refuse_within_images
 from activsparse.pipeline.options import SMALLER_INPUT, SparsifyOptions, recipe_of
 from activsparse.pipeline.progress import Measuring
 from activsparse.train.phase import make_network
@@ -152,12 +153,8 @@ class Work:
                     raise _other(self.folder, name, there.get(name), here)
             return
         root = self.config.data.root
-        if root is not None and self.folder.resolve().is_relative_to(_place(root).resolve()):
-            raise ActivsparseError(
-                f"{self.folder}: lies within the images, and would be taken for a class of them; "
-                "name a folder elsewhere in ",
-                Option("out"),
-            )
+        if root is not None:
+            refuse_within_images(self.folder, _place(root))
         if self.folder.is_dir() and any(self.folder.iterdir()):
             raise ActivsparseError(
                 f"{self.folder}: holds other files; name a new or empty folder in ", Option("out")

@@ -12,10 +12,12 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from activsparse.data import BatchData, build_data
+from activsparse.data.registry import FOLDERS
 from activsparse.distributed import barrier, rank
 from activsparse.errors import ActivsparseError, Call, Option
 from activsparse.export.onnx import convert
 from activsparse.files import atomic_path, require_file
+from activsparse.overwrite import refuse_within_images
 from activsparse.train.as_long import dense_as_long
 from activsparse.train.phase import make_network, make_teacher, run_phase
 from activsparse.train.plan.target import (
@@ -76,6 +78,8 @@ def train(
             f"{folder}: holds a run already; name another one, or continue it with ",
             Call("activsparse.train.trainer.resume", (str(folder),)),
         )
+    if config.data.root is not None and config.data.name in FOLDERS:
+        refuse_within_images(folder, Path(config.data.root).expanduser())
     # Mistakes in the recipe should show before the folder exists, and before a dense phase is over.
     data = _data(config)
     network, example = make_network(config, data), example_input(data.shape)
