@@ -30,15 +30,22 @@ struct FinishU8 {
   int32_t bounded;   // 1: no scaled sum leaves 32 bits, so that bytes can be clipped in place of it
 };
 
+// Steps of a tap where sums of products have to fit 16 bits (operators/safe_pairs.h): first steps
+// of two quads whose products fit them together, then steps of one, all for every vector; then, for
+// each vector, steps of two quads for it alone. Weights and offsets lie in this order, the quads of
+// a step one after the other.
+struct StepCounts {
+  int32_t twos, ones, apart[kMaxTileVectors];
+};
+
 // Register tiles of a product whose left rows are addressed through pointers:
 //   sums[r][o] = start[o] + sum over t < taps, k < 4 * steps of rows[t][r][k] * weights[t][k][o]
 struct ProductU8Args {
   const uint8_t* const* rows;  // row r of tap t: rows[t * row_step + r]
   int row_step;
   const int8_t* const* weights;   // (taps): each (steps, vectors * width, 4)
-  const int32_t* const* offsets;  // (taps): each (steps), where a step's quad starts in a row;
-                                  // nullptr: at 4 * step
-  const int32_t* steps;           // (taps), where there are offsets
+  const int32_t* const* offsets;  // (taps): where each step's quad starts in a row; see StepCounts
+  const StepCounts* const* steps;  // (taps), where there are offsets
   int taps;
   int quads;                       // steps of every tap, where there are no offsets
   const int32_t* start;            // (vectors * width)

@@ -130,6 +130,9 @@ struct BytesAvx2Base : QuadByQuad {
 struct BytesAvxVnni : BytesAvx2Base {
   static constexpr const char* kName = "vnni";
   static Sum dot(Sum sum, Quads x, Weights w) { return _mm256_dpbusd_avx_epi32(sum, x, w); }
+  static Sum dot_two(Sum sum, Quads x, const int8_t* w, Quads y, const int8_t* v) {
+    return dot(dot(sum, x, load_weights(w)), y, load_weights(v));
+  }
   static constexpr int kTapVectors = 1;
   static void store_taps(uint8_t* p, Quads q) { store_bytes(p, q, 32); }
   using Taps = __m256i;
@@ -144,6 +147,12 @@ struct BytesAvx2 : BytesAvx2Base {
   static constexpr const char* kName = "";
   static Sum dot(Sum sum, Quads x, Weights w) {
     const __m256i pairs = _mm256_maddubs_epi16(x, w);
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
+  // Of two quads whose sums of four products fit 16 bits: five instructions in place of six.
+  static Sum dot_two(Sum sum, Quads x, const int8_t* w, Quads y, const int8_t* v) {
+    const __m256i pairs = _mm256_add_epi16(_mm256_maddubs_epi16(x, load_weights(w)),
+                                           _mm256_maddubs_epi16(y, load_weights(v)));
     return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
   }
   // Quads of taps as 16-bit numbers, even ones and odd ones: no sum of two products leaves 32 bits.

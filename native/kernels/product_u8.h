@@ -10,8 +10,7 @@
 
 namespace activsparse {
 
-// Adds the products of one tap, a step at a time. `offsets` says where each step's quad starts, if
-// the type needs it.
+// Adds the products of one tap, a quad at a time: those of N vectors beside each other.
 template <class D, int R, int N>
 __attribute__((always_inline)) inline void add_quads(const int8_t* w, const uint8_t* const* rows,
                                                      int steps, const int32_t* offsets,
@@ -31,6 +30,47 @@ __attribute__((always_inline)) inline void add_quads(const int8_t* w, const uint
 #pragma GCC unroll 4
       for (int v = 0; v < N; ++v) sums[r][v] = D::dot(sums[r][v], quads, weights[v]);
     }
+  }
+}
+
+// The same, two quads at a time, for kVectors of N vectors from `first` on.
+template <class D, int kVectors, int R, int N>
+__attribute__((always_inline)) inline void add_twos(const int8_t* w, const uint8_t* const* rows,
+                                                    int steps, const int32_t* offsets,
+                                                    typename D::Sum (&sums)[R][N], int first) {
+  constexpr int kQuad = 4 * kVectors * D::kWidth;
+  const uint8_t* x[R];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) x[r] = rows[r];
+  for (int s = 0; s < steps; ++s, offsets += 2, w += 2 * kQuad) {
+    const int64_t at = offsets[0], next = offsets[1];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const typename D::Quads quads = D::broadcast(x[r] + at), others = D::broadcast(x[r] + next);
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) {
+        const int8_t* of = w + 4 * v * D::kWidth;
+        sums[r][first + v] = D::dot_two(sums[r][first + v], quads, of, others, of + kQuad);
+      }
+    }
+  }
+}
+
+// Adds the products of one tap, as StepCounts in bytes.h says.
+template <class D, int R, int N>
+__attribute__((always_inline)) inline void add_counted(const int8_t* w, const uint8_t* const* rows,
+                                                       const StepCounts& steps,
+                                                       const int32_t* offsets,
+                                                       typename D::Sum (&sums)[R][N]) {
+  constexpr int kQuad = 4 * D::kWidth;
+  add_twos<D, N>(w, rows, steps.twos, offsets, sums, 0);
+  w += int64_t{2} * kQuad * N * steps.twos, offsets += 2 * steps.twos;
+  add_quads<D>(w, rows, steps.ones, offsets, sums);
+  w += int64_t{1} * kQuad * N * steps.ones, offsets += steps.ones;
+#pragma GCC unroll 4
+  for (int v = 0; v < N; ++v) {
+    add_twos<D, 1>(w, rows, steps.apart[v], offsets, sums, v);
+    w += int64_t{2} * kQuad * steps.apart[v], offsets += 2 * steps.apart[v];
   }
 }
 
@@ -137,7 +177,7 @@ __attribute__((always_inline)) inline void product_u8_rows(const ProductU8Args& 
     if constexpr (D::kOwnSteps) {
       D::add_steps(args.weights[t], rows, args.quads, sums);
     } else if constexpr (D::kOffsets) {
-      add_quads<D>(args.weights[t], rows, args.steps[t], args.offsets[t], sums);
+      add_counted<D>(args.weights[t], rows, *args.steps[t], args.offsets[t], sums);
     } else {
       add_quads<D>(args.weights[t], rows, args.quads, nullptr, sums);
     }

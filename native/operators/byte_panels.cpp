@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "operators/safe_pairs.h"
+#include "operators/safe_steps.h"
 
 namespace activsparse {
 namespace {
@@ -38,32 +39,27 @@ BytePanelsHeader BytePanels::pack(BlobWriter& writer, const ConvParams& p, const
   const int width = kernels_for(isa).product_u8.sizes.width, taps = p.taps(), quads = quads_of(p);
   const std::vector<BytePanel> panels = cut(p, isa);
   const bool safe = needs_safe_pairs(isa);
-  std::vector<int32_t> steps, offsets;
+  std::vector<StepCounts> steps;
+  std::vector<int32_t> offsets;
   Blob bytes;
   for (const BytePanel& panel : panels) {
     const std::size_t step_bytes = std::size_t{4} * panel.vectors * width;
     const int before = channels_before(p, panel.group);
     for (int tap = 0; tap < taps; ++tap) {
-      const std::size_t first = bytes.size(), first_offset = offsets.size();
+      const std::size_t first = bytes.size();
       bytes.resize(first + step_bytes * quads);
       for (int o = 0; o < panel.columns; ++o)
         for (int i = 0; i < p.in_per_group; ++i)
           bytes[first + step_bytes * ((before + i) / 4) + 4 * o + (before + i) % 4] =
               static_cast<std::uint8_t>(
                   weight[(int64_t{panel.first + o} * p.in_per_group + i) * taps + tap]);
-      for (int q = 0; safe && q < quads; ++q) offsets.push_back(4 * q);
-      for (int q = 0; safe && q < quads; ++q) {
-        Blob apart(step_bytes);
-        bool moved = false;
-        for (int o = 0; o < panel.columns; ++o)
-          moved |=
-              make_safe(reinterpret_cast<int8_t*>(bytes.data() + first + step_bytes * q + 4 * o),
-                        reinterpret_cast<int8_t*>(apart.data() + 4 * o));
-        if (!moved) continue;
-        bytes.insert(bytes.end(), apart.begin(), apart.end());
-        offsets.push_back(4 * q);
-      }
-      steps.push_back(safe ? static_cast<int32_t>(offsets.size() - first_offset) : quads);
+      if (!safe) continue;
+      const SafeSteps made = safe_steps(reinterpret_cast<int8_t*>(bytes.data() + first), quads,
+                                        panel.vectors, width);
+      bytes.resize(first);
+      bytes.insert(bytes.end(), made.weights.begin(), made.weights.end());
+      offsets.insert(offsets.end(), made.offsets.begin(), made.offsets.end());
+      steps.push_back(made.counts);
     }
   }
   BytePanelsHeader h{};
@@ -77,24 +73,33 @@ BytePanelsHeader BytePanels::pack(BlobWriter& writer, const ConvParams& p, const
 
 BytePanels::BytePanels(const BlobView& blob, const BytePanelsHeader& h, const ConvParams& p,
                        Isa isa)
-    : panels_(cut(p, isa)), tap_count_(p.taps()), width_(kernels_for(isa).product_u8.sizes.width) {
-  const int width = width_, quads = quads_of(p);
+    : panels_(cut(p, isa)), tap_count_(p.taps()) {
+  const int width = kernels_for(isa).product_u8.sizes.width, quads = quads_of(p);
   const bool safe = needs_safe_pairs(isa);
   lanes_ = lanes_of(panels_, width);
   require_packed(h.weight_bytes >= 0 && h.offset_count >= 0);
   const auto* weights = blob.array<int8_t>(h.weights, h.weight_bytes);
-  const auto* steps = blob.array<int32_t>(h.steps, panels_.size() * tap_count_);
+  const auto* steps = blob.array<StepCounts>(h.steps, safe ? panels_.size() * tap_count_ : 0);
   const auto* offsets = blob.array<int32_t>(h.offsets, h.offset_count);
   for (int64_t i = 0; i < h.offset_count; ++i)
     require_packed(offsets[i] >= 0 && offsets[i] <= 4 * (quads - 1));
   int64_t byte = 0, offset = 0;
   for (const BytePanel& panel : panels_)
-    for (std::size_t tap = 0; tap < tap_count_; ++tap, ++steps) {
-      require_packed(safe ? *steps >= 0 && *steps <= h.offset_count - offset : *steps == quads);
-      taps_.push_back({weights + byte, safe ? offsets + offset : nullptr, *steps});
-      byte += int64_t{4} * panel.vectors * width * *steps;
+    for (std::size_t tap = 0; tap < tap_count_; ++tap) {
+      const int64_t step_bytes = int64_t{4} * width;
+      int64_t bytes = step_bytes * quads * panel.vectors;
+      taps_.push_back({weights + byte, nullptr, nullptr});
+      if (safe) {
+        bool right = steps->twos >= 0 && steps->ones >= 0;
+        for (int v = 0; v < panel.vectors; ++v) right &= steps->apart[v] >= 0;
+        require_packed(right && offset_count(*steps, panel.vectors) <= h.offset_count - offset);
+        bytes = step_bytes * vector_quads(*steps, panel.vectors);
+        taps_.back().offsets = offsets + offset, taps_.back().steps = steps;
+        offset += offset_count(*steps++, panel.vectors);
+      }
+      byte += bytes;
       require_packed(byte <= h.weight_bytes);
-      if (safe) offset += *steps;
+      ends_.push_back(weights + byte);
     }
 }
 

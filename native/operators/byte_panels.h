@@ -2,8 +2,8 @@
 //
 // Output channels of each group are cut into panels of up to TileSizes::usual_vectors vectors, as
 // even as possible, as in panels.h. A panel's weights are, tap by tap, steps of (vectors * width,
-// 4): one for each quad of input channels, and where a processor needs safe pairs (safe_pairs.h)
-// further ones that name the quad they belong to.
+// 4): one for each quad of input channels, or, where a processor needs safe pairs, what
+// safe_steps.h makes of them.
 //
 // Kernels may lower activations before they multiply them, in odd steps by less (`lowered` in
 // kernels/bytes.h): of sums of weights, those of odd steps are kept as well then.
@@ -51,12 +51,11 @@ class BytePanels {
   // Of a tap of a panel.
   const int8_t* weights(std::size_t panel, int tap) const { return at(panel, tap).weights; }
   const int32_t* offsets(std::size_t panel, int tap) const { return at(panel, tap).offsets; }
-  int32_t steps(std::size_t panel, int tap) const { return at(panel, tap).steps; }
+  const StepCounts* steps(std::size_t panel, int tap) const { return at(panel, tap).steps; }
 
   // Where a panel's weights end, those of all panels lying one after the other.
   const int8_t* weights_end(std::size_t panel) const {
-    const Tap& last = taps_[(panel + 1) * tap_count_ - 1];
-    return last.weights + last.steps * step_bytes(panel);
+    return ends_[(panel + 1) * tap_count_ - 1];
   }
   int64_t all_weights_bytes() const {
     return panels_.empty() ? 0 : weights_end(panels_.size() - 1) - weights(0, 0);
@@ -68,18 +67,15 @@ class BytePanels {
   struct Tap {
     const int8_t* weights;
     const int32_t* offsets;
-    int32_t steps;
+    const StepCounts* steps;  // these two where pairs have to be safe
   };
   const Tap& at(std::size_t panel, int tap) const { return taps_[panel * tap_count_ + tap]; }
-  int64_t step_bytes(std::size_t panel) const {
-    return int64_t{4} * panels_[panel].vectors * width_;
-  }
 
   std::vector<BytePanel> panels_;
   std::size_t tap_count_;
-  int width_;
   int64_t lanes_ = 0;
-  std::vector<Tap> taps_;  // (panels, taps)
+  std::vector<Tap> taps_;           // (panels, taps)
+  std::vector<const int8_t*> ends_;  // of their weights
 };
 
 // Lanes of all panels.

@@ -134,7 +134,7 @@ class ConvU8 : public ConvOperator {
   }
   std::size_t scratch_bytes() const override {
     const std::size_t taps = rows_.max_taps();
-    return ((taps + 2) * most_rows_ + 2 * taps) * sizeof(void*) + taps * sizeof(int32_t);
+    return ((taps + 2) * most_rows_ + 3 * taps) * sizeof(void*);
   }
   std::size_t index_bytes() const override { return rows_.bytes() + fill_.bytes(); }
   double macs() const override {
@@ -195,7 +195,7 @@ class ConvU8 : public ConvOperator {
     uint8_t** out;
     const int8_t** weights;
     const int32_t** offsets;
-    int32_t* steps;
+    const StepCounts** steps;
     Work(const ConvU8& op, const RunArgs& args) : run(args) {
       const int taps = op.rows_.max_taps();
       rows = reinterpret_cast<const uint8_t**>(args.scratch);
@@ -203,7 +203,7 @@ class ConvU8 : public ConvOperator {
       out = const_cast<uint8_t**>(residual + op.most_rows_);
       weights = reinterpret_cast<const int8_t**>(residual + std::size_t{2} * op.most_rows_);
       offsets = reinterpret_cast<const int32_t**>(weights + taps);
-      steps = reinterpret_cast<int32_t*>(offsets + taps);
+      steps = reinterpret_cast<const StepCounts**>(offsets + taps);
     }
   };
 

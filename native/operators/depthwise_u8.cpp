@@ -50,7 +50,7 @@ Slots slots_of(const int8_t* weight, int channels, int taps, bool safe) {
     std::vector<int8_t> apart(channels, 0);
     int8_t* pair = slots.weights.data() + s * channels;
     for (int c = 0; c < channels; ++c)
-      if (!is_safe_pair(pair[c], pair[channels + c])) {
+      if (!are_safe(pair[c], pair[channels + c])) {
         std::swap(apart[c], pair[channels + c]);
         moved = true;
       }

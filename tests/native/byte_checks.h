@@ -8,6 +8,7 @@
 
 #include "kernel_case.h"
 #include "operators/safe_pairs.h"
+#include "operators/safe_steps.h"
 
 namespace activsparse {
 
@@ -75,7 +76,8 @@ T* bytes_of(Case& c, int64_t count, bool extreme) {
   return data;
 }
 
-// Quads of weights as operators pack them: without what a processor's sums of two do not hold.
+// Quads of weights as depthwise operators pack them: without what a processor's sums of two do not
+// hold.
 inline int8_t* weights_for(Case& c, Isa isa, int64_t quads, bool extreme) {
   int8_t* weights = bytes_of<int8_t>(c, 4 * quads, extreme);
   int8_t apart[4];
@@ -88,27 +90,37 @@ inline bool product_u8_tile(Case& c, const ProductU8Kernels& kernels, Isa isa, i
   const int width = kernels.sizes.width, packed = vectors * width;
   const int taps = c.number(1, 3), quads = c.number(1, 20), lanes = c.number(1, width);
   const int columns = packed - width + lanes;
-  const bool offsets = needs_safe_pairs(isa), extreme = c.chance();
+  const bool safe = needs_safe_pairs(isa), extreme = c.chance();
   std::vector<const uint8_t*> in(taps * rows);
   for (const uint8_t*& row : in) row = bytes_of<uint8_t>(c, 4 * quads, extreme);
-  std::vector<int> steps(taps, quads);
+  std::vector<const int8_t*> whole(taps);  // (quads, packed, 4)
+  std::vector<SafeSteps> made(taps);
+  std::vector<const StepCounts*> counts(taps);
   std::vector<const int8_t*> weights(taps);
   std::vector<const int32_t*> places(taps);
+  // Small weights may be added in 16 bits, large ones are taken apart.
+  const int small = c.number(0, 2);
   for (int t = 0; t < taps; ++t) {
-    if (offsets) steps[t] = c.number(1, 2 * quads);
-    weights[t] = weights_for(c, isa, int64_t{steps[t]} * packed, extreme);
-    int32_t* at = c.whole<int32_t>(steps[t], 0, quads - 1);
-    for (int s = 0; s < steps[t]; ++s) at[s] = 4 * (offsets ? at[s] : s);
-    places[t] = at;
+    const int64_t count = int64_t{4} * quads * packed;
+    int8_t* all = bytes_of<int8_t>(c, count, extreme);
+    for (int64_t i = 0; i < count; ++i) all[i] /= static_cast<int8_t>(small == 0 ? 1 : 2 * small);
+    whole[t] = weights[t] = all;
+    if (!safe) continue;
+    std::vector<int8_t> left(all, all + count);
+    made[t] = safe_steps(left.data(), quads, vectors, width);
+    counts[t] = &made[t].counts, places[t] = made[t].offsets.data();
+    int8_t* copied = c.whole<int8_t>(static_cast<int64_t>(made[t].weights.size()), 0, 0);
+    std::memcpy(copied, made[t].weights.data(), made[t].weights.size());
+    weights[t] = copied;
   }
   int32_t* bias = c.whole<int32_t>(packed, -5000, 5000);
   int32_t* start = c.whole<int32_t>(packed, 0, 0);
   for (int o = 0; o < packed; ++o) {
     start[o] = bias[o];
     for (int t = 0; t < taps; ++t)
-      for (int s = 0; s < steps[t]; ++s)
+      for (int s = 0; s < quads; ++s)
         for (int i = 0; i < 4; ++i)
-          start[o] += kernels.lowered[s % 2] * weights[t][(s * packed + o) * 4 + i];
+          start[o] += kernels.lowered[s % 2] * whole[t][(s * packed + o) * 4 + i];
   }
   const bool to_float = c.number(0, 2) == 0, adds = c.chance() && !to_float;
   const ExactFinish finish(c, to_float, !adds);
@@ -122,7 +134,7 @@ inline bool product_u8_tile(Case& c, const ProductU8Kernels& kernels, Isa isa, i
   }
   ProductU8Args args{};
   args.rows = in.data(), args.row_step = rows, args.weights = weights.data();
-  args.offsets = places.data(), args.steps = steps.data();
+  args.offsets = places.data(), args.steps = counts.data();
   args.taps = taps, args.quads = quads;
   args.start = start, args.scale = scale, args.shift = shift;
   args.out = out.data(), args.residual = adds ? residual.data() : nullptr;
@@ -134,9 +146,8 @@ inline bool product_u8_tile(Case& c, const ProductU8Kernels& kernels, Isa isa, i
     for (int o = 0; o < columns; ++o) {
       int64_t sum = bias[o];
       for (int t = 0; t < taps; ++t)
-        for (int s = 0; s < steps[t]; ++s)
-          for (int i = 0; i < 4; ++i)
-            sum += in[t * rows + r][places[t][s] + i] * weights[t][(s * packed + o) * 4 + i];
+        for (int i = 0; i < 4 * quads; ++i)
+          sum += in[t * rows + r][i] * whole[t][(i / 4 * packed + o) * 4 + i % 4];
       const bool right = to_float ? reinterpret_cast<const float*>(out[r])[o] ==
                                         static_cast<float>(finish.scaled(sum, scale[o], shift[o]))
                                   : out[r][o] == finish.byte(sum, scale[o], shift[o],
