@@ -43,8 +43,8 @@ struct StepCounts {
 struct ProductU8Args {
   const uint8_t* const* rows;  // row r of tap t: rows[t * row_step + r]
   int row_step;
-  const int8_t* const* weights;   // (taps): each (steps, vectors * width, 4)
-  const int32_t* const* offsets;  // (taps): where each step's quad starts in a row; see StepCounts
+  const int8_t* const* weights;    // (taps): each (steps, vectors * width, 4)
+  const int32_t* const* offsets;   // (taps): where each step's quad starts in a row; see StepCounts
   const StepCounts* const* steps;  // (taps), where there are offsets
   int taps;
   int quads;                       // steps of every tap, where there are no offsets

@@ -111,6 +111,7 @@ struct BytesAvx2Base : QuadByQuad {
   // Rows of N vectors, the last of which has so many lanes, within bounds.
   template <int N>
   struct Row {
+    static constexpr bool kTwo = N == 2;
     int lo, hi, zero, lanes;
     Row(int least, int most, int zero_point, int last)
         : lo(least), hi(most), zero(zero_point), lanes(last) {}
@@ -121,6 +122,15 @@ struct BytesAvx2Base : QuadByQuad {
       const __m128i above = _mm_max_epu8(packed, _mm256_castsi256_si128(every(lo)));
       const __m128i bytes = _mm_min_epu8(above, _mm256_castsi256_si128(every(hi)));
       store_first(p, bytes, kWidth * (N - 1) + lanes);
+    }
+    void store_two(uint8_t* p, const Float* v, uint8_t* q, const Float* w) const {
+      const __m256i bytes = _mm256_packus_epi16(words(v[0], v[1], zero), words(w[0], w[1], zero));
+      const __m256i within = _mm256_min_epu8(_mm256_max_epu8(bytes, every(lo)), every(hi));
+      // Of every 128 bits, four lanes of each vector: back into the order of the vectors.
+      const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+      const __m256i rows = _mm256_permutevar8x32_epi32(within, order);
+      store_first(p, _mm256_castsi256_si128(rows), kWidth + lanes);
+      store_first(q, _mm256_extracti128_si256(rows, 1), kWidth + lanes);
     }
   };
   static __m256i max_bytes(__m256i a, __m256i b) { return _mm256_max_epu8(a, b); }

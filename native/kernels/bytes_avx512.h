@@ -92,6 +92,7 @@ struct BytesAvx512Base : QuadByQuad {
   // Rows of N vectors, the last of which has so many lanes, within bounds.
   template <int N>
   struct Row {
+    static constexpr bool kTwo = false;
     __m512i lo, hi, zero;
     bool whole;
     __mmask64 kept;

@@ -127,6 +127,7 @@ struct BytesScalar : QuadByQuad {
   // Rows of N vectors, the last of which has so many lanes, within bounds.
   template <int N>
   struct Row {
+    static constexpr bool kTwo = false;
     int lo, hi, zero, lanes;
     Row(int least, int most, int zero_point, int last)
         : lo(least), hi(most), zero(zero_point), lanes(last) {}

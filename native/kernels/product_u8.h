@@ -100,6 +100,27 @@ __attribute__((always_inline)) inline typename D::Float with_residual(typename D
   return min(v, V::set1(f.residual_hi));
 }
 
+// Stores rows, of which numbers(row, y) gives N vectors: two at a time where that takes fewer
+// instructions.
+template <class D, int kRows, int N, class Row, class Numbers>
+__attribute__((always_inline)) inline void store_rows(const Row& row, uint8_t* const* out,
+                                                      int64_t column, const Numbers& numbers) {
+  typename D::Float y[2][N];
+  int r = 0;
+  if constexpr (Row::kTwo) {
+#pragma GCC unroll 1
+    for (; r + 2 <= kRows; r += 2) {
+      numbers(r, y[0]), numbers(r + 1, y[1]);
+      row.store_two(out[r] + column, y[0], out[r + 1] + column, y[1]);
+    }
+  }
+#pragma GCC unroll 1
+  for (; r < kRows; ++r) {
+    numbers(r, y[0]);
+    row.store(out[r] + column, y[0]);
+  }
+}
+
 // Rounds and stores `sums`, those of rows `first`, ... of a tile. Whatever a row needs is read
 // before the first one is stored: bytes that are written may be anything, for all that a compiler
 // knows.
@@ -132,23 +153,19 @@ __attribute__((always_inline)) inline void finish_rows(const ProductU8Args& args
                            v + 1 < N ? W : last_lanes);
     return;
   }
-  V y[N];
   if (f.bounded && !f.rescaled && residual == nullptr) {
     const typename D::template Row<N> row(byte_of<D>(f.lo, f), byte_of<D>(f.hi, f), f.zero,
                                           last_lanes);
-#pragma GCC unroll 1
-    for (int r = 0; r < kRows; ++r) {
+    store_rows<D, kRows, N>(row, out, column, [&](int r, V* y) __attribute__((always_inline)) {
 #pragma GCC unroll 4
       for (int v = 0; v < N; ++v) y[v] = scaled(r, v);
-      row.store(out[r] + column, y);
-    }
+    });
     return;
   }
   const bool twice = residual != nullptr || f.rescaled;
   const float lo = twice ? f.residual_lo : f.lo, hi = twice ? f.residual_hi : f.hi;
   const typename D::template Row<N> row(byte_of<D>(lo, f), byte_of<D>(hi, f), f.zero, last_lanes);
-#pragma GCC unroll 1
-  for (int r = 0; r < kRows; ++r) {
+  store_rows<D, kRows, N>(row, out, column, [&](int r, V* y) __attribute__((always_inline)) {
 #pragma GCC unroll 4
     for (int v = 0; v < N; ++v) {
       y[v] = min(scaled(r, v), V::set1(f.hi));
@@ -158,8 +175,7 @@ __attribute__((always_inline)) inline void finish_rows(const ProductU8Args& args
       else if (f.rescaled)
         y[v] = rescaled<D>(y[v], f);
     }
-    row.store(out[r] + column, y);
-  }
+  });
 }
 
 // Of a tile of R rows those from kFirst on.

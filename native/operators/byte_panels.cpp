@@ -54,8 +54,8 @@ BytePanelsHeader BytePanels::pack(BlobWriter& writer, const ConvParams& p, const
               static_cast<std::uint8_t>(
                   weight[(int64_t{panel.first + o} * p.in_per_group + i) * taps + tap]);
       if (!safe) continue;
-      const SafeSteps made = safe_steps(reinterpret_cast<int8_t*>(bytes.data() + first), quads,
-                                        panel.vectors, width);
+      const SafeSteps made =
+          safe_steps(reinterpret_cast<int8_t*>(bytes.data() + first), quads, panel.vectors, width);
       bytes.resize(first);
       bytes.insert(bytes.end(), made.weights.begin(), made.weights.end());
       offsets.insert(offsets.end(), made.offsets.begin(), made.offsets.end());

@@ -54,9 +54,7 @@ class BytePanels {
   const StepCounts* steps(std::size_t panel, int tap) const { return at(panel, tap).steps; }
 
   // Where a panel's weights end, those of all panels lying one after the other.
-  const int8_t* weights_end(std::size_t panel) const {
-    return ends_[(panel + 1) * tap_count_ - 1];
-  }
+  const int8_t* weights_end(std::size_t panel) const { return ends_[(panel + 1) * tap_count_ - 1]; }
   int64_t all_weights_bytes() const {
     return panels_.empty() ? 0 : weights_end(panels_.size() - 1) - weights(0, 0);
   }
@@ -74,7 +72,7 @@ class BytePanels {
   std::vector<BytePanel> panels_;
   std::size_t tap_count_;
   int64_t lanes_ = 0;
-  std::vector<Tap> taps_;           // (panels, taps)
+  std::vector<Tap> taps_;            // (panels, taps)
   std::vector<const int8_t*> ends_;  // of their weights
 };
 

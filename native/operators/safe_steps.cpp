@@ -30,8 +30,7 @@ std::vector<PlacedQuad> take_twos(std::vector<PlacedQuad>& quads, int lanes) {
     if (taken[i]) continue;
     const std::size_t end = std::min(quads.size(), i + 1 + kReach);
     std::size_t partner = i + 1;
-    while (partner < end &&
-           (taken[partner] || !fit_together(quads[i], quads[partner], lanes)))
+    while (partner < end && (taken[partner] || !fit_together(quads[i], quads[partner], lanes)))
       ++partner;
     if (partner >= end) {
       left.push_back(quads[i]);
@@ -80,7 +79,8 @@ SafeSteps safe_steps(int8_t* weights, int quads, int vectors, int width) {
     for (int q : moved[v])
       rest.push_back({q, reinterpret_cast<const int8_t*>(apart[v].data()) + q * vector_bytes});
     std::vector<PlacedQuad> pairs = take_twos(rest, width);
-    for (const PlacedQuad& alone : rest) pairs.push_back(alone), pairs.push_back({0, nothing.data()});
+    for (const PlacedQuad& alone : rest)
+      pairs.push_back(alone), pairs.push_back({0, nothing.data()});
     steps.counts.apart[v] = static_cast<int32_t>(pairs.size() / 2);
     add(pairs, vector_bytes);
   }

@@ -86,11 +86,12 @@ def test_a_plan_file_is_small_and_gives_the_same(tmp_path, threads):
     b.save(original, b.conv(b.node("Relu", b.conv(x, 160)), 160))
     model = quantised.typed(original)
     path = quantised.by_onnxruntime(model, tmp_path / "q.onnx", quantised.STYLES["u8s8 per tensor"])
-    session = Session(path, threads=threads)
+    session = Session(path, threads=threads, winograd=False)  # or AVX2 has some of it in float32
     session.save(tmp_path / "q.plan")
     (feed,) = quantised.images(onnx.load(path), 1, 1)
     np.testing.assert_array_equal(Session(tmp_path / "q.plan").run(feed)[0], session.run(feed)[0])
-    np.testing.assert_array_equal(Session(path).run(feed)[0], session.run(feed)[0])
+    again = Session(path, winograd=False)
+    np.testing.assert_array_equal(again.run(feed)[0], session.run(feed)[0])
     assert (tmp_path / "q.plan").stat().st_size < 0.35 * original.stat().st_size
 
 

@@ -70,7 +70,9 @@ def compile_model(
         memory_suffices(os.fsdecode(path)),
         choosing(algorithm, tune, winograd, isa, threads) as choose,
     ):
-        return compile_plan(path, isa, input_shapes, choose, algorithm is None, threads, weights)
+        return compile_plan(
+            path, isa, input_shapes, choose, algorithm is None, threads, weights, mix=winograd
+        )
 
 
 def compile_file(

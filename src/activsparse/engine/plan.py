@@ -19,6 +19,7 @@ from activsparse.engine.limits import check_memory, check_tensors
 from activsparse.engine.load import load
 from activsparse.engine.lower import lower
 from activsparse.engine.memory import ALIGNMENT
+from activsparse.engine.mix import mix_in_float
 from activsparse.engine.options import WEIGHTS
 from activsparse.engine.passes import (
     drop_fills,
@@ -100,6 +101,7 @@ def compile_plan(
     fuse: bool = True,
     threads: int = 1,
     weights: str = WEIGHTS[0],
+    mix: bool = True,
 ) -> Plan:
     """Compile an ONNX file.
 
@@ -113,11 +115,13 @@ def compile_plan(
         threads: how many a session uses unless told otherwise; work is cut into equal shares for
             so many.
         weights: type that the weights of products are kept in, of `options.WEIGHTS`.
+        mix: whether float32 may compute what it is faster at than bytes are (`mix`), unless each
+            convolution is to stay an operator of its own.
 
     Raises:
         ActivsparseError: the file cannot be read, or holds something the engine does not run.
     """
-    return compile_graph(load(path, input_shapes), isa, choose, fuse, threads, weights)
+    return compile_graph(load(path, input_shapes), isa, choose, fuse, threads, weights, mix)
 
 
 def compile_graph(
@@ -127,11 +131,14 @@ def compile_graph(
     fuse: bool = True,
     threads: int = 1,
     weights: str = WEIGHTS[0],
+    mix: bool = True,
 ) -> Plan:
     """Compile a graph of ONNX nodes; see `compile_plan`."""
     model = fingerprint(graph.constants)  # before a pass changes them
     output_names = graph.outputs  # a pass may let an output read an earlier value
     graph = optimise(graph)
+    if mix and fuse:
+        graph = mix_in_float(graph, isa)
     types = types_of(graph, output_names)
     inputs = [(name, graph.shape(name)) for name in graph.inputs]
     outputs = [

@@ -185,6 +185,8 @@ def report_of(
         reason = f"'{packed.algorithm}' does not count its work"
     elif requested is not None and not achieved:
         reason = f"no tile of '{packed.algorithm}' is free of kept positions"
+    if "in_float" in node.attributes:
+        reason = ", ".join(filter(None, (reason, str(node.attributes["in_float"]))))
     return NodeReport(
         name=node.name,
         kind=node.op,

@@ -211,8 +211,9 @@ class Session:
         graph = clean(infer(loaded, lenient=True))
         fuse = options["algorithm"] is None
         with choosing(isa=isa, threads=threads, **options) as choose:
+            mix = options["winograd"]
             parts = compile_parts(
-                graph, lambda part: compile_graph(part, isa, choose, fuse, threads, weights)
+                graph, lambda part: compile_graph(part, isa, choose, fuse, threads, weights, mix)
             )
         self._parts = []
         told: dict[str, np.dtype[Any]] = {}  # by ONNX Runtime, where nobody else knew
