@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from activsparse.engine.cut import cut
 from activsparse.engine.graph import Graph, Node, NodeError, Nodes
 from activsparse.engine.passes.convert import can_convert
 from activsparse.engine.passes.match_fill import match_fill
@@ -88,6 +89,7 @@ def _split(graph: Graph, handed_over: Collection[str], typed: bool) -> list[tupl
         and ((node.op == "Gather" and node.outputs not in left) or _is_native(graph, node, typed))
         for node in graph.nodes
     ]
+    native = cut(graph, native)
     # Even levels are ours, odd ones are not; a node lies on the first level behind its inputs'.
     levels: dict[int, list[Node]] = {}
     level_of: dict[str, int] = {}
