@@ -14,14 +14,14 @@ from dataclasses import replace
 import numpy as np
 
 from activsparse import _native
-from activsparse.engine.choose import Request, able, estimate
+from activsparse.engine.choose import Request, able
 from activsparse.engine.graph import Array, Graph, Node, Scale
 from activsparse.engine.memory import ALIGNMENT
 from activsparse.errors import ActivsparseError
 
 __all__ = ["mix_in_float"]
 
-# Times in the unit of `choose.estimate`, a multiply-add of float32: of one of bytes, weights taken
+# Times in the unit of `_native.estimates`, a multiply-add of float32: of one of bytes, weights taken
 # apart included, and of an element that is converted. ResNet18's layers take 70 to 85 G of the
 # former a second, those in float32 30 to 37 G of that unit, `dequantise` 4 G of the latter
 # (Sapphire Rapids, AVX2).
@@ -94,7 +94,7 @@ def _share_of_time(graph: Graph, node: Node, isa: str) -> float | None:
         if "vnni" in packed.kernel:
             return None
         names = [name for name in able(floats, isa) if name.startswith("winograd")]
-        costs = estimate(floats, isa, names)
+        costs = _native.estimates(floats.spec(), isa, names)
     except ActivsparseError:
         return None
     if not costs:
@@ -103,7 +103,7 @@ def _share_of_time(graph: Graph, node: Node, isa: str) -> float | None:
     bytes_read = packed.nbytes - packed.index_bytes - others
     apart = max(1.0, bytes_read / node.arrays["weight"].nbytes)
     converted = float(np.prod(graph.shape(x)) + np.prod(graph.shape(y)))
-    return (min(costs.values()) + _CONVERSION * converted) / (_MAC * apart * packed.macs)
+    return (min(costs) + _CONVERSION * converted) / (_MAC * apart * packed.macs)
 
 
 def _convolution(node: Node, x: str, y: str) -> Node:
