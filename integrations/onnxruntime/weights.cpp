@@ -77,7 +77,8 @@ std::string why_unknown(const ort::Api& api, const std::vector<const ort::Node*>
       known = known || found != noted.end() || ends_as_a_noted_one(name, noted);
     }
   if (known || !any || noted.empty()) return {};
-  return "the model has no weight of the one the plan was compiled from; compile the plan from this "
+  return "the model has no weight of the one the plan was compiled from; compile the plan from "
+         "this "
          "model";
 }
 

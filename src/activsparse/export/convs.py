@@ -12,6 +12,7 @@ from activsparse.export.operations import conv_shape, operations, weight_type
 from activsparse.masks import ConvShape
 from activsparse.masks.network import find_convolutions
 from activsparse.masks.operations import Sizes, Value
+from activsparse.masks.parallel import part_problem
 
 __all__ = ["OPEN_SIZE", "OnnxConv", "find_convs"]
 
@@ -43,6 +44,7 @@ class OnnxConv:
         added: whether it ends a residual branch, see `masks.network`.
         reader: name of the convolution that alone reads its output, through nothing but functions
             of each element, or None.
+        part_of: name of the convolution at whose sum this one is masked with it, or None.
     """
 
     name: str
@@ -57,6 +59,7 @@ class OnnxConv:
     source: str | None = None
     added: bool = False
     reader: str | None = None
+    part_of: str | None = None
 
     @property
     def aliases(self) -> tuple[str, ...]:
@@ -89,8 +92,13 @@ class OnnxConv:
         return self.norm_output != self.conv_output
 
 
-def find_convs(model: onnx.ModelProto, name: str = "model") -> list[OnnxConv]:
+def find_convs(model: onnx.ModelProto, name: str = "model", sums: bool = False) -> list[OnnxConv]:
     """All Conv nodes of the main graph of the model called `name`, in the order of execution.
+
+    Args:
+        model: with shapes as far as they are known.
+        name: for error messages.
+        sums: take parallel branches for one layer, which is masked where they are added.
 
     Raises:
         ActivsparseError: shapes in the model do not fit each other.
@@ -99,7 +107,9 @@ def find_convs(model: onnx.ModelProto, name: str = "model") -> list[OnnxConv]:
     types = tensor_types(model, name)
     sizes: dict[Value, Sizes] = {tensor: size for tensor, (_, size) in types.items()}
     results = [tensor for tensor in index.outputs if tensor in index.producers]
-    network = find_convolutions(operations(model.graph, index, types), results, sizes)
+    network = find_convolutions(
+        operations(model.graph, index, types), results, sizes, lambda _: sums
+    )
     known = {conv.operation.name: conv for conv in network}
     names: dict[str, str] = {}  # by output
     taken: set[str] = set()
@@ -113,10 +123,12 @@ def find_convs(model: onnx.ModelProto, name: str = "model") -> list[OnnxConv]:
             continue
         size = types.get(str(node.output[0]), (0, ()))[1][2:]
         runs.setdefault((str(node.input[1]), size), []).append(len(found))
-        output = str(node.output[0])
+        output = given = str(node.output[0])
         names[output] = next(n for n in _names(node, index) if n not in taken)
         taken.add(names[output])
         conv = known.get(output)
+        if conv is not None:
+            given = str(conv.operation.output)
         problem = _problem(node, index, types)
         if problem == BLUR:
             blurs.add(output)
@@ -127,8 +139,8 @@ def find_convs(model: onnx.ModelProto, name: str = "model") -> list[OnnxConv]:
             OnnxConv(
                 name=names[output],
                 node_name=node.name,
-                conv_output=output,
-                norm_output=output if conv is None or conv.norm is None else str(conv.norm.output),
+                conv_output=given,
+                norm_output=given if conv is None or conv.norm is None else str(conv.norm.output),
                 shape=conv_shape(node, index, types) if problem is None else None,
                 phase=0 if conv is None else conv.phase,
                 role="layer" if conv is None else conv.role,
@@ -139,13 +151,21 @@ def find_convs(model: onnx.ModelProto, name: str = "model") -> list[OnnxConv]:
             )
         )
         if conv is not None and conv.reader is not None:
-            readers[output] = str(network[conv.reader].operation.name)
+            readers[given] = str(network[conv.reader].operation.name)
     found = [replace(conv, reader=names.get(readers.get(conv.conv_output, ""))) for conv in found]
+    leaders = {names[str(p.name)]: names[str(c.operation.name)] for c in network for p in c.parts}
+    found = [_as_part(conv, leaders.get(conv.name)) for conv in found]
     for same in runs.values():
         if len(same) > 1:
             for i, run in zip(same, _one_layer([found[i] for i in same]), strict=True):
                 found[i] = run
     return found
+
+
+def _as_part(conv: OnnxConv, leader: str | None) -> OnnxConv:
+    if leader is None:
+        return conv
+    return replace(conv, part_of=leader, problem=conv.problem or part_problem(leader))
 
 
 def _one_layer(runs: list[OnnxConv]) -> list[OnnxConv]:

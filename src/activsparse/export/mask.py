@@ -210,7 +210,7 @@ def dense_copy(
         )
 
     _refuse_leftovers(masked, name)
-    return masked, find_convs(masked, str(name))
+    return masked, find_convs(masked, str(name), sums=True)
 
 
 def write_requested(model: onnx.ModelProto, requested: dict[str, float]) -> None:

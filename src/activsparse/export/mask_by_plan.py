@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import onnx
 
 from activsparse.errors import ActivsparseError
+from activsparse.export.convs import find_convs
 from activsparse.export.insert import insert_masks
 from activsparse.export.mask import (
     MaskedLayer,
@@ -52,6 +53,8 @@ def mask_by_plan(
     try:
         plan.check({conv.name: conv.shape for conv in convs if conv.shape}, image_size_of(masked))
         masks = plan.masks()
+        if any(conv.part_of and conv.name in masks for conv in convs):
+            convs = find_convs(masked, name)  # where it was planned, nothing could mask the sum
     except ActivsparseError as error:
         raise ActivsparseError(f"{name}: ", error) from error
     report = MaskReport([], {}, macs_of(convs))

@@ -27,8 +27,7 @@ _KINDS = {
         "Acos", "Acosh", "Cos", "Cosh", "Exp", "HardSigmoid", "Log", "Reciprocal", "Shrink",
         "Sigmoid", "Softplus",
     ),
-    Kind.ADD: ("Add", "Sum"),
-    Kind.MULTIPLY: ("Mul",),
+    Kind.ADD: ("Sum",),
     Kind.COMBINE: ("Max", "Min", "Sub"),
     Kind.POOL: (
         "AveragePool", "Einsum", "Gemm", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool",
@@ -85,6 +84,19 @@ def _kind(node: onnx.NodeProto, computed: list[str], index: GraphIndex) -> Kind:
     return _KIND_OF.get(node.op_type, Kind.OTHER)
 
 
+def _same_with(number: float, else_: Kind) -> Callable[..., Kind]:
+    """What a sum or product starts with where a branch is left out changes nothing."""
+
+    def kind(node: onnx.NodeProto, computed: list[str], index: GraphIndex) -> Kind:
+        constants = [place for place, name in enumerate(node.input) if name not in computed]
+        same = len(node.input) == 2 and any(
+            _number(node, i, "", index) == number for i in constants
+        )
+        return Kind.SAME if same else else_
+
+    return kind
+
+
 def _clip(node: onnx.NodeProto, computed: list[str], index: GraphIndex) -> Kind:
     low = _number(node, 1, "min", index)
     high = _number(node, 2, "max", index)
@@ -108,8 +120,10 @@ def _power(node: onnx.NodeProto, computed: list[str], index: GraphIndex) -> Kind
 
 
 _SPECIAL: Mapping[str, Callable[[onnx.NodeProto, list[str], GraphIndex], Kind]] = {
+    "Add": _same_with(0.0, Kind.ADD),
     "Clip": _clip,
     "Div": _divide,
+    "Mul": _same_with(1.0, Kind.MULTIPLY),
     "Pad": _pad,
     "Pow": _power,
 }

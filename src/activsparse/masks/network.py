@@ -6,12 +6,13 @@ torch or as it stands in an ONNX file; all else is decided here, so that both ma
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from activsparse.masks.contract import Graph, contract
 from activsparse.masks.heads import Heads
 from activsparse.masks.operations import Kind, Operation, Sizes, Value
+from activsparse.masks.parallel import merge_sums
 from activsparse.masks.phases import assign_phases
 
 __all__ = ["Convolution", "find_convolutions"]
@@ -27,7 +28,8 @@ class Convolution:
 
     Attributes:
         operation: as it was handed over, reading what stands for its input in the contracted
-            network.
+            network; of parallel branches, the largest kernel's, giving their sum.
+        parts: the other convolutions in that sum, see `masks.parallel`.
         norm: the batch norm that alone reads it, or None.
         source: number of the convolution whose normalised output, through nothing but functions
             that keep zero, is its input: a mask there leaves zeros here. None where there is none.
@@ -56,19 +58,25 @@ class Convolution:
     added: bool
     reader: int | None
     role: str
+    parts: tuple[Operation, ...] = ()
 
 
 def find_convolutions(
-    operations: Iterable[Operation], outputs: Iterable[Hashable], sizes: Mapping[Value, Sizes]
+    operations: Iterable[Operation],
+    outputs: Iterable[Hashable],
+    sizes: Mapping[Value, Sizes],
+    masked_at: Callable[[Value], bool] = lambda _: False,
 ) -> list[Convolution]:
-    """All convolutions of a network, in the order of execution.
+    """All convolutions of a network, in the order of execution; parallel branches count as one.
 
     Args:
         operations: in the order of execution.
         outputs: the values the network returns; where there is none, all that nobody reads.
         sizes: of values, as far as they are known.
+        masked_at: whether a mask can be put on a sum of parallel branches; others stay apart.
     """
-    graph = contract(operations, outputs, sizes)
+    merged = merge_sums(contract(operations, outputs, sizes), masked_at)
+    graph = merged.graph
     found = [op for op in graph.operations if op.kind is Kind.CONVOLUTION]
     norms = [_norm(graph, operation) for operation in found]
     # Whose convolution's output, normalised, a value is.
@@ -118,6 +126,7 @@ def find_convolutions(
                 added,
                 None if reader is None else numbers[reader.output],
                 role,
+                merged.parts.get(operation.output, ()),
             )
         )
     return convolutions

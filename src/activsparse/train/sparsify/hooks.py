@@ -63,7 +63,7 @@ def attach_mask(
     """
     host = parts[-1]
     state.shapes[layer] = shape
-    tensor = next(iter(host.parameters()), None)
+    tensor = next((p for part in parts for p in part.parameters()), None)
     device = None if tensor is None else tensor.device
     host.register_buffer(MASK, torch.ones(1, 1, *shape, device=device))
     if fill == "nearest":

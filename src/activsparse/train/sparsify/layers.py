@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from activsparse.errors import ActivsparseError, Option
 from activsparse.masks import ConvShape
 from activsparse.masks.network import Convolution, find_convolutions
+from activsparse.masks.operations import Value
+from activsparse.masks.parallel import part_problem
 from activsparse.train.sparsify.hooks import without_masks
 from activsparse.train.sparsify.modes import evaluating
 from activsparse.train.sparsify.recorder import Recorder, pair
@@ -25,7 +27,8 @@ class ConvLayer:
     Attributes:
         name: its module name.
         norm: the module after which the site `norm` masks: the batch norm that consumes the
-            convolution's output, or None where there is none.
+            convolution's output, or None where there is none. Of parallel branches, what passes
+            their sum on, after which both sites mask.
         shape: kernel, stride, groups, channels and output size.
         block: the phase of its pattern, see `assign_phases`.
         shortcut, head, stem: whether that is its role, see `masks.network`.
@@ -37,6 +40,7 @@ class ConvLayer:
             that keep zero, is its input: a mask there leaves zeros here. None where there is none.
         reader: name of the convolution that alone reads its output, through nothing but functions
             of each element, or None.
+        sums: whether its output is a sum of parallel branches, see `masks.parallel`.
     """
 
     name: str
@@ -51,6 +55,7 @@ class ConvLayer:
     source: str | None = None
     stem: bool = False
     reader: str | None = None
+    sums: bool = False
 
     @property
     def aliases(self) -> tuple[str, ...]:
@@ -65,11 +70,13 @@ class ConvLayer:
     @property
     def normed(self) -> bool:
         """Whether a batch norm alone reads it."""
-        return self.norm is not None
+        return self.norm is not None and not self.sums
 
     def host(self, site: str) -> str:
         """Name of the module after which it is masked."""
-        return self.norm if site == "norm" and self.norm is not None else self.name
+        if self.norm is not None and (site == "norm" or self.sums):
+            return self.norm
+        return self.name
 
     @property
     def macs(self) -> int:
@@ -111,17 +118,35 @@ def find_layers(model: nn.Module, example_input: Tensor | tuple[Any, ...]) -> li
             f"{type(model).__name__} does not run on an example input of shape {sizes} ({error}); "
             "pass one it accepts"
         ) from error
-    network = find_convolutions(recorder.operations, recorder.values(results), recorder.sizes)
+
+    def passed(value: Value) -> bool:
+        host = recorder.passed.get(value)
+        return host is not None and recorder.calls[host] == 1
+
+    network = find_convolutions(
+        recorder.operations, recorder.values(results), recorder.sizes, passed
+    )
     calls: dict[str, list[Convolution]] = {}
+    leaders: dict[str, str] = {}
     for conv in network:
         if conv.operation.name is not None:
             calls.setdefault(conv.operation.name, []).append(conv)
+        for part in conv.parts:
+            if part.name is not None:
+                calls.setdefault(part.name, []).append(replace(conv, operation=part, parts=()))
+                leaders[part.name] = str(conv.operation.name)
     if not calls:
         raise ActivsparseError(
             f"{type(model).__name__} runs no Conv2d layer; there is nothing to mask"
         )
     modules = dict(model.named_modules())
-    return [_layer(name, of_layer, network, modules, recorder) for name, of_layer in calls.items()]
+    layers = [_layer(name, found, network, modules, recorder) for name, found in calls.items()]
+    return [
+        replace(layer, problem=part_problem(leaders[layer.name]), norm=None)
+        if layer.name in leaders
+        else layer
+        for layer in layers
+    ]
 
 
 def _layer(
@@ -143,6 +168,7 @@ def _layer(
     return ConvLayer(
         name=name,
         norm=_masked_norm(first, modules, recorder) if len(calls) == 1 else None,
+        sums=bool(first.parts),
         shape=ConvShape(
             kernel=pair(conv.kernel_size),
             stride=pair(conv.stride),
@@ -170,6 +196,8 @@ def _masked_norm(
     conv: Convolution, modules: dict[str, nn.Module], recorder: Recorder
 ) -> str | None:
     """The module that gives the normalised output of `conv` alone, before any activation."""
+    if conv.parts:
+        return recorder.passed[conv.operation.output]
     name = None if conv.norm is None else conv.norm.name
     if name is None or recorder.calls[name] != 1:
         return None

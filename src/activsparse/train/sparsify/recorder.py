@@ -35,6 +35,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         sizes: of all values.
         calls: how often each module ran.
         outputs: of each Conv2d, the sizes of its results.
+        passed: by value the first `nn.Identity` that got it, straight from what computed it.
     """
 
     def __init__(self, model: nn.Module, inputs: Any) -> None:
@@ -45,6 +46,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.sizes: dict[Value, Sizes] = {}
         self.calls: Counter[str] = Counter()
         self.outputs: dict[str, list[tuple[int, ...]]] = {}
+        self.passed: dict[Value, str] = {}
         self._running: list[_Frame] = []
         self._alive: list[Tensor] = []
         # The value of each place, None for a constant, and the places that share memory.
@@ -168,6 +170,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return
             if isinstance(module, nn.Conv2d):
                 self.outputs.setdefault(name, []).append(tuple(output.shape))
+            if isinstance(module, nn.Identity) and self.operations:
+                latest = self.operations[-1].outputs
+                for value in (v for v in self.values(output) if v in latest):
+                    self.passed.setdefault(value, name)
             if not frame.lent and frame.inputs:
                 self._replace(frame, output)
 
