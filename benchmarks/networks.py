@@ -1,6 +1,7 @@
 """The networks of the benchmark, and the files the engines read them from.
 
-Weights are random: times do not depend on their values. The statistics of batch normalisations come
+Weights are random: times do not depend on their values, but for int8 on AVX2, where pairs that may
+overflow take further steps. The statistics of batch normalisations come
 from one batch of noise, so that activations keep a sensible size and a wrong result shows.
 """
 

@@ -21,9 +21,9 @@ from activsparse.errors import ActivsparseError
 
 __all__ = ["mix_in_float"]
 
-# Times in the unit of `_native.estimates`, a multiply-add of float32: of one of bytes, weights taken
-# apart included, and of an element that is converted. ResNet18's layers take 70 to 85 G of the
-# former a second, those in float32 30 to 37 G of that unit, `dequantise` 4 G of the latter
+# Times in the unit of `_native.estimates`, a multiply-add of float32: of one of bytes, times what
+# weights taken apart add, and of an element that is converted. ResNet18's layers take 70 to 85 G
+# of the former a second, those in float32 30 to 37 G of that unit, `dequantise` 4 G of the latter
 # (Sapphire Rapids, AVX2).
 _MAC = 0.36
 _CONVERSION = 8.0
