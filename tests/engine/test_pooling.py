@@ -4,7 +4,7 @@ import graphs
 import numpy as np
 import pytest
 
-from activsparse import Session
+from activsparse import ActivsparseError, Session
 from activsparse.engine.verify import compare_with_onnxruntime
 
 
@@ -50,3 +50,16 @@ def test_not_square(tmp_path):
     x = b.node("Conv", b.input(1, 3, 11, 13), weight, shape=(1, 5, 11, 13), auto_pad="SAME_UPPER")
     x = b.node("MaxPool", x, shape=(1, 5, 10, 9), kernel_shape=(2, 5))
     check(b, tmp_path, x)
+
+
+@pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER"])
+def test_padding_engines_disagree_on_is_refused_and_falls_back(tmp_path, mode):
+    """ONNX's definition keeps a stride's sizes; ONNX Runtime forgets that the window is dilated."""
+    b = graphs.Builder(opset=19)
+    x = b.conv(b.input(1, 3, 9, 7), 16)
+    y = b.node("MaxPool", x, kernel_shape=(2, 2), dilations=(2, 2), auto_pad=mode)
+    path = b.save(tmp_path / "m.onnx", y)
+    with pytest.raises(ActivsparseError, match=rf"dilated.*{mode}.*write its pads out"):
+        Session(path)
+    for row in compare_with_onnxruntime(path, Session(path, fallback="onnxruntime")):
+        assert row.holds, row

@@ -34,6 +34,12 @@ def window(source: Source, kernel: tuple[int, int], ceil_mode: bool = False) -> 
     if len(strides) != 2 or len(dilations) != 2 or len(pads) != 4 or len(sizes) != 2:
         source.fail("it does not have two spatial dimensions", "only 2-d images are supported")
     mode = source.attribute("auto_pad", "NOTSET")
+    if mode.startswith("SAME") and max(dilations) > 1 and source.node.op.endswith("Pool"):
+        # ONNX Runtime counts a pooling's window there as if it were not dilated.
+        source.fail(
+            f"it is dilated, and what its auto_pad {mode} means then engines disagree on",
+            "write its pads out",
+        )
     for axis, size in enumerate(sizes):
         reach = (kernel[axis] - 1) * dilations[axis] + 1
         if mode in ("SAME_UPPER", "SAME_LOWER"):
