@@ -36,6 +36,17 @@ def test_a_dense_model(dense, capsys):
     assert found["engine"] == f"runs all of it ({session.isa})"
 
 
+def test_weights_that_are_nodes_count(dense, tmp_path, capsys):
+    model = onnx.load(dense)
+    before = facts(capsys, dense)["constants"]
+    for tensor in model.graph.initializer:
+        node = onnx.helper.make_node("Constant", [], [tensor.name], value=tensor)
+        model.graph.node.insert(0, node)
+    del model.graph.initializer[:]
+    onnx.save(model, tmp_path / "nodes.onnx")
+    assert facts(capsys, tmp_path / "nodes.onnx")["constants"] == before
+
+
 def test_masks_are_counted_and_measured(sparse, capsys):
     found = facts(capsys, sparse)
     masks = [

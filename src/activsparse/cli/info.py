@@ -258,7 +258,9 @@ def _kind(elem_type: int) -> str:
 def _parameters(model: onnx.ModelProto) -> str:
     from math import prod
 
-    tensors = model.graph.initializer
+    # Some exporters, Paddle's for one, write weights as nodes.
+    written = (a.t for n in model.graph.node if n.op_type == "Constant" for a in n.attribute)
+    tensors = [*model.graph.initializer, *(tensor for tensor in written if tensor.data_type)]
     count = sum(prod(tensor.dims) for tensor in tensors)
     kinds = _counted(_kind(tensor.data_type) for tensor in tensors)
     return f"{count:,} numbers in {len(tensors)} tensors ({kinds or 'none'})"
