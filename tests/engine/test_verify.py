@@ -226,3 +226,31 @@ def test_a_choice_among_equal_boxes_is_not_compared(tmp_path, b):
     rows = compare_with_onnxruntime(path, session, trials=["normal", "denormal", "huge"])
     assert {row.trial for row in rows} == {"normal", "huge"}
     assert all(row.holds for row in rows), rows
+
+
+def test_float64_knows_integers_and_maxima_of_lines(tmp_path):
+    """Two things onnx's reference cannot have as they are: integers as floats, pooled lines."""
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    ids (int32[1, 6] x) => (float[1, 4] y, bool[1, 6, 1] known)
+    <int32[1, 1, 5] k = {0, 1, 2, 3, 4}> {
+        last = Constant <value_ints = [2]> ()
+        column = Unsqueeze (x, last)
+        equal = Equal (column, k)
+        hot = Cast <to = 1> (equal)
+        product = MatMul (hot, w)
+        lines = Transpose <perm = [0, 2, 1]> (product)
+        most = GlobalMaxPool (lines)
+        y = Squeeze (most, last)
+        zero = Constant <value_int = 3> ()
+        three = Cast <to = 6> (zero)
+        known = Less (column, three)
+    }"""
+    model = onnx.parser.parse_model(text)
+    weight = np.random.default_rng(3).standard_normal((5, 4)).astype(np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    onnx.save(model, tmp_path / "ids.onnx")
+    x = np.array([[4, 0, 2, 2, 1, 0]], np.int32)
+    found = in_double(tmp_path / "ids.onnx", ["y", "known"], {"x": x})
+    assert found is not None
+    np.testing.assert_array_equal(found[0], weight.astype(np.float64)[x[0]].max(axis=0)[None])
+    np.testing.assert_array_equal(found[1], (x < 3)[..., None])

@@ -89,15 +89,22 @@ def in_double(
         operators.
     """
     from onnx.reference import ReferenceEvaluator
+    from onnx.reference.op_run import OpRun
+
+    class GlobalMaxPool(OpRun):
+        """onnx's own gives fewer axes than it gets where there are not four."""
+
+        def _run(self, x: npt.NDArray[Any]) -> tuple[npt.NDArray[Any]]:
+            return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
 
     if not isinstance(model, onnx.ModelProto):
         model = onnx.load(model)
     retype(model.graph, TensorProto.FLOAT, TensorProto.DOUBLE)
     _freeze_moments(model.graph)
     try:
-        wide = {name: x.astype(np.float64) for name, x in feed.items()}
+        wide = {k: x.astype(np.float64) if x.dtype.kind == "f" else x for k, x in feed.items()}
         with np.errstate(over="ignore", invalid="ignore"):  # of branches it does not take
-            found: Any = ReferenceEvaluator(model).run(list(names), wide)
+            found: Any = ReferenceEvaluator(model, new_ops=[GlobalMaxPool]).run(list(names), wide)
     except Exception:  # each reference operator raises what it likes
         return None
     return (
