@@ -19,7 +19,7 @@ from activsparse.masks.time_table import default_table
 from activsparse.train import Sparsifier
 from activsparse.train.plan.losses import LossFile, MeasuredLoss
 from activsparse.train.plan.meet_target import SpeedSearch
-from activsparse.train.plan.plan_network import planning
+from activsparse.train.plan.plan_network import loss_of_guessing, planning
 from activsparse.train.plan.planner import Planner
 from activsparse.train.sparsify.norms import batch_statistics
 
@@ -231,6 +231,30 @@ def test_a_slow_measurement_of_the_fastest_masks_is_repeated_before_it_is_believ
     search.refuse_unreachable(1.9)
     assert next(speeds, None) is None
     assert search.speed((1,)) == 2.0
+
+
+def test_guessing_is_as_good_as_how_often_each_class_comes_up():
+    counts = np.random.default_rng(3).integers(1, 9, 5)
+    labels = torch.repeat_interleave(torch.arange(5), torch.as_tensor(counts))
+    shares = torch.as_tensor(counts / counts.sum()).log().expand(len(labels), -1)
+    expected = float(torch.nn.functional.cross_entropy(shares, labels))
+    assert loss_of_guessing([labels[:4], labels[4:]]) == pytest.approx(expected)
+    assert loss_of_guessing([torch.zeros(4, 6)]) is None
+    assert loss_of_guessing([torch.zeros(4)]) is None
+
+
+@pytest.mark.parametrize(("dense", "masked", "ruined"), [(0.5, 9, 1), (0.5, 0.6, 0), (9, 10, 0)])
+def test_masks_that_leave_less_than_guessing_are_told_of(
+    dense, masked, ruined, monkeypatch, caplog
+):
+    with planning(make_net(), example(), batches(), LOSS, **FEW) as planner:
+        assert planner.guessing == loss_of_guessing([y for _, y in batches()])
+        assert 0.6 < planner.guessing < 9
+        loss = lambda picks, what="": masked if any(picks) else dense  # noqa: E731
+        monkeypatch.setattr(planner.planner, "whole_loss", loss)
+        planner.find(1.3, rounds=0)
+    told = [record.message for record in caplog.records if "worse than guessing" in record.message]
+    assert len(told) == ruined
 
 
 def test_a_plan_notes_what_it_was_chosen_by():

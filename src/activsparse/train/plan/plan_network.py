@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +28,9 @@ from activsparse.train.plan.meet_target import SpeedSearch
 from activsparse.train.plan.planner import Losses, Picks, Planner
 from activsparse.train.sparsify.layers import ConvLayer, find_layers
 
-__all__ = ["Found", "NetworkPlanner", "network_planner", "planning"]
+__all__ = ["Found", "NetworkPlanner", "loss_of_guessing", "network_planner", "planning"]
+
+_log = logging.getLogger(__name__)
 
 Batches = Sequence[tuple[Tensor, Tensor]]
 
@@ -59,6 +62,8 @@ class NetworkPlanner:
         other_ms: estimated ms of all other convolutions.
         dense_ms: estimated ms of all convolutions without masks.
         where: of the times, for reports.
+        guessing: loss of one who knows how often each class comes up and nothing else; None where
+            that is not known.
     """
 
     planner: Planner
@@ -67,6 +72,7 @@ class NetworkPlanner:
     other_ms: float
     dense_ms: float
     where: str
+    guessing: float | None = None
 
     def find(
         self,
@@ -112,7 +118,22 @@ class NetworkPlanner:
             "dense_loss": round(planner.whole_loss(planner.dense), 6),
         }
         plan = planner.plan(best, self.input_size, self.site, **notes)
-        return Found(plan, tried[best], notes["loss"], notes["dense_loss"])
+        found = Found(plan, tried[best], notes["loss"], notes["dense_loss"])
+        self._warn(found, target)
+        return found
+
+    def _warn(self, found: Found, target: float) -> None:
+        """Training mends what masks lose, but begins anew where they leave nothing."""
+        if self.guessing is not None and found.dense_loss < self.guessing < found.loss:
+            _log.warning(
+                "the masks for %g times the speed leave a network that is worse than guessing: "
+                "loss %.2f, of guessing %.2f, without masks %.2f; training will hardly mend that. "
+                "Ask for less speed, or see what a smaller input loses",
+                target,
+                found.loss,
+                self.guessing,
+                found.dense_loss,
+            )
 
     def refuse_unreachable(
         self, target: float, measure: Callable[[MaskPlan], float], tolerance: float = 0.025
@@ -273,7 +294,25 @@ def planning(
     file = LossFile(losses, fingerprint(model, batches))
     with MaskedNetwork(model, masked, asked.site).attached() as network:
         measured = MeasuredLoss(network, batches, loss, file, size)
-        yield network_planner(model, example_input, measured, options=asked, **more)
+        planner = network_planner(model, example_input, measured, options=asked, **more)
+        planner.guessing = loss_of_guessing([labels for _, labels in batches])
+        yield planner
+
+
+def loss_of_guessing(labels: Sequence[Tensor]) -> float | None:
+    """Cross-entropy (nats) of always saying how often each class comes up: the classes' entropy.
+
+    Args:
+        labels: int64 (N,) of batches; None comes of targets of another kind.
+    """
+    if any(not isinstance(of_batch, Tensor) or of_batch.dim() != 1 for of_batch in labels):
+        return None
+    whole = torch.cat(list(labels))
+    if whole.is_floating_point() or not len(whole):
+        return None
+    _, counts = whole.unique(return_counts=True)
+    shares = counts / len(whole)
+    return float(-(shares * shares.log()).sum())
 
 
 def _maskable(found: Sequence[ConvLayer], options: MaskOptions) -> list[ConvLayer]:
