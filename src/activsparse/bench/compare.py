@@ -18,6 +18,7 @@ from activsparse.bench.machine import BUSY, busy_warning, describe_machine
 from activsparse.bench.memory import peak_memory
 from activsparse.bench.related import difference
 from activsparse.bench.timing import Ratio, Timing, time_interleaved
+from activsparse.engine.border import random_values
 from activsparse.engine.input_size import shapes_at
 from activsparse.engine.plan_file import is_plan
 from activsparse.engine.verify_quantised import is_quantised
@@ -255,7 +256,7 @@ def _load(
     given = shapes_at(path, sizes) if sizes else None
     shapes = static_input_shapes(path, given)
     rng = np.random.default_rng(seed)
-    inputs = [rng.standard_normal(shape, dtype=np.float32) for shape in shapes]
+    inputs = [random_values(rng, shape) for shape in shapes]
     precision = INT8 if is_quantised(path) else FLOAT32
     # Unsaturated, whatever the processor: a quantised model as it is written.
     expected = OnnxRuntime(path, threads, shapes, exact=precision == INT8).run(inputs)

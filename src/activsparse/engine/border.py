@@ -109,7 +109,7 @@ def random_values(
     """Values to try a model with: standard normal ones, bytes, or small whole numbers."""
     dtype = np.dtype(dtype)
     if dtype.kind == "f":
-        return rng.standard_normal(shape, np.float32).astype(dtype)
+        return np.asarray(rng.standard_normal(shape, np.float32), dtype)
     limits = {"uint8": (0, 256), "int8": (-128, 128)}
     low, high = limits.get(dtype.name, (0, 2))
-    return rng.integers(low, high, shape).astype(dtype)
+    return np.asarray(rng.integers(low, high, shape), dtype)

@@ -108,7 +108,7 @@ def _input_shape(value: onnx.ValueInfoProto, given: Shape | None, file: str) -> 
     where = f"{file}: input '{value.name}'"
     dims = [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]
     if not kind.HasField("shape"):
-        if given:
+        if given is not None:
             return given
         raise ActivsparseError(
             f"{where} has no shape in the file; give it, for example ",
@@ -128,7 +128,7 @@ def _input_shape(value: onnx.ValueInfoProto, given: Shape | None, file: str) -> 
     if dims and dims[0] is None:
         dims[0] = 1
     shape = tuple(dim for dim in dims if dim is not None)
-    if len(shape) != len(dims) or not dims:
+    if len(shape) != len(dims):
         names = ", ".join(d.dim_param or str(d.dim_value or "?") for d in kind.shape.dim)
         raise ActivsparseError(
             f"{where} has open dimensions ({names}); give its shape, for example ",

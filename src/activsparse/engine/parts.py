@@ -110,7 +110,7 @@ class NativePart:
         return list(self._executor.profile(inputs, outputs, repeat))
 
     def _arguments(self, values: Values) -> tuple[list[Any], list[Any]]:
-        inputs = [np.ascontiguousarray(values[name], np.float32) for name, _ in self.plan.inputs]
+        inputs = [np.asarray(values[name], np.float32, order="C") for name, _ in self.plan.inputs]
         descs = [self.plan.tensors[tensor][0] for tensor in self.plan.output_ids]
         n = self.plan.parts
         return inputs, [np.empty((n * d.n, d.c, d.h, d.w), np.float32) for d in descs]
@@ -163,7 +163,7 @@ class ForeignPart:
             ActivsparseError: it fails on these values.
         """
         inputs = {
-            name: np.ascontiguousarray(values[name], self._types[name]) for name in self._inputs
+            name: np.asarray(values[name], self._types[name], order="C") for name in self._inputs
         }
         try:
             return list(self._session.run(self.output_names, inputs))

@@ -442,7 +442,7 @@ class Session:
                 f"{self._name}: input '{name}' holds numbers beyond 2^24, which float32, in which "
                 "the engine computes, does not; use smaller ones"
             )
-        return np.ascontiguousarray(array, np.float32 if wanted.kind == "f" else None)
+        return np.asarray(array, np.float32 if wanted.kind == "f" else None, order="C")
 
 
 def _from_plan(content: bytes, name: str, threads: int) -> Session:

@@ -357,7 +357,7 @@ def _moved_weights(
 
 def _odd(values: FloatArray, trial: str, rng: np.random.Generator) -> FloatArray:
     """Scale random values, or put NaN or an infinity at a few places."""
-    odd: FloatArray = values * _SCALES.get(trial, np.float32(1))
+    odd: FloatArray = np.asarray(values * _SCALES.get(trial, np.float32(1)))  # of () a scalar
     if trial in _SCALES:
         return odd
     places = rng.choice(values.size, min(values.size, 3 if trial == "NaN" else 1), replace=False)

@@ -92,8 +92,6 @@ def _check_input(value: onnx.ValueInfoProto, name: str) -> None:
     dtype = type_name(kind.elem_type) or f"of unknown data type {kind.elem_type}"
     if dtype not in _INPUTS:
         raise ActivsparseError(f"{where} is {dtype}, not float32; export the model in float32")
-    if kind.HasField("shape") and not kind.shape.dim:
-        raise ActivsparseError(f"{where} is a single number; export it with axes, such as (1, 1)")
     if any(dim.HasField("dim_value") and dim.dim_value == 0 for dim in kind.shape.dim):
         raise ActivsparseError(
             f"{where} has a size of 0, so there is nothing to compute; export with other sizes"

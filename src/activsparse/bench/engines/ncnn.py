@@ -30,7 +30,7 @@ class Ncnn(Engine):
     name = "ncnn"
 
     def __init__(self, path: Path, threads: int, input_shapes: Sequence[tuple[int, ...]]) -> None:
-        if any(shape[0] != 1 for shape in input_shapes):
+        if any(shape[:1] not in ((), (1,)) for shape in input_shapes):
             raise ActivsparseError(
                 f"{path}: ncnn runs batch 1 only; leave ncnn out of ",
                 Option("engines"),

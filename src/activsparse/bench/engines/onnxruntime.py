@@ -50,8 +50,9 @@ def static_input_shapes(
     """
     shapes = []
     for tensor in _session(path, 1).get_inputs():
-        batch, *sizes = (given or {}).get(tensor.name) or tensor.shape or [None]
-        shape = (batch if isinstance(batch, int) else 1, *sizes)
+        shape = tuple((given or {}).get(tensor.name, tensor.shape))
+        if shape and not isinstance(shape[0], int):
+            shape = (1, *shape[1:])
         if not all(isinstance(size, int) and size > 0 for size in shape):
             raise ActivsparseError(
                 f"{path}: input {tensor.name!r} has the dynamic shape {tensor.shape}; "
