@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -310,9 +311,9 @@ def loss_of_guessing(labels: Sequence[Tensor]) -> float | None:
     whole = torch.cat(list(labels))
     if whole.is_floating_point() or not len(whole):
         return None
-    _, counts = whole.unique(return_counts=True)
+    _, counts = np.unique(whole.cpu().numpy(), return_counts=True)
     shares = counts / len(whole)
-    return float(-(shares * shares.log()).sum())
+    return float(-(shares * np.log(shares)).sum())
 
 
 def _maskable(found: Sequence[ConvLayer], options: MaskOptions) -> list[ConvLayer]:
