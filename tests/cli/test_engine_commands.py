@@ -61,7 +61,7 @@ def test_the_relative_error_where_the_reference_is_zero(off, relative):
 
 def test_verify_fails_where_the_bound_does_not_hold(sparse, monkeypatch, capsys):
     monkeypatch.setattr("activsparse.engine.tolerance.NETWORK_SAFETY", 0.0)
-    monkeypatch.setattr("activsparse.engine.verify._DRAWS", 0)
+    monkeypatch.setattr("activsparse.engine.verify.DRAWS", 0)
     assert cli.main(["verify", str(sparse)]) == 1
     assert "does not hold" in capsys.readouterr().out
 

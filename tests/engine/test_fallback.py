@@ -85,7 +85,7 @@ def test_the_command_line_option(tmp_path, capsys):
     assert main(["explain", str(path), "--repeat", "1"]) == 2
     assert main(["explain", str(path), "--repeat", "1", "--fallback", "onnxruntime"]) == 0
     printed = capsys.readouterr().out
-    assert "Hardmax onnxruntime" in printed
+    assert "Sinh onnxruntime" in printed
     assert printed.index("Hardmax") < printed.index("n_v0_conv")
 
 

@@ -60,7 +60,7 @@ def choosing(
         ActivsparseError: an option is of the wrong type or range, or two exclude each other.
     """
     check_options(threads=threads, isa=isa, algorithm=algorithm, tune=tune, winograd=winograd)
-    tune = AUTO if tune == AUTO else bool(tune)
+    tune, winograd = AUTO if tune == AUTO else bool(tune), bool(winograd)
     runs_here = isa in _native.available_isas()
     if algorithm is not None:
         if algorithm.startswith("winograd") and not winograd:
