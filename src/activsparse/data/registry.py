@@ -39,8 +39,8 @@ _SOURCES: dict[str, Callable[[str | None, tuple[int, int]], Images]] = {
 _CROP = 0.08
 """Share of an image that torchvision's random crops show at least."""
 
-FOLDERS = ("image_folder", "coco", "yolo", "voc")
-"""Data that is whatever its folder holds."""
+IMAGE_FOLDER = "image_folder"
+"""Data whose classes are the sub-folders there are."""
 
 CLASSIFICATION = tuple(_SOURCES)
 """Data of images with one label each."""

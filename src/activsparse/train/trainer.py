@@ -12,7 +12,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from activsparse.data import BatchData, build_data
-from activsparse.data.registry import FOLDERS
+from activsparse.data.registry import IMAGE_FOLDER
 from activsparse.distributed import barrier, rank
 from activsparse.errors import ActivsparseError, Call, Option
 from activsparse.export.onnx import convert
@@ -78,7 +78,7 @@ def train(
             f"{folder}: holds a run already; name another one, or continue it with ",
             Call("activsparse.train.trainer.resume", (str(folder),)),
         )
-    if config.data.root is not None and config.data.name in FOLDERS:
+    if config.data.root is not None and config.data.name == IMAGE_FOLDER:
         refuse_within_images(folder, Path(config.data.root).expanduser())
     # Mistakes in the recipe should show before the folder exists, and before a dense phase is over.
     data = _data(config)
