@@ -27,7 +27,8 @@ struct KeyValues;
 class EpApi;
 
 // Element types, and what an operator says of an input or output.
-inline constexpr int kFloat = 1;
+inline constexpr int kFloat = 1, kUint8 = 2, kInt8 = 3, kUint16 = 4, kInt16 = 5, kInt32 = 6,
+                     kInt64 = 7, kBool = 9, kHalf = 10, kDouble = 11;
 inline constexpr int kVariadic = 2;
 
 inline constexpr int kWarning = 2;  // how severe what is logged is

@@ -7,6 +7,7 @@
 #include "common/machine.h"
 #include "common/whole_number.h"
 #include "integrations/onnxruntime/ort_api.h"
+#include "integrations/onnxruntime/types.h"
 #include "plan/loaded_plan.h"
 
 namespace activsparse {
@@ -87,46 +88,73 @@ class PlanKernel {
     check(api_, api_.output_count(context, &outputs));
     if (inputs != inputs_.size() || outputs != outputs_.size())
       throw Error("the node has another number of inputs or outputs than its plan");
+    // What is not float32 is converted on its way in or out.
+    std::vector<std::vector<float>> rooms(inputs), results(outputs);
+    std::vector<ort::Value*> values(outputs);
     std::vector<const void*> in;
     std::vector<void*> out;
-    for (size_t i = 0; i < inputs; ++i) in.push_back(input(context, i));
+    for (size_t i = 0; i < inputs; ++i) in.push_back(input(context, i, rooms[i]));
     for (size_t i = 0; i < outputs; ++i) {
       const std::vector<int64_t>& shape = content.outputs[i].shape;
-      ort::Value* value = nullptr;
-      void* data = nullptr;
-      check(api_, api_.output(context, outputs_[i], shape.data(), shape.size(), &value));
-      check(api_, api_.data(value, &data));
-      out.push_back(data);
+      check(api_, api_.output(context, outputs_[i], shape.data(), shape.size(), &values[i]));
+      if (describe(values[i]).type == ort::kFloat) {
+        out.push_back(data_of(values[i]));
+      } else {
+        results[i].resize(elements(shape));
+        out.push_back(results[i].data());
+      }
     }
     const auto parallel = [&](void (*body)(void*, size_t), int count, void* data) {
       check(api_, api_.parallel_for(context, body, static_cast<size_t>(count), 0, data));
     };
     executor_->run_on(parallel, in.data(), out.data());
+    for (size_t i = 0; i < outputs; ++i)
+      if (!results[i].empty())
+        from_floats(results[i], describe(values[i]).type, data_of(values[i]),
+                    content.outputs[i].name);
   }
 
  private:
-  const float* input(ort::KernelContext* context, size_t index) const {
-    const PlanValue& expected = plan_.content().inputs[index];
-    const ort::Value* value = nullptr;
-    check(api_, api_.input(context, inputs_[index], &value));
+  struct Description {
+    int type;
+    std::vector<int64_t> shape;
+  };
+
+  Description describe(const ort::Value* value) const {
     ort::TensorInfo* info = nullptr;
     check(api_, api_.tensor_info(value, &info));
     const std::unique_ptr<ort::TensorInfo, Release> owner(info, Release{api_});
-    int type = 0;
-    check(api_, api_.element_type(info, &type));
-    if (type != ort::kFloat)
-      throw Error("input '" + expected.name +
-                  "' is not float32, as its plan is; cast it, or leave it to another provider");
+    Description description{};
+    check(api_, api_.element_type(info, &description.type));
     size_t rank = 0;
     check(api_, api_.rank(info, &rank));
-    std::vector<int64_t> shape(rank);
-    check(api_, api_.shape(info, shape.data(), rank));
+    description.shape.resize(rank);
+    check(api_, api_.shape(info, description.shape.data(), rank));
+    return description;
+  }
+
+  void* data_of(ort::Value* value) const {
+    void* data = nullptr;
+    check(api_, api_.data(value, &data));
+    return data;
+  }
+
+  static size_t elements(const std::vector<int64_t>& shape) {
+    size_t count = 1;
+    for (const int64_t size : shape) count *= static_cast<size_t>(size);
+    return count;
+  }
+
+  const float* input(ort::KernelContext* context, size_t index, std::vector<float>& room) const {
+    const PlanValue& expected = plan_.content().inputs[index];
+    const ort::Value* value = nullptr;
+    check(api_, api_.input(context, inputs_[index], &value));
+    const auto [type, shape] = describe(value);
     if (shape != expected.shape)
       throw Error("input '" + expected.name +
                   "' has another shape than its plan was compiled for; compile it for that one");
-    void* data = nullptr;
-    check(api_, api_.data(const_cast<ort::Value*>(value), &data));
-    return static_cast<const float*>(data);
+    const void* data = data_of(const_cast<ort::Value*>(value));
+    return as_floats(type, data, elements(shape), expected.name, room);
   }
 
   struct Release {

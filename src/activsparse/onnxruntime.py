@@ -32,7 +32,7 @@ from activsparse.engine.passes.clean import clean
 from activsparse.engine.passes.infer import infer
 from activsparse.engine.passes.proto import node_proto
 from activsparse.engine.plan import Plan, compile_graph
-from activsparse.engine.plan_file import types_of_plan, write_plan
+from activsparse.engine.plan_file import write_plan
 from activsparse.errors import ActivsparseError
 from activsparse.files import atomic_path, installed_library
 
@@ -88,17 +88,10 @@ def add_provider(options: Any, plan: str | os.PathLike[str]) -> None:
         plan: what `activsparse compile` made of the model.
 
     Raises:
-        ActivsparseError: the library is missing, ONNX Runtime is too, or older than 1.23; or the
-            plan stands for a model whose inputs or outputs are not float32.
+        ActivsparseError: the library is missing, ONNX Runtime is too, or older than 1.23.
     """
     _require("execution providers from libraries", 1, 23)
     import onnxruntime
-
-    if types := types_of_plan(plan):
-        name, type_ = next(iter(types.items()))
-        raise ActivsparseError(
-            f"{plan}: '{name}' is {type_}; a provider's plan is float32 throughout"
-        )
 
     if not _devices():
         onnxruntime.register_execution_provider_library(DOMAIN, str(library_path()))
@@ -177,10 +170,6 @@ def rewrite(
     from onnx import helper
 
     loaded = load(path, input_shapes)
-    if loaded.border:
-        raise ActivsparseError(
-            f"{path}: its inputs and outputs are float16, those of plans float32; convert it"
-        )
     graph = clean(infer(loaded, lenient=True))
     nodes: list[onnx.NodeProto] = []
     plans: list[Plan] = []
@@ -204,6 +193,7 @@ def rewrite(
     if not plans:
         raise ActivsparseError(f"{path}: has no convolution this engine runs; use it as it is")
     _name_outputs(graph, loaded.outputs, nodes, constants)
+    _cast_border(graph, loaded.outputs, nodes)
     proto = helper.make_graph(
         nodes,
         "rewritten",
@@ -255,9 +245,29 @@ def _name_outputs(
             constants[value] = graph.constants[value]
 
 
+def _cast_border(graph: Graph, outputs: list[str], nodes: list[onnx.NodeProto]) -> None:
+    """Put casts where inputs and outputs are of other types than the graph computes in."""
+    from onnx import TensorProto, helper
+
+    from activsparse.onnx_file.bodies import rename
+
+    ends = [name for name in dict.fromkeys((*graph.inputs, *outputs)) if name in graph.border]
+    inside = {name: f"{name} as float32" for name in ends}
+    for node in nodes:
+        rename(node, inside)
+    for name in ends:
+        if name in graph.inputs:
+            cast = helper.make_node("Cast", [name], [inside[name]], to=TensorProto.FLOAT)
+            nodes.insert(0, cast)
+        else:
+            kind = helper.np_dtype_to_tensor_dtype(graph.border[name])
+            nodes.append(helper.make_node("Cast", [inside[name]], [name], to=kind))
+
+
 def _described(graph: Graph, value: str, name: str) -> onnx.ValueInfoProto:
     import numpy as np
     from onnx import helper
 
-    dtype = helper.np_dtype_to_tensor_dtype(graph.dtypes.get(value, np.dtype(np.float32)))
-    return helper.make_tensor_value_info(name, dtype, graph.shapes.get(value))
+    dtype = graph.border.get(name, graph.dtypes.get(value, np.dtype(np.float32)))
+    kind = helper.np_dtype_to_tensor_dtype(dtype)
+    return helper.make_tensor_value_info(name, kind, graph.shapes.get(value))

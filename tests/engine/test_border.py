@@ -8,10 +8,13 @@ import onnx
 import oracle
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from activsparse import ActivsparseError, Session
+from activsparse.bench.compare import compare
 from activsparse.cli import main
 from activsparse.engine.verify import compare_with_onnxruntime
+from activsparse.onnx_file.retype import retype
 
 
 def half(path, masked=False):
@@ -40,6 +43,35 @@ def half(path, masked=False):
                 attribute.t.CopyFrom(numpy_helper.from_array(value))
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    onnx.save(model, path)
+    return path
+
+
+def cast_to(path, dtype: int, masked: bool = False):
+    """A network in float32 whose input and output are of another type."""
+    b = graphs.Builder(7)
+    x = b.conv(b.node("Cast", b.input(1, 3, 12, 12), to=TensorProto.FLOAT), 16)
+    x = b.node("Relu", b.mask(x) if masked else x)
+    b.save(path, b.node("Cast", b.conv(x, 8), to=dtype))
+    model = onnx.load(path)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = dtype
+    onnx.save(model, path)
+    return path
+
+
+def double_ends(path, masked=False):
+    return cast_to(path, TensorProto.DOUBLE, masked)
+
+
+def double(path, masked=False):
+    """A network in float64 throughout, which ONNX Runtime has no convolution for."""
+    b = graphs.Builder(7)
+    x = b.conv(b.input(1, 3, 12, 12), 16)
+    x = b.node("Relu", b.norm(b.mask(x) if masked else x))
+    b.save(path, b.node("Cast", b.conv(x, 8), to=TensorProto.FLOAT))
+    model = onnx.load(path)
+    retype(model.graph, TensorProto.FLOAT, TensorProto.DOUBLE)
     onnx.save(model, path)
     return path
 
@@ -73,6 +105,84 @@ def test_half_precision(tmp_path, masked):
         session.run(x.astype(np.float32))
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_double_precision_at_the_ends(tmp_path, masked):
+    path = double_ends(tmp_path / "ends.onnx", masked)
+    x = np.random.default_rng(1).standard_normal((1, 3, 12, 12))
+    for options in ({}, {"fallback": "onnxruntime"}):
+        oracle.check(path, {"x": x}, **options)
+        session = Session(path, **options)
+        assert session.get_inputs()[0].type == session.get_outputs()[0].type == "tensor(double)"
+    for row in compare_with_onnxruntime(path, session):
+        assert row.holds, row
+    with pytest.raises(ActivsparseError, match="input 'x' is float32; convert it to float64"):
+        session.run(x.astype(np.float32))
+    x[0, 0, 0, 0] = 1e39
+    with pytest.raises(ActivsparseError, match="holds numbers beyond"):
+        session.run(x)
+    x[0, 0, 0, 0] = np.inf
+    assert not np.isfinite(session.run(x)).all()
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_double_precision_throughout_is_computed_in_single(tmp_path, masked):
+    path = double(tmp_path / "double.onnx", masked)
+    x = np.random.default_rng(2).standard_normal((1, 3, 12, 12))
+    (want,) = ReferenceEvaluator(str(path)).run(None, {"x": x})
+    for options in ({}, {"fallback": "onnxruntime"}):
+        session = Session(path, **options)
+        y = session.run(x)
+        assert y.dtype == np.float64
+        np.testing.assert_allclose(y, want, rtol=1e-4, atol=1e-5)
+        for row in compare_with_onnxruntime(path, session):
+            assert row.holds, row
+
+
+def test_sizes_in_double_precision_keep_their_digits(tmp_path):
+    """0.29 times 100 is just below 29 in float64, and 29 in float32."""
+    b = graphs.Builder(5)
+    x = b.conv(b.input(1, 3, 40, 40), 4)
+    product = b.node("Mul", b.constant(np.array([0.29])), b.constant(np.array([100.0])), shape=(1,))
+    size = b.node("Cast", b.node("Floor", product), to=TensorProto.INT64)
+    x = b.node("Slice", x, b.constant(np.array([0])), size, b.constant(np.array([2])))
+    path = b.save(tmp_path / "m.onnx", x)
+    oracle.check(path)
+    assert Session(path).outputs[0][1] == (1, 4, 28, 40)
+
+
+@pytest.mark.parametrize("write", [double_ends, double, half, image_of_bytes])
+def test_every_command_takes_other_types(tmp_path, capsys, write):
+    path, plan, masked = (str(tmp_path / name) for name in ("m.onnx", "m.plan", "masked.onnx"))
+    write(tmp_path / "m.onnx")
+    x = Session(path).random_input(4)["x"]
+    np.save(tmp_path / "x.npy", x)
+    for arguments in (
+        ["info", path],
+        ["verify", path],
+        ["check", path],
+        ["explain", path, "--no-candidates"],
+        ["compile", path, "--out", plan],
+        ["run", path, "--input", str(tmp_path / "x.npy"), "--output", str(tmp_path / "y.npy")],
+        ["run", plan, "--input", str(tmp_path / "x.npy"), "--output", str(tmp_path / "z.npy")],
+        ["mask", path, "--sparsity", "0.3", "--include-stem", "--out", masked],
+        ["verify", masked],
+        ["info", plan],
+    ):
+        assert main(arguments) == 0, arguments
+    text = capsys.readouterr().out
+    assert f"input    x: {x.dtype}" in text
+    assert f"'x' ({x.dtype})" in text  # explain, of what is converted
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), np.load(tmp_path / "z.npy"))
+
+
+@pytest.mark.parametrize("write", [double_ends, image_of_bytes])
+def test_other_types_are_timed(tmp_path, write):
+    path = write(tmp_path / "m.onnx")
+    engines = ["activsparse", "onnxruntime"]
+    found = compare(path, [], engines, threads=1, repeat=2, warn_if_busy=False)
+    assert len(found.rows) == 2
+
+
 def test_half_precision_from_the_command_line(tmp_path, capsys):
     path, masked = half(tmp_path / "half.onnx"), tmp_path / "masked.onnx"
     assert main(["mask", str(path), "--sparsity", "0.3", "--out", str(masked)]) == 0
@@ -90,7 +200,7 @@ def test_bytes(tmp_path):
         assert row.holds, row
 
 
-@pytest.mark.parametrize("write", [half, image_of_bytes])
+@pytest.mark.parametrize("write", [half, double, double_ends, image_of_bytes])
 def test_a_plan_keeps_the_types(tmp_path, write):
     session = Session(write(tmp_path / "m.onnx"))
     session.save(tmp_path / "m.plan")

@@ -149,6 +149,61 @@ def test_the_provider_runs_the_unmodified_file(
             assert np.abs(y - expected).max() <= bound
 
 
+TYPES = ["double", "float16", "uint8", "int8", "int16", "int32", "int64", "bool"]
+
+
+def typed_model(path: Path, kind: str) -> tuple[Path, np.ndarray]:
+    """A convolution between casts, with an input and an output of another type; and an input."""
+    dtype = {"double": np.float64}.get(kind) or np.dtype(kind).type
+    code = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    rng = np.random.default_rng(5)
+    weight = rng.integers(-3, 4, (4, 3, 3, 3)).astype(np.float32)
+    nodes = [
+        helper.make_node("Cast", ["x"], ["in"], to=TensorProto.FLOAT),
+        helper.make_node("Conv", ["in", "w"], ["out"], pads=[1] * 4),
+    ]
+    wide = {"uint8": np.int32, "int8": np.int32, "int16": np.int64}.get(kind, dtype)
+    out_code = helper.np_dtype_to_tensor_dtype(np.dtype(wide))
+    nodes.append(helper.make_node("Cast", ["out"], ["y"], to=out_code))
+    graph = helper.make_graph(
+        nodes,
+        "typed",
+        [helper.make_tensor_value_info("x", code, [1, 3, 9, 9])],
+        [helper.make_tensor_value_info("y", out_code, [1, 4, 9, 9])],
+        [onnx.numpy_helper.from_array(weight, "w")],
+    )
+    opset = helper.make_opsetid("", 17)
+    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=9), path)
+    return path, rng.integers(0, 9, (1, 3, 9, 9)).astype(dtype)
+
+
+@needs_providers
+@pytest.mark.parametrize("kind", TYPES)
+def test_the_provider_converts_at_the_border(tmp_path: Path, kind: str) -> None:
+    model, x = typed_model(tmp_path / "model.onnx", kind)
+    compile_file(model, tmp_path / "model.plan", tune=False)
+    assert takes_all(model, tmp_path / "model.plan")
+    (expected,) = plain(model, {"x": x})
+    (y,) = with_provider(model, tmp_path / "model.plan").run(None, {"x": x})
+    assert y.dtype == expected.dtype
+    np.testing.assert_array_equal(y, expected)  # whole numbers, which no sum rounds
+    if kind in ("double", "int32", "int64"):
+        x[0, 1, 2, 3] = {"double": 1e39}.get(kind, (1 << 24) + 1)
+        with pytest.raises(Exception, match="holds numbers that float32"):
+            with_provider(model, tmp_path / "model.plan").run(None, {"x": x})
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_a_rewritten_file_keeps_its_types(tmp_path: Path, kind: str) -> None:
+    model, x = typed_model(tmp_path / "model.onnx", kind)
+    rewritten = operators.rewrite(model, tmp_path / "out.onnx", tune=False)
+    assert len(rewritten.plans) == 1
+    (expected,) = plain(model, {"x": x})
+    (y,) = session(tmp_path / "out.onnx").run(None, {"x": x})
+    assert y.dtype == expected.dtype
+    np.testing.assert_array_equal(y, expected)
+
+
 @needs_providers
 @pytest.mark.parametrize(("batch", "threads"), [(1, 1), (1, 2), (5, 1), (5, 2)])
 def test_several_runs_of_a_session_at_once(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from activsparse.cli.console import plain_console
 from activsparse.cli.engine_options import add_engine_options, session_options
 from activsparse.cli.numbers import repeats
+from activsparse.engine.border import numpy_type
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -81,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
     if any(row.requested is not None for row in rows):
         _show(console, _masks(session, rows))
     _print_folded(console, _totals(session, rows))
+    if converted := _converted(session):
+        _print_folded(console, f"converted, as all is computed in float32: {converted}")
     if args.candidates and any(len(row.candidates) > 1 for row in rows):
         _show(console, _candidates(rows))
     elif args.candidates:
@@ -196,6 +199,13 @@ def _ms(value: float) -> str:
 
 def _share(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
+
+
+def _converted(session: Session) -> str:
+    """Inputs and outputs of other types than float32, in words."""
+    values = {value.name: value.type for value in (*session.get_inputs(), *session.get_outputs())}
+    types = {name: numpy_type(kind) or kind for name, kind in values.items()}
+    return ", ".join(f"'{name}' ({kind})" for name, kind in types.items() if kind != "float32")
 
 
 def _summary(session: Session, rows: list[NodeReport]) -> dict[str, Any]:

@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     import onnx
 
     from activsparse.engine.report import NodeReport
+    from activsparse.engine.value_info import ValueInfo
 
 __all__ = ["add_parser", "run"]
 
 _TFLITE = b"TFL3"
+_NAMES = {"float": "float32", "double": "float64"}
+"""Types as numpy names them."""
 Fact = tuple[str, str]
 
 
@@ -78,6 +81,7 @@ def _onnx(args: argparse.Namespace) -> list[Fact]:
         ("constants", _parameters(model)),
         *_convolutions(model, args),
         *_engine(args),
+        *_precision(model),
     ]
 
 
@@ -192,8 +196,8 @@ def _plan(path: Path) -> list[Fact]:
             "file",
             f"compiled plan, {_size(path)}, for {session.isa}, {session.threads} thread(s)",
         ),
-        *(("input", f"{name}: float32 {_dims(shape)}") for name, shape in session.inputs),
-        *(("output", f"{name}: float32 {_dims(shape)}") for name, shape in session.outputs),
+        *(("input", _info(value)) for value in session.get_inputs()),
+        *(("output", _info(value)) for value in session.get_outputs()),
         *_reports(session.explain()),
     ]
 
@@ -238,6 +242,11 @@ def _detail(detail: dict[str, Any]) -> str:
     return f"{detail['name']}: {detail['dtype'].__name__} {_dims(detail['shape'].tolist())}"
 
 
+def _info(value: ValueInfo) -> str:
+    kind = value.type.removeprefix("tensor(").removesuffix(")")
+    return f"{value.name}: {_NAMES.get(kind, kind)} {_dims(value.shape)}"
+
+
 def _value(value: onnx.ValueInfoProto) -> str:
     tensor = value.type.tensor_type
     kind = _kind(tensor.elem_type)
@@ -250,9 +259,20 @@ def _value(value: onnx.ValueInfoProto) -> str:
 def _kind(elem_type: int) -> str:
     import onnx
 
-    if elem_type == onnx.TensorProto.FLOAT:
-        return "float32"
-    return str(onnx.TensorProto.DataType.Name(elem_type)).lower()
+    kind = str(onnx.TensorProto.DataType.Name(elem_type)).lower()
+    return _NAMES.get(kind, kind)
+
+
+def _precision(model: onnx.ModelProto) -> list[Fact]:
+    """What is computed in float32 although the file says otherwise."""
+    import onnx
+
+    others = {onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE}
+    values = (*model.graph.input, *model.graph.output)
+    kinds = {value.type.tensor_type.elem_type for value in values}
+    kinds |= {tensor.data_type for tensor in model.graph.initializer}
+    names = " and ".join(_kind(kind) for kind in sorted(kinds & others))
+    return [("precision", f"computed in float32, {names} is converted")] if names else []
 
 
 def _parameters(model: onnx.ModelProto) -> str:

@@ -1,7 +1,7 @@
 """What crosses the border of a model in other types than float32, in which the engine computes.
 
-float16 is widened on the way in and rounded on the way out. Integers and truth values are held as
-float32, which has every whole number up to 2^24.
+float16 is widened on the way in and rounded on the way out, float64 the other way round. Integers
+and truth values are held as float32, which has every whole number up to 2^24.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from activsparse.engine.graph import Array, Graph
 
-__all__ = ["as_array", "numpy_type", "onnx_type", "random_values", "types_of", "widen", "with_type"]
+__all__ = ["as_array", "numpy_type", "onnx_type", "random_values", "types_of", "with_type"]
 
 _NAMES = {"float32": "float", "float64": "double"}
 
@@ -44,40 +44,6 @@ def numpy_type(kind: str) -> np.dtype[Any] | None:
         return np.dtype(names.get(element, element))
     except TypeError:
         return None
-
-
-def widen(graph: Graph) -> Graph:
-    """Return a graph of ONNX nodes that computes in float32 where it did in float16.
-
-    What its inputs and outputs were stays noted in `graph.border`.
-    """
-    import onnx
-
-    from activsparse.onnx_file.retype import retype
-
-    half, full = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
-    graph = graph.copy()
-    graph.constants = {name: _wide(value) for name, value in graph.constants.items()}
-    for node in graph.nodes:
-        attributes = {
-            key: full
-            if key in ("to", "dtype") and value == half
-            else _wide(value)
-            if isinstance(value, np.ndarray)
-            else value
-            for key, value in node.attributes.items()
-        }
-        for value in attributes.values():
-            for body in value if isinstance(value, list) else [value]:
-                if isinstance(body, onnx.GraphProto):
-                    retype(body, half, full)
-        graph.nodes.replace(node, node.with_attributes(**attributes))
-    graph.dtypes = {k: v for k, v in graph.dtypes.items() if v != np.float16}
-    return graph
-
-
-def _wide(value: Array) -> Array:
-    return value.astype(np.float32) if value.dtype == np.float16 else value
 
 
 def types_of(graph: Graph, names: list[str]) -> dict[str, str]:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from activsparse.engine.border import widen
 from activsparse.engine.graph import Graph, Nodes, Shape
 from activsparse.engine.options import checked_shapes
 from activsparse.engine.passes.proto import node_of
+from activsparse.engine.passes.single import widen
 from activsparse.errors import ActivsparseError, Option
 from activsparse.files import file_path
 from activsparse.input_sizes import example_shape
@@ -63,10 +63,10 @@ def load(
         raise ActivsparseError(f"{file}: there is no input '{unknown[0]}'; the inputs are: {names}")
     shapes = {value.name: _input_shape(value, given.get(value.name), file) for value in inputs}
     shapes.update({name: tuple(array.shape) for name, array in constants.items()})
-    half = onnx.TensorProto.FLOAT16
     types = {value.name: _dtype(value) for value in inputs}
+    others = (onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
     ends = (*inputs, *model.graph.output)
-    border = {v.name: np.dtype(np.float16) for v in ends if v.type.tensor_type.elem_type == half}
+    border = {v.name: _dtype(v) for v in ends if v.type.tensor_type.elem_type in others}
     graph = Graph(
         name=file,
         nodes=Nodes(node_of(proto, file) for proto in model.graph.node),
@@ -76,7 +76,7 @@ def load(
         constants=constants,
         opset=opset,
         requested=_requested(model, file),
-        dtypes={name: dtype for name, dtype in types.items() if dtype != np.float32},
+        dtypes={k: dtype for k, dtype in types.items() if dtype not in (np.float32, np.float64)},
         border=border,
         domains={e.domain: e.version for e in model.opset_import if e.domain not in STANDARD},
     )
@@ -84,7 +84,7 @@ def load(
 
 
 def _dtype(value: onnx.ValueInfoProto) -> np.dtype[Any]:
-    """The type of an input."""
+    """The type of an input or an output."""
     import onnx
 
     return onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)

@@ -21,7 +21,7 @@ from activsparse.engine.report import NodeReport
 from activsparse.errors import ActivsparseError
 from activsparse.files import atomic_path, require_file
 
-__all__ = ["is_plan", "read_plan", "types_of_plan", "write_plan"]
+__all__ = ["is_plan", "read_plan", "write_plan"]
 
 _DAMAGED = (ValueError, KeyError, TypeError, AttributeError)
 
@@ -57,14 +57,6 @@ def write_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
             plan.arena_bytes,
             json.dumps(metadata).encode(),
         )
-
-
-def types_of_plan(path: str | os.PathLike[str]) -> dict[str, str]:
-    """The types of a plan's inputs and outputs that are not float32; none of what is no plan."""
-    try:
-        return read_plan(path).types
-    except ActivsparseError:
-        return {}
 
 
 def read_plan(path: str | os.PathLike[str]) -> Plan:

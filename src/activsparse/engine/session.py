@@ -44,6 +44,8 @@ __all__ = ["NodeReport", "Session"]
 
 FloatArray = npt.NDArray[np.float32]
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 
 class Session:
     """A compiled model, ready to run.
@@ -441,6 +443,11 @@ class Session:
             raise ActivsparseError(
                 f"{self._name}: input '{name}' holds numbers beyond 2^24, which float32, in which "
                 "the engine computes, does not; use smaller ones"
+            )
+        if wanted == np.float64 and (np.isfinite(array) & (np.abs(array) > _LARGEST)).any():
+            raise ActivsparseError(
+                f"{self._name}: input '{name}' holds numbers beyond {_LARGEST:.3g}, which float32, "
+                "in which the engine computes, does not; use smaller ones"
             )
         return np.asarray(array, np.float32 if wanted.kind == "f" else None, order="C")
 

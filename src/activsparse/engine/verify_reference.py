@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,10 @@ from activsparse.onnx_file.bodies import bodies
 __all__ = ["Reference"]
 
 FloatArray = npt.NDArray[np.floating[Any]]
+
+_DOUBLE = "tensor(double)"
+_LARGE = 2**31 - 1
+"""Bytes that protobuf no longer writes in one piece."""
 
 
 class Reference:
@@ -42,6 +48,13 @@ class Reference:
         self._runtime = onnxruntime
         self._path = os.fspath(path)
         self._threads = session.threads
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._file = self._path
+        ends = (*session.get_inputs(), *session.get_outputs())
+        if any(value.type == _DOUBLE for value in ends) and not self._takes_file():
+            # ONNX Runtime has no convolution in double precision, so no such file runs there.
+            self._folder = tempfile.TemporaryDirectory()
+            self._file = _in_single(self._path, self._folder.name)
         self._names = [name for name, _ in session.outputs]
         self._sessions: dict[bool, Any] = {}
         reports = session.explain()
@@ -68,7 +81,8 @@ class Reference:
             ActivsparseError: ONNX Runtime cannot run the file.
         """
         try:
-            outputs: list[FloatArray] = self._session(optimised).run(self._names, dict(x))
+            session = self._session(optimised)
+            outputs: list[FloatArray] = session.run(self._names, self._feed(x))
         except Exception as error:  # ONNX Runtime's exception types share no narrower base
             cause = str(error).splitlines()[0]
             raise ActivsparseError(f"{self._path}: ONNX Runtime cannot run it: {cause}") from error
@@ -87,7 +101,7 @@ class Reference:
         from activsparse.engine.drawn_weights import with_drawn_weights
 
         try:
-            model = with_drawn_weights(self._path, share, rng).SerializeToString()
+            model = with_drawn_weights(self._file, share, rng).SerializeToString()
         except (ValueError, EncodeError) as error:
             raise ActivsparseError(
                 f"{self._path}: is too large to be verified with other weights; verify it with "
@@ -96,8 +110,22 @@ class Reference:
         session = self._runtime.InferenceSession(
             model, self._options(), providers=["CPUExecutionProvider"]
         )
-        outputs: list[FloatArray] = session.run(self._names, dict(x))
+        outputs: list[FloatArray] = session.run(self._names, self._feed(x))
         return outputs
+
+    def _feed(self, x: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        if self._folder is None:
+            return dict(x)
+        return {k: v.astype(np.float32) if v.dtype == np.float64 else v for k, v in x.items()}
+
+    def _takes_file(self) -> bool:
+        try:
+            self._runtime.InferenceSession(
+                self._path, self._options(), providers=["CPUExecutionProvider"]
+            )
+        except Exception:  # ONNX Runtime's exception types share no narrower base
+            return False
+        return True
 
     def _options(self) -> Any:
         options = self._runtime.SessionOptions()
@@ -113,12 +141,12 @@ class Reference:
             if self.exact is not None and optimised:
                 for entry in onnxruntime_settings(self._path).items():
                     options.add_session_config_entry(*entry)
-            model: str | bytes = self._path
+            model: str | bytes = self._file
             if not optimised:
                 # The definition, operator by operator.
                 levels = self._runtime.GraphOptimizationLevel
                 options.graph_optimization_level = levels.ORT_DISABLE_ALL
-                model, self.masked = with_masks_as_choices(self._path)
+                model, self.masked = with_masks_as_choices(self._file)
             self._sessions[optimised] = self._runtime.InferenceSession(
                 model, options, providers=["CPUExecutionProvider"]
             )
@@ -139,6 +167,19 @@ class Reference:
 
         model = self._path if rng is None else with_drawn_weights(self._path, share, rng)
         return in_double(model, self._names, x)
+
+
+def _in_single(path: str, folder: str) -> str:
+    """Write a copy that computes in float32 where the file does in float64; return its name."""
+    import onnx
+
+    from activsparse.onnx_file.retype import retype
+
+    model = onnx.load(path)
+    retype(model.graph, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT)
+    copy = Path(folder) / Path(path).name
+    onnx.save(model, copy, save_as_external_data=model.ByteSize() >= _LARGE)
+    return str(copy)
 
 
 def _operators(path: str | os.PathLike[str]) -> set[str]:

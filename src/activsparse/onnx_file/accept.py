@@ -27,7 +27,10 @@ _QUANTISED = (
 )
 
 # What is brought into float32 where a model begins.
-_INPUTS = ("float32", "float16", "uint8", "int8", "uint16", "int16", "int32", "int64", "bool")
+_INPUTS = (
+    *("float32", "float16", "float64"),
+    *("uint8", "int8", "uint16", "int16", "int32", "int64", "bool"),
+)
 
 # Up to opset 13 a BatchNormalization that has more outputs than the first one is in training mode.
 _NEW_NORM_OPSET = 14

@@ -5,18 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import numpy as np
 import numpy.typing as npt
 
 __all__ = ["Array", "Engine"]
 
-Array = npt.NDArray[np.float32]
+Array = npt.NDArray[Any]
 
 
 class Engine(ABC):
-    """One model, loaded and ready to run with a fixed number of threads; float32 throughout."""
+    """One model, loaded and ready to run with a fixed number of threads."""
 
     name: ClassVar[str]
     isa: str | None = None
@@ -42,4 +41,8 @@ class Engine(ABC):
 
     @abstractmethod
     def run(self, inputs: Sequence[Array]) -> list[Array]:
-        """Run once; float32 inputs and outputs in graph order, laid out as the graph says."""
+        """Run once; inputs and outputs in graph order, of the types and layouts of the file.
+
+        Raises:
+            ActivsparseError: the engine takes no inputs of these types.
+        """

@@ -59,6 +59,10 @@ class Ncnn(Engine):
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """See `Engine.run`."""
+        if any(x.dtype != np.float32 for x in inputs):
+            raise ActivsparseError(
+                "ncnn takes inputs in float32 only; leave ncnn out of ", Option("engines")
+            )
         extractor = self.net.create_extractor()
         for index, x in enumerate(inputs):
             extractor.input(f"in{index}", ncnn.Mat(x[0]))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnxruntime
 
 from activsparse.bench.engines.base import Array, Engine
+from activsparse.engine.border import numpy_type
 from activsparse.engine.verify_quantised import onnxruntime_settings
 from activsparse.errors import ActivsparseError, Option
 
-__all__ = ["OnnxRuntime", "static_input_shapes"]
+__all__ = ["OnnxRuntime", "input_types", "static_input_shapes"]
 
 
 def _session(path: Path, threads: int, exact: bool = False) -> onnxruntime.InferenceSession:
@@ -60,12 +63,25 @@ def static_input_shapes(
                 Option("input_shapes", {tensor.name: (1, 3, 224, 224)}),
                 ", or export the model with fixed sizes",
             )
-        if tensor.type != "tensor(float)":
-            raise ActivsparseError(
-                f"{path}: input {tensor.name!r} is a {tensor.type}; only float32 inputs are timed"
-            )
         shapes.append(shape)
     return shapes
+
+
+def input_types(path: Path) -> list[np.dtype[Any]]:
+    """Types of a model's inputs, in graph order.
+
+    Raises:
+        ActivsparseError: of one there are no arrays, or ONNX Runtime cannot load the file.
+    """
+    types = []
+    for tensor in _session(path, 1).get_inputs():
+        dtype = numpy_type(tensor.type)
+        if dtype is None or dtype.kind not in "fiub":
+            raise ActivsparseError(
+                f"{path}: input {tensor.name!r} is a {tensor.type}; only numbers are timed"
+            )
+        types.append(dtype)
+    return types
 
 
 class OnnxRuntime(Engine):

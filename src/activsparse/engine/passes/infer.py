@@ -17,6 +17,7 @@ from activsparse.engine.limits import check_inputs, check_node
 from activsparse.engine.passes.branches import branch_taken
 from activsparse.engine.passes.evaluate import evaluate
 from activsparse.engine.passes.proto import has_body, node_proto, renamed
+from activsparse.engine.passes.single import narrow
 from activsparse.errors import ActivsparseError
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def infer(graph: Graph, lenient: bool = False) -> Graph:
     """Give every value a static shape and evaluate every node whose inputs are constant.
 
     Identity, Dropout (at inference) and casts of float32 to float32 disappear; of an If whose
-    condition is constant the branch it takes is left.
+    condition is constant the branch it takes is left. What is computed at run time is computed in
+    float32 where the file says float64.
 
     Args:
         graph: ONNX nodes.
@@ -73,6 +75,8 @@ def infer(graph: Graph, lenient: bool = False) -> Graph:
             if not lenient:
                 raise
             constants = None
+        if constants is None:
+            node = narrow(graph, node)
         if constants is not None:
             graph.constants.update(constants)
             graph.shapes.update({name: tuple(value.shape) for name, value in constants.items()})
