@@ -201,7 +201,7 @@ BAD_TYPES = [0, 99, -1, 2**31 - 1, TensorProto.STRING, TensorProto.FLOAT16, Tens
         (where, kind)
         for where in ("weight", "input", "mask", "Constant")
         for kind in BAD_TYPES
-        if (where, kind) != ("input", TensorProto.FLOAT16)  # which inputs may be
+        if where != "input" or kind not in (TensorProto.FLOAT16, TensorProto.DOUBLE)  # may be
     ],
 )
 def test_data_types(model, saved, data_type, where):
@@ -218,14 +218,12 @@ def test_data_types(model, saved, data_type, where):
     refused(saved(model))
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
-def test_other_float_types_are_named(model, saved, dtype):
-    kinds = {"bfloat16": 16, "float64": TensorProto.DOUBLE}
+def test_other_float_types_are_named(model, saved):
     for value in (*model.graph.input, *model.graph.output):
-        value.type.tensor_type.elem_type = kinds[dtype]
+        value.type.tensor_type.elem_type = TensorProto.BFLOAT16
     path = saved(model)
-    refused(path, dtype, "float32")
-    with pytest.raises(ActivsparseError, match=dtype):
+    refused(path, "bfloat16", "float32")
+    with pytest.raises(ActivsparseError, match="bfloat16"):
         mask_model(read_model(path), 0.3, replace=True)
 
 

@@ -132,12 +132,13 @@ def test_nan_weights(tmp_path, b):
     assert "weight" in refused(path)
 
 
-def test_double_precision_input(tmp_path, b):
+@pytest.mark.parametrize("kind", ["STRING", "UINT32", "UINT64", "BFLOAT16", "COMPLEX64", "INT4"])
+def test_inputs_of_types_float32_does_not_hold(tmp_path, b, kind):
     path = b.save(tmp_path / "m.onnx", b.conv(b.input(1, 3, 8, 8), 8))
     model = onnx.load(path)
-    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.DataType.Value(kind)
     onnx.save(model, path)
-    assert "float32" in refused(path)
+    assert f"is {kind.lower()}, not float32" in refused(path)
 
 
 def test_undefined_value(tmp_path, b):

@@ -188,6 +188,25 @@ def test_tile_and_expand(tmp_path, seed):
     oracle.check(path, {"x": values(rng, *shape)}, (seed, shape, repeats))
 
 
+@pytest.mark.parametrize("axis", range(4))
+@pytest.mark.parametrize("step", [-1, -2])
+def test_slices_backwards(tmp_path, axis, step):
+    b = graphs.Builder(axis)
+    x = b.conv(b.input(3, 3, 11, 12), 10)
+    values = (np.array([n]) for n in (-1, -(2**63) + 1, axis, step))
+    x = b.node("Relu", b.node("Slice", x, *map(b.constant, values)))
+    path = b.save(tmp_path / "m.onnx", x)
+    for options in ({}, {"threads": 2}, {"fallback": "onnxruntime"}):
+        oracle.check(path, **options)
+
+
+def test_a_mean_of_branches(tmp_path):
+    b = graphs.Builder(3)
+    x = b.input(2, 3, 9, 9)
+    branches = [b.conv(x, 8), b.norm(b.conv(x, 8)), b.constant(b.normal(8, 1, 1))]
+    oracle.check(b.save(tmp_path / "m.onnx", b.node("Relu", b.node("Mean", *branches))))
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_dilated_average_pools(tmp_path, seed):
     rng = np.random.default_rng(seed)

@@ -28,7 +28,7 @@ _KINDS = {
         "Sigmoid", "Softplus",
     ),
     Kind.ADD: ("Sum",),
-    Kind.COMBINE: ("Max", "Min", "Sub"),
+    Kind.COMBINE: ("Max", "Mean", "Min", "Sub"),
     Kind.POOL: (
         "AveragePool", "Einsum", "Gemm", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool",
         "LpPool", "MatMul", "MaxPool", "ReduceL1", "ReduceL2", "ReduceLogSumExp", "ReduceMax",

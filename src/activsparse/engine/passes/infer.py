@@ -8,6 +8,7 @@ its reference evaluator.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,7 +77,7 @@ def infer(graph: Graph, lenient: bool = False) -> Graph:
                 raise
             constants = None
         if constants is None:
-            node = narrow(graph, node)
+            node = narrow(graph, _as_cast(graph, node))
         if constants is not None:
             graph.constants.update(constants)
             graph.shapes.update({name: tuple(value.shape) for name, value in constants.items()})
@@ -95,6 +96,20 @@ def infer(graph: Graph, lenient: bool = False) -> Graph:
             graph.nodes.append(node)
     graph.outputs = [aliases.get(name, name) for name in graph.outputs]
     return graph
+
+
+def _as_cast(graph: Graph, node: Node) -> Node:
+    """A cast to the type another value has as one to that type."""
+    if node.op != "CastLike" or node.inputs[1] not in graph.shapes:
+        return node
+    import onnx
+
+    name = node.inputs[1]
+    constant = graph.constants.get(name)
+    float32 = np.dtype(np.float32)
+    dtype = graph.dtypes.get(name, float32) if constant is None else constant.dtype
+    attributes = {**node.attributes, "to": onnx.helper.np_dtype_to_tensor_dtype(dtype)}
+    return replace(node, op="Cast", inputs=node.inputs[:1], attributes=attributes)
 
 
 def _is_identity(graph: Graph, node: Node) -> bool:

@@ -28,7 +28,7 @@ from activsparse.engine.passes.convert.source import EXACT, Source
 from activsparse.errors import ActivsparseError, Option
 from activsparse.onnx_file import quantised
 
-__all__ = ["EXACT", "SUPPORTED", "can_convert", "convert", "convert_node"]
+__all__ = ["EXACT", "NEWEST_OPSET", "SUPPORTED", "can_convert", "convert", "convert_node"]
 
 Converter = Callable[[Source], list[Node]]
 
@@ -81,6 +81,7 @@ _CONVERTERS: dict[str, Converter] = {
     "MatMul": dense.matmul,
     "Max": strided.combine,
     "MaxPool": pooling.max_pool,
+    "Mean": elementwise.mean,
     "Min": strided.combine,
     "Mish": activation.function("mish"),
     "Mul": elementwise.mul,
@@ -135,6 +136,10 @@ SUPPORTED = tuple(sorted(_CONVERTERS))
 """ONNX operator types the engine runs (constants may be computed by any operator)."""
 
 
+NEWEST_OPSET = 28
+"""Up to here what the operators mean is known; a later form may mean something else."""
+
+
 def can_convert(graph: Graph, node: Node) -> bool:
     """Whether the engine runs a node, as far as can be said without its neighbours."""
     return convert_node(graph, node) is not None
@@ -146,6 +151,7 @@ def convert_node(graph: Graph, node: Node) -> list[Node] | None:
     if converter is None:
         return None
     try:
+        _check_form(graph, node)
         _check_types(graph, node)
         return _converted(converter, Source(_around(graph, node), node))
     except ActivsparseError:
@@ -174,6 +180,21 @@ _EXACT = (
     *("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Or", "Reshape", "Slice"),
     *("SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Where", "Xor"),
 )
+
+
+def _check_form(graph: Graph, node: Node) -> None:
+    """A later form of an operator may have attributes that a converter would pass over."""
+    from onnx import defs
+
+    since = defs.get_schema(node.op, graph.opset).since_version
+    if since > NEWEST_OPSET:
+        raise NodeError(
+            node,
+            f"{graph.name}: {node.title} is of a form that came with opset {since}, this engine "
+            f"knows those up to {NEWEST_OPSET}; export with an older opset, or let ONNX Runtime "
+            "run it with ",
+            Option("fallback", "onnxruntime"),
+        )
 
 
 def _check_types(graph: Graph, node: Node) -> None:
@@ -222,6 +243,7 @@ def convert(graph: Graph) -> Graph:
                 Option("fallback", "onnxruntime"),
                 f" (known operators: {', '.join(SUPPORTED)})",
             )
+        _check_form(graph, node)
         _check_types(graph, node)
         converted = _converted(converter, Source(graph, node))
         # Outputs beside the first (MaxPool's indices, Dropout's mask) are not computed.

@@ -12,7 +12,7 @@ from activsparse.engine.passes.convert import strided
 from activsparse.engine.passes.convert.chain import Chain
 from activsparse.engine.passes.convert.source import Source
 
-__all__ = ["add", "batch_normalization", "div", "mul", "neg", "sub", "total"]
+__all__ = ["add", "batch_normalization", "div", "mean", "mul", "neg", "sub", "total"]
 
 _log = logging.getLogger(__name__)
 
@@ -115,12 +115,23 @@ def div(source: Source) -> list[Node]:
 
 def total(source: Source) -> list[Node]:
     """Sum of any number of activations."""
-    chain, value = Chain(source), source.activation(0)
+    chain = Chain(source)
+    return chain.done(_sum(source, chain))
+
+
+def mean(source: Source) -> list[Node]:
+    """Mean of any number of activations."""
+    chain = Chain(source)
+    return chain.done(chain.line(_sum(source, chain), 1 / len(source.node.inputs)))
+
+
+def _sum(source: Source, chain: Chain) -> str:
+    value = source.activation(0)
     for index in range(1, len(source.node.inputs)):
         other = source.activation(index)
         alike = chain.shape(value) == chain.shape(other) and len(chain.shape(value)) in (2, 4)
         value = chain.add("add", value, other) if alike else chain.combine("add", value, other)
-    return chain.done(value)
+    return value
 
 
 def _constant_operand(source: Source) -> int | None:

@@ -16,30 +16,38 @@ from activsparse.engine.graph import Array, Node
 from activsparse.engine.passes.convert.chain import Chain
 from activsparse.engine.passes.convert.source import Source
 
-__all__ = ["gather", "gather_nd", "where"]
+__all__ = ["gather", "gather_nd", "take", "where"]
 
 _MOST_RUNS = 8  # of a Gather, beyond which one operator that picks positions does it
 
 
 def gather(source: Source) -> list[Node]:
-    """Gather of constant indices along an axis: a few runs of neighbours are slices."""
-    shape = source.shape()
-    axis = int(source.attribute("axis", 0)) % len(shape)
+    """Gather of constant indices along an axis."""
+    axis = int(source.attribute("axis", 0)) % len(source.shape())
     indices = source.constant(1, "index")
-    taken = _inside(source, indices, shape[axis]).reshape(-1)
-    chain, x = Chain(source), source.activation()
+    taken = _inside(source, indices, source.shape()[axis])
+    chain = Chain(source)
+    return chain.done(take(chain, source.activation(), axis, taken))
+
+
+def take(chain: Chain, x: str, axis: int, indices: Array) -> str:
+    """`x` at some positions of an axis; the indices' axes stand in its place.
+
+    A few runs of neighbours are slices.
+    """
+    shape, taken, sizes = chain.shape(x), indices.reshape(-1), list(indices.shape)
     breaks = [0, *(np.flatnonzero(np.diff(taken) != 1) + 1).tolist(), taken.size]
     if len(breaks) - 1 > _MOST_RUNS:
-        before, sizes = [i for i in range(len(shape)) if i != axis], list(indices.shape)
+        before = [i for i in range(len(shape)) if i != axis]
         y = _picked(chain, x, [axis], taken, sizes)
         # The new axes are last, and belong where the old one was.
         new = list(range(len(before), len(before) + len(sizes)))
-        return chain.done(chain.transpose(y, [*range(axis), *new, *range(axis, len(before))]))
+        return chain.transpose(y, [*range(axis), *new, *range(axis, len(before))])
     parts = [
         chain.slice(x, axis, int(taken[start]), end - start)
         for start, end in itertools.pairwise(breaks)
     ]
-    return chain.done(chain.reshape(chain.join(parts, axis), source.output_shape))
+    return chain.reshape(chain.join(parts, axis), (*shape[:axis], *sizes, *shape[axis + 1 :]))
 
 
 def gather_nd(source: Source) -> list[Node]:

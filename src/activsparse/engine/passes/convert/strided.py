@@ -7,12 +7,12 @@ themselves, which the lowering resolves.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 
 from activsparse.engine.graph import Node
 from activsparse.engine.passes.convert.chain import Chain
+from activsparse.engine.passes.convert.selection import take
 from activsparse.engine.passes.convert.source import Source
 
 __all__ = [
@@ -118,7 +118,8 @@ def space_to_depth(source: Source) -> list[Node]:
     b = int(source.attribute("blocksize", 1))
     chain = Chain(source)
     cut = chain.reshape(source.activation(), (n, c, h // b, b, w // b, b))
-    moved = chain.transpose(cut, (0, 3, 5, 1, 2, 4))
+    by_channel = source.attribute("mode", "DCR") == "CRD"  # from opset 28 on
+    moved = chain.transpose(cut, (0, 1, 3, 5, 2, 4) if by_channel else (0, 3, 5, 1, 2, 4))
     return chain.done(chain.reshape(moved, source.output_shape))
 
 
@@ -135,28 +136,22 @@ def split(source: Source) -> list[Node]:
 
 
 def slice_(source: Source) -> list[Node]:
-    """Slice forwards, along one axis after the other."""
+    """Slice, along one axis after the other; backwards it picks positions."""
     shape = source.shape()
     starts, ends = source.setting("starts", 1), source.setting("ends", 2)
     if starts is None or ends is None:
         source.fail("its bounds are missing", "export the model again")
     axes = source.setting("axes", 3, np.arange(len(starts)))
     steps = source.setting("steps", 4, np.ones(len(starts), np.int64))
-    value, nodes = source.activation(), []
-    for start, axis, step in zip(starts, axes, steps, strict=True):
+    chain, value = Chain(source), source.activation()
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         axis, step = int(axis) % len(shape), int(step)
-        if step < 1:
-            source.fail(f"its step is {step}", "only forward slices are supported")
-        size = shape[axis]
-        first = min(max(int(start) + (size if start < 0 else 0), 0), size)
-        attributes = {"axis": axis, "start": first, "step": step}
-        sizes = list(source.graph.shape(value))
-        sizes[axis] = source.output_shape[axis]
-        part = source.intermediate(f"axis{axis}", tuple(sizes))
-        nodes.append(Node("slice", source.node.name, (value,), (part,), attributes))
-        value = part
-    nodes[-1] = replace(nodes[-1], outputs=source.node.outputs[:1])
-    return nodes
+        first, last, _ = slice(int(start), int(end), step).indices(shape[axis])
+        if step < 0:
+            value = take(chain, value, axis, np.arange(first, last, step))
+        else:
+            value = chain.slice(value, axis, first, source.output_shape[axis], step)
+    return chain.done(value)
 
 
 def concat(source: Source) -> list[Node]:
