@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from runs import TINY, make_run
 
 from activsparse import ActivsparseError, _native
 from activsparse.cli import main
+from activsparse.data import build_data
 from activsparse.export.onnx import export_onnx
 from activsparse.export.read import read_masks
 from activsparse.masks.mask_plan_file import read_mask_plan
@@ -26,6 +28,17 @@ def network(folder, size=None):
     found = load_run(folder)
     x = found.example_input
     return found.model, x if size is None else x[..., : size[0], : size[1]]
+
+
+def independent_loss(trained):
+    """Mean over all held-out images, one by one."""
+    data = build_data(**trained.config.data.model_dump(), seed=trained.config.seed)
+    losses = []
+    with torch.no_grad():
+        for images, labels in data.val_dataloader():
+            logits = trained.model(images).log_softmax(1)
+            losses += (-logits[range(len(labels)), labels]).tolist()
+    return sum(losses) / len(losses)
 
 
 @pytest.fixture
@@ -82,6 +95,15 @@ def test_the_frontier_in_one_go(run, capsys):
     assert speeds == sorted(speeds)
     assert (run / "f.svg").read_text().count("<svg") == 1
     assert len(list(run.glob("f-*.svg"))) == len(plans)
+
+
+def test_several_targets_in_one_go(run, capsys):
+    command = ["plan", "run", "--target-speedup", "1.1,1.2,9", "--out", "f.yaml", *FEW]
+    assert main([*command, "--estimate", "--rounds", "0"]) == 0
+    assert "out of reach" in capsys.readouterr().out
+    assert sorted(path.name for path in run.glob("f-*.yaml")) == ["f-1.1.yaml", "f-1.2.yaml"]
+    for target in (1.1, 1.2):
+        assert read_mask_plan(f"f-{target}.yaml").notes["speedup"] >= target
 
 
 def test_a_smaller_input_may_be_part_of_a_plan(run, capsys):
@@ -148,6 +170,49 @@ def test_a_smaller_input_and_fewer_channels_go_together(run, monkeypatch):
     assert all(layers[name] == layer.conv for name, layer in plan.layers.items())
 
 
+def test_candidates_are_judged_by_training(run, monkeypatch, capsys):
+    """The one with the least loss on all held-out images is chosen, whatever it lost before."""
+    from activsparse.cli import plan_variants
+
+    monkeypatch.setattr(plan_variants, "SIZES", (0.75, 0.5))
+    command = ["plan", "run", "--target-speedup", "1.2", "--out", "p.yaml", *FEW, "--estimate"]
+    command += ["--rounds", "0", "--allow", "input-size", "--train-epochs", "1"]
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    losses = {}
+    for place in (run / "p-trained").iterdir():
+        trained = load_run(place)
+        losses[trained.example_input.shape[2]] = independent_loss(trained)
+        assert trained.config.training.epochs == 1
+        assert trained.config.distillation.image_size == (16, 16)
+    assert len(losses) > 1
+    plan = read_mask_plan("p.yaml")
+    assert plan.input_size[0] == min(losses, key=losses.get)
+    assert plan.notes["trained_loss"] == pytest.approx(min(losses.values()), rel=1e-5)
+    assert "held-out loss" in shown
+
+    # Once more: nothing is trained anew.
+    files = {path: path.stat().st_mtime_ns for path in run.glob("p-trained/*/best.ckpt")}
+    assert main(command) == 0
+    assert files == {path: path.stat().st_mtime_ns for path in run.glob("p-trained/*/best.ckpt")}
+    assert read_mask_plan("p.yaml") == plan
+
+
+def test_pruned_candidates_are_trained_too(run, monkeypatch):
+    pytest.importorskip("torch_pruning")
+    from activsparse.cli import plan_variants
+
+    monkeypatch.setattr(plan_variants, "RATIOS", (0.4,))
+    make_run(run / "wide", "sparsity=null", "model.options={'widths': [32, 32], 'blocks': [1, 1]}")
+    command = ["plan", "wide", "--target-speedup", "1.2", "--out", "p.yaml", *FEW, "--estimate"]
+    assert main([*command, "--rounds", "0", "--allow", "channels", "--train-epochs", "1"]) == 0
+    trained = [load_run(place) for place in run.glob("p-trained/16x16-*")]
+    losses = {each.config.init_from: independent_loss(each) for each in trained}
+    pruned = "p-trained/without-0.4"
+    assert losses.keys() == {"wide", pruned}
+    assert (run / "p-pruned").exists() == (min(losses, key=losses.get) == pruned)
+
+
 @pytest.mark.slow
 def test_the_networks_time_is_measured(run, capsys):
     """A target this low is met by hardly any mask: what counts is that the engine was asked."""
@@ -164,6 +229,11 @@ def test_the_networks_time_is_measured(run, capsys):
         (["dense.onnx", "--target-speedup", "1.5"], "losses are measured with torch"),
         (["run", "--target-speedup", "99", "--estimate", *FEW], "masks here reach"),
         (["resnet19", "--data", "digits", "--target-speedup", "2"], "resnet18"),
+        (["run", "--target-speedup", "2", "--train-epochs", "1"], "say which with --allow"),
+        (
+            ["resnet18", "--target-speedup", "2", "--train-epochs", "1", "--allow", "input-size"],
+            "only a run can be trained on",
+        ),
         (["run", "--target-speedup", "1.5", "--plot", "p.txt"], "no such kind of picture"),
         (["run", "--target-speedup", "1.5", "--out", "no/p.yaml"], "its folder does not exist"),
         (["run", "--target-speedup", "1.5", "--out", "."], ".: is a folder; name a file"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,9 +18,12 @@ from activsparse.cli.run_folder import add_checkpoint, add_trust
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from activsparse.cli.plan_choice import Choice
     from activsparse.train.plan.plan_network import Found
 
 __all__ = ["FRONTIER", "add_parser", "run"]
+
+_log = logging.getLogger(__name__)
 
 FRONTIER = (1.1, 1.2, 1.35, 1.5, 1.75, 2.0, 2.5, 3.0)
 
@@ -62,14 +66,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument(
         "--target-speedup",
-        type=number(1, 1e6, "speed-up above 1"),
-        metavar="X",
-        help="times as fast as the dense network, for example 1.5",
+        dest="targets",
+        type=_speedups,
+        metavar="X[,X...]",
+        help="times as fast as the dense network, for example 1.5; several, with commas, make "
+        "one plan each: OUT with the speed-up in its name",
     )
     target.add_argument(
         "--frontier",
-        action="store_true",
-        help="speed-ups from 1.1 to 3 in one go, one plan each: OUT with the speed-up in its name",
+        dest="targets",
+        action="store_const",
+        const=FRONTIER,
+        help=f"short for --target-speedup {','.join(map('{:g}'.format, FRONTIER))}",
     )
     parser.add_argument("--out", required=True, metavar="FILE.yaml", help="mask plan to write")
     parser.add_argument(
@@ -102,6 +110,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="what else may change: input-size (smaller images), channels (fewer, of a run), or "
         "both with a comma, together and alone, with and without masks",
     )
+    options.add_argument(
+        "--train-epochs",
+        type=positive,
+        metavar="N",
+        help="choose among what --allow allows by training: each candidate of a run, with its "
+        "masks, is trained on for N epochs as the run was, taught by it, and the one of least "
+        "held-out loss is chosen (default: the one that loses least before training)",
+    )
     parser.add_argument(
         "--rounds",
         type=natural,
@@ -125,6 +141,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_trust(parser)
 
 
+def _speedups(text: str) -> tuple[float, ...]:
+    parse = number(1, 1e6, "speed-up above 1")
+    return tuple(dict.fromkeys(parse(word) for word in text.split(",")))
+
+
 def _allowed(text: str) -> tuple[str, ...]:
     words = tuple(text.split(","))
     for word in words:
@@ -138,6 +159,7 @@ def _allowed(text: str) -> tuple[str, ...]:
 def run(args: argparse.Namespace) -> int:
     """Plan, and write what was chosen."""
     import activsparse.train.plan.plan_network  # noqa: F401  (what is missing shows first)
+    from activsparse.cli.plan_choice import choose
     from activsparse.cli.plan_variants import find_plans, keep_pruned, subject_of
     from activsparse.engine.calibrate import this_table
     from activsparse.engine.compile import NATIVE, target_isa
@@ -147,6 +169,7 @@ def run(args: argparse.Namespace) -> int:
     from activsparse.pipeline.progress import Measuring
     from activsparse.report.plan import draw_frontier, draw_plan
     from activsparse.report.sensitivity import picture_kind
+    from activsparse.train.run.interrupt import Interrupted
 
     out = Path(args.out)
     if out.is_dir():
@@ -156,33 +179,47 @@ def run(args: argparse.Namespace) -> int:
     refuse_overwrite([args.model, *([args.weights] if args.weights else [])], [out, plot])
     if not out.parent.is_dir():
         raise ActivsparseError(f"{out}: its folder does not exist; create it first")
+    if args.train_epochs is not None and not args.allow:
+        raise ActivsparseError(
+            "--train-epochs chooses among variants of the network; say which with --allow "
+            "input-size,channels, or leave it out"
+        )
     subject = subject_of(args)
     isa = args.isa or target_isa(NATIVE)
     table, where = this_table(isa, args.threads)
     console = wide_console()
     console.print(where)
-    targets = FRONTIER if args.frontier else (args.target_speedup,)
+    targets, several = args.targets, len(args.targets) > 1
     errors = plain_console(stderr=True)
     bar = errors if errors.is_terminal else None
     with Measuring("measuring losses", bar) as progress:
-        found = find_plans(args, subject, targets, table, where, isa, progress)
-    for target, (each, dense, variant) in found.items():
-        path = out.with_name(f"{out.stem}-{target:g}{out.suffix}") if args.frontier else out
-        picture = path.with_suffix(plot.suffix) if args.frontier else plot
+        candidates = find_plans(args, subject, targets, table, where, isa, progress)
+    try:
+        chosen = choose(args, subject, candidates, bar)
+    except Interrupted:
+        _log.info("stopped; the same command goes on from here")
+        return 130
+    if args.train_epochs is not None:
+        _show_trained(console, chosen)
+    found = {target: choices[0].candidate for target, choices in chosen.items()}
+    for target, best in found.items():
+        each, variant = best.found, best.variant
+        path = out.with_name(f"{out.stem}-{target:g}{out.suffix}") if several else out
+        picture = path.with_suffix(plot.suffix) if several else plot
         write_mask_plan(each.plan, path)
         if variant.ratio:
             pruned = path.with_name(f"{path.stem}-pruned")
             keep_pruned(args, variant, pruned)
             console.print(f"Wrote {pruned}, the run the plan is for")
-        _write_picture(picture, kind, partial(draw_plan, each.plan, dense))
-        if not args.frontier:
-            _show(console, each, dense)
+        _write_picture(picture, kind, partial(draw_plan, each.plan, best.dense))
+        if not several:
+            _show(console, each, best.dense)
         console.print(f"Wrote {path}")
-    if args.frontier:
-        points = [(each.speedup, each.loss) for each, _, _ in found.values()]
-        base = next(iter(found.values()))[0].dense_loss
+    if several:
+        points = [(best.found.speedup, best.found.loss) for best in found.values()]
+        base = next(iter(found.values())).found.dense_loss
         _write_picture(plot, kind, partial(draw_frontier, points, base))
-        _show_frontier(console, {target: each for target, (each, _, _) in found.items()})
+        _show_frontier(console, targets, {t: best.found for t, best in found.items()})
     console.print(f"Wrote {plot}")
     return 0
 
@@ -226,7 +263,30 @@ def _show(console: Console, found: Found, dense: dict[str, float]) -> None:
         console.print(f"That is the nearest to {target:g} that was found; is the machine busy?")
 
 
-def _show_frontier(console: Console, found: dict[float, Found]) -> None:
+def _show_trained(console: Console, chosen: dict[float, list[Choice]]) -> None:
+    """What was trained, the best for each target first."""
+    from rich.table import Table
+
+    table = Table(
+        *("target", "input", "channels left out", "layers masked", "times as fast"),
+        *("loss", "held-out loss, trained"),
+    )
+    for target, choices in chosen.items():
+        for choice in choices:
+            each, variant = choice.candidate.found, choice.candidate.variant
+            table.add_row(
+                f"{target:g}",
+                "x".join(map(str, variant.size)),
+                f"{variant.ratio:g}" if variant.ratio else "",
+                f"{len(each.plan.masked())} of {len(each.plan.layers)}",
+                f"{each.speedup:.2f}",
+                f"{each.loss:.4f}",
+                f"{choice.trained_loss:.4f}",
+            )
+    console.print(table)
+
+
+def _show_frontier(console: Console, targets: Sequence[float], found: dict[float, Found]) -> None:
     from rich.table import Table
 
     table = Table("target", "times as fast", "input", "loss", "layers masked")
@@ -238,7 +298,7 @@ def _show_frontier(console: Console, found: dict[float, Found]) -> None:
             f"{each.loss:.4f}",
             f"{len(each.plan.masked())} of {len(each.plan.layers)}",
         )
-    for target in FRONTIER:
+    for target in targets:
         if target not in found:
             table.add_row(f"{target:g}", "out of reach")
     console.print(table)

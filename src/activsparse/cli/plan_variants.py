@@ -1,6 +1,6 @@
 """What `activsparse plan` plans: a network, as it is, on smaller images, with fewer channels.
 
-Masks are found for each of these variants by itself, and what loses least as a whole is the answer.
+Masks are found for each of these variants by itself; `plan_choice` chooses among them.
 """
 
 from __future__ import annotations
@@ -37,15 +37,14 @@ from activsparse.train.run.folder import example_input, load_run
 from activsparse.train.sparsify.layers import find_layers
 from activsparse.train.tasks.task import check_task, held_out_loss
 
-__all__ = ["Subject", "Variant", "find_plans", "keep_pruned", "subject_of"]
+__all__ = ["Candidate", "Subject", "Variant", "find_plans", "keep_pruned", "subject_of"]
 
-SIZES = (0.93, 0.86, 0.79, 0.71, 0.64)
+SIZES = (0.93, 0.86, 0.79, 0.71, 0.64, 0.57, 0.5)
 """Smaller inputs that are tried, as shares of the side."""
 RATIOS = (0.125, 0.25, 0.375)
 """Shares of channels that are left out."""
 
 Size = tuple[int, int]
-Plans = dict[float, tuple[Found, dict[str, float], "Variant"]]
 
 
 class Progress(Protocol):
@@ -93,6 +92,21 @@ class Variant:
         return f"{self.size[0]}x{self.size[1]}{pruned}"
 
 
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A variant with its masks for a target.
+
+    Attributes:
+        found: the masks, times as fast and losses in terms of the whole network, dense.
+        dense: estimated ms of its layers without masks, by name.
+        variant: that the masks are for.
+    """
+
+    found: Found
+    dense: dict[str, float]
+    variant: Variant
+
+
 def subject_of(args: argparse.Namespace) -> Subject:
     """The network that is meant.
 
@@ -102,6 +116,11 @@ def subject_of(args: argparse.Namespace) -> Subject:
     path = Path(args.model)
     if path.is_dir():
         return _of_run(args)
+    if args.train_epochs is not None:
+        raise ActivsparseError(
+            f"{args.model}: only a run can be trained on, as its recipe says; name a run folder, "
+            "or leave out --train-epochs"
+        )
     if "channels" in args.allow:
         raise ActivsparseError(
             f"{args.model}: only a run's channels can be pruned; name a run folder, or leave out "
@@ -127,13 +146,16 @@ def find_plans(
     where: str,
     isa: str,
     progress: Progress,
-) -> Plans:
-    """The best plan for each target, its layers' dense times, and the variant it is of.
+) -> dict[float, list[Candidate]]:
+    """The best masks of each variant for each target.
+
+    Variants that lose more without masks than another one with them are left out, unless all are to
+    be trained before the best is chosen.
 
     Raises:
         ActivsparseError: a target out of reach; of several, all of them.
     """
-    best: Plans = {}
+    found: dict[float, list[Candidate]] = {}
     problems: dict[float, ActivsparseError] = {}
     whole, base = Variant(subject, subject.size), 0.0
     with _timing(args, whole, table, isa) as timing:
@@ -143,24 +165,34 @@ def find_plans(
                 alone = planner.without_masks().loss
                 base = alone if variant is whole else base
                 for target in targets:
-                    if target in best and alone >= best[target][0].loss:
-                        continue  # masks will not make up for that
+                    others = found.setdefault(target, [])
+                    if args.train_epochs is None:
+                        if any(alone >= other.found.loss for other in others):
+                            continue  # masks will not make up for that
+                    elif target <= faster and any(_fits(other, variant) for other in others):
+                        continue  # a larger one is fast enough as it is
                     progress.title = f"{target:g} times as fast, {variant}"
                     try:
-                        found = _find(planner, target / faster, timing.of_masks(variant), args)
+                        each = _find(planner, target / faster, timing.of_masks(variant), args)
                     except ActivsparseError as error:
                         problems.setdefault(target, error)
                         continue
-                    if target not in best or found.loss < best[target][0].loss:
-                        dense = {
-                            layer.name: dense_ms(layer.conv, table)
-                            for unit in planner.planner.units
-                            for layer in unit.layers
-                        }
-                        best[target] = _told(found, target, faster, base), dense, variant
-    if not best or (len(targets) == 1 and problems and targets[0] not in best):
+                    dense = {
+                        layer.name: dense_ms(layer.conv, table)
+                        for unit in planner.planner.units
+                        for layer in unit.layers
+                    }
+                    others.append(Candidate(_told(each, target, faster, base), dense, variant))
+    reached = {target: candidates for target, candidates in found.items() if candidates}
+    if not reached or (len(targets) == 1 and problems and targets[0] not in reached):
         raise next(iter(problems.values()))
-    return best
+    return reached
+
+
+def _fits(other: Candidate, variant: Variant) -> bool:
+    """Whether it needs no masks, and is larger with as many channels."""
+    whole = not other.found.plan.masked() and other.variant.ratio == variant.ratio
+    return whole and other.variant.size > variant.size
 
 
 def keep_pruned(args: argparse.Namespace, variant: Variant, folder: Path) -> None:
