@@ -4,6 +4,8 @@
 //   cc -O2 -shared -fPIC -o without_avx512.so benchmarks/without_avx512.c
 //   LD_PRELOAD=$PWD/without_avx512.so python benchmarks/run.py
 //
+// With -DAMX_ALONE it hides nothing but AMX.
+//
 // The kernel is asked to let the instruction cpuid fault (Linux on x86-64, where /proc/cpuinfo
 // lists cpuid_fault); the handler executes it in the program's place and clears bits of the answer.
 // Where the kernel cannot, the program does not start.
@@ -18,12 +20,13 @@
 #include <unistd.h>
 
 // Of leaf 7. ebx: F, DQ, IFMA, PF, ER, CD, BW, VL; ecx: VBMI, VBMI2, VNNI, BITALG, VPOPCNTDQ;
-// edx: 4VNNIW, 4FMAPS, VP2INTERSECT, AMX-BF16, FP16, AMX-TILE, AMX-INT8. Of its first sub-leaf,
+// edx: 4VNNIW, 4FMAPS, VP2INTERSECT, FP16, and AMX-BF16, AMX-TILE, AMX-INT8. Of its first sub-leaf,
 // eax: AVX512-BF16.
 enum {
   kEbx = 1u << 16 | 1u << 17 | 1u << 21 | 1u << 26 | 1u << 27 | 1u << 28 | 1u << 30,
   kEcx = 1u << 1 | 1u << 6 | 1u << 11 | 1u << 12 | 1u << 14,
-  kEdx = 1u << 2 | 1u << 3 | 1u << 8 | 1u << 22 | 1u << 23 | 1u << 24 | 1u << 25,
+  kEdx = 1u << 2 | 1u << 3 | 1u << 8 | 1u << 23,
+  kAmx = 1u << 22 | 1u << 24 | 1u << 25,
   kSubLeafEax = 1u << 5,
 };
 static const unsigned kVl = 1u << 31;  // no enumerator holds it
@@ -42,12 +45,17 @@ static void on_fault(int number, siginfo_t* info, void* context) {
   syscall(SYS_arch_prctl, ARCH_SET_CPUID, 1);
   __cpuid_count(leaf, sub_leaf, eax, ebx, ecx, edx);
   syscall(SYS_arch_prctl, ARCH_SET_CPUID, 0);
+#ifdef AMX_ALONE
+  if (leaf == 7 && sub_leaf == 0) edx &= ~kAmx;
+  (void)kVl;
+#else
   if (leaf == 7 && sub_leaf == 0) {
     ebx &= ~(kEbx | kVl);
     ecx &= ~kEcx;
-    edx &= ~kEdx;
+    edx &= ~(kEdx | kAmx);
   }
   if (leaf == 7 && sub_leaf == 1) eax &= ~kSubLeafEax;
+#endif
   registers[REG_RAX] = eax;
   registers[REG_RBX] = ebx;
   registers[REG_RCX] = ecx;

@@ -9,7 +9,8 @@
 namespace activsparse::litert::abi {
 
 enum Status : int { kOk = 0, kError = 1 };
-enum Type : int { kFloat32 = 1, kInt32 = 2, kInt64 = 4, kFloat16 = 10 };
+enum Type : int { kFloat32 = 1, kInt32 = 2, kUInt8 = 3, kInt64 = 4, kInt8 = 9, kFloat16 = 10 };
+enum Quantisation : int { kAffine = 1 };
 enum AllocationType : int { kReadOnly = 1, kArena = 2, kArenaPersistent = 3 };
 enum Padding : int { kSame = 1, kValid = 2 };
 enum FusedActivation : int { kNoActivation = 0, kRelu = 1, kReluN1To1 = 2, kRelu6 = 3 };
@@ -31,17 +32,31 @@ enum Code : int {
   kRelu6Code = 21,
   kReshape = 22,
   kResizeBilinear = 23,
+  kTanh = 28,
   kPad = 34,
   kMean = 40,
   kPrelu = 54,
   kPadV2 = 60,
   kLeakyRelu = 98,
+  kQuantize = 114,
   kHardSwish = 117,
 };
 
 struct IntArray {
   int size;
   int data[];
+};
+
+struct FloatArray {
+  int size;
+  float data[];
+};
+
+// One scale and zero point, or those of each channel along a dimension.
+struct AffineQuantization {
+  FloatArray* scale;
+  IntArray* zero_point;
+  int32_t quantized_dimension;
 };
 
 struct Delegate;

@@ -132,8 +132,11 @@ class Kernel {
                       "' has been resized; convert the model for that size, or run it without "
                       "this delegate");
     if (partition_) return;
+    move_borders(*graph_);
     fuse(*graph_);
+    frame_images(*graph_);
     find_zeros(*graph_);
+    leave_unwritten(*graph_);
     join(*graph_);
     partition_ = std::make_unique<Partition>(*graph_, state_.isa, state_.options.tune,
                                              state_.threads(context));

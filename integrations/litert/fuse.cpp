@@ -2,7 +2,7 @@
 // (src/activsparse/engine/passes), as far as .tflite files need them.
 #include <optional>
 
-#include "integrations/litert/graph.h"
+#include "integrations/litert/fuse_bytes.h"
 
 namespace activsparse::litert {
 namespace {
@@ -104,7 +104,7 @@ Merged residual_into(const Node& a, const Node& b) {
 
 Merged activation_into(const Node& a, const Node& b) {
   if (a.activates() && b.activates()) return {};
-  for (const char* without : {"pad", "pad_least", "concat", "prelu"})
+  for (const char* without : {"pad", "pad_least", "concat", "prelu", "dequantise"})
     if (a.is(without)) return {};
   Node merged = a;
   take_activation(merged, b);
@@ -113,6 +113,7 @@ Merged activation_into(const Node& a, const Node& b) {
 
 Merged merged(Graph& graph, const Node& a, const Node& b) {
   if ((a.is("pad") || a.is("pad_least")) && b.inputs[0] == a.output) return pad_into(graph, a, b);
+  if (Merged of_bytes = merged_bytes(graph, a, b)) return of_bytes;
   if (b.is("activate")) return activation_into(a, b);
   if (a.is("gemm") && b.is("scale_shift")) return scale_into(graph, a, b);
   if (!a.is("conv")) return {};
@@ -157,6 +158,7 @@ void fuse(Graph& graph) {
     }
   }
   lower_pads(graph);
+  lower_moves(graph);
 }
 
 }  // namespace activsparse::litert

@@ -20,9 +20,21 @@ ArrayView Graph::keep(std::vector<uint8_t> values, std::vector<int64_t> shape) {
   return {bytes_.back().data(), 'b', std::move(shape)};
 }
 
+ArrayView Graph::keep(std::vector<int8_t> values, std::vector<int64_t> shape) {
+  weights_.push_back(std::move(values));
+  return {weights_.back().data(), 'c', std::move(shape)};
+}
+
 ArrayView Graph::keep(std::vector<int32_t> values, std::vector<int64_t> shape) {
   integers_.push_back(std::move(values));
   return {integers_.back().data(), 'i', std::move(shape)};
+}
+
+int Graph::value_like(int value) {
+  const int own = --own_values_;  // numbers of the runtime's are not negative
+  shapes[own] = shapes.at(value);
+  if (const auto found = bytes.find(value); found != bytes.end()) bytes[own] = found->second;
+  return own;
 }
 
 bool Graph::is_input(int value) const {

@@ -9,12 +9,15 @@
 
 #include "integrations/litert/abi.h"
 #include "integrations/litert/constants.h"
+#include "integrations/litert/quantised.h"
 #include "operators/operator.h"
 
 namespace activsparse::litert {
 
 // A convolution of no more input channels may be read from planes, which stems do.
 inline constexpr int32_t kStemChannels = 4;
+// Channels of an image of which a pixel of bytes is one quad.
+inline constexpr int32_t kQuad = 4;
 
 struct Shape {
   int32_t n, h, w, c;
@@ -22,7 +25,8 @@ struct Shape {
 };
 
 // An operator: its spec has attributes and arrays, its tensors follow when memory is laid out.
-// Beside the engine's own kinds there are `pad` (by zeros) and `pad_least`, which `fuse` removes.
+// Beside the engine's own kinds there are `pad` (by zeros), `pad_least`, and of bytes `pad_u8` and
+// `mask_u8`, which `fuse` removes.
 struct Node {
   OpSpec spec;
   std::vector<int> inputs;
@@ -37,10 +41,15 @@ struct Graph {
   std::vector<Node> nodes;  // in execution order
   std::vector<int> inputs, outputs;
   std::map<int, Shape> shapes;
+  std::map<int, Bytes> bytes;  // of values that are no float32 numbers
+
+  // A value of the engine's own, like another one.
+  int value_like(int value);
 
   // Arrays that live as long as the graph; specs point at them.
   ArrayView keep(std::vector<float> values, std::vector<int64_t> shape);
   ArrayView keep(std::vector<uint8_t> values, std::vector<int64_t> shape);
+  ArrayView keep(std::vector<int8_t> values, std::vector<int64_t> shape);
   ArrayView keep(std::vector<int32_t> values, std::vector<int64_t> shape);
 
   bool is_input(int value) const;
@@ -53,19 +62,27 @@ struct Graph {
  private:
   std::deque<std::vector<float>> floats_;
   std::deque<std::vector<uint8_t>> bytes_;
+  std::deque<std::vector<int8_t>> weights_;
   std::deque<std::vector<int32_t>> integers_;
+  int own_values_ = 0;
 };
 
 // Whether the engine runs a node of the runtime; if so, and there is a graph, adds it there.
-// Quantised, sparse and dynamic tensors are not for this engine.
+// Sparse and dynamic tensors are not for this engine.
 bool read_node(const abi::Context& context, const Constants& constants, const abi::Node& node,
                int code, Graph* graph);
 
+// Lets bytes that come from the runtime, or go there, be the engine's between; and, when all is
+// fused, the images among them bring their padding along.
+void move_borders(Graph& graph);
+void frame_images(Graph& graph);
 // Merges padding, masks, factors, residual additions and activations into the operators before or
-// behind them, tells every convolution where its input is known to be zero, and joins depthwise
-// convolutions with the 1x1 convolutions around them where that pays.
+// behind them, tells every convolution where its input is known to be zero, leaves bytes unwritten
+// that all readers know, and joins depthwise convolutions with the 1x1 convolutions around them
+// where that pays.
 void fuse(Graph& graph);
 void find_zeros(Graph& graph);
+void leave_unwritten(Graph& graph);
 void join(Graph& graph);
 
 }  // namespace activsparse::litert

@@ -5,8 +5,8 @@
 namespace activsparse::litert {
 namespace {
 
-// Every pixel and every tensor starts on a cache line.
-constexpr int64_t kFloats = 16, kBytes = 64;
+// Pixels are whole groups of channels, cache lines of float32; every tensor starts on one.
+constexpr int64_t kGroup = 16, kBytes = 64;
 
 int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
 
@@ -24,8 +24,11 @@ class Layout {
     if (found != ids_.end()) return found->second;
     const Shape s = graph_.shapes.at(value);
     const bool outer = graph_.is_input(value) || graph_.is_output(value);
-    const auto stride = static_cast<int32_t>(outer ? s.c : round_up(s.c, kFloats));
-    return ids_[value] = add({s.n, s.h, s.w, s.c, stride, 0, outer ? 0 : 1}, outer);
+    const bool bytes = graph_.bytes.count(value) > 0, quads = bytes && is_image_of_quads(value);
+    const auto stride = static_cast<int32_t>(outer ? s.c : quads ? kQuad : round_up(s.c, kGroup));
+    TensorDesc desc{s.n, s.h, s.w, s.c, stride, 0, outer || quads ? 0 : 1};
+    if (bytes) desc.dtype = DType::kU8;
+    return ids_[value] = add(desc, outer);
   }
 
   // What the first convolution reads: the same image as planes.
@@ -59,6 +62,14 @@ class Layout {
     int64_t bytes;
     int first, last;
   };
+
+  // Of few channels, and nobody but convolutions of bytes reads it.
+  bool is_image_of_quads(int value) const {
+    bool read = graph_.shapes.at(value).c <= kQuad;
+    for (const Node& node : graph_.nodes)
+      for (const int input : node.inputs) read = read && (input != value || node.is("conv_u8"));
+    return read;
+  }
 
   int add(const TensorDesc& desc, bool outer) {
     tensors_.push_back({desc, outer ? -1 : 0});
@@ -112,7 +123,7 @@ size_t weight_bytes(const Graph& graph) {
   size_t bytes = 0;
   for (const Node& node : graph.nodes)
     if (const ArrayView* weight = node.spec.array("weight"))
-      bytes += weight->size() * sizeof(float);
+      bytes += weight->size() * (weight->dtype == 'f' ? sizeof(float) : 1);
   return bytes;
 }
 

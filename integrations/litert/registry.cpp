@@ -13,5 +13,10 @@
   LINE(layout)               \
   LINE(moves)                \
   LINE(pool)                 \
-  LINE(resize_linear)
+  LINE(resize_linear)        \
+  LINE(conv_u8)              \
+  LINE(depthwise_u8)         \
+  LINE(depthwise_columns_u8) \
+  LINE(maps_u8)              \
+  LINE(pool_u8)
 #include "operators/registry.h"

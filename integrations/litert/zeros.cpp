@@ -1,5 +1,5 @@
 // Where activations are zero in all channels for any input: what masks leave to later layers.
-#include "integrations/litert/graph.h"
+#include "integrations/litert/fuse_bytes.h"
 
 namespace activsparse::litert {
 namespace {
@@ -36,17 +36,38 @@ class Planes {
         live = combined(live, of(node.inputs[0]), true);
       else if (node.inputs.size() == 2)
         live = combined(live, of(node.inputs[1]), false);
-    } else if (node.is("activate") || node.is("prelu")) {
+    } else if (node.is("conv_u8") || node.is("gather_u8")) {
+      live = of_bytes(node, size);
+    } else if (node.is("activate") || node.is("prelu") || keeps_zero_point(node)) {
       live = of(node.inputs[0]);
-    } else if (node.is("add") || node.is("concat") || node.is("mul")) {
+    } else if (node.is("add") || node.is("concat") || node.is("mul") || node.is("add_u8") ||
+               node.is("mul_u8")) {
+      const bool either = node.is("mul") || node.is("mul_u8");
       live = of(node.inputs[0]);
       for (size_t i = 1; i < node.inputs.size(); ++i)
-        live = combined(live, of(node.inputs[i]), node.is("mul"));
+        if (const Plane& other = of(node.inputs[i]); !either || other.size() == size)
+          live = combined(live, other, either);
     }
     if (live.size() == size) planes_[node.output] = std::move(live);
   }
 
  private:
+  // Of bytes, zero is their zero point.
+  Plane of_bytes(const Node& node, size_t size) const {
+    const ArrayView* mask = node.spec.array("mask");
+    if (mask == nullptr) return {};
+    const auto* kept = static_cast<const uint8_t*>(mask->data);
+    Plane live(kept, kept + size);
+    if (node.is("gather_u8")) return combined(live, of(node.inputs[0]), true);
+    if (node.inputs.size() == 2) return combined(live, of(node.inputs[1]), false);
+    return skipped_byte(node) == graph_.bytes.at(node.output).zero ? live : Plane();
+  }
+  bool keeps_zero_point(const Node& node) const {
+    if (!node.is("lookup_u8")) return false;
+    const auto* table = static_cast<const uint8_t*>(node.spec.array("table")->data);
+    return table[graph_.bytes.at(node.inputs[0]).zero] == graph_.bytes.at(node.output).zero;
+  }
+
   // Zero where either is, or only where both are.
   static Plane combined(const Plane& a, const Plane& b, bool either) {
     if (a.empty() || b.empty()) return either ? (a.empty() ? b : a) : Plane();
@@ -66,7 +87,7 @@ void find_zeros(Graph& graph) {
   for (Node& node : graph.nodes) {
     const Plane& live = planes.of(node.inputs[0]);
     const Shape in = graph.shapes.at(node.inputs[0]);
-    if (node.is("conv") && !live.empty())
+    if ((node.is("conv") || node.is("conv_u8")) && !live.empty())
       node.spec.arrays["input_mask"] = graph.keep(live, {in.h, in.w});
     planes.see(node);
   }

@@ -187,11 +187,12 @@ __attribute__((always_inline)) inline void columns(const DepthwiseColumnsU8Args&
   }
 }
 
+// Where the library has to be small, 5x5 kernels go with all others.
 template <class D>
 void depthwise_columns_run(const DepthwiseColumnsU8Args& args) {
   if (args.line_count == 3 && args.quads == 1)
     columns<D, 3, 1>(args);
-  else if (args.line_count == 5 && args.quads == 2)
+  else if (!kCompact && args.line_count == 5 && args.quads == 2)
     columns<D, 5, 2>(args);
   else
     columns<D, 0, 0>(args);

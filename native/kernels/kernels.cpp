@@ -14,8 +14,7 @@ namespace {
 
 // The kernels on bytes that this processor can run in place of an instruction set's, or nullptr.
 const BytesTable* present([[maybe_unused]] Isa isa) {
-#if defined(ACTIVSPARSE_COMPACT)
-#elif defined(ACTIVSPARSE_BYTES_VNNI)
+#if defined(ACTIVSPARSE_BYTES_VNNI)
   if (isa == Isa::kAvx512 && __builtin_cpu_supports("avx512vnni")) return &kAvx512VnniKernels;
   if (isa == Isa::kAvx2 && __builtin_cpu_supports("avxvnni")) return &kAvxVnniKernels;
 #elif defined(ACTIVSPARSE_BYTES_DOTPROD) && defined(__linux__)
@@ -51,7 +50,7 @@ Kernels with(Kernels kernels, const BytesTable& bytes) {
 }
 
 Kernels with_lookup(Kernels kernels) {
-#if defined(ACTIVSPARSE_BYTES_VNNI) && !defined(ACTIVSPARSE_COMPACT)
+#if defined(ACTIVSPARSE_BYTES_VNNI)
   if (__builtin_cpu_supports("avx512vbmi")) kernels.maps_u8.lookup = kAvx512VbmiLookup;
 #endif
   return kernels;

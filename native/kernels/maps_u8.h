@@ -146,7 +146,6 @@ void depthwise_u8_run(const DepthwiseU8Args& args) {
 
 template <class D>
 constexpr BytesKernels maps_kernels() {
-  if constexpr (kCompact) return {};
   return {quantise_run<D>, dequantise_run<D>, add_run<D>,        multiply_run<D>,
           maximum_run<D>,  lookup_run<D>,     accumulate_run<D>, depthwise_u8_run<D>,
           taps_bytes<D>(), D::kLowered,       interleave_run<D>, depthwise_columns_run<D>};

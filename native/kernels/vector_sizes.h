@@ -5,9 +5,9 @@
 namespace activsparse {
 
 // Whether a library that has to be small is being built. It has no scalar target, no shared
-// halves of vectors, no blocks of 5x5 depthwise kernels, no
-// normalisation, no rare activations, no Winograd tiles on
-// chequerboards, and one output transform per shape of the others, with a residual or without.
+// halves of vectors, no blocks of 5x5 depthwise kernels, no normalisation, no rare activations, no
+// Winograd tiles on chequerboards, and one output transform per shape of the others, with a
+// residual or without.
 #ifdef ACTIVSPARSE_COMPACT
 inline constexpr bool kCompact = true;
 #else

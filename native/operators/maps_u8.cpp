@@ -22,7 +22,7 @@ struct Header {
   int32_t a_zero, b_zero, zero;
   uint64_t table, source;
   int32_t has_source;
-  int32_t pad_top, pad_left;  // of planes that are quantised into a larger image
+  int32_t pad_top, pad_left;  // of images that become larger ones
 };
 
 bool same_bytes(const TensorDesc& a, const TensorDesc& b) {
@@ -32,6 +32,13 @@ bool same_bytes(const TensorDesc& a, const TensorDesc& b) {
 // Whether `t` is one pixel per image (h = w = 1) for a larger output.
 bool is_vector(const TensorDesc& t, const TensorDesc& output) {
   return t.h == 1 && t.w == 1 && (output.h != 1 || output.w != 1);
+}
+
+// Whether an image of few channels, pixels without gaps, becomes one whose pixels are quads.
+bool is_spread(const Header& h) {
+  const TensorDesc& in = h.input[0];
+  return (h.map == Map::kQuantise || h.map == Map::kLookup) && !in.nchw && in.c <= 4 &&
+         in.stride == in.c && h.output.stride == 4;
 }
 
 // Why there is no such operator; nullptr when there is.
@@ -50,7 +57,7 @@ const char* fault_of(const Header& h) {
     if (t.n != h.output.n || t.c != h.output.c)
       return "input and output differ in images or channels";
     const bool vector = i == 1 && h.map == Map::kMultiply && is_vector(t, h.output);
-    const bool padded = t.nchw && h.pad_top >= 0 && h.pad_left >= 0 &&
+    const bool padded = (t.nchw || is_spread(h)) && h.pad_top >= 0 && h.pad_left >= 0 &&
                         h.pad_top <= h.output.h - t.h && h.pad_left <= h.output.w - t.w;
     if (h.map != Map::kGather && !vector && !padded && !same_bytes(t, h.output))
       return "input and output differ in shape";
@@ -86,14 +93,15 @@ class MapU8 : public Operator {
     for (const TensorDesc* t : all)
       if (!t->padded || t->stride < lanes_) lanes_ = h_.output.c;
     // Pixels without gaps are one run.
-    dense_ = h_.map != Map::kGather && !h_.input[0].nchw;
+    by_rows_ = h_.input[0].nchw || is_spread(h_);
+    dense_ = h_.map != Map::kGather && !by_rows_;
     for (const TensorDesc* t : all)
       dense_ = dense_ && t->stride == lanes_ && t->pixels() == h_.output.pixels();
   }
   std::vector<TensorDesc> inputs() const override { return {h_.input, h_.input + h_.inputs}; }
   std::vector<TensorDesc> outputs() const override { return {h_.output}; }
   int tasks(int) const override {
-    if (h_.input[0].nchw) return h_.output.n * h_.output.h;
+    if (by_rows_) return h_.output.n * h_.output.h;
     return static_cast<int>(dense_ ? divide_up(h_.output.pixels() * lanes_, kRun)
                                    : divide_up(h_.output.pixels(), per_task_));
   }
@@ -102,12 +110,12 @@ class MapU8 : public Operator {
     return h_.has_source ? sizeof(int32_t) * h_.output.h * h_.output.w : 0;
   }
   std::size_t scratch_bytes() const override {
-    return h_.input[0].nchw ? std::size_t{1} * h_.input[0].w * h_.output.c : 0;
+    return by_rows_ ? std::size_t{1} * h_.input[0].w * h_.output.c : 0;
   }
 
   void run(const RunArgs& args, int, int begin, int end) const override {
-    if (h_.input[0].nchw) {
-      for (int row = begin; row < end; ++row) planes(args, row);
+    if (by_rows_) {
+      for (int row = begin; row < end; ++row) image_row(args, row);
       return;
     }
     if (dense_) {
@@ -130,10 +138,11 @@ class MapU8 : public Operator {
   void map(const RunArgs& args, int64_t a, int64_t b, int64_t out, int64_t count) const {
     const auto* in = args.in<uint8_t>(0) + size_of(h_.input[0].dtype) * a;
     auto* to = args.out<uint8_t>(0) + size_of(h_.output.dtype) * out;
-    if (h_.map == Map::kLookup) {
-      return kernels_.maps_u8.lookup({table_, &in, &to, 1, count});
-    }
-    const void* second = h_.inputs == 2 ? args.in<uint8_t>(1) + b : nullptr;
+    apply(in, h_.inputs == 2 ? args.in<uint8_t>(1) + b : nullptr, to, count);
+  }
+
+  void apply(const uint8_t* in, const uint8_t* second, uint8_t* to, int64_t count) const {
+    if (h_.map == Map::kLookup) return kernels_.maps_u8.lookup({table_, &in, &to, 1, count});
     const MapU8Args m{in,       second, to,    count,     h_.a_scale, h_.b_scale,
                       h_.shift, h_.lo,  h_.hi, h_.a_zero, h_.b_zero,  h_.zero};
     const BytesKernels& k = kernels_.maps_u8;
@@ -159,8 +168,9 @@ class MapU8 : public Operator {
     }
   }
 
-  // A row of an image of planes: each plane's is quantised, then its bytes go where its channel is.
-  void planes(const RunArgs& args, int task) const {
+  // A row of an image of planes, or of few channels: bytes are made where they lie side by side,
+  // then go where their pixels are.
+  void image_row(const RunArgs& args, int task) const {
     const TensorDesc &in = h_.input[0], &out = h_.output;
     const int image = task / out.h, y = task % out.h - h_.pad_top;
     uint8_t* row = args.out<uint8_t>(0) + int64_t{task} * out.w * out.stride;
@@ -171,15 +181,28 @@ class MapU8 : public Operator {
     if (y < 0 || y >= in.h) return fill(0, out.w);
     fill(0, h_.pad_left);
     fill(h_.pad_left + int64_t{in.w}, out.w - h_.pad_left - int64_t{in.w});
-    for (int plane = 0; plane < out.c; ++plane) {
-      const float* from = args.in(0) + ((int64_t{image} * out.c + plane) * in.h + y) * in.w;
-      const MapU8Args m{from, nullptr,    args.scratch + int64_t{plane} * in.w,
-                        in.w, h_.a_scale, 0,
-                        0,    h_.lo,      h_.hi,
-                        0,    0,          h_.zero};
-      kernels_.maps_u8.quantise(m);
+    uint8_t* pixels = row + int64_t{h_.pad_left} * out.stride;
+    const int64_t item = size_of(in.dtype);
+    if (!in.nchw) {
+      const int64_t first = (int64_t{image} * in.h + y) * in.w * in.c;
+      apply(args.in<uint8_t>(0) + item * first, nullptr, args.scratch, int64_t{in.w} * in.c);
+      return spread(args.scratch, pixels, in.w);
     }
-    interleave(args.scratch, row + int64_t{h_.pad_left} * out.stride, in.w);
+    for (int plane = 0; plane < out.c; ++plane) {
+      const int64_t first = ((int64_t{image} * out.c + plane) * in.h + y) * in.w;
+      apply(args.in<uint8_t>(0) + item * first, nullptr, args.scratch + int64_t{plane} * in.w,
+            in.w);
+    }
+    interleave(args.scratch, pixels, in.w);
+  }
+
+  // The fourth byte of an image of three channels is nobody's.
+  void spread(const uint8_t* bytes, uint8_t* out, int64_t count) const {
+    const int c = h_.output.c;
+    if (c == 4) return void(std::memcpy(out, bytes, 4 * count));
+    int64_t i = 0;
+    for (; c == 3 && i < count - 1; ++i) std::memcpy(out + 4 * i, bytes + 3 * i, 4);
+    for (; i < count; ++i) std::memcpy(out + 4 * i, bytes + i * c, c);
   }
 
   void interleave(const uint8_t* planes, uint8_t* out, int64_t count) const {
@@ -202,7 +225,7 @@ class MapU8 : public Operator {
   const Kernels& kernels_;
   const int64_t per_task_;
   int64_t lanes_;
-  bool dense_;
+  bool dense_, by_rows_;
   const uint8_t* table_;
   const int32_t* source_ = nullptr;
 };

@@ -1,7 +1,10 @@
 // Operators that move whole pixels: copy, concat, resize_nearest, and by a list of positions
 // gather_positions (what fills holes) and resize_positions (at scales that are not whole). By
 // memmove: in a forged plan the output may overlap an input, and still nothing may go wrong but the
-// numbers.
+// numbers. Of bytes there is concat alone.
+#include <cstring>
+#include <string_view>
+
 #include "operators/simple.h"
 
 namespace activsparse::moves {
@@ -137,17 +140,19 @@ class Concat : public Operator {
       : h_(blob.header<ConcatHeader>()),
         parts_(blob.array<TensorDesc>(h_.parts, std::max(h_.inputs, 0))),
         per_task_(pixels_per_task(h_.output.c)) {
-    require_packed(h_.output);
+    const DType type = h_.output.dtype;
+    require_packed(h_.output, type);
     require_packed(h_.inputs >= 1 && !h_.output.nchw);
     int64_t channels = 0;
     for (int i = 0; i < h_.inputs; ++i) {
       const TensorDesc& part = parts_[i];
-      require_packed(part);
+      require_packed(part, type);
       require_packed(!part.nchw && part.n == h_.output.n && part.h == h_.output.h &&
                      part.w == h_.output.w);
       channels += part.c;
     }
     require_packed(channels <= h_.output.c);
+    require_packed(channels == h_.output.c || type == DType::kFloat32);
   }
   std::vector<TensorDesc> inputs() const override { return {parts_, parts_ + h_.inputs}; }
   std::vector<TensorDesc> outputs() const override { return {h_.output}; }
@@ -157,14 +162,16 @@ class Concat : public Operator {
 
   void run(const RunArgs& args, int, int begin, int end) const override {
     const int64_t last = std::min(end * per_task_, h_.output.pixels());
+    const int64_t item = size_of(h_.output.dtype);
     for (int64_t pixel = begin * per_task_; pixel < last; ++pixel) {
-      float* out = args.out(0) + pixel * h_.output.stride;
-      float* const end_of_pixel = out + h_.output.c;
+      uint8_t* out = args.out<uint8_t>(0) + item * pixel * h_.output.stride;
+      uint8_t* const end_of_pixel = out + item * h_.output.c;
       for (int i = 0; i < h_.inputs; ++i) {
-        std::memmove(out, args.in(i) + pixel * parts_[i].stride, sizeof(float) * parts_[i].c);
-        out += parts_[i].c;
+        const int64_t bytes = item * parts_[i].c;
+        std::memmove(out, args.in<uint8_t>(i) + item * pixel * parts_[i].stride, bytes);
+        out += bytes;
       }
-      std::fill(out, end_of_pixel, 0.0f);
+      std::memset(out, 0, end_of_pixel - out);  // zeros of float32, of which alone there are some
     }
   }
 
@@ -179,12 +186,13 @@ Blob pack_concat(const OpSpec& spec, Isa) {
   const TensorDesc& out = spec.outputs[0];
   int64_t channels = 0;
   for (const TensorDesc& t : spec.inputs) {
-    require(spec, t.n == out.n && t.h == out.h && t.w == out.w,
-            "an input's size is not the output's");
+    require(spec, t.n == out.n && t.h == out.h && t.w == out.w && t.dtype == out.dtype,
+            "an input's size or type is not the output's");
     channels += t.c;
   }
   require(spec, channels + spec.int_or("zeros", 0) == out.c && channels <= out.c,
           "the inputs' channels, and the zeros behind them, do not add up to the output's");
+  require(spec, channels == out.c || out.dtype == DType::kFloat32, "zeros are of float32");
   ConcatHeader h{out, static_cast<int32_t>(spec.inputs.size()), 0};
   BlobWriter writer;
   writer.append<ConcatHeader>(1);
@@ -203,6 +211,7 @@ std::vector<OperatorType> types() {
                             simple_types<MovePixels>("resize_positions", pack_gather),
                             simple_types<Concat>("concat", pack_concat)})
     all.insert(all.end(), types.begin(), types.end());
+  for (OperatorType& type : all) type.bytes = std::string_view(type.kind) == "concat";
   return all;
 }
 
