@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 
 from activsparse.errors import ActivsparseError, Option
 
-__all__ = ["Dims", "InputSizes", "example_shape", "image_axes"]
+__all__ = ["AnyRank", "Dims", "InputSizes", "example_shape", "image_axes"]
 
 Shape = tuple[int, ...]
 Dims = tuple[int | None, ...]
 """Sizes of an input, None where the model leaves one open."""
+
+AnyRank = Dims | None
+"""The same, None where the model does not even say how many there are."""
 
 # Numbers of channels by which the layout of an image is told where nothing else tells it.
 _CHANNELS = (1, 3, 4)
@@ -36,7 +39,7 @@ class InputSizes:
         """Whether any size is given."""
         return bool(self.input_shapes) or self.input_size is not None or self.batch is not None
 
-    def resolve(self, inputs: Mapping[str, Dims], file: object) -> dict[str, Dims]:
+    def resolve(self, inputs: Mapping[str, AnyRank], file: object) -> dict[str, Dims]:
         """Return the sizes of all inputs with those given put in.
 
         Args:
@@ -45,15 +48,22 @@ class InputSizes:
 
         Raises:
             ActivsparseError: there is no such input, or a size that is given is another one in the
-                model, or not one of it.
+                model, or not one of it; or the model has an input of any rank and no shape is
+                given.
         """
-        found = {name: tuple(dims) for name, dims in inputs.items()}
+        found = {name: tuple(dims) for name, dims in inputs.items() if dims is not None}
         for name, shape in self.input_shapes.items():
-            if name not in found:
+            if name not in inputs:
                 raise ActivsparseError(
                     f"{file}: there is no input '{name}'; the inputs are: {', '.join(inputs)}"
                 )
-            found[name] = _whole(f"{file}: input '{name}'", found[name], tuple(shape))
+            found[name] = _whole(f"{file}: input '{name}'", inputs[name], tuple(shape))
+        for name in inputs:
+            if name not in found:
+                raise ActivsparseError(
+                    f"{file}: input '{name}' has no shape in the file; give it, for example ",
+                    Option("input_shapes", {name: (1, 3, 224, 224)}),
+                )
         rest = [name for name in found if name not in self.input_shapes]
         if self.input_size is not None:
             images = [name for name in rest if len(found[name]) == 4]
@@ -79,7 +89,9 @@ class InputSizes:
             found[name] = (self.batch, *found[name][1:])
 
 
-def _whole(where: str, dims: Dims, shape: Shape) -> Dims:
+def _whole(where: str, dims: AnyRank, shape: Shape) -> Dims:
+    if dims is None:
+        return shape
     fits = len(shape) == len(dims) and all(
         dim in (None, size) for size, dim in zip(shape, dims, strict=True)
     )

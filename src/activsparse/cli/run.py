@@ -83,6 +83,8 @@ def _shapes_of(x: npt.NDArray[Any], model: Path) -> dict[str, tuple[int, ...]] |
     if len(inputs) != 1:
         return None
     ((name, dims),) = inputs.items()
+    if dims is None:
+        return {name: x.shape}
     fits = len(dims) == x.ndim and all(
         dim in (None, size) for size, dim in zip(x.shape, dims, strict=True)
     )

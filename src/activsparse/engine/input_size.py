@@ -7,14 +7,16 @@ import os
 from activsparse.engine.graph import Shape
 from activsparse.engine.plan_file import is_plan
 from activsparse.errors import ActivsparseError, Option
-from activsparse.input_sizes import Dims, InputSizes, example_shape
+from activsparse.input_sizes import AnyRank, InputSizes, example_shape
 from activsparse.onnx_file import read_model
 
 __all__ = ["inputs_of", "shapes_at"]
 
 
-def inputs_of(path: str | os.PathLike[str]) -> dict[str, Dims]:
+def inputs_of(path: str | os.PathLike[str]) -> dict[str, AnyRank]:
     """Return the sizes of an ONNX file's inputs by name, None where they are open.
+
+    None in place of all of them where the file has no shape.
 
     Raises:
         ActivsparseError: the file is a plan, or damaged.
@@ -31,6 +33,8 @@ def inputs_of(path: str | os.PathLike[str]) -> dict[str, Dims]:
             dim.dim_value if dim.dim_value >= 1 else None
             for dim in value.type.tensor_type.shape.dim
         )
+        if value.type.tensor_type.HasField("shape")
+        else None
         for value in graph.input
         if value.name not in constants
     }

@@ -46,15 +46,15 @@ class Reference:
                 "pip install 'activsparse[bench]'"
             ) from error
         self._runtime = onnxruntime
-        self._path = os.fspath(path)
+        self.path = os.fspath(path)
         self._threads = session.threads
         self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._file = self._path
+        self._file = self.path
         ends = (*session.get_inputs(), *session.get_outputs())
         if any(value.type == _DOUBLE for value in ends) and not self._takes_file():
             # ONNX Runtime has no convolution in double precision, so no such file runs there.
             self._folder = tempfile.TemporaryDirectory()
-            self._file = _in_single(self._path, self._folder.name)
+            self._file = _in_single(self.path, self._folder.name)
         self._names = [name for name, _ in session.outputs]
         self._sessions: dict[bool, Any] = {}
         reports = session.explain()
@@ -85,7 +85,7 @@ class Reference:
             outputs: list[FloatArray] = session.run(self._names, self._feed(x))
         except Exception as error:  # ONNX Runtime's exception types share no narrower base
             cause = str(error).splitlines()[0]
-            raise ActivsparseError(f"{self._path}: ONNX Runtime cannot run it: {cause}") from error
+            raise ActivsparseError(f"{self.path}: ONNX Runtime cannot run it: {cause}") from error
         return outputs
 
     def with_weights_moved(
@@ -104,7 +104,7 @@ class Reference:
             model = with_drawn_weights(self._file, share, rng).SerializeToString()
         except (ValueError, EncodeError) as error:
             raise ActivsparseError(
-                f"{self._path}: is too large to be verified with other weights; verify it with "
+                f"{self.path}: is too large to be verified with other weights; verify it with "
                 "weights in float32"
             ) from error
         session = self._runtime.InferenceSession(
@@ -121,7 +121,7 @@ class Reference:
     def _takes_file(self) -> bool:
         try:
             self._runtime.InferenceSession(
-                self._path, self._options(), providers=["CPUExecutionProvider"]
+                self.path, self._options(), providers=["CPUExecutionProvider"]
             )
         except Exception:  # ONNX Runtime's exception types share no narrower base
             return False
@@ -139,7 +139,7 @@ class Reference:
 
             options = self._options()
             if self.exact is not None and optimised:
-                for entry in onnxruntime_settings(self._path).items():
+                for entry in onnxruntime_settings(self.path).items():
                     options.add_session_config_entry(*entry)
             model: str | bytes = self._file
             if not optimised:
@@ -165,7 +165,7 @@ class Reference:
         from activsparse.engine.drawn_weights import with_drawn_weights
         from activsparse.engine.oracle import in_double
 
-        model = self._path if rng is None else with_drawn_weights(self._path, share, rng)
+        model = self.path if rng is None else with_drawn_weights(self.path, share, rng)
         return in_double(model, self._names, x)
 
 

@@ -185,8 +185,15 @@ def _outline(model: onnx.ModelProto) -> onnx.ModelProto:
     )
     graph = outline.graph
     graph.name = model.graph.name
-    for field in ("node", "input", "value_info", "output", "sparse_initializer"):
+    for field in ("node", "input", "sparse_initializer"):
         getattr(graph, field).extend(getattr(model.graph, field))
+    # A constant or an input that is an output, too, would lose the shape it has.
+    written = {name for node in graph.node for name in node.output}
+    graph.output.extend(value for value in model.graph.output if value.name in written)
+    # What a file notes of values inside may be of another input size; only where nobody can infer
+    # it, it counts.
+    foreign = {n for node in graph.node if node.domain not in STANDARD for n in node.output}
+    graph.value_info.extend(v for v in model.graph.value_info if v.name in foreign)
     for tensor in model.graph.initializer:
         if math.prod(tensor.dims) <= _MOST_VALUES:
             graph.initializer.append(tensor)

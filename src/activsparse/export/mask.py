@@ -244,14 +244,22 @@ def fix_sizes(model: onnx.ModelProto, sizes: InputSizes, name: str) -> None:
     if not sizes:
         return
     constants = {tensor.name for tensor in model.graph.initializer}
-    dims = {
-        value.name: value.type.tensor_type.shape.dim
+    types = {
+        value.name: value.type.tensor_type
         for value in model.graph.input
         if value.name not in constants
     }
-    known = {k: tuple(d.dim_value if d.dim_value > 0 else None for d in v) for k, v in dims.items()}
+    known = {
+        k: tuple(d.dim_value if d.dim_value > 0 else None for d in v.shape.dim)
+        if v.HasField("shape")
+        else None
+        for k, v in types.items()
+    }
     for value, found in sizes.resolve(known, name).items():
-        for dim, size in zip(dims[value], found, strict=True):
+        dims = types[value].shape.dim
+        while len(dims) < len(found):
+            dims.add()
+        for dim, size in zip(dims, found, strict=True):
             if size is not None:
                 dim.dim_value = size
 

@@ -56,23 +56,36 @@ def save_model(
 
 def _check(model: onnx.ModelProto, path: str | os.PathLike[str], remedy: str) -> None:
     _describe_outputs(model, path)
+    # Nobody knows the shape of what a loop gives, or an operator of another domain.
+    values = (*model.graph.input, *model.graph.output)
+    bare = [value for value in values if _is_bare(value)]
+    for value in bare:
+        value.type.tensor_type.shape.SetInParent()
     try:
         onnx.checker.check_model(model)
     except Exception as error:  # the checker raises several types, with no narrower base
         raise ActivsparseError(
             f"{path}: not a valid ONNX model ({_first_line(error)}); {remedy}"
         ) from error
+    finally:
+        for value in bare:
+            value.type.tensor_type.ClearField("shape")
 
 
 def _describe_outputs(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
     """Write down shapes of outputs that have none, which the checker asks for and few others do."""
-    bare = [v for v in model.graph.output if not v.type.tensor_type.HasField("shape")]
+    bare = [value for value in model.graph.output if _is_bare(value)]
     types = tensor_types(model, str(path)) if bare else {}
     for value in bare:
-        if value.name in types and value.type.WhichOneof("value") in (None, "tensor_type"):
+        if value.name in types:
             elem_type, sizes = types[value.name]
             described = onnx.helper.make_tensor_value_info(value.name, elem_type, sizes)
             value.type.CopyFrom(described.type)
+
+
+def _is_bare(value: onnx.ValueInfoProto) -> bool:
+    kind = value.type.WhichOneof("value")
+    return kind in (None, "tensor_type") and not value.type.tensor_type.HasField("shape")
 
 
 def _first_line(error: Exception) -> str:

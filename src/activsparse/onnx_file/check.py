@@ -32,6 +32,7 @@ QUANTISED_BY_ONNXRUNTIME = (
 """Operators that its quantiser adds to the standard ones."""
 
 _ONNXRUNTIME = "com.microsoft"
+_ONNXRUNTIME_LAYOUT = "com.microsoft.nchwc"
 
 _BRANCHES = ("If",)
 
@@ -121,6 +122,12 @@ def check_attributes(
             for attribute in node.attribute:
                 _check_attribute(attribute, where)
             continue
+        if node.domain == _ONNXRUNTIME_LAYOUT and not foreign:
+            raise ActivsparseError(
+                f"{where} is of domain '{node.domain}', as ONNX Runtime optimises for one machine; "
+                "use the file it was made from, or let ONNX Runtime run it with ",
+                Option("fallback", "onnxruntime"),
+            )
         if node.domain not in STANDARD and not foreign:
             raise ActivsparseError(
                 f"{where} is of domain '{node.domain}'; export with standard ONNX operators only, "
@@ -148,13 +155,20 @@ def check_attributes(
                 f"{where} is no operator of ONNX opset {opset}; "
                 "export with standard ONNX operators only"
             )
-        if schema.deprecated:  # GroupNormalization before opset 21, which the checker refuses
+        # The checker refuses GroupNormalization before opset 21, and weights it does not find.
+        if schema.deprecated or any(_is_elsewhere(attribute) for attribute in node.attribute):
             continue
         try:
             onnx.checker.check_node(node, context)
         except Exception as error:
             cause = str(error).strip().splitlines()[0]
             raise ActivsparseError(f"{where} is not valid ({cause}); {_AGAIN}") from error
+
+
+def _is_elsewhere(attribute: onnx.AttributeProto) -> bool:
+    import onnx
+
+    return bool(attribute.t.data_location == onnx.TensorProto.EXTERNAL)
 
 
 def _schema(name: str, opset: int) -> onnx.defs.OpSchema | None:

@@ -20,6 +20,7 @@ from activsparse.onnx_file.external import load_external_data
 from activsparse.onnx_file.inline import inline_functions
 from activsparse.onnx_file.order import sort_nodes
 from activsparse.onnx_file.tensor import array_of, dense_of
+from activsparse.onnx_file.unfuse import unfuse
 
 if TYPE_CHECKING:
     import onnx
@@ -98,6 +99,7 @@ def _in_order(model: onnx.ModelProto, name: str, foreign: bool) -> onnx.ModelPro
     _make_dense(model.graph, name)
     model.graph.name = model.graph.name or "graph"
     _open_negative_sizes(model.graph)
+    unfuse(model.graph, opset_of(model, name))
     check_values(model.graph, name)
     sort_nodes(model.graph, name)
     check_attributes(model.graph, opset_of(model, name), model.ir_version, name, foreign)
@@ -150,10 +152,41 @@ def _parse(file: Path) -> onnx.ModelProto:
     except OSError as error:
         raise ActivsparseError(f"{file}: cannot be read ({error.strerror})") from error
     except (DecodeError, ValueError) as error:
-        raise ActivsparseError(
-            f"{file}: not an ONNX file, or a damaged one; export or copy it again"
-        ) from error
+        raise ActivsparseError(f"{file}: not an ONNX file, {_what_else(file)}") from error
     return model
+
+
+# How files begin that are taken for ONNX ones, and what to do instead.
+_OTHERS = (
+    (0, b"version https://git-lfs", "but a pointer of Git LFS; fetch the file with: git lfs pull"),
+    (4, b"ORTM", "but ONNX Runtime's own format; use the ONNX file it was made from"),
+    (4, b"TFL3", "but a TFLite file; see activsparse.litert"),
+    (0, b"PK\x03\x04", "but an archive, as torch.save writes; export the model with torch.onnx"),
+    (0, b"\x1f\x8b", "but a compressed one; unpack it"),
+    (0, b"<!", "but a web page; download the file again"),
+    (0, b"<html", "but a web page; download the file again"),
+    (0, b"<?xml", "but XML, as OpenVINO writes; use the ONNX file it was made from"),
+)
+
+# ONNX in other forms, by how they spell the first field.
+_TEXTS = (
+    (b'"irVersion"', "json"),
+    (b"<\n   ir_version:", "onnxtxt"),
+    (b"ir_version:", "textproto"),
+)
+
+
+def _what_else(file: Path) -> str:
+    """What a file that is no ONNX file may be, and the remedy."""
+    with file.open("rb") as stream:
+        begin = stream.read(512)
+    for place, mark, text in _OTHERS:
+        if begin.startswith(mark, place):
+            return text
+    for mark, form in _TEXTS:
+        if mark in begin:
+            return f"but one as text; read it with onnx.load(..., format='{form}') and save it"
+    return "or a damaged one; export or copy it again"
 
 
 def _make_dense(graph: onnx.GraphProto, name: str) -> None:

@@ -13,6 +13,7 @@ from activsparse.bench.engines.base import Array, Engine
 from activsparse.engine.border import numpy_type
 from activsparse.engine.verify_quantised import onnxruntime_settings
 from activsparse.errors import ActivsparseError, Option
+from activsparse.onnx_file import read_model
 
 __all__ = ["OnnxRuntime", "input_types", "static_input_shapes"]
 
@@ -30,9 +31,7 @@ def _session(path: Path, threads: int, exact: bool = False) -> onnxruntime.Infer
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own exception types share no narrower base
-        if "INVALID_PROTOBUF" in str(error):
-            cause = "not an ONNX file, or a damaged one; export or copy it again"
-            raise ActivsparseError(f"{path}: {cause}") from error
+        read_model(path, foreign=True)  # says what is wrong, and what to do, if it is the file
         raise ActivsparseError(f"{path}: ONNX Runtime cannot load it: {error}") from error
     if not session.get_outputs():
         raise ActivsparseError(f"{path}: has no outputs; export it again")
@@ -56,6 +55,11 @@ def static_input_shapes(
         shape = tuple((given or {}).get(tensor.name, tensor.shape))
         if shape and not isinstance(shape[0], int):
             shape = (1, *shape[1:])
+        if 0 in shape:
+            raise ActivsparseError(
+                f"{path}: input {tensor.name!r} has a size of 0, so there is nothing to compute; "
+                "export with other sizes"
+            )
         if not all(isinstance(size, int) and size > 0 for size in shape):
             raise ActivsparseError(
                 f"{path}: input {tensor.name!r} has the dynamic shape {tensor.shape}; "
@@ -104,6 +108,7 @@ class OnnxRuntime(Engine):
             input_shapes: shape of every graph input, in graph order.
             exact: let no sum of 8-bit products saturate where there is no VNNI, at a price.
         """
+        self.path = path
         self.session = _session(path, threads, exact)
         self.input_names = [tensor.name for tensor in self.session.get_inputs()]
 
@@ -115,4 +120,10 @@ class OnnxRuntime(Engine):
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """See `Engine.run`."""
         feeds = dict(zip(self.input_names, inputs, strict=True))
-        return list(self.session.run(None, feeds))
+        try:
+            return list(self.session.run(None, feeds))
+        except Exception as error:  # as above
+            cause = str(error).splitlines()[0]
+            raise ActivsparseError(
+                f"{self.path}: ONNX Runtime cannot run it on random inputs: {cause}"
+            ) from error

@@ -13,6 +13,9 @@ from activsparse.engine.passes.convert.source import Source
 __all__ = ["both", "cast", "comparison", "either", "one_of_two", "opposite"]
 
 
+_INTEGERS = ("uint8", "int8", "uint16", "int16", "int32", "int64")
+
+
 def comparison(function: str, swapped: bool = False) -> Callable[[Source], list[Node]]:
     """The converter of an operator that is the function `function` of `combine`."""
 
@@ -48,7 +51,7 @@ def opposite(source: Source) -> list[Node]:
 
 
 def cast(source: Source) -> list[Node]:
-    """Cast to float32, to truth values, and of floats to wide integers."""
+    """Cast to float32, to truth values, and of floats to integers, which ONNX asks to fit."""
     import onnx
 
     wanted = onnx.helper.tensor_dtype_to_np_dtype(int(source.attribute("to", 0)))
@@ -59,9 +62,9 @@ def cast(source: Source) -> list[Node]:
         return chain.done(chain.line(chain.combine("equal", x, zero), -1.0, 1.0))
     if wanted == np.float32 or np.can_cast(before, wanted):
         return chain.done(chain.reshape(x, chain.shape(x)))
-    if before == np.float32 and wanted in (np.int32, np.int64):
+    if before == np.float32 and wanted.name in _INTEGERS:
         return chain.done(chain.activate(x, "truncate"))
-    source.fail(f"it casts {before} to {wanted}", "cast to float32, int32 or int64")
+    source.fail(f"it casts {before} to {wanted}", "cast to float32, or to int64")
 
 
 def _combined(source: Source, function: str) -> list[Node]:
