@@ -47,7 +47,9 @@ void frame_images(Graph& graph) {
       continue;
     const int reader = graph.only_consumer(image.output);
     Shape& shape = graph.shapes.at(image.output);
-    if (reader < 0 || shape.c > kQuad || !graph.nodes[reader].is("conv_u8")) continue;
+    if (reader < 0 || shape.c > kQuad || !graph.nodes[reader].is("conv_u8") ||
+        graph.nodes[reader].inputs[0] != image.output)  // but its residual
+      continue;
     auto& pads = graph.nodes[reader].spec.ints;
     shape.h += static_cast<int32_t>(pads["pad_top"] + pads["pad_bottom"]);
     shape.w += static_cast<int32_t>(pads["pad_left"] + pads["pad_right"]);

@@ -42,6 +42,7 @@ Merged pad_into(const Graph& graph, const Node& a, const Node& b) {
     if (average && b.spec.int_or(side, 0) != 0) return {};
     merged.spec.ints[side] += a.spec.ints.at(side);
   }
+  if ((average || maximum) && !merged.has_windows_inside()) return {};
   if (average) merged.spec.ints["count_include_pad"] = 1;
   merged.inputs[0] = a.inputs[0];
   return merged;

@@ -31,6 +31,7 @@ MergedBytes pad_bytes_into(const Node& pad, const Node& to) {
     if (average && to.spec.int_or(side, 0) != 0) return {};
     result.spec.ints[side] += pad.spec.ints.at(side);
   }
+  if (!to.is("conv_u8") && !result.has_windows_inside()) return {};
   if (average) result.spec.ints["count_include_pad"] = 1;
   result.inputs[0] = pad.inputs[0];
   return result;

@@ -10,6 +10,13 @@ bool Node::keeps_zero() const {
   return name != "sigmoid";
 }
 
+bool Node::has_windows_inside() const {
+  return std::max(spec.int_or("pad_top", 0), spec.int_or("pad_bottom", 0)) <
+             spec.int_or("kernel_h", 1) &&
+         std::max(spec.int_or("pad_left", 0), spec.int_or("pad_right", 0)) <
+             spec.int_or("kernel_w", 1);
+}
+
 ArrayView Graph::keep(std::vector<float> values, std::vector<int64_t> shape) {
   floats_.push_back(std::move(values));
   return {floats_.back().data(), 'f', std::move(shape)};

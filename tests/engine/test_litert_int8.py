@@ -171,7 +171,7 @@ def given(interpreter: Any, seed: int = 0) -> Int8:
     rng, shape = np.random.default_rng(seed), detail["shape"]
     if detail["dtype"] == np.float32:
         return rng.standard_normal(shape).astype(np.float32)
-    return rng.integers(-128, 128, shape).astype(detail["dtype"])
+    return rng.integers(0, 256, shape).astype(np.uint8).view(detail["dtype"])
 
 
 def results(interpreter: Any, x: NDArray[Any]) -> list[NDArray[Any]]:
@@ -284,6 +284,37 @@ def pad(f: File, x: int) -> int:
     return f.add("PAD", [x, amounts], (n, h + 3, w + 3, c), schema.PadOptionsT(), f.scales[x])
 
 
+def pad_least(f: File, x: int) -> int:
+    """Before a maximum, as `activsparse convert` writes it."""
+    n, h, w, c = f.shapes[x]
+    amounts = f.constant(np.array([[0, 0], [1, 1], [1, 1], [0, 0]], np.int32))
+    least = f.constant(np.array([-128], np.int8), f.scales[x])
+    inputs = [x, amounts, least]
+    y = f.add("PADV2", inputs, (n, h + 2, w + 2, c), schema.PadV2OptionsT(), f.scales[x])
+    options = schema.Pool2DOptionsT()
+    options.filterHeight = options.filterWidth = 3
+    options.strideH = options.strideW = options.padding = 1
+    return f.add("MAX_POOL_2D", [y], (n, h, w, c), options, f.scales[x])
+
+
+def pad_average(f: File, x: int) -> int:
+    n, h, w, c = f.shapes[x]
+    options = schema.Pool2DOptionsT()
+    options.filterHeight = options.filterWidth = 3
+    options.strideH = options.strideW = options.padding = 1
+    return f.add("AVERAGE_POOL_2D", [pad(f, x)], (n, h + 1, w + 1, c), options, f.scales[x])
+
+
+def pad_conv(f: File, x: int) -> int:
+    return f.conv(pad(f, x), 9, (3, 3), (2, 2), same=False)
+
+
+def image_as_residual(f: File, x: int) -> int:
+    """An image of a few channels that nobody but a convolution of another value reads."""
+    image = f.like("QUANTIZE", x, schema.QuantizeOptionsT())
+    return f.sum_of(f.conv(f.conv(x, 5), f.shapes[x][3]), image)
+
+
 def join(f: File, x: int) -> int:
     n, h, w, c = f.shapes[x]
     options = schema.ConcatenationOptionsT()
@@ -309,6 +340,9 @@ def leaky(f: File, x: int) -> int:
 OTHERS: dict[str, Callable[[File, int], int]] = {
     "mean": mean,
     "pad": pad,
+    "pad before a maximum": pad_least,
+    "pad before an average": pad_average,
+    "pad before a convolution": pad_conv,
     "joined": join,
     "product": product,
     "sum": lambda f, x: f.sum_of(x, f.conv(x, f.shapes[x][3]), int(f.one_of(0, 1, 3))),
@@ -331,6 +365,30 @@ def test_others(tmp_path: Path, name: str, seed: int) -> None:
     f = File(seed)
     x = f.value((1, *(int(i) for i in f.rng.integers(3, 12, 2)), int(f.one_of(3, 8, 21))))
     alone(f, x, OTHERS[name](f, x), tmp_path, f"{name}, seed {seed}, {f.shapes[x]}")
+
+
+def test_an_image_may_be_a_residual(tmp_path: Path) -> None:
+    """And is not the input that brings its padding along. A step off in each of three layers."""
+    f = File(0)
+    x = f.value((1, 9, 8, 3))
+    path = f.save(tmp_path / "m.tflite", x, image_as_residual(f, x))
+    agree(path, "residual", steps=4)
+
+
+def test_uint8_beside_int8(tmp_path: Path) -> None:
+    """As files of older converters take their images."""
+    for c in (3, 16):
+        f = File(c)
+        x = f.value((1, 9, 8, c), Scales((0.02,), (120,)))
+        y = f.conv(f.like("QUANTIZE", x, schema.QuantizeOptionsT()), 6)
+        z = f.like("QUANTIZE", y, schema.QuantizeOptionsT(), Scales(f.scales[y].scale, (99,)))
+        path = f.save(tmp_path / "m.tflite", x, z)
+
+        def unsigned(model: Any, ends: tuple[int, ...] = (x, z)) -> None:
+            for tensor in ends:
+                model.subgraphs[0].tensors[tensor].type = schema.TensorType.UINT8
+
+        agree(changed(path, unsigned), f"{c} channels", steps=2)
 
 
 def test_numbers_at_the_borders(tmp_path: Path) -> None:
