@@ -1,5 +1,7 @@
 // Neighbours that become one operator. The same rewrites as the Python compiler's
 // (src/activsparse/engine/passes), as far as .tflite files need them.
+#include <algorithm>
+#include <limits>
 #include <optional>
 
 #include "integrations/litert/fuse_bytes.h"
@@ -124,18 +126,23 @@ Merged merged(Graph& graph, const Node& a, const Node& b) {
   return {};
 }
 
-// Padding that found nobody: a depthwise convolution by 1, or a maximum of one value.
+// Padding that found nobody: a depthwise convolution by 1, which skips what is to hold the least.
 void lower_pads(Graph& graph) {
   for (Node& node : graph.nodes) {
-    if (node.is("pad_least")) {
-      node.spec.kind = "max_pool";
-      node.spec.ints["kernel_h"] = node.spec.ints["kernel_w"] = 1;
-    }
-    if (!node.is("pad")) continue;
-    const int64_t channels = graph.shapes.at(node.output).c;
+    const bool least = node.is("pad_least");
+    if (!node.is("pad") && !least) continue;
+    const Shape in = graph.shapes.at(node.inputs[0]), out = graph.shapes.at(node.output);
     node.spec.kind = "conv";
-    node.spec.ints["group"] = channels;
-    node.spec.arrays["weight"] = graph.keep(std::vector<float>(channels, 1), {channels, 1, 1, 1});
+    node.spec.ints["group"] = out.c;
+    node.spec.arrays["weight"] = graph.keep(std::vector<float>(out.c, 1), {out.c, 1, 1, 1});
+    if (!least) continue;
+    const int64_t top = node.spec.ints.at("pad_top"), left = node.spec.ints.at("pad_left");
+    std::vector<uint8_t> inside(int64_t{out.h} * out.w, 0);
+    for (int64_t y = top; y < top + in.h; ++y)
+      std::fill_n(inside.begin() + y * out.w + left, in.w, uint8_t{1});
+    node.spec.arrays["mask"] = graph.keep(std::move(inside), {out.h, out.w});
+    node.spec.arrays["skipped_value"] =
+        graph.keep(std::vector<float>(out.c, std::numeric_limits<float>::lowest()), {out.c});
   }
 }
 

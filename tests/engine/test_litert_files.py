@@ -127,6 +127,22 @@ def test_leaky_relu(tmp_path):
     assert agree(f.save(tmp_path / "m.tflite", x, f.conv(y, 4)))[1] == ["DELEGATE"]
 
 
+@pytest.mark.parametrize("least", [False, True])
+def test_paddings_beyond_a_window(tmp_path, least):
+    """A window that sees nothing but padding has a mean, and a maximum."""
+    f = File(0)
+    x = f.value(1, 8, 8, 6)
+    amounts = f.constant(np.array([[0, 0], [1, 2], [0, 3], [0, 0]], np.int32))
+    constants = [amounts, f.constant(np.array([np.finfo(np.float32).min]))] if least else [amounts]
+    options = schema.PadV2OptionsT() if least else schema.PadOptionsT()
+    y = f.add("PADV2" if least else "PAD", [f.conv(x, 6), *constants], (1, 11, 11, 6), options)
+    options = schema.Pool2DOptionsT()
+    options.filterHeight = options.filterWidth = 3
+    options.strideH = options.strideW = options.padding = 1
+    y = f.add("MAX_POOL_2D" if least else "AVERAGE_POOL_2D", [y], (1, 9, 9, 6), options)
+    assert agree(f.save(tmp_path / "m.tflite", x, y))[1] == ["DELEGATE"]
+
+
 @pytest.mark.parametrize("more", [1, 4, 16, 21])
 def test_channels_of_zeros_before_an_addition(tmp_path, more):
     f = File(more)

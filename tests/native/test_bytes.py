@@ -261,7 +261,7 @@ def test_unwritten_positions_of_the_input_stand_for_its_zero_point(isa: str, see
 
 @pytest.mark.parametrize("seed", range(12))
 def test_first_convolution_of_a_framed_image(isa: str, seed: int) -> None:
-    """Planes of float32 quantised into a frame of zero points, four bytes to a pixel."""
+    """Float32, planes or pixels, quantised into a frame of zero points, four bytes to a pixel."""
     rng = np.random.default_rng(seed)
     c, o, kernel = int(rng.integers(1, 5)), int(rng.integers(1, 80)), int(rng.choice([2, 3, 5, 7]))
     n, h, w = 2, int(rng.integers(kernel, 20)), int(rng.integers(kernel, 40))
@@ -269,16 +269,25 @@ def test_first_convolution_of_a_framed_image(isa: str, seed: int) -> None:
     zero, scale = int(rng.integers(256)), 0.02
     x = rng.standard_normal((n, c, h, w)).astype(np.float32)
     framed = _native.TensorDesc(n, h + top + bottom, w + left + right, c, 4, dtype="uint8")
-    planes = _native.TensorDesc(n, h, w, c, c, nchw=True)
-    attributes: dict[str, Any] = {"a_scale": 1 / scale, "zero": zero, "pad_top": top}
-    spec = _native.Spec("quantise", {**attributes, "pad_left": left}, {}, [planes], [framed])
+    frame: dict[str, Any] = {"zero": zero, "pad_top": top, "pad_left": left}
     image = rng.integers(0, 256, (n, framed.h, framed.w, 4)).astype(np.uint8)
-    _native.run_operator(_native.pack(spec, "vector", isa), [x], [image])
+    given = _native.TensorDesc(n, h, w, c, c, nchw=bool(seed % 2))
+    spec = _native.Spec("quantise", {**frame, "a_scale": 1 / scale}, {}, [given], [framed])
+    pixels = np.ascontiguousarray(x if seed % 2 else x.transpose(0, 2, 3, 1))
+    _native.run_operator(_native.pack(spec, "vector", isa), [pixels], [image])
     steps = np.clip(np.rint(x * np.float32(1 / scale)), -zero, 255 - zero) + zero
     pads = ((0, 0), (top, bottom), (left, right), (0, 0))
     q = np.pad(steps.transpose(0, 2, 3, 1), pads, constant_values=zero).astype(np.uint8)
     what = f"seed {seed}: {x.shape}, kernel {kernel}, pads {pads}"
     np.testing.assert_array_equal(image[..., :c], q, err_msg=what)
+    # And of bytes by a table, as what LiteRT gives comes.
+    table = rng.integers(0, 256, 256).astype(np.uint8)
+    bytes_of = rng.integers(0, 256, (n, h, w, c)).astype(np.uint8)
+    given, other = _native.TensorDesc(n, h, w, c, c, dtype="uint8"), np.empty_like(image)
+    spec = _native.Spec("lookup_u8", frame, {"table": table}, [given], [framed])
+    _native.run_operator(_native.pack(spec, "vector", isa), [bytes_of], [other])
+    looked_up = np.pad(table[bytes_of], pads, constant_values=zero)
+    np.testing.assert_array_equal(other[..., :c], looked_up, err_msg=what)
 
     geometry = dict.fromkeys(("pad_top", "pad_left", "pad_bottom", "pad_right"), 0)
     stride, dilation = int(rng.integers(1, 4)), int(rng.integers(1, 3))
@@ -334,6 +343,10 @@ def test_maps(isa: str, seed: int) -> None:
     table = rng.integers(0, 256, 256).astype(np.uint8)
     got = run("lookup_u8", "vector", isa, [(a, d)], out, {}, {"table": table})
     np.testing.assert_array_equal(got, table[a], err_msg=what)
+    parts = [(a, d), (b[..., : 1 + seed], desc((*shape[:3], min(1 + seed, shape[3]))))]
+    expected = np.concatenate([part for part, _ in parts], 3)
+    got = run("concat", "vector", isa, parts, desc(expected.shape), {}, {})
+    np.testing.assert_array_equal(got, expected, err_msg=what)
     taller = (2, shape[1] + 1, *shape[2:])
     source = rng.integers(-1, shape[1] * shape[2], taller[1] * taller[2]).astype(np.int32)
     got = run(
