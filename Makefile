@@ -90,7 +90,8 @@ sanitize:
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=tests/native:src $(BIN)/python -m pytest -q -p no:cacheprovider \
 	  -p delegate_from --delegate build/sanitize-operators/libactivsparse_litert.so \
-	  tests/engine/test_litert_delegate.py -k "wide or skipped or odd or quantised or dynamic or resizing or random"
+	  tests/engine/test_litert_delegate.py tests/engine/test_litert_int8.py -m "not slow" \
+	  -k "wide or skipped or odd or dynamic or resizing or random or convolutions or others or joined or uint8"
 
 # What fails lands in build/fuzz, random graphs shrunk and each with the command that repeats it.
 fuzz: venv

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from aarch64 import EMULATOR, ROOT, needs_aarch64, one_at_a_time
 
+import activsparse
 from activsparse import Session
 from activsparse.engine.compile import compile_file
 from activsparse.engine.tolerance import network_bound, sums_of
@@ -63,18 +64,21 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType, load_delegate
 library = importlib.util.find_spec("activsparse").submodule_search_locations[0]
 delegate = load_delegate(library + "/libactivsparse_litert.so", {"threads": "2"})
-interpreter = Interpreter(
-    "model.tflite",
-    experimental_delegates=[delegate],
-    experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-)
-interpreter.allocate_tensors()
-claims = [op["op_name"] for op in interpreter._get_ops_details()].count("DELEGATE")
-arrays = np.load("arrays.npz")
-interpreter.set_tensor(interpreter.get_input_details()[0]["index"], arrays["x"])
-interpreter.invoke()
-y = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
-print(json.dumps([claims, float(np.abs(y - arrays["y"]).max())]))
+found = []
+for name in ("float32", "int8"):
+    interpreter = Interpreter(
+        name + ".tflite",
+        experimental_delegates=[delegate],
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    interpreter.allocate_tensors()
+    claims = [op["op_name"] for op in interpreter._get_ops_details()].count("DELEGATE")
+    arrays = np.load(name + ".npz")
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], arrays["x"])
+    interpreter.invoke()
+    y = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    found.append([claims, float(np.abs(y - arrays["y"]).max())])
+print(json.dumps(found))
 """
 ONNXRUNTIME = """
 import importlib.util, json
@@ -181,17 +185,27 @@ def test_the_delegate_runs_in_litert_there(packages: Path, tmp_path: Path) -> No
 
     download(tmp_path, f"ai-edge-litert=={version('ai-edge-litert')}", "flatbuffers")
     unpack(tmp_path, tmp_path / "packages")
-    (check,) = litert.convert(network(tmp_path / "model.onnx"), tmp_path / "model.tflite").errors
-    plain = interpreters.Interpreter(str(tmp_path / "model.tflite"))
-    plain.allocate_tensors()
+    model = network(tmp_path / "model.onnx")
+    (check,) = litert.convert(model, tmp_path / "float32.tflite").errors
+    samples = np.random.default_rng(1).standard_normal((8, 3, 40, 40)).astype(np.float32)
+    activsparse.quantize(model, samples, tmp_path / "int8.onnx", per_layer=False)
+    litert.convert(tmp_path / "int8.onnx", tmp_path / "int8.tflite", verify=False)
     x = np.random.default_rng(0).standard_normal((1, 40, 40, 3), np.float32)
-    plain.set_tensor(plain.get_input_details()[0]["index"], x)
-    plain.invoke()
-    y = plain.get_tensor(plain.get_output_details()[0]["index"])
-    np.savez(tmp_path / "arrays.npz", x=x, y=y)
-    claims, error = json.loads(run(LITERT, tmp_path, packages, tmp_path / "packages"))
+    for name, interpreter in (
+        ("float32", interpreters.Interpreter(str(tmp_path / "float32.tflite"))),
+        ("int8", litert.interpreter(tmp_path / "int8.tflite", tune=False)),
+    ):
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
+        interpreter.invoke()
+        y = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+        np.savez(tmp_path / f"{name}.npz", x=x, y=y)
+    found = json.loads(run(LITERT, tmp_path, packages, tmp_path / "packages"))
+    (claims, error), (claims_int8, error_int8) = found
     assert claims
     assert error <= check.bound
+    assert claims_int8
+    assert error_int8 == 0  # sums of bytes are exact on every processor
 
 
 @pytest.mark.timeout(1800)
