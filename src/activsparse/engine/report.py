@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -97,7 +98,11 @@ def dense_macs(graph: Graph, node: Node) -> float:
             _size(node, h, "h", ("top", "bottom"), 2),
             _size(node, w, "w", ("left", "right"), 3),
         ]
-    return float(n * np.prod(positions, dtype=np.float64) * node.arrays["weight"].size)
+    weight = node.arrays["weight"]
+    taps = math.prod(weight.shape[2:])
+    # A kernel may have lost those that meet no input (see `crop_kernels`).
+    per_position = weight.size // taps * node.attributes.get("taps", taps)
+    return float(n * np.prod(positions, dtype=np.float64) * per_position)
 
 
 def _stage_macs(graph: Graph, node: Node) -> dict[str, float]:

@@ -54,7 +54,7 @@ def why_not_faster(row: NodeReport, isa: str) -> str:
     if row.weight_bytes > _CACHED_BYTES and fetching > row.macs > 0:
         return (
             f"few positions: reading {row.weight_bytes / 2**20:.1f} MiB of weights from memory "
-            "takes longer than its multiply-adds, and masks save none of that"
+            "takes longer than its multiply-adds, however few positions are left"
         )
     if row.longest_share > _UNEVEN:
         return f"one thread has {row.longest_share:.2f} times the mean of its work, others wait"

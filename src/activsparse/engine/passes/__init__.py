@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from activsparse.engine.graph import Graph
 from activsparse.engine.passes.clean import clean
 from activsparse.engine.passes.convert import convert
+from activsparse.engine.passes.crop_kernels import crop_kernels
 from activsparse.engine.passes.drop_fills import drop_fills
 from activsparse.engine.passes.fold_affine import fold_affine
 from activsparse.engine.passes.fold_pad import fold_pad
@@ -63,7 +64,7 @@ def optimise(graph: Graph) -> Graph:
     graph = _until_stable(
         graph, (fuse_residual, fold_affine, fuse_activation, fold_scale, fold_pad, fuse_mask)
     )
-    return clean(zero_positions(frame_pads(repeat_channels(graph))))
+    return clean(crop_kernels(zero_positions(frame_pads(repeat_channels(graph)))))
 
 
 def _until_stable(graph: Graph, rewrites: Sequence[Callable[[Graph], Graph]]) -> Graph:
