@@ -46,6 +46,10 @@ COLUMNS = (
     *("network", "row", "kind", "seed", "top1", "ms", "ort_ms", "machine", "epochs"),
     # Of so many test images so many that only the dense row, and only this row gets right.
     *("images", "only_dense", "only_row"),
+    # Of the dense row in the same run of the timer: what this row's times are compared with.
+    *("dense_ms", "dense_ort_ms"),
+    # With weights kept in float16; the dense row keeps float32.
+    *("half_ms", "half_only_dense", "half_only_row"),
 )
 REPEAT = 100
 
@@ -339,7 +343,7 @@ def _time(name: str, out: Path, seeds: list[int], results: Path) -> None:
     """Time every finished run, its own weights and masks, and write the lines of this network."""
     import torch
 
-    from activsparse.bench.compare import OWN_ENGINE, compare
+    from activsparse.bench.compare import FLOAT32, HALF, OWN_ENGINE, compare
     from activsparse.bench.machine import summary_line
     from activsparse.export.onnx import export_onnx
     from activsparse.train.run.folder import load_run
@@ -352,31 +356,48 @@ def _time(name: str, out: Path, seeds: list[int], results: Path) -> None:
         if "dense" not in runs:
             continue
         with tempfile.TemporaryDirectory() as place:
-            files, right = {}, {}
+            files, right, half = {}, {}, {}
             for number, (row, run) in enumerate(runs.items()):
                 files[row] = Path(place) / f"{number}.onnx"
                 trained = load_run(run)
                 export_onnx(trained.model, trained.example_input, files[row])
                 right[row] = _right(files[row], trained.config)
+                half[row] = _right(files[row], trained.config, weights="float16")
             first, *others = files.values()
-            found = compare(first, others, [OWN_ENGINE, "onnxruntime"], threads=1, repeat=REPEAT)
-        times = {(row.model, row.engine): row.median_ms for row in found.rows}
-        for row, path in files.items():
+            found = compare(
+                first,
+                others,
+                [OWN_ENGINE, "onnxruntime"],
+                threads=1,
+                repeat=REPEAT,
+                session={"weights": "float16"},
+            )
+        times = {(row.model, row.engine, row.precision): row.median_ms for row in found.rows}
+        own_ms, ort_ms, half_ms = (
+            {row: times.get((str(path), *how), float("nan")) for row, path in files.items()}
+            for how in ((OWN_ENGINE, FLOAT32), ("onnxruntime", FLOAT32), (OWN_ENGINE, HALF))
+        )
+        for row in files:
             summary = json.loads((runs[row] / "summary.json").read_text())
-            dense, own = right["dense"], right[row]
+            dense, own, kept = right["dense"], right[row], half[row]
             values = (
                 name,
                 row,
                 rows_of(network)[row].kind,
                 seed,
                 round(100 * float(own.mean()), 3),
-                round(times[str(path), OWN_ENGINE], 5),
-                round(times.get((str(path), "onnxruntime"), float("nan")), 5),
+                round(own_ms[row], 5),
+                round(ort_ms[row], 5),
                 summary_line(found.machine),
                 summary["epochs"],
                 len(own),
                 int((dense & ~own).sum()),
                 int((own & ~dense).sum()),
+                round(own_ms["dense"], 5),
+                round(ort_ms["dense"], 5),
+                round(half_ms[row], 5),
+                int((dense & ~kept).sum()),
+                int((kept & ~dense).sum()),
             )
             lines.append(dict(zip(COLUMNS, values, strict=True)))
     _write(name, lines, results)
@@ -405,7 +426,7 @@ def _pair(network: Network, out: Path, seeds: list[int], one: str, other: str) -
     print(f"{other} is {gained:.2f} points more right than {one}, 95 % {low:.2f} to {high:.2f}")
 
 
-def _right(path: Path, config: Config) -> npt.NDArray[np.bool_]:
+def _right(path: Path, config: Config, weights: str = "float32") -> npt.NDArray[np.bool_]:
     """Which test images the network that is timed gets right, in the engine that times it."""
     from activsparse import Session
     from activsparse.data import build_data
@@ -414,17 +435,22 @@ def _right(path: Path, config: Config) -> npt.NDArray[np.bool_]:
 
     data = build_data(**config.data.model_dump(), seed=config.seed)
     with Measuring("test images, batches", None) as progress:
-        labels, said = answers({"row": Session(path, threads=1)}, data, progress)
+        labels, said = answers({"row": Session(path, threads=1, weights=weights)}, data, progress)
     return said["row"] == labels
 
 
 def _write(name: str, lines: list[dict[str, object]], results: Path) -> None:
-    """Replace this network's lines, keep the others'."""
+    """Replace the lines of these rows and seeds, keep all others."""
+    done = {(name, line["row"], str(line["seed"])) for line in lines}
     results.mkdir(parents=True, exist_ok=True)
     kept: list[dict[str, object]] = []
     if (results / CSV).is_file():
         with (results / CSV).open(newline="") as file:
-            kept = [{**line} for line in csv.DictReader(file) if line["network"] != name]
+            kept = [
+                {**line}
+                for line in csv.DictReader(file)
+                if (line["network"], line["row"], line["seed"]) not in done
+            ]
     with atomic_path(results / CSV) as path, path.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()

@@ -66,10 +66,21 @@ def losses(rows: dict[str, list[Line]], name: str) -> list[float]:
     ]
 
 
-def _interval(lines: Sequence[Line]) -> str:
-    """What a row loses by chance of images: paired, all seeds together."""
+def mean_of(lines: Sequence[Line], key: str) -> float:
+    """The mean of a column, all seeds."""
+    return mean(float(line[key]) for line in lines)
+
+
+def _interval(lines: Sequence[Line], kept: str = "") -> str:
+    """What a row loses by chance of images: paired, all seeds together.
+
+    Args:
+        lines: of the row.
+        kept: `half_` of the network with weights in float16.
+    """
     only_dense, only_row, images = (
-        sum(int(line[key]) for line in lines) for key in ("only_dense", "only_row", "images")
+        sum(int(line[key]) for line in lines)
+        for key in (f"{kept}only_dense", f"{kept}only_row", "images")
     )
     if not only_dense + only_row:
         return "–"
@@ -77,39 +88,69 @@ def _interval(lines: Sequence[Line]) -> str:
     return f"{100 * low:.2f} to {100 * high:.2f}"
 
 
+def _times(lines: Sequence[Line], what: str, ms: str = "ms") -> float:
+    """How many times as fast as the dense network in the same run of the timer, all seeds."""
+    return mean(float(line[what]) / float(line[ms]) for line in lines)
+
+
+def _half_table(lines: Sequence[Line]) -> list[str]:
+    """The same networks with weights kept in float16, as far as they were timed so."""
+    found = [
+        "| row, weights in float16 | ms | times dense | times ONNX Runtime's dense "
+        "| lost | 95 % | seeds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    rows = by_row([line for line in lines if line["half_ms"]])
+    for name, own in sorted(rows.items(), key=lambda item: -mean_of(item[1], "half_ms")):
+        lost = mean_of(own, "half_only_dense") - mean_of(own, "half_only_row")
+        cells = (
+            name,
+            f"{mean_of(own, 'half_ms'):.3f}",
+            f"{_times(own, 'dense_ms', 'half_ms'):.2f}",
+            f"{_times(own, 'dense_ort_ms', 'half_ms'):.2f}",
+            f"{100 * lost / mean_of(own, 'images'):.2f}",
+            _interval(own, "half_"),
+            len(own),
+        )
+        found.append(f"| {' | '.join(map(str, cells))} |")
+    return ["", *found] if rows else []
+
+
 def _table(lines: Sequence[Line]) -> list[str]:
     rows = by_row(lines)
-    dense_ms = mean(float(line["ms"]) for line in rows["dense"])
-    ort_ms = mean(float(line["ort_ms"]) for line in rows["dense"])
     found = [
         "| row | kind | ms | times dense | times ONNX Runtime's dense "
         "| top-1 | lost | 95 % | seeds |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for name, own in sorted(rows.items(), key=lambda item: -mean(float(x["ms"]) for x in item[1])):
-        ms = mean(float(line["ms"]) for line in own)
+    for name, own in sorted(rows.items(), key=lambda item: _times(item[1], "dense_ms")):
         lost = losses(rows, name)
         spread = f" ± {stdev(lost):.2f}" if len(lost) > 1 and name != "dense" else ""
-        top1 = mean(float(line["top1"]) for line in own)
-        found.append(
-            f"| {name} | {KINDS[kind_of(own)][0]} | {ms:.3f} | {dense_ms / ms:.2f} | "
-            f"{ort_ms / ms:.2f} | {top1:.2f} | {mean(lost):.2f}{spread} | "
-            f"{_interval(own)} | {len(own)} |"
+        cells = (
+            name,
+            KINDS[kind_of(own)][0],
+            f"{mean_of(own, 'ms'):.3f}",
+            f"{_times(own, 'dense_ms'):.2f}",
+            f"{_times(own, 'dense_ort_ms'):.2f}",
+            f"{mean_of(own, 'top1'):.2f}",
+            f"{mean(lost):.2f}{spread}",
+            _interval(own),
+            len(own),
         )
+        found.append(f"| {' | '.join(map(str, cells))} |")
     machines = ", ".join(dict.fromkeys(line["machine"] for line in lines))
-    return [*found, "", f"Timed on {machines}."]
+    return [*found, *_half_table(lines), "", f"Timed on {machines}."]
 
 
 def _draw(lines: Sequence[Line], path: Path) -> None:
     rows = by_row(lines)
-    dense_ms = mean(float(line["ms"]) for line in rows["dense"])
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     for kind, (label, colour, sign) in KINDS.items():
         points = sorted(
             (
-                dense_ms / mean(float(line["ms"]) for line in own),
-                mean(float(line["top1"]) for line in own),
+                _times(own, "dense_ms"),
+                mean_of(own, "top1"),
                 [float(line["top1"]) for line in own],
             )
             for own in rows.values()
@@ -118,7 +159,7 @@ def _draw(lines: Sequence[Line], path: Path) -> None:
         if not points:
             continue
         if kind in CURVES:
-            dense = [(1.0, mean(float(x["top1"]) for x in rows["dense"]), [])]
+            dense = [(1.0, mean_of(rows["dense"], "top1"), [])]
             whole = [*dense, *points]
             axes.plot([p[0] for p in whole], [p[1] for p in whole], color=colour, lw=1, alpha=0.5)
         axes.plot(

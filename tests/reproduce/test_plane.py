@@ -70,7 +70,18 @@ def test_rows_are_trained_timed_and_reported(plane, tmp_path, monkeypatch, capsy
     with (tmp_path / "plane.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert sorted(line["row"] for line in lines) == sorted(rows)
-    assert all(float(line["ms"]) > 0 and float(line["ort_ms"]) > 0 for line in lines)
+    for key in ("ms", "ort_ms", "half_ms", "dense_ms", "dense_ort_ms"):
+        assert all(float(line[key]) > 0 for line in lines), key
+    # Timed once more, a row's line takes the place of the one before; all others stay.
+    other = {**lines[0], "seed": "7", "row": "input 56"}
+    with (tmp_path / "plane.csv").open("a", newline="") as file:
+        csv.DictWriter(file, list(other), lineterminator="\n").writerow(other)
+    monkeypatch.setattr(sys, "argv", [*command, "--seeds", "0", "--time"])
+    assert plane.main() == 0, capsys.readouterr()
+    with (tmp_path / "plane.csv").open() as file:
+        again = list(csv.DictReader(file))
+    assert again[0] == other
+    assert sorted(line["row"] for line in again[1:]) == sorted(rows)
     monkeypatch.setattr("plane_plot.DOCS", tmp_path)
     page = "<!-- plane R:begin -->\nold\n<!-- plane R:end -->\n"
     (tmp_path / "evidence.md").write_text(page)
@@ -79,4 +90,5 @@ def test_rows_are_trained_timed_and_reported(plane, tmp_path, monkeypatch, capsy
     text = (tmp_path / "evidence.md").read_text()
     assert "old" not in text
     assert "| plan 1.2 | masks, planned |" in text
+    assert "| row, weights in float16 |" in text
     assert (tmp_path / "plane-R.png").stat().st_size > 5000
