@@ -37,7 +37,8 @@ def _cropped(graph: Graph, node: Node) -> Node | None:
     used = _taps(graph, node)
     if weight.ndim != 4 or used.all() or not used.any():
         return None
-    crop, pads = [], {}
+    crop: list[slice] = []
+    pads: dict[str, int] = {}
     for axis, name in enumerate(_AXES):
         gap = node.attributes.get(f"dilation_{name}", 1)
         taps = np.flatnonzero(used.any(axis=1 - axis))
