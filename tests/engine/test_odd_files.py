@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from activsparse import ActivsparseError, Session
 from activsparse.cli import main
 from activsparse.engine.verify import TRIALS, compare_with_onnxruntime
+from activsparse.export.mask import mask_model
 from activsparse.onnx_file import read_model
 
 DOMAIN = "com.microsoft"
@@ -175,6 +176,38 @@ def test_shapes_that_a_file_notes_wrongly_do_not_size_masks(tmp_path):
     masked = str(tmp_path / "masked.onnx")
     assert main(["mask", str(path), "--sparsity", "0.3", "--include-stem", "--out", masked]) == 0
     assert main(["verify", masked]) == 0
+
+
+def test_shapes_that_a_file_notes_count_where_nothing_else_tells(tmp_path):
+    b, x = network()
+    b.nodes.append(helper.make_node("Magic", [x], ["z"], domain="some.where"))
+    b.shapes["z"] = (1, 16, 14, 12)
+    path = save(tmp_path / "m.onnx", b, {b.conv("z", 8): TensorProto.FLOAT}, ["some.where"])
+    model = onnx.load(path)
+    _, report = mask_model(model, 0.3)
+    assert len(report.layers) == 1
+    model.graph.value_info.append(
+        helper.make_tensor_value_info("z", TensorProto.FLOAT, b.shapes["z"])
+    )
+    _, report = mask_model(model, 0.3)
+    assert [layer.shape.output for layer in report.layers] == [(14, 12)] * 2
+
+
+@pytest.mark.parametrize("opset", [10, 11, 12, 13])
+def test_sizes_sliced_from_constants_size_masks(tmp_path, opset):
+    """As torch's older exporter writes reflected pads."""
+    b, x = network(opset)
+    axes = b.constant(np.array([0]))
+    shape = b.constant(np.array([7, 1, 16, 6, 28]))
+    bounds = (b.constant(np.array([1])), b.constant(np.array([5])))
+    shape = b.node("Slice", shape, *bounds, axes, shape=(4,))
+    x = b.node("Reshape", x, shape, shape=(1, 16, 6, 28))
+    x = b.node("Relu", b.conv(x, 8))
+    path = save(tmp_path / "m.onnx", b, {b.conv(x, 8): TensorProto.FLOAT})
+    masked, report = mask_model(onnx.load(path), 0.3, pattern="lattice")
+    assert [layer.shape.output for layer in report.layers] == [(14, 12), (6, 28), (6, 28)]
+    onnx.save(masked, tmp_path / "masked.onnx")
+    oracle.check(tmp_path / "masked.onnx")
 
 
 def test_external_data_of_attributes(tmp_path):

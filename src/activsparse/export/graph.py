@@ -33,7 +33,7 @@ _OF_SIZES = dict.fromkeys(
         *("Transpose", "Where"),
     ),
     7,
-) | dict.fromkeys(("Slice", "Squeeze", "Unsqueeze"), 13)
+) | {"Slice": 10, "Squeeze": 13, "Unsqueeze": 13}
 
 
 class GraphIndex:
@@ -103,6 +103,17 @@ def tensor_types(model: onnx.ModelProto, name: str = "model") -> dict[str, Tenso
     """
     outline = _outline(model)
     outline.graph.value_info.extend(foreign_types(outline))
+    types = _inferred(outline, name)
+    # What a file notes of values inside may be of another input size: it counts where nothing else
+    # tells.
+    noted = [v for v in model.graph.value_info if None in types.get(v.name, (0, (None,)))[1]]
+    if noted:
+        outline.graph.value_info.extend(noted)
+        types = _inferred(outline, name)
+    return types
+
+
+def _inferred(outline: onnx.ModelProto, name: str) -> dict[str, TensorType]:
     types: dict[str, TensorType] = {}
     while True:
         try:
@@ -190,10 +201,6 @@ def _outline(model: onnx.ModelProto) -> onnx.ModelProto:
     # A constant or an input that is an output, too, would lose the shape it has.
     written = {name for node in graph.node for name in node.output}
     graph.output.extend(value for value in model.graph.output if value.name in written)
-    # What a file notes of values inside may be of another input size; only where nobody can infer
-    # it, it counts.
-    foreign = {n for node in graph.node if node.domain not in STANDARD for n in node.output}
-    graph.value_info.extend(v for v in model.graph.value_info if v.name in foreign)
     for tensor in model.graph.initializer:
         if math.prod(tensor.dims) <= _MOST_VALUES:
             graph.initializer.append(tensor)
