@@ -200,6 +200,24 @@ def test_slices_backwards(tmp_path, axis, step):
         oracle.check(path, **options)
 
 
+@pytest.mark.parametrize("mode", ["reflect", "edge", "wrap"])
+@pytest.mark.parametrize("shape", [(2, 3, 15), (1, 24), (2, 5, 6, 7), (1, 2, 3, 4, 5)])
+def test_pads_that_repeat_any_axis(tmp_path, mode, shape):
+    rng = np.random.default_rng(len(shape))
+    pads = rng.integers(0, [min(size, 4) for size in (*shape, *shape)])
+    pads[[0, -1]] = 1 if mode == "edge" or shape[0] > 1 else 0, 2
+    b = graphs.Builder(1, opset=19)
+    path = b.save(tmp_path / "m.onnx", b.node("Pad", b.input(*shape), b.constant(pads), mode=mode))
+    oracle.check(path, context=(mode, shape, pads))
+
+
+@pytest.mark.parametrize("op", ["GlobalAveragePool", "GlobalMaxPool"])
+@pytest.mark.parametrize("shape", [(2, 5, 9), (3, 17, 4, 5), (1, 8, 3, 4, 5)])
+def test_global_pools_of_any_rank(tmp_path, op, shape):
+    b = graphs.Builder(2)
+    oracle.check(b.save(tmp_path / "m.onnx", b.node("Relu", b.node(op, b.input(*shape)))))
+
+
 def test_a_mean_of_branches(tmp_path):
     b = graphs.Builder(3)
     x = b.input(2, 3, 9, 9)

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from activsparse.engine.graph import Node
+from activsparse.engine.graph import Node, Shape
 from activsparse.engine.passes.convert.chain import Chain
+from activsparse.engine.passes.convert.selection import take
 from activsparse.engine.passes.convert.source import Source
 
 __all__ = ["SIDES", "framed", "pad"]
@@ -35,9 +36,12 @@ def pad(source: Source) -> list[Node]:
         return chain.done(x)
     plane = len(shape) == 4 and not (before[:2].any() or behind[:2].any())
     if mode in _MODES:
-        if not plane:
-            source.fail(f"it pads {shape} in mode '{mode}'", "only height and width can be")
-        return chain.done(_repeated(source, chain, x, mode, before, behind))
+        _check_amounts(source, chain.shape(x), mode, np.maximum(before, behind))
+        if plane:
+            return chain.done(_repeated(source, chain, x, mode, before, behind))
+        for axis in np.flatnonzero(before + behind).tolist():
+            x = take(chain, x, axis, _padded(chain.shape(x)[axis], before, behind, axis, mode))
+        return chain.done(x)
     if mode != "constant":
         source.fail(f"its mode is '{mode}'", f"use constant, {', '.join(_MODES)}")
     if plane and value == 0:
@@ -76,15 +80,27 @@ def _amounts(source: Source, rank: int) -> tuple[np.ndarray, np.ndarray]:
     return full[0], full[1]
 
 
+def _check_amounts(source: Source, sizes: Shape, mode: str, most: np.ndarray) -> None:
+    """Nothing repeats more than there is, but the edge."""
+    there = [math.inf if mode == "edge" else size - (mode == "reflect") for size in sizes]
+    if any(amount > size for amount, size in zip(most, there, strict=True)):
+        text = "x".join(map(str, sizes))
+        source.fail(f"it pads {text} positions by more than there are", "use mode edge")
+
+
+def _padded(size: int, before: np.ndarray, behind: np.ndarray, axis: int, mode: str) -> np.ndarray:
+    """Of an axis of the result the positions in the source."""
+    width = (int(before[axis]), int(behind[axis]))
+    positions: np.ndarray = np.pad(np.arange(size), width, mode=mode)  # type: ignore[call-overload]
+    return positions
+
+
 def _repeated(
     source: Source, chain: Chain, x: str, mode: str, before: np.ndarray, behind: np.ndarray
 ) -> str:
-    """Every position of the result as a position of the source."""
+    """Every position of an image's result as a position of the source."""
     h, w = chain.shape(x)[2:]
-    most = {"edge": (math.inf, math.inf), "reflect": (h - 1, w - 1), "wrap": (h, w)}[mode]
-    if any(max(before[2 + i], behind[2 + i]) > most[i] for i in (0, 1)):
-        source.fail(f"it pads {h}x{w} positions by more than there are", "use mode edge")
-    widths = ((int(before[2]), int(behind[2])), (int(before[3]), int(behind[3])))
-    positions = np.pad(np.arange(h * w).reshape(h, w), widths, mode=mode)  # type: ignore[call-overload]
+    rows, columns = (_padded(size, before, behind, axis, mode) for axis, size in ((2, h), (3, w)))
+    positions = rows[:, None] * w + columns
     arrays = {"source": np.ascontiguousarray(positions.reshape(-1), np.int32)}
     return chain.add("resize_positions", x, shape=source.output_shape, arrays=arrays)

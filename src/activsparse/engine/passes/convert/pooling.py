@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -65,12 +66,34 @@ def _dilated(source: Source, kernel: tuple[int, int], include: int) -> list[Node
 
 
 def global_average_pool(source: Source) -> list[Node]:
-    """GlobalAveragePool."""
-    source.image_shape()
-    return [source.engine_node("global_average_pool")]
+    """GlobalAveragePool, of any number of axes behind the channels."""
+    chain = Chain(source)
+    x, _ = _as_image(source, chain)
+    return _as_before(source, chain, chain.add("global_average_pool", x, shape=_one_each(chain, x)))
 
 
 def global_max_pool(source: Source) -> list[Node]:
     """GlobalMaxPool is a max pooling with one window."""
-    _, _, h, w = source.image_shape()
-    return [source.engine_node("max_pool", {"kernel_h": h, "kernel_w": w})]
+    chain = Chain(source)
+    x, (h, w) = _as_image(source, chain)
+    y = chain.add("max_pool", x, shape=_one_each(chain, x), kernel_h=h, kernel_w=w)
+    return _as_before(source, chain, y)
+
+
+def _one_each(chain: Chain, x: str) -> tuple[int, ...]:
+    """One number for each channel of each image."""
+    n, c, _, _ = chain.shape(x)
+    return n, c, 1, 1
+
+
+def _as_before(source: Source, chain: Chain, y: str) -> list[Node]:
+    whole = source.output_shape
+    return chain.done(y if chain.shape(y) == whole else chain.reshape(y, whole))
+
+
+def _as_image(source: Source, chain: Chain) -> tuple[str, tuple[int, int]]:
+    """The input as (N, C, H, W), and (H, W)."""
+    n, c, *sizes = source.shape()
+    plane = (sizes[0], sizes[1]) if len(sizes) == 2 else (1, math.prod(sizes))
+    x = source.activation()
+    return (x if len(sizes) == 2 else chain.reshape(x, (n, c, *plane))), plane
