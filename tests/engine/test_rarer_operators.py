@@ -218,6 +218,13 @@ def test_global_pools_of_any_rank(tmp_path, op, shape):
     oracle.check(b.save(tmp_path / "m.onnx", b.node("Relu", b.node(op, b.input(*shape)))))
 
 
+@pytest.mark.parametrize(("op", "bound"), [("Max", -np.inf), ("Min", np.inf), ("Max", 0.25)])
+def test_bounds_that_bind_nothing(tmp_path, op, bound):
+    b = graphs.Builder(4)
+    x = b.conv(b.input(1, 3, 9, 9), 8)
+    oracle.check(b.save(tmp_path / "m.onnx", b.node(op, x, b.constant(np.float32(bound)))))
+
+
 def test_a_mean_of_branches(tmp_path):
     b = graphs.Builder(3)
     x = b.input(2, 3, 9, 9)

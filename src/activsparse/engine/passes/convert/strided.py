@@ -56,10 +56,12 @@ def _extreme(source: Source, function: str) -> list[Node]:
     chain, value, bounds = Chain(source), "", []
     for index, name in enumerate(source.node.inputs):
         if source.is_constant(index):
-            constant = source.weights(index, "operand")
-            if constant.size == 1 and constant.ndim <= len(source.output_shape):
-                bounds.append(float(constant.reshape(-1)[0]))
+            constant = source.constant(index, "operand")
+            single = constant.size == 1 and constant.ndim <= len(source.output_shape)
+            if single and constant.dtype == np.float32 and not np.isnan(constant).any():
+                bounds.append(float(constant.reshape(-1)[0]))  # infinite: none, as JAX writes it
                 continue
+            constant = source.weights(index, "operand")
             name = chain.constant(constant, constant.shape)
         value = chain.combine(function, value, name) if value else name
     if chain.shape(value) != source.output_shape:  # repeated by the shape of a single number
