@@ -327,9 +327,9 @@ def join(f: File, x: int) -> int:
 
 def product(f: File, x: int) -> int:
     (scale,) = f.scales[x].scale
-    gate = f.conv(x, f.shapes[x][3])
+    gate = f.like("RELU", x, scales=f.scales[x])
     options = schema.MulOptionsT()
-    scales = Scales((scale * f.scales[gate].scale[0] * 60,), (5,))
+    scales = Scales((scale * scale * 60,), (5,))
     return f.add("MUL", [x, gate], f.shapes[x], options, scales)
 
 
