@@ -24,6 +24,7 @@ from pathlib import Path
 
 from activsparse.bench.machine import describe_machine, summary_line
 from activsparse.bench.trial import HOLDS, NOTHING, Trial, time_model, try_model
+from activsparse.engine.compile import NATIVE, target_isa
 from activsparse.errors import ActivsparseError
 
 ROOT = Path(__file__).parent.parent
@@ -57,7 +58,7 @@ def _is_huge(name: str) -> bool:
 
 def times_file() -> Path:
     """The times of this machine with the instruction set in use."""
-    isa = os.environ.get("ACTIVSPARSE_ISA", "avx512")
+    isa = target_isa(NATIVE).split("-")[0]  # of a processor that hides others, what is left
     return FOLDER / f"times-{isa}.csv"
 
 
