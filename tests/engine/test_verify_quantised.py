@@ -45,6 +45,9 @@ class Engine:
     def get_inputs(self):
         return [SimpleNamespace(name=self.exact.inputs[0], shape=self.shape, type="tensor(float)")]
 
+    def get_outputs(self):
+        return [SimpleNamespace(name=name, type="tensor(float)") for name in self.exact.outputs]
+
 
 def quantised_case(tmp_path, network: str, style: str = "u8s8 per channel"):
     return quantised.case(tmp_path / "q.onnx", network, style, seed=1)
