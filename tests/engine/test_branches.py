@@ -186,6 +186,8 @@ def test_damaged_branches_are_refused_in_a_line(tmp_path):
 
     assert "needs a condition and two branches" in damaged(lambda node: node.attribute.pop())
     assert "needs a condition and two branches" in damaged(lambda node: node.input.append("x"))
+    for kind in set(onnx.AttributeProto.AttributeType.values()) - {onnx.AttributeProto.GRAPH}:
+        assert "(If)" in damaged(lambda n, kind=kind: setattr(n.attribute[0], "type", kind))
     assert "which nothing writes" in damaged(lambda n: then(n).node[0].input.__setitem__(0, "?"))
     assert "is never written" in damaged(lambda n: setattr(then(n).output[0], "name", "?"))
     assert "is written twice" in damaged(lambda n: then(n).node[0].output.__setitem__(0, "r"))

@@ -203,7 +203,10 @@ def _check_attribute(attribute: onnx.AttributeProto, where: str) -> None:
 
 
 def _check_branches(node: onnx.NodeProto, where: str) -> None:
-    held = [attribute.name for attribute in node.attribute if attribute.HasField("g")]
+    import onnx
+
+    graph = onnx.AttributeProto.GRAPH  # of another type it is not read as one
+    held = [a.name for a in node.attribute if a.type == graph and a.HasField("g")]
     if sorted(held) != ["else_branch", "then_branch"] or len(node.input) != 1:
         raise ActivsparseError(f"{where} needs a condition and two branches; {_AGAIN}")
 
