@@ -127,6 +127,15 @@ def test_double_precision_decides_who_is_off(tmp_path, b):
     assert "float64" in row.note
 
 
+def test_a_mistake_where_nothing_is_multiplied_is_found(tmp_path, b):
+    """No sums: there is nothing to draw roundings of."""
+    path = b.save(tmp_path / "m.onnx", b.node("Relu", b.input(1, 3, 6, 6)))
+    for change, holds in ((1.0, True), (1.01, False)):
+        session = Changed(Session(path), lambda y, change=change: y * np.float32(change))
+        (row,) = compare_with_onnxruntime(path, session)
+        assert row.holds == holds, row
+
+
 def test_amplification_is_that_of_the_transforms():
     """The variance of errors of F(6x6) and F(4x4), simulated by rounding each product's sum."""
     assert amplification("direct") == amplification("winograd2") == 1.0
