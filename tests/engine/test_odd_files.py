@@ -87,10 +87,18 @@ def test_a_file_that_onnx_runtime_saved(tmp_path):
     assert main(["verify", masked]) == 0
 
 
-def test_an_unknown_fused_activation_stays_foreign(tmp_path):
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"activation": "Mish"},
+        {"activation": "Clip"},
+        {"activation": "Clip", "activation_params": [0.0]},
+    ],
+)
+def test_an_unknown_fused_activation_stays_foreign(tmp_path, settings):
     b, x = network()
     inputs = [x, b.constant(b.normal(16, 16, 3, 3))]
-    b.nodes.append(helper.make_node("FusedConv", inputs, ["y"], domain=DOMAIN, activation="Mish"))
+    b.nodes.append(helper.make_node("FusedConv", inputs, ["y"], domain=DOMAIN, **settings))
     path = save(tmp_path / "m.onnx", b, {"y": TensorProto.FLOAT}, [DOMAIN])
     with pytest.raises(ActivsparseError, match=r"'com\.microsoft'"):
         Session(path)

@@ -66,7 +66,10 @@ def _parts(
         return None
     given = {attribute.name: attribute for attribute in node.attribute}
     activation = given["activation"].s.decode() if "activation" in given else ""
-    if activation and activation not in _PARAMETERS:
+    if (activation and activation not in _PARAMETERS) or len(node.output) != 1:
+        return None
+    settings = _settings(activation, given) if activation else {}
+    if activation == "Clip" and len(settings) < len(_PARAMETERS["Clip"]):
         return None
     output = node.output[0]
     first = helper.make_node(_FUSED[node.op_type], node.input[:3], [output], node.name)
@@ -79,7 +82,7 @@ def _parts(
         parts.append(helper.make_node("Add", inputs, [output], name))
     if activation:
         parts[-1].output[0] = fresh(f"{output}.sum")
-        inputs, settings = [parts[-1].output[0]], _settings(activation, given)
+        inputs = [parts[-1].output[0]]
         if activation == "Clip" and opset >= _BOUNDS_AS_INPUTS:
             for bound in _PARAMETERS["Clip"]:
                 inputs.append(fresh(f"{output}.{bound}"))

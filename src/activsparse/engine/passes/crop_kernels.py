@@ -8,9 +8,9 @@ the map. Small maps take as long as reading their weights, so what nobody reads 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from activsparse.engine.graph import Graph, Node
+from activsparse.engine.passes.windows import Plane, computed, inputs_of_taps
 
 __all__ = ["crop_kernels"]
 
@@ -56,27 +56,29 @@ def _cropped(graph: Graph, node: Node) -> Node | None:
     return node.with_attributes(taps=int(used.size), **pads)
 
 
-def _taps(graph: Graph, node: Node) -> npt.NDArray[np.bool_]:
+def _taps(graph: Graph, node: Node) -> Plane:
     """(KH, KW): which taps meet an input that may be other than zero, for a computed position."""
-    *_, kernel_h, kernel_w = node.arrays["weight"].shape
-    height, width = graph.shape(node.inputs[0])[2:]
+    *_, height, width = graph.shape(node.inputs[0])
+    size = graph.shape(node.output)[2:]
+    if not node.arrays.keys() & {"mask", "source", "input_mask"}:
+        # Rows and columns tell by themselves: large maps would take longer than all other passes.
+        return np.logical_and.outer(
+            _met(node, 0, height, size[0]),
+            _met(node, 1, width, size[1]),
+        )
     live = node.arrays.get("input_mask", np.ones((height, width), np.uint8)).astype(bool)
-    y, x = np.nonzero(_computed(node, graph.shape(node.output)[2:]))
-    a = node.attributes
-    used = np.zeros((kernel_h, kernel_w), dtype=bool)
-    for ky, kx in np.ndindex(kernel_h, kernel_w):
-        at_y = y * a.get("stride_h", 1) - a.get("pad_top", 0) + ky * a.get("dilation_h", 1)
-        at_x = x * a.get("stride_w", 1) - a.get("pad_left", 0) + kx * a.get("dilation_w", 1)
-        inside = (at_y >= 0) & (at_y < height) & (at_x >= 0) & (at_x < width)
-        used[ky, kx] = live[at_y[inside], at_x[inside]].any()
+    used = np.zeros(node.arrays["weight"].shape[2:], dtype=bool)
+    at = computed(node, np.ones(size, dtype=bool))
+    for tap, y, x in inputs_of_taps(node, at, (height, width)):
+        used[tap] = live[y, x].any()
     return used
 
 
-def _computed(node: Node, size: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    """(H, W): positions of the result that its values depend on the input at."""
-    if "source" in node.arrays:
-        computed = np.zeros(size[0] * size[1], dtype=bool)
-        source = node.arrays["source"]
-        computed[source[source >= 0]] = True
-        return computed.reshape(size)
-    return node.arrays.get("mask", np.ones(size, np.uint8)).astype(bool)
+def _met(node: Node, axis: int, inputs: int, outputs: int) -> Plane:
+    """Which taps of an axis meet any of its inputs, for any of its outputs."""
+    name, kernel = _AXES[axis], node.arrays["weight"].shape[2 + axis]
+    starts = np.arange(outputs) * node.attributes.get(f"stride_{name}", 1)
+    starts -= node.attributes.get(_BEFORE[axis], 0)
+    at = starts[:, None] + np.arange(kernel) * node.attributes.get(f"dilation_{name}", 1)
+    met: Plane = ((at >= 0) & (at < inputs)).any(axis=0)
+    return met

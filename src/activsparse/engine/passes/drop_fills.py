@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from activsparse.engine.graph import Graph, Node
+from activsparse.engine.passes.windows import Plane, computed, gathered, inputs_of_taps
 
 __all__ = ["NOT_READ", "drop_fills"]
 
@@ -13,8 +13,6 @@ NOT_READ = -1
 """In a convolution's `source`: nobody reads this skipped position, it may hold anything."""
 
 _POINTWISE = ("activate", "add", "concat", "mask_multiply", "mul", "prelu", "scale_shift")
-
-Plane = npt.NDArray[np.bool_]
 
 
 def drop_fills(graph: Graph) -> Graph:
@@ -52,40 +50,20 @@ def _without(conv: Node, needed: Plane) -> Node:
 def _read_by(node: Node, operand: int, needed: Plane, size: tuple[int, ...]) -> Plane:
     """Positions of an operand, of this (H, W), that the needed ones of the result depend on."""
     if node.op == "conv" and operand == 0:
-        return _windows(node, _computed(node, needed), size)
+        return _windows(node, computed(node, needed), size)
     if node.op in (*_POINTWISE, "conv") and needed.shape == size:
         return needed
     if node.op == "gather_positions":
-        return _gathered(node, needed)
+        return gathered(node, needed)
     return np.ones(size, dtype=bool)
 
 
-def _gathered(node: Node, needed: Plane) -> Plane:
-    plane = np.zeros(needed.size, dtype=bool)
-    plane[node.arrays["source"][needed.reshape(-1)]] = True
-    return plane.reshape(needed.shape)
-
-
-def _computed(conv: Node, needed: Plane) -> Plane:
-    """What a convolution has to compute for the needed positions."""
-    if "source" in conv.arrays:
-        return _gathered(conv, needed)
-    return needed & conv.arrays["mask"].astype(bool) if "mask" in conv.arrays else needed
-
-
-def _windows(conv: Node, computed: Plane, size: tuple[int, ...]) -> Plane:
+def _windows(conv: Node, at: Plane, size: tuple[int, ...]) -> Plane:
     """What computed positions see of an input; everything where Winograd's tiles may mix it."""
     attributes, (*_, kernel_h, kernel_w) = conv.attributes, conv.arrays["weight"].shape
     if attributes.get("group", 1) == 1 and (kernel_h, kernel_w) != (1, 1):
         return np.ones(size, dtype=bool)
     plane = np.zeros(size, dtype=bool)
-    y, x = np.nonzero(computed)
-    y = y * attributes.get("stride_h", 1) - attributes.get("pad_top", 0)
-    x = x * attributes.get("stride_w", 1) - attributes.get("pad_left", 0)
-    for ky in range(kernel_h):
-        for kx in range(kernel_w):
-            at_y = y + ky * attributes.get("dilation_h", 1)
-            at_x = x + kx * attributes.get("dilation_w", 1)
-            inside = (at_y >= 0) & (at_y < size[0]) & (at_x >= 0) & (at_x < size[1])
-            plane[at_y[inside], at_x[inside]] = True
+    for _, y, x in inputs_of_taps(conv, at, size):
+        plane[y, x] = True
     return plane
