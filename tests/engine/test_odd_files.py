@@ -104,6 +104,22 @@ def test_an_unknown_fused_activation_stays_foreign(tmp_path, settings):
         Session(path)
 
 
+def test_data_elsewhere_excuse_no_other_attribute(tmp_path):
+    """What a node keeps in a file of its own is not looked at by the checker, all else is."""
+    b, x = network()
+    y = b.conv(x, 4)
+    attribute = onnx.AttributeProto(name="hint", type=onnx.AttributeProto.TENSOR)
+    attribute.t.CopyFrom(helper.make_tensor("hint", TensorProto.FLOAT, [1], [0.0]))
+    attribute.t.ClearField("float_data")
+    attribute.t.data_location = TensorProto.EXTERNAL
+    attribute.t.external_data.add(key="location", value="w.bin")
+    (tmp_path / "w.bin").write_bytes(bytes(4))
+    b.nodes[-1].attribute.append(attribute)
+    path = save(tmp_path / "m.onnx", b, {y: TensorProto.FLOAT}, [])
+    with pytest.raises(ActivsparseError, match=r"\(Conv\) is not valid"):
+        Session(path)
+
+
 def test_what_onnx_runtime_laid_out_for_one_machine_is_named(tmp_path):
     b, x = network()
     b.nodes.append(helper.make_node("ReorderOutput", [x], ["y"], domain=f"{DOMAIN}.nchwc"))

@@ -250,7 +250,7 @@ def _load(
     warnings: list[str],
     left_out: Callable[[str, Exception], None] | None,
 ) -> list[_Contender]:
-    from activsparse.bench.engines.onnxruntime import OnnxRuntime, input_types, static_input_shapes
+    from activsparse.bench.engines.onnxruntime import OnnxRuntime, static_input_shapes
 
     if is_plan(path):
         raise ActivsparseError(
@@ -259,12 +259,13 @@ def _load(
         )
     given = shapes_at(path, sizes) if sizes else None
     shapes = static_input_shapes(path, given)
-    rng = np.random.default_rng(seed)
-    types = input_types(path)
-    inputs = [random_values(rng, *kind) for kind in zip(shapes, types, strict=True)]
     precision = INT8 if is_quantised(path) else FLOAT32
     # Unsaturated, whatever the processor: a quantised model as it is written.
-    expected = OnnxRuntime(path, threads, shapes, exact=precision == INT8).run(inputs)
+    reference = OnnxRuntime(path, threads, shapes, exact=precision == INT8)
+    rng = np.random.default_rng(seed)
+    kinds = zip(shapes, reference.input_types(), strict=True)
+    inputs = [random_values(rng, *kind) for kind in kinds]
+    expected = reference.run(inputs)
     if not all(isinstance(y, np.ndarray) for y in expected):
         raise ActivsparseError(
             f"{path}: has an output that is no tensor, which alone can be compared; export the "

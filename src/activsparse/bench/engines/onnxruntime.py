@@ -15,7 +15,7 @@ from activsparse.engine.verify_quantised import onnxruntime_settings
 from activsparse.errors import ActivsparseError, Option
 from activsparse.onnx_file import read_model
 
-__all__ = ["OnnxRuntime", "input_types", "static_input_shapes"]
+__all__ = ["OnnxRuntime", "static_input_shapes"]
 
 
 def _session(path: Path, threads: int, exact: bool = False) -> onnxruntime.InferenceSession:
@@ -71,23 +71,6 @@ def static_input_shapes(
     return shapes
 
 
-def input_types(path: Path) -> list[np.dtype[Any]]:
-    """Types of a model's inputs, in graph order.
-
-    Raises:
-        ActivsparseError: of one there are no arrays, or ONNX Runtime cannot load the file.
-    """
-    types = []
-    for tensor in _session(path, 1).get_inputs():
-        dtype = numpy_type(tensor.type)
-        if dtype is None or dtype.kind not in "fiub":
-            raise ActivsparseError(
-                f"{path}: input {tensor.name!r} is a {tensor.type}; only numbers are timed"
-            )
-        types.append(dtype)
-    return types
-
-
 class OnnxRuntime(Engine):
     """`onnxruntime.InferenceSession`."""
 
@@ -116,6 +99,22 @@ class OnnxRuntime(Engine):
     def version() -> str:
         """Version of onnxruntime."""
         return str(onnxruntime.__version__)
+
+    def input_types(self) -> list[np.dtype[Any]]:
+        """Types of the model's inputs, in graph order.
+
+        Raises:
+            ActivsparseError: of one there are no numbers in arrays.
+        """
+        types = []
+        for tensor in self.session.get_inputs():
+            dtype = numpy_type(tensor.type)
+            if dtype is None or dtype.kind not in "fiub":
+                raise ActivsparseError(
+                    f"{self.path}: input {tensor.name!r} is a {tensor.type}; only numbers are timed"
+                )
+            types.append(dtype)
+        return types
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """See `Engine.run`."""
