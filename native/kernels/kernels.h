@@ -252,9 +252,18 @@ struct MomentsArgs {
   float *means, *squares;
 };
 
+// out[r][i] = activation((x[r][i] - means[i]) * factors[i] + shifts[i]), strides in floats.
+struct CentreArgs {
+  const float *x, *means, *factors, *shifts;
+  float* out;
+  int64_t rows, stride, out_stride, count;
+  const Epilogue* epilogue;
+};
+
 struct NormalizeKernels {
   void (*row)(const NormalizeArgs& args);
   void (*moments)(const MomentsArgs& args);
+  void (*centre)(const CentreArgs& args);
 };
 
 // out[c][r] = in[r][c], strides in floats.

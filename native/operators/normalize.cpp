@@ -51,7 +51,7 @@ class Normalize : public Operator {
     return static_cast<int>(h_.input.n * (phase == 0 ? blocks_ : parts_));
   }
   std::size_t scratch_bytes() const override {
-    return h_.groups == 0 ? 0 : sizeof(float) * 2 * channels_;
+    return h_.groups == 0 ? 0 : sizeof(float) * 3 * channels_;
   }
   std::size_t shared_scratch_bytes() const override {
     return h_.groups == 0 ? 0 : sizeof(float) * 2 * channels_ * h_.input.n;
@@ -98,10 +98,13 @@ class Normalize : public Operator {
     kernels_.normalize_f32.moments(moments);
   }
 
-  // The line y = x * factor + offset of each channel, and the pixels of a task by it.
+  // Each channel's mean, factor and shift, and the pixels of a task by them. The mean is taken off
+  // before the factor is applied: in the shift it would leave its rounding to values all alike,
+  // whose factor is large.
   void apply(const RunArgs& args, int64_t image, int64_t first) const {
     const float *means = means_of(args, image), *squares = means + channels_;
-    float *factors = reinterpret_cast<float*>(args.scratch), *offsets = factors + channels_;
+    float* centres = reinterpret_cast<float*>(args.scratch);
+    float *factors = centres + channels_, *shifts = factors + channels_;
     const int64_t size = channels_ / h_.groups;
     for (int64_t begin = 0; begin < channels_; begin += size) {
       double mean = 0, variance = 0;
@@ -112,20 +115,22 @@ class Normalize : public Operator {
         variance += squares[c] / static_cast<double>(positions_) + off * off;
       }
       const double inverse = 1 / std::sqrt(variance / static_cast<double>(size) + h_.epsilon);
+      const float centre = static_cast<float>(mean);
       for (int64_t c = begin; c < begin + size; ++c) {
+        centres[c] = centre;
         factors[c] = static_cast<float>(inverse * scale_[c]);
-        offsets[c] = static_cast<float>(shift_[c] - mean * inverse * scale_[c]);
+        shifts[c] = static_cast<float>(shift_[c] + (centre - mean) * inverse * scale_[c]);
       }
     }
-    RowsArgs rows{};
-    rows.a = args.in(0) + (image * positions_ + first) * h_.input.stride;
+    CentreArgs rows{};
+    rows.x = args.in(0) + (image * positions_ + first) * h_.input.stride;
+    rows.means = centres, rows.factors = factors, rows.shifts = shifts;
     rows.out = args.out(0) + (image * positions_ + first) * h_.output.stride;
-    rows.a_stride = h_.input.stride, rows.out_stride = h_.output.stride;
-    rows.b = factors, rows.c = offsets;
     rows.rows = std::min(per_task_, positions_ - first);
+    rows.stride = h_.input.stride, rows.out_stride = h_.output.stride;
     rows.count = channels_;
     rows.epilogue = &h_.epilogue;
-    kernels_.elementwise_f32.scale_shift(rows);
+    kernels_.normalize_f32.centre(rows);
   }
 
   const Header& h_;

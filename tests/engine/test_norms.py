@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import graphs
 import numpy as np
 import oracle
@@ -153,6 +155,48 @@ def test_group_norm(tmp_path, groups, shape):
     x = b.input(*shape)
     y = b.node("GroupNormalization", x, *tables, num_groups=groups, epsilon=1e-3)
     oracle.check(b.save(tmp_path / "m.onnx", b.node("Relu", y)), context=(groups, shape))
+
+
+def exact(x, axes, scale, shift, epsilon):
+    """The norm in double precision, of values as they are in float32."""
+    x = x.astype(np.float64)
+    deviation = x - x.mean(axes, keepdims=True)
+    variance = (deviation**2).mean(axes, keepdims=True)
+    return deviation / np.sqrt(variance + epsilon) * scale + shift
+
+
+@pytest.mark.parametrize("norm", ["layer", "instance", "group"])
+@pytest.mark.parametrize("mean", [0.0, 0.7, -1234.5, 3e7])
+@pytest.mark.parametrize("spread", [0.0, 1e-6, 1.0])
+@pytest.mark.parametrize("shape", [(2, 12, 1, 1), (1, 12, 5, 7), (1, 48, 30, 31)])
+def test_values_nearly_alike_keep_their_digits(tmp_path, norm, mean, spread, shape):
+    """They are divided by little, and so is what a mean loses to rounding."""
+    seed = zlib.crc32(repr((norm, mean, spread, shape)).encode())
+    b = graphs.Builder(seed, opset=21)
+    c = shape[1]
+    scale, shift = b.uniform(c), b.normal(c)
+    x = b.input(*shape)
+    data = (mean + spread * b.normal(*shape)).astype(np.float32)
+    wide = data.astype(np.float64)
+    tables = (b.constant(scale), b.constant(shift))
+    if norm == "layer":
+        y = transpose(b, x, 0, 2, 3, 1)
+        y = b.node("LayerNormalization", y, *tables, epsilon=1e-5)
+        want = exact(wide.transpose(0, 2, 3, 1), (3,), scale, shift, 1e-5)
+    elif norm == "instance":
+        y = b.node("InstanceNormalization", x, *tables, epsilon=1e-5)
+        want = exact(wide, (2, 3), scale[:, None, None], shift[:, None, None], 1e-5)
+    else:
+        y = b.node("GroupNormalization", x, *tables, num_groups=3, epsilon=1e-5)
+        flat = exact(wide.reshape(shape[0], 3, -1), (2,), 1, 0, 1e-5).reshape(shape)
+        want = flat * scale[:, None, None] + shift[:, None, None]
+    path = b.save(tmp_path / "m.onnx", y)
+    for isa in _native.available_isas():
+        got = Session(path, tune=False, isa=isa).run(data)
+        # A group's mean is that of its channels' in float32, each half a last place off.
+        off = 0 if norm == "layer" else np.spacing(np.float32(abs(mean))) / 2
+        bound = 4e-6 * (1 + np.abs(want)) + off * scale.max() / np.sqrt(wide.var() + 1e-5)
+        assert np.all(np.abs(got - want) <= bound), (seed, isa, np.abs(got - want).max())
 
 
 @pytest.mark.parametrize("groups", [1, 4, 24])
