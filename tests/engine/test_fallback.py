@@ -5,7 +5,9 @@ from __future__ import annotations
 import graphs
 import numpy as np
 import onnx
+import oracle
 import pytest
+from onnx import helper
 
 from activsparse import ActivsparseError, Session
 from activsparse.cli import main
@@ -160,3 +162,58 @@ def test_an_operator_that_no_tool_knows_leaves_nothing_behind(tmp_path, monkeypa
         [*before, *([] if masked else [tmp_path / "o.onnx"])]
     )
     assert "symbolic" not in capfd.readouterr().err
+
+
+def _rarer(b, case):
+    """Something this engine does not do, though it may know the operator."""
+    x = b.conv(b.input(1, 3, 8, 8), 4)
+    if case == "indices":
+        b.nodes.append(helper.make_node("MaxPool", [x], ["m", "i"], "n", kernel_shape=[2, 2]))
+        b.nodes[-1].attribute.append(helper.make_attribute("strides", [2, 2]))
+        return b.node(
+            "MaxUnpool", "m", "i", kernel_shape=[2, 2], strides=[2, 2], shape=(1, 4, 8, 8)
+        )
+    if case == "grid":
+        grid = b.constant(b.normal(1, 5, 6, 2))
+        return b.node("GridSample", x, grid, shape=(1, 4, 5, 6))
+    if case == "kernel":
+        kernel = b.node("Reshape", x, b.constant(np.array([4, 4, 4, 4])), shape=(4, 4, 4, 4))
+        return b.node("Conv", x, kernel, shape=(1, 4, 5, 5))
+    cube = b.node("Reshape", x, b.constant(np.array([1, 4, 4, 4, 4])), shape=(1, 4, 4, 4, 4))
+    if case == "conv3d":
+        return b.node("Conv", cube, b.constant(b.normal(3, 4, 2, 2, 2)), shape=(1, 3, 3, 3, 3))
+    if case == "convtranspose3d":
+        return b.node("ConvTranspose", cube, b.constant(b.normal(4, 3, 2, 2, 2)))
+    if case == "pool3d":
+        return b.node("MaxPool", cube, kernel_shape=[2, 2, 2])
+    if case == "resize3d":
+        return b.node("Resize", cube, "", b.constant(np.float32([1, 1, 2, 2, 2])))
+    if case == "power":
+        return b.node("Pow", b.node("Abs", x), b.constant(np.float32(1.37)))
+    if case == "slopes":
+        return b.node("PRelu", x, b.node("GlobalAveragePool", x, shape=(1, 4, 1, 1)))
+    if case == "norm":
+        table = b.node("ReduceMean", x, b.constant(np.array([0, 2, 3])), keepdims=0, shape=(4,))
+        one = b.node("Exp", table, shape=(4,))
+        return b.node("BatchNormalization", x, one, one, table, one)
+    if case == "gather":
+        best = b.node("ArgMax", x, axis=3, shape=(1, 4, 8, 1))
+        return b.node("GatherElements", x, best, axis=3, shape=(1, 4, 8, 1))
+    if case == "last":
+        return b.node("Cast", b.node("ArgMax", x, axis=1, select_last_index=1), to=1)
+    raise AssertionError(case)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        *("conv3d", "convtranspose3d", "gather", "grid", "indices", "kernel", "last", "norm"),
+        *("pool3d", "power", "resize3d", "slopes"),
+    ],
+)
+def test_what_is_not_done_is_refused_in_a_line_that_names_node_and_fallback(tmp_path, case):
+    b = graphs.Builder(len(case))
+    path = b.save(tmp_path / "m.onnx", _rarer(b, case))
+    with pytest.raises(ActivsparseError, match=r"node 'n.*' \(\w+\).*fallback='onnxruntime'"):
+        Session(path)
+    oracle.check(path, context=case, fallback="onnxruntime")

@@ -118,6 +118,9 @@ _ATTRIBUTES = {
     "Reshape": "allowzero",
     "Resize": "antialias axes coordinate_transformation_mode cubic_coeff_a exclude_outside "
     "extrapolation_value keep_aspect_ratio_policy mode nearest_mode",
+    "Scatter": "axis",
+    "ScatterElements": "axis reduction",
+    "ScatterND": "reduction",
     "Selu": "alpha gamma",
     "Slice": "axes ends starts",
     "Softmax": "axis",

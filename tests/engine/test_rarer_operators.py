@@ -167,6 +167,18 @@ def test_reductions(tmp_path, op, seed):
     oracle.check(path, {"x": x}, (op, seed, shape, axes))
 
 
+def test_the_logarithm_of_a_sum_with_infinities(tmp_path):
+    """Of one that is infinite, of all minus infinity, of NaN."""
+    b = graphs.Builder()
+    y = b.node("ReduceLogSumExp", b.input(4, 3), b.constant(np.array([1])), keepdims=0)
+    path = b.save(tmp_path / "m.onnx", y)
+    rows = [[1, np.inf, 2], [-np.inf] * 3, [-np.inf, 3, np.inf], [0, np.nan, 1]]
+    x = np.array(rows, np.float32)
+    np.testing.assert_array_equal(
+        Session(path).run(x), np.float32([np.inf, -np.inf, np.inf, np.nan])
+    )
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_lengths_become_one(tmp_path, seed):
     rng, shape = draw(seed)

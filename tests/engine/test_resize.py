@@ -152,3 +152,21 @@ def test_linear_as_torch_interpolates(tmp_path, align):
     bound = np.finfo(np.float32).eps * 23 * steepest
     np.testing.assert_allclose(got[finite], want[finite], rtol=0, atol=bound)
     assert (np.isfinite(got) <= finite).all()
+
+
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+def test_antialiased(tmp_path, mode):
+    """Kernels as wide as what is left out, which torch and timm make input sizes fit with."""
+    rng = np.random.default_rng(len(mode))
+    for trial in range(16):
+        b = graphs.Builder(trial, opset=18 + trial % 2)
+        channels, h, w = (int(n) for n in rng.integers(1, 30, 3))
+        x = b.input(1, channels, h, w)
+        sizes = rng.integers(1, 40, 2)
+        transform = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric")[trial // 4]
+        settings = {"coordinate_transformation_mode": transform, "mode": mode, "antialias": 1}
+        settings |= {"exclude_outside": trial // 2 % 2, "cubic_coeff_a": (-0.75, -0.5)[trial % 2]}
+        wanted = b.constant(np.array([1, channels, *sizes]))
+        y = b.node("Resize", x, "", "", wanted, **settings)
+        path = b.save(tmp_path / f"{trial}.onnx", y)
+        oracle.check(path, context=(trial, (channels, h, w), sizes, settings))

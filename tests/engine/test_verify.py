@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 import torch
 import torchvision
+from onnx import helper
 
 from activsparse import Session, cli
 from activsparse.engine.oracle import in_double
@@ -263,3 +264,30 @@ def test_float64_knows_integers_and_maxima_of_lines(tmp_path):
     assert found is not None
     np.testing.assert_array_equal(found[0], weight.astype(np.float64)[x[0]].max(axis=0)[None])
     np.testing.assert_array_equal(found[1], (x < 3)[..., None])
+
+
+def test_where_the_largest_of_some_nan_is_nobody_agrees_on(tmp_path, b):
+    """By direct convolutions, which leave NaN where they are."""
+    x = b.conv(b.input(1, 3, 12, 12), 8)
+    flat = b.node("Reshape", x, b.constant(np.array([8, 144])), shape=(8, 144))
+    best = b.node("ReduceMax", flat, b.constant(np.array([0])), keepdims=0, shape=(144,))
+    b.nodes.append(helper.make_node("TopK", [best, b.constant(np.array([9]))], ["v", "i"]))
+    path = b.save(tmp_path / "m.onnx", "v", "i")
+    model = onnx.load(path)
+    model.graph.output[1].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    onnx.save(model, path)
+    for row in compare_with_onnxruntime(path, Session(path, winograd=False), trials=TRIALS):
+        assert row.holds, row
+
+
+def test_what_samples_at_nan_places_of_a_picture_may_forget_them(tmp_path):
+    """A deformable convolution between two of ours, by Winograd's tiles, which share NaN."""
+    b = graphs.Builder(4, opset=19)
+    x = b.conv(b.input(1, 3, 24, 24), 16)
+    places = b.conv(x, 18)
+    kernel = b.constant(b.normal(16, 16, 3, 3) / np.float32(12))
+    y = b.node("DeformConv", x, kernel, places, shape=(1, 16, 24, 24), pads=[1, 1, 1, 1])
+    path = b.save(tmp_path / "m.onnx", b.conv(y, 16))
+    session = Session(path, fallback="onnxruntime", tune=False)
+    for row in compare_with_onnxruntime(path, session, trials=TRIALS):
+        assert row.holds, row

@@ -259,6 +259,21 @@ def picked_anywhere(g: Growth, x: str) -> str | None:
 
 
 @step(3)
+def written(g: Growth, x: str) -> str | None:
+    """A slice of some axes assigned, as exporters write it."""
+    shape = g.shapes[x]
+    if g.opset < 11:
+        return None
+    depth = g.between(1, g.rank(x))
+    ends = [sorted((g.between(0, s - 1), g.between(1, s))) for s in shape[:depth]]
+    at = [np.arange(a, max(a + 1, b), g.pick([1, 1, 2])) for a, b in ends]
+    indices = np.stack(np.meshgrid(*at, indexing="ij"), axis=-1).astype(np.int64)
+    part = (*map(len, at), *shape[depth:])
+    values = g.node("Expand", g.constant(g.normal(1)), g.integers(part), shape=part)
+    return g.node("ScatterND", x, g.constant(indices), values, shape=shape)
+
+
+@step(3)
 def chosen(g: Growth, x: str) -> str | None:
     """Where of a constant condition, with another value or a number."""
     if g.opset < 9:
@@ -363,4 +378,6 @@ def cubic(g: Growth, x: str) -> str | None:
         return None
     transform = g.pick(["half_pixel", "align_corners", "asymmetric"])
     settings = {"mode": "cubic", "coordinate_transformation_mode": transform}
+    if g.opset >= 18 and g.chance(0.5):
+        settings |= {"mode": g.pick(["linear", "cubic"]), "antialias": 1}
     return g.node("Resize", x, "", "", g.integers(shape), shape=shape, **settings)

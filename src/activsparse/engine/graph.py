@@ -17,10 +17,13 @@ import numpy.typing as npt
 from activsparse.engine.nodes import Nodes
 from activsparse.errors import ActivsparseError, Option, Words
 
-__all__ = ["Array", "Graph", "Node", "NodeError", "Nodes", "Scale", "Shape"]
+__all__ = ["INSTEAD", "Array", "Graph", "Node", "NodeError", "Nodes", "Scale", "Shape"]
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
+
+INSTEAD = (", or let ONNX Runtime run it with ", Option("fallback", "onnxruntime"))
+"""How an error goes on that another engine can do without."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from activsparse import _native
-from activsparse.engine.graph import Array, Graph, Node, NodeError
+from activsparse.engine.graph import INSTEAD, Array, Graph, Node, NodeError
 from activsparse.engine.program import Program, Step, Tensor
 from activsparse.engine.views import View, dense_strides
 
@@ -147,7 +147,9 @@ class ViewLowering:
         if len(target.shape) > _MOST_AXES:
             raise NodeError(
                 node,
-                f"{self.graph.name}: {node.title}: {len(target.shape)} axes; at most {_MOST_AXES}",
+                f"{self.graph.name}: {node.title}: {len(target.shape)} axes; at most "
+                f"{_MOST_AXES} are supported",
+                *INSTEAD,
             )
         names = ("x",) if len(sources) == 1 else ("a", "b", "c")[: len(sources)]
         arrays: dict[str, Array] = {"shape": np.array(target.shape or (1,), np.int32)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from activsparse.engine.graph import Graph, Node, NodeError, Nodes
+from activsparse.engine.graph import INSTEAD, Graph, Node, NodeError, Nodes
 from activsparse.engine.passes.convert import (
     activation,
     convolution,
@@ -20,12 +20,13 @@ from activsparse.engine.passes.convert import (
     ranking,
     reduction,
     resize,
+    scatter,
     selection,
     strided,
     transposed,
 )
 from activsparse.engine.passes.convert.source import EXACT, Source
-from activsparse.errors import ActivsparseError, Option
+from activsparse.errors import ActivsparseError
 from activsparse.onnx_file import quantised
 
 __all__ = ["EXACT", "NEWEST_OPSET", "SUPPORTED", "can_convert", "convert", "convert_node"]
@@ -106,6 +107,9 @@ _CONVERTERS: dict[str, Converter] = {
     "Reshape": layout.reshape,
     "Resize": resize.resize,
     "Round": activation.function("round"),
+    "Scatter": scatter.scatter_elements,
+    "ScatterElements": scatter.scatter_elements,
+    "ScatterND": scatter.scatter_nd,
     "Selu": activation.selu,
     "Sigmoid": activation.function("sigmoid"),
     "Sign": activation.function("sign"),
@@ -171,14 +175,28 @@ def _converted(converter: Converter, source: Source) -> list[Node]:
         return [*source.values, *nodes]
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         cause = str(error) or type(error).__name__
-        source.fail(f"its inputs and attributes do not fit each other ({cause})", "export it again")
+        source.wrong(
+            f"its inputs and attributes do not fit each other ({cause})", "export it again"
+        )
 
 
 # Operators that give the right integers and truth values where they are held as float32.
 _EXACT = (
     *("And", "Cast", "Concat", "DepthToSpace", "Equal", "Expand", "Flatten", "Gather", "GatherND"),
-    *("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Or", "Reshape", "Slice"),
-    *("SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Where", "Xor"),
+    *("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Or", "Reshape", "Scatter"),
+    *(
+        "ScatterElements",
+        "ScatterND",
+        "Slice",
+        "SpaceToDepth",
+        "Split",
+        "Squeeze",
+        "Tile",
+        "Transpose",
+        "Unsqueeze",
+        "Where",
+        "Xor",
+    ),
 )
 
 
@@ -194,9 +212,8 @@ def _check_form(graph: Graph, node: Node) -> None:
         raise NodeError(
             node,
             f"{graph.name}: {node.title} is of a form that came with opset {since}, this engine "
-            f"knows those up to {NEWEST_OPSET}; export with an older opset, or let ONNX Runtime "
-            "run it with ",
-            Option("fallback", "onnxruntime"),
+            f"knows those up to {NEWEST_OPSET}; export with an older opset",
+            *INSTEAD,
         )
 
 
@@ -206,8 +223,8 @@ def _check_types(graph: Graph, node: Node) -> None:
         raise NodeError(
             node,
             f"{graph.name}: {node.title} computes in {types[0]}, this engine in float32; cast its "
-            "inputs, or let ONNX Runtime run it with ",
-            Option("fallback", "onnxruntime"),
+            "inputs",
+            *INSTEAD,
         )
 
 
@@ -228,22 +245,22 @@ def convert(graph: Graph) -> Graph:
             raise NodeError(
                 node,
                 f"{graph.name}: {node.title}: of quantised operators this engine knows QDQ and the "
-                "common ones of QOperator files; quantise as QDQ, or let ONNX Runtime run it with ",
-                Option("fallback", "onnxruntime"),
+                "common ones of QOperator files; quantise as QDQ",
+                *INSTEAD,
             )
         if converter is None and node.op == "If":
             raise NodeError(
                 node,
                 f"{graph.name}: {node.title} chooses by a value that only a run knows; export "
-                "without control flow, or let ONNX Runtime run it with ",
-                Option("fallback", "onnxruntime"),
+                "without control flow",
+                *INSTEAD,
             )
         if converter is None:
             raise NodeError(
                 node,
                 f"{graph.name}: {node.title} is not an operator this engine runs; "
-                "replace it in the model, or let ONNX Runtime run it with ",
-                Option("fallback", "onnxruntime"),
+                "replace it in the model",
+                *INSTEAD,
                 f" (known operators: {', '.join(SUPPORTED)})",
             )
         _check_form(graph, node)
@@ -256,7 +273,8 @@ def convert(graph: Graph) -> Graph:
                 raise NodeError(
                     node,
                     f"{graph.name}: {node.title}: its output '{extra}' is used; "
-                    "only the first output is supported",
+                    "this engine gives the first alone; leave it out",
+                    *INSTEAD,
                 )
         graph.nodes.extend(converted)
     return graph

@@ -47,7 +47,7 @@ def clip(source: Source) -> list[Node]:
         limits.append(float(value.reshape(-1)[0]))
     lo, hi = limits
     if not lo <= hi:
-        source.fail(f"its bounds are {lo} and {hi}", "the lower one must come first")
+        source.wrong(f"its bounds are {lo} and {hi}", "the lower one must come first")
     if (lo, hi) == (0.0, np.inf):
         return relu(source)
     return [source.engine_node("activate", {"activation": "clip", "lo": lo, "hi": hi})]
@@ -94,7 +94,7 @@ def celu(source: Source) -> list[Node]:
     chain = Chain(source)
     alpha = float(source.attribute("alpha", 1.0))
     if not alpha > 0:
-        source.fail(f"its alpha is {alpha:g}", "it must be above zero")
+        source.wrong(f"its alpha is {alpha:g}", "it must be above zero")
     curve = chain.activate(chain.line(source.activation(), 1 / alpha), "elu", lo=1.0)
     return chain.done(chain.line(curve, alpha))
 

@@ -74,7 +74,7 @@ def conv(source: Source) -> list[Node]:
         )
     kernel = tuple(source.attribute("kernel_shape", weight.shape[2:]))
     if kernel != weight.shape[2:]:
-        source.fail(
+        source.wrong(
             f"its kernel_shape is {kernel}, that of its weight {weight.shape[2:]}",
             "export the model again",
         )
@@ -82,7 +82,7 @@ def conv(source: Source) -> list[Node]:
     if source.has(2):
         arrays["bias"] = source.weights(2, "bias")
         if arrays["bias"].shape != weight.shape[:1]:
-            source.fail(
+            source.wrong(
                 f"its bias has shape {arrays['bias'].shape} for {len(weight)} outputs",
                 "use one bias per output",
             )

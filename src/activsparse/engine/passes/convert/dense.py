@@ -35,7 +35,7 @@ def gemm(source: Source) -> list[Node]:
         bias = source.weights(2, "bias") * np.float32(beta)
         outputs = weight.shape[0]
         if bias.size not in (1, outputs) or bias.ndim > 2 or bias.shape[:-1] not in ((), (1,)):
-            source.fail(
+            source.wrong(
                 f"its bias has shape {bias.shape} for {outputs} outputs", "use one bias per output"
             )
         arrays["bias"] = np.ascontiguousarray(np.broadcast_to(bias.reshape(-1), weight.shape[:1]))

@@ -25,7 +25,7 @@ def neg(source: Source) -> list[Node]:
 def batch_normalization(source: Source) -> list[Node]:
     """BatchNormalization: scale = gamma / sqrt(var + eps), shift = beta - mean * scale."""
     if source.attribute("training_mode", 0):
-        source.fail("it is in training mode", "call model.eval() before exporting")
+        source.wrong("it is in training mode", "call model.eval() before exporting")
     gamma, beta, mean, var = (
         source.weights(i, what).astype(np.float64)
         for i, what in enumerate(("scale", "bias", "mean", "variance"), start=1)
@@ -35,10 +35,10 @@ def batch_normalization(source: Source) -> list[Node]:
             "it has a norm per position", "export with its attribute spatial as 1, or a newer opset"
         )
     if len(source.shape()) < 2:
-        source.fail(f"its input has shape {source.shape()}", "norms need a channel axis")
+        source.wrong(f"its input has shape {source.shape()}", "norms need a channel axis")
     for table in (gamma, beta, mean, var):
         if table.shape != source.shape()[1:2]:
-            source.fail(
+            source.wrong(
                 f"it has a table of shape {table.shape} for {source.shape()[1]} channels",
                 "export the model again",
             )
@@ -59,10 +59,10 @@ def mul(source: Source) -> list[Node]:
         return _line(source, _per_channel(source, index), 0.0, 1 - index)
     name = source.node.inputs[index]
     if not np.isfinite(plane).all():
-        source.fail(f"mask '{name}' holds NaN or infinite values", "a mask may hold 0 and 1 only")
+        source.wrong(f"mask '{name}' holds NaN or infinite values", "a mask may hold 0 and 1 only")
     if not np.isin(plane, (0.0, 1.0)).all():
         if name.endswith(".activation_mask"):
-            source.fail(f"mask '{name}' holds values other than 0 and 1", "make the masks again")
+            source.wrong(f"mask '{name}' holds values other than 0 and 1", "make the masks again")
         return _line(source, value, 0.0, 1 - index)
     if not plane.any():
         _log.warning(
@@ -109,7 +109,7 @@ def div(source: Source) -> list[Node]:
         return chain.done(chain.line(inverse, _per_channel(source, 0)))
     value = _per_channel(source, 1)
     if (value == 0).any():
-        source.fail("it divides by zero", "check the model")
+        source.wrong("it divides by zero", "check the model")
     return _line(source, 1.0 / value, 0.0)
 
 
@@ -153,7 +153,7 @@ def _plane(source: Source, value: Array, activation: int) -> Array | None:
     try:
         return np.broadcast_to(value[0, 0], shape[2:])
     except ValueError:
-        source.fail(
+        source.wrong(
             f"its constant is for maps of {_by(value.shape[2:])}, the layer's are {_by(shape[2:])}",
             "a mask belongs to one input size: use that, or mask the model again at this one",
         )
@@ -167,7 +167,7 @@ def _per_channel(source: Source, index: int) -> Array:
     value = _operand(source, index)
     if not np.isfinite(value).all():
         name = source.node.inputs[index]
-        source.fail(f"constant '{name}' holds NaN or infinite values", "check the training run")
+        source.wrong(f"constant '{name}' holds NaN or infinite values", "check the training run")
     return value
 
 

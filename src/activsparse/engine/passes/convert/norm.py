@@ -60,7 +60,7 @@ def group_normalization(source: Source) -> list[Node]:
     groups = int(source.attribute("num_groups", 0))
     channels = source.shape()[1]
     if groups < 1 or channels % groups:
-        source.fail(f"it has {groups} groups for {channels} channels", "export the model again")
+        source.wrong(f"it has {groups} groups for {channels} channels", "export the model again")
     return _of_groups(source, groups)
 
 
@@ -70,7 +70,7 @@ def _of_groups(source: Source, groups: int) -> list[Node]:
     if all(table.shape == (groups,) for table in tables):
         tables = [table.repeat(channels // groups) for table in tables]
     if any(table.shape != (channels,) for table in tables):
-        source.fail(
+        source.wrong(
             f"its scale and bias have {tables[0].size} and {tables[1].size} elements for "
             f"{channels} channels",
             "export the model again",
@@ -105,7 +105,7 @@ def local_response(source: Source) -> list[Node]:
     n, c, h, w = source.image_shape()
     size = int(source.attribute("size", 0))
     if size < 1:
-        source.fail(f"its size is {size}", "export the model again")
+        source.wrong(f"its size is {size}", "export the model again")
     chain, x = Chain(source), source.activation()
     square = chain.reshape(chain.combine("multiply", x, x), (n, c, h * w))
     columns = chain.reshape(chain.transpose(square, (0, 2, 1)), (n, h * w, c, 1))

@@ -69,12 +69,12 @@ def _amounts(source: Source, rank: int) -> tuple[np.ndarray, np.ndarray]:
     """What is added before and behind each axis."""
     amounts = source.setting("pads", 1)
     if amounts is None:  # opset 1 called them paddings
-        source.fail("its pads are missing", "export the model again")
+        source.wrong("its pads are missing", "export the model again")
     axes = list(range(rank))
     if source.has(3):
         axes = [int(axis) % rank for axis in source.constant(3, "axes").reshape(-1)]
     if len(amounts) != 2 * len(axes):
-        source.fail(f"it has {len(amounts)} pads for {len(axes)} axes", "export the model again")
+        source.wrong(f"it has {len(amounts)} pads for {len(axes)} axes", "export the model again")
     full = np.zeros((2, rank), np.int64)
     full[:, axes] = np.reshape(amounts, (2, -1))
     return full[0], full[1]

@@ -35,7 +35,7 @@ def top_k(source: Source) -> list[Node]:
     """TopK: values and indices, each by a search of its own."""
     axis, size = _axis(source, -1)
     if not source.has(1) and source.attribute("k") is None:
-        source.fail("its k is missing", "export the model again")
+        source.wrong("its k is missing", "export the model again")
     if source.has(1):
         source.constant(1, "k")
     smallest = int(not source.attribute("largest", 1))

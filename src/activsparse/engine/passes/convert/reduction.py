@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from activsparse.engine.graph import Node
 from activsparse.engine.passes.convert.chain import Chain
 from activsparse.engine.passes.convert.source import Source
@@ -37,13 +39,15 @@ def log_sum(source: Source) -> list[Node]:
 
 
 def log_sum_exp(source: Source) -> list[Node]:
-    """ReduceLogSumExp: max + log(sum(exp(x - max)))."""
+    """ReduceLogSumExp: max + log(sum(exp(x - max))), of a finite max, lest infinities cancel."""
     chain, x = Chain(source), source.activation()
     axes = _axes(source)
     if not axes:
         return chain.done(x)
     kept = [1 if axis in axes else size for axis, size in enumerate(source.shape())]
-    largest = chain.add("reduce", x, shape=kept, function="maximum")
+    finite = float(np.finfo(np.float32).max)
+    most = chain.add("reduce", x, shape=kept, function="maximum")
+    largest = chain.activate(most, "clip", lo=-finite, hi=finite)
     shifted = chain.activate(chain.combine("subtract", x, largest), "exp")
     total = chain.add("reduce", shifted, shape=kept, function="sum")
     y = chain.combine("add", largest, chain.activate(total, "log"))

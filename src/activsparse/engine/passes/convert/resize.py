@@ -36,10 +36,12 @@ def resize(source: Source) -> list[Node]:
     scales = _scales(source)
     if out[:2] != shape[:2] or scales[0] != 1 or scales[1] != 1:
         source.fail(f"it resizes {shape} to {out}", "only height and width can be resized")
+    if mode != "nearest" and source.attribute("antialias", 0):
+        return _by_matrices(source, scales, _stretched_matrix)
     if mode == "linear":
         return [_linear(source, scales)]
     if mode == "cubic":
-        return _cubic(source, scales)
+        return _by_matrices(source, scales, _cubic_matrix)
     taken = [_taken(source, scales[axis], shape[axis], out[axis]) for axis in (2, 3)]
     factors = [size // before for size, before in zip(out[2:], shape[2:], strict=True)]
     whole = all(
@@ -56,8 +58,6 @@ def resize(source: Source) -> list[Node]:
 
 def _linear(source: Source, scales: list[float]) -> Node:
     """Every output position is a weighted sum of the four input positions around it."""
-    if source.attribute("antialias", 0):
-        source.fail("antialias", "leave it out")
     arrays: dict[str, Array] = {}
     for axis, name in ((2, "rows"), (3, "columns")):
         size, out = source.shape()[axis], source.output_shape[axis]
@@ -72,14 +72,14 @@ def _linear(source: Source, scales: list[float]) -> Node:
     return source.engine_node("resize_linear", arrays=arrays)
 
 
-def _cubic(source: Source, scales: list[float]) -> list[Node]:
-    """Along each axis a product with a constant matrix."""
-    if source.attribute("antialias", 0):
-        source.fail("antialias", "leave it out")
+def _by_matrices(
+    source: Source, scales: list[float], matrix_of: Callable[[Source, float, int, int], Array]
+) -> list[Node]:
+    """Along each axis a product with a constant matrix, of its scale and both sizes."""
     chain, x = Chain(source), source.activation()
     shape, out = source.shape(), source.output_shape
     for axis in (3, 2):
-        matrix = _cubic_matrix(source, scales[axis], shape[axis], out[axis])
+        matrix = matrix_of(source, scales[axis], shape[axis], out[axis])
         if shape[axis] == out[axis] and np.array_equal(matrix, np.eye(out[axis])):
             continue
         if axis == 3:
@@ -103,16 +103,46 @@ def _cubic_matrix(source: Source, scale: float, size: int, out: int) -> Array:
     matrix = np.zeros((out, size))
     for tap in range(-1, 3):
         at = first + tap
-        distance = np.abs(x.astype(np.float64) - at)
-        near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
-        far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
-        share = np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))
+        share = _keys(np.abs(x.astype(np.float64) - at), a)
         if source.attribute("exclude_outside", 0):
             share = np.where((at >= 0) & (at < size), share, 0.0)
         np.add.at(matrix, (np.arange(out), np.clip(at, 0, size - 1)), share)
     if source.attribute("exclude_outside", 0):
         matrix /= matrix.sum(1, keepdims=True)
     return matrix.astype(np.float32)
+
+
+def _stretched_matrix(source: Source, scale: float, size: int, out: int) -> Array:
+    """What every input counts where an axis is made shorter by a kernel as much wider.
+
+    As ONNX describes `antialias`: float32 (out, size); positions beyond the border are those at
+    it, or left out.
+    """
+    x = _coordinates(source, scale, size, out).astype(np.float64)
+    narrow = min(scale, 1.0)
+    cubic = source.attribute("mode", "nearest") == "cubic"
+    reach = (2 if cubic else 1) / narrow
+    first = np.floor(x - reach + 1).astype(np.int64)
+    matrix = np.zeros((out, size))
+    for tap in range(int(np.ceil(2 * reach)) + 1):
+        at = first + tap
+        distance = np.abs(at - x) * narrow
+        if cubic:
+            share = _keys(distance, float(source.attribute("cubic_coeff_a", -0.75)))
+        else:
+            share = np.maximum(1 - distance, 0)
+        if source.attribute("exclude_outside", 0):
+            share = np.where((at >= 0) & (at < size), share, 0.0)
+        np.add.at(matrix, (np.arange(out), np.clip(at, 0, size - 1)), share)
+    matrix /= matrix.sum(1, keepdims=True)
+    return matrix.astype(np.float32)
+
+
+def _keys(distance: Array, a: float) -> Array:
+    """Keys' kernel at distances that are not negative."""
+    near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
+    far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
+    return np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))
 
 
 def _scales(source: Source) -> list[float]:

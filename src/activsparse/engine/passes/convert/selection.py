@@ -16,7 +16,7 @@ from activsparse.engine.graph import Array, Node
 from activsparse.engine.passes.convert.chain import Chain
 from activsparse.engine.passes.convert.source import Source
 
-__all__ = ["gather", "gather_nd", "take", "where"]
+__all__ = ["gather", "gather_nd", "inside", "picked", "take", "where"]
 
 _MOST_RUNS = 8  # of a Gather, beyond which one operator that picks positions does it
 
@@ -25,7 +25,7 @@ def gather(source: Source) -> list[Node]:
     """Gather of constant indices along an axis."""
     axis = int(source.attribute("axis", 0)) % len(source.shape())
     indices = source.constant(1, "index")
-    taken = _inside(source, indices, source.shape()[axis])
+    taken = inside(source, indices, source.shape()[axis])
     chain = Chain(source)
     return chain.done(take(chain, source.activation(), axis, taken))
 
@@ -39,7 +39,7 @@ def take(chain: Chain, x: str, axis: int, indices: Array) -> str:
     breaks = [0, *(np.flatnonzero(np.diff(taken) != 1) + 1).tolist(), taken.size]
     if len(breaks) - 1 > _MOST_RUNS:
         before = [i for i in range(len(shape)) if i != axis]
-        y = _picked(chain, x, [axis], taken, sizes)
+        y = picked(chain, x, [axis], taken, sizes)
         # The new axes are last, and belong where the old one was.
         new = list(range(len(before), len(before) + len(sizes)))
         return chain.transpose(y, [*range(axis), *new, *range(axis, len(before))])
@@ -59,10 +59,10 @@ def gather_nd(source: Source) -> list[Node]:
     sizes = shape[:depth]
     flat = np.zeros(indices.shape[:-1], np.int64)
     for axis, size in enumerate(sizes):
-        flat = flat * size + _inside(source, indices[..., axis], size)
+        flat = flat * size + inside(source, indices[..., axis], size)
     chain = Chain(source)
     new = list(indices.shape[:-1])
-    y = _picked(chain, source.activation(), list(range(depth)), flat.reshape(-1), new)
+    y = picked(chain, source.activation(), list(range(depth)), flat.reshape(-1), new)
     rest = len(shape) - depth
     return chain.done(chain.transpose(y, [*range(rest, rest + len(new)), *range(rest)]))
 
@@ -95,10 +95,11 @@ def where(source: Source) -> list[Node]:
     return chain.done(chain.line(total, 1.0, shift) if shift.any() else total)
 
 
-def _inside(source: Source, indices: Array, size: int) -> Array:
+def inside(source: Source, indices: Array, size: int) -> Array:
+    """Indices of an axis, counted from its start; an error where one leaves it."""
     taken = np.where(indices < 0, indices + size, indices).astype(np.int64)
     if not taken.size or taken.min() < 0 or taken.max() >= size:
-        source.fail(f"its indices leave an axis of size {size}", "export the model again")
+        source.wrong(f"its indices leave an axis of size {size}", "export the model again")
     return taken
 
 
@@ -112,7 +113,7 @@ def _as_positions(chain: Chain, x: str, axes: Sequence[int]) -> tuple[str, list[
     return chain.reshape(moved, (1, math.prod(sizes), positions, 1)), sizes
 
 
-def _picked(chain: Chain, x: str, axes: Sequence[int], positions: Array, new: Sequence[int]) -> str:
+def picked(chain: Chain, x: str, axes: Sequence[int], positions: Array, new: Sequence[int]) -> str:
     """Some positions of the axes together, as axes of the sizes `new` behind the others."""
     image, sizes = _as_positions(chain, x, axes)
     arrays = {"source": np.ascontiguousarray(positions, np.int32)}

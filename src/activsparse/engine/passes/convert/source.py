@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from activsparse.engine.graph import Array, Graph, Node, NodeError, Shape
+from activsparse.engine.graph import INSTEAD, Array, Graph, Node, NodeError, Shape
 
 __all__ = ["EXACT", "Source"]
 
@@ -52,11 +52,11 @@ class Source:
         """Return a float32 constant that has elements, none of them NaN or infinite."""
         array = self.constant(index, what)
         if not array.size:
-            self.fail(f"its {what} of shape {array.shape} holds nothing", "export the model again")
+            self.wrong(f"its {what} of shape {array.shape} holds nothing", "export the model again")
         if array.dtype != np.float32:
             self.fail(f"its {what} is {array.dtype}", "export the model in float32")
         if not np.isfinite(array).all():
-            self.fail(f"its {what} holds NaN or infinite values", "check the training run")
+            self.wrong(f"its {what} holds NaN or infinite values", "check the training run")
         return array
 
     def setting(self, name: str, index: int, default: Any = None) -> Any:
@@ -129,5 +129,10 @@ class Source:
         return name
 
     def fail(self, cause: str, remedy: str) -> NoReturn:
-        """Raise an error naming file and node."""
+        """Raise an error about what this engine does not do, and another one may."""
+        text = f"{self.graph.name}: {self.node.title}: {cause}; {remedy}"
+        raise NodeError(self.node, text, *INSTEAD)
+
+    def wrong(self, cause: str, remedy: str) -> NoReturn:
+        """Raise an error about what no engine makes sense of."""
         raise NodeError(self.node, f"{self.graph.name}: {self.node.title}: {cause}; {remedy}")

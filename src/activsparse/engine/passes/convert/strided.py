@@ -142,7 +142,7 @@ def slice_(source: Source) -> list[Node]:
     shape = source.shape()
     starts, ends = source.setting("starts", 1), source.setting("ends", 2)
     if starts is None or ends is None:
-        source.fail("its bounds are missing", "export the model again")
+        source.wrong("its bounds are missing", "export the model again")
     axes = source.setting("axes", 3, np.arange(len(starts)))
     steps = source.setting("steps", 4, np.ones(len(starts), np.int64))
     chain, value = Chain(source), source.activation()

@@ -51,18 +51,18 @@ def conv_transpose(source: Source) -> list[Node]:
     n, channels, *sizes = source.image_shape()
     group = int(source.attribute("group", 1))
     if group < 1 or len(weight) != channels or channels % group:
-        source.fail(
+        source.wrong(
             f"its weight has shape {weight.shape} for {channels} channels in {group} groups",
             "export the model again",
         )
     outputs = weight.shape[1] * group
     bias = source.weights(2, "bias") if source.has(2) else np.zeros(outputs, np.float32)
     if bias.shape != (outputs,):
-        source.fail(f"its bias has shape {bias.shape} for {outputs} outputs", "use one per output")
+        source.wrong(f"its bias has shape {bias.shape} for {outputs} outputs", "use one per output")
     strides = list(source.attribute("strides", (1, 1)))
     dilations = list(source.attribute("dilations", (1, 1)))
     if len(strides) != 2 or len(dilations) != 2 or min(*strides, *dilations) < 1:
-        source.fail(f"its strides are {strides}, its dilations {dilations}", "export it again")
+        source.wrong(f"its strides are {strides}, its dilations {dilations}", "export it again")
     if max(strides) > _MOST_PHASES:
         source.fail(f"its strides are {strides}", f"at most {_MOST_PHASES} are supported")
     axes = []

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from activsparse.engine.graph import Graph, Node, NodeError, Scale, Shape
+from activsparse.engine.graph import INSTEAD, Graph, Node, NodeError, Scale, Shape
 from activsparse.engine.passes.quantised.pairs import DEQUANTISE, QUANTISE, scale_of
 from activsparse.errors import Option
 
@@ -48,8 +48,8 @@ def _convert(graph: Graph, node: Node, shapes: dict[str, Shape]) -> None:
         raise NodeError(
             node,
             f"{graph.name}: {node.title}: values are quantised to eight bits, with one scale for "
-            "all; quantise it so, or let ONNX Runtime run it with ",
-            Option("fallback", "onnxruntime"),
+            "all; quantise it so",
+            *INSTEAD,
         )
     x, y = node.inputs[0], node.outputs[0]
     change = _to_float if node.op == DEQUANTISE else _to_bytes
