@@ -13,6 +13,7 @@ enum Type : int { kFloat32 = 1, kInt32 = 2, kUInt8 = 3, kInt64 = 4, kInt8 = 9, k
 enum Quantisation : int { kAffine = 1 };
 enum AllocationType : int { kReadOnly = 1, kArena = 2, kArenaPersistent = 3 };
 enum Padding : int { kSame = 1, kValid = 2 };
+enum MirrorPadMode : int { kReflect = 1, kSymmetric = 2 };
 enum FusedActivation : int { kNoActivation = 0, kRelu = 1, kReluN1To1 = 2, kRelu6 = 3 };
 constexpr int64_t kAllowDynamicTensors = 1;
 
@@ -34,10 +35,15 @@ enum Code : int {
   kResizeBilinear = 23,
   kTanh = 28,
   kPad = 34,
+  kGather = 36,
   kMean = 40,
+  kStridedSlice = 45,
   kPrelu = 54,
   kPadV2 = 60,
+  kSlice = 65,
+  kResizeNearest = 97,
   kLeakyRelu = 98,
+  kMirrorPad = 100,
   kQuantize = 114,
   kHardSwish = 117,
 };
@@ -164,8 +170,18 @@ struct ConcatenationParams {
 struct LeakyReluParams {
   float alpha;
 };
-struct ResizeBilinearParams {
+struct ResizeParams {  // of both kinds
   bool align_corners, half_pixel_centers;
+};
+struct GatherParams {
+  int axis, batch_dims;
+};
+struct StridedSliceParams {
+  int begin_mask, end_mask, ellipsis_mask, new_axis_mask, shrink_axis_mask;
+  bool offset;
+};
+struct MirrorPadParams {
+  int mode;
 };
 struct ReducerParams {
   bool keep_dims;

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "integrations/litert/fuse_bytes.h"
+#include "integrations/litert/moves.h"
 
 namespace activsparse::litert {
 namespace {
@@ -19,13 +20,6 @@ bool is_never_negative(const Graph& graph, int value) {
   const std::string name = made->spec.string_or("activation", "none");
   return name == "relu" || name == "sigmoid" ||
          (name == "clip" && made->spec.float_or("lo", 0) >= 0);
-}
-
-void take_activation(Node& to, const Node& from) {
-  if (!from.activates()) return;
-  to.spec.strings["activation"] = from.spec.strings.at("activation");
-  for (const char* bound : {"lo", "hi"})
-    if (from.spec.floats.count(bound)) to.spec.floats[bound] = from.spec.floats.at(bound);
 }
 
 using Merged = std::optional<Node>;
@@ -53,7 +47,7 @@ Merged pad_into(const Graph& graph, const Node& a, const Node& b) {
 Merged mask_into(Graph& graph, const Node& a, const Node& b) {
   if (a.inputs.size() != 1 || (a.activates() && b.activates()) || !a.keeps_zero()) return {};
   const ArrayView* before = a.spec.array("mask");
-  if (before && a.spec.array("skipped_value")) return {};
+  if (before && (a.spec.array("skipped_value") || a.spec.array("source"))) return {};
   Node merged = a;
   ArrayView mask = *b.spec.array("mask");
   if (before) {
@@ -64,7 +58,7 @@ Merged mask_into(Graph& graph, const Node& a, const Node& b) {
     mask = graph.keep(std::move(both), mask.shape);
   }
   merged.spec.arrays["mask"] = mask;
-  take_activation(merged, b);
+  merged.take_activation(b);
   return merged;
 }
 
@@ -92,16 +86,16 @@ Merged scale_into(Graph& graph, const Node& a, const Node& b) {
     merged.spec.arrays["weight"] = graph.keep(std::move(weight), old.shape);
   }
   line("bias");
-  if (a.spec.array("mask")) line("skipped_value");
-  take_activation(merged, b);
+  if (a.spec.array("mask") && !a.spec.array("source")) line("skipped_value");
+  merged.take_activation(b);
   return merged;
 }
 
 Merged residual_into(const Node& a, const Node& b) {
-  if (a.activates() || a.inputs.size() != 1) return {};
+  if (a.activates() || a.inputs.size() != 1 || a.spec.array("source")) return {};
   Node merged = a;
   merged.inputs.push_back(b.inputs[b.inputs[0] == a.output ? 1 : 0]);
-  take_activation(merged, b);
+  merged.take_activation(b);
   return merged;
 }
 
@@ -110,12 +104,13 @@ Merged activation_into(const Node& a, const Node& b) {
   for (const char* without : {"pad", "pad_least", "concat", "prelu", "dequantise"})
     if (a.is(without)) return {};
   Node merged = a;
-  take_activation(merged, b);
+  merged.take_activation(b);
   return merged;
 }
 
 Merged merged(Graph& graph, const Node& a, const Node& b) {
   if ((a.is("pad") || a.is("pad_least")) && b.inputs[0] == a.output) return pad_into(graph, a, b);
+  if (Merged moved = merged_moves(graph, a, b)) return moved;
   if (Merged of_bytes = merged_bytes(graph, a, b)) return of_bytes;
   if (b.is("activate")) return activation_into(a, b);
   if (a.is("gemm") && b.is("scale_shift")) return scale_into(graph, a, b);

@@ -38,7 +38,7 @@ MergedBytes pad_bytes_into(const Node& pad, const Node& to) {
 }
 
 MergedBytes mask_bytes_into(Graph& graph, const Node& conv, const Node& drop) {
-  if (skipped_byte(conv) != drop.spec.int_or("zero", 0)) return {};
+  if (conv.spec.array("source") || skipped_byte(conv) != drop.spec.int_or("zero", 0)) return {};
   Node result = conv;
   ArrayView mask = *drop.spec.array("mask");
   if (const uint8_t* before = bytes_in(conv, "mask")) {
@@ -93,7 +93,8 @@ MergedBytes table_behind_table(Graph& graph, const Node& a, const Node& b) {
 }
 
 MergedBytes residual_of_bytes(const Node& conv, const Node& sum) {
-  if (conv.spec.array("table") || has(conv, "kept") || sum.inputs[0] == sum.inputs[1]) return {};
+  if (conv.spec.array("table") || conv.spec.array("source") || has(conv, "kept")) return {};
+  if (sum.inputs[0] == sum.inputs[1]) return {};
   const bool first = sum.inputs[0] == conv.output;
   const std::string own = first ? "a" : "b", other = first ? "b" : "a";
   Node result = conv;

@@ -4,6 +4,13 @@
 
 namespace activsparse::litert {
 
+void Node::take_activation(const Node& from) {
+  if (!from.activates()) return;
+  spec.strings["activation"] = from.spec.strings.at("activation");
+  for (const char* bound : {"lo", "hi"})
+    if (from.spec.floats.count(bound)) spec.floats[bound] = from.spec.floats.at(bound);
+}
+
 bool Node::keeps_zero() const {
   const std::string name = spec.string_or("activation", "none");
   if (name == "clip") return spec.float_or("lo", 0) <= 0 && spec.float_or("hi", 0) >= 0;

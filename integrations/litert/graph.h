@@ -34,7 +34,8 @@ struct Node {
 
   bool is(const char* kind) const { return spec.kind == kind; }
   bool activates() const { return spec.string_or("activation", "none") != "none"; }
-  bool keeps_zero() const;  // whether its activation maps zero to zero
+  void take_activation(const Node& from);  // if it has one
+  bool keeps_zero() const;                 // whether its activation maps zero to zero
   // Whether no window of a pooling lies in the padding alone, which the engine has no result for.
   bool has_windows_inside() const;
 };

@@ -10,6 +10,8 @@ namespace {
 
 // Of the widest tensor between the stages: below, strips save nothing.
 constexpr int64_t kLargeDense = (512 << 10) / 4, kLargeMasked = (256 << 10) / 4;
+// How many rows away what a filled position copies may lie: a strip keeps so many more in cache.
+constexpr int32_t kMostRows = 4;
 
 const std::vector<int64_t>& kernel_of(const Node& node) { return node.spec.array("weight")->shape; }
 
@@ -60,18 +62,29 @@ void add(const std::string& prefix, const Node& stage, Node& to) {
 
 bool is_conv(const Node* node) { return node != nullptr && node->is("conv"); }
 
+// Whether every filled position takes the value of one within few rows.
+bool is_near(const Graph& graph, const Node& node) {
+  const ArrayView* source = node.spec.array("source");
+  const int32_t width = graph.shapes.at(node.output).w;
+  const auto* from = source == nullptr ? nullptr : static_cast<const int32_t*>(source->data);
+  for (int32_t i = 0; source != nullptr && i < source->size(); ++i)
+    if (std::abs(from[i] / width - i / width) > kMostRows) return false;
+  return true;
+}
+
 // Joins the depthwise convolution `at` with its neighbours; false where that does not pay.
 bool join(Graph& graph, size_t at) {
   const Node middle = graph.nodes[at];
   const Node* before = graph.producer(middle.inputs[0]);
   if (!is_conv(before) || before->inputs.size() != 1 || graph.only_consumer(before->output) < 0 ||
-      !(is_pointwise(*before) || is_stem(graph, *before)))
+      !(is_pointwise(*before) || is_stem(graph, *before)) || !is_near(graph, *before))
     before = nullptr;
   const int reader = graph.only_consumer(middle.output);
   const Node* after = reader < 0 ? nullptr : &graph.nodes[reader];
-  if (!is_conv(after) || after->inputs[0] != middle.output || !is_pointwise(*after))
+  if (!is_conv(after) || after->inputs[0] != middle.output || !is_pointwise(*after) ||
+      !is_near(graph, *after))
     after = nullptr;
-  if (before == nullptr && after == nullptr) return false;
+  if ((before == nullptr && after == nullptr) || !is_near(graph, middle)) return false;
 
   int64_t widest = 0;
   if (before != nullptr) widest = floats(graph.shapes.at(middle.inputs[0]));

@@ -7,7 +7,7 @@ namespace activsparse::litert {
 bool is_computed_tensor(const abi::Tensor& t) {
   if (t.dims == nullptr || is_stored(t) || t.is_variable || t.allocation_type != abi::kArena)
     return false;
-  if (t.dims->size != 2 && t.dims->size != 4) return false;
+  if (t.dims->size < 2 || t.dims->size > 4) return false;
   for (int i = 0; i < t.dims->size; ++i)
     if (t.dims->data[i] < 1) return false;
   for (int i = 0; t.dims_signature && i < t.dims_signature->size; ++i)
@@ -17,7 +17,8 @@ bool is_computed_tensor(const abi::Tensor& t) {
 
 Shape shape_of(const abi::Tensor& t) {
   const int* d = t.dims->data;
-  return t.dims->size == 4 ? Shape{d[0], d[1], d[2], d[3]} : Shape{d[0], 1, 1, d[1]};
+  if (t.dims->size == 4) return {d[0], d[1], d[2], d[3]};
+  return t.dims->size == 3 ? Shape{d[0], 1, d[1], d[2]} : Shape{d[0], 1, 1, d[1]};
 }
 
 bool NodeReader::has_inputs(int activations) const {
@@ -71,16 +72,12 @@ std::optional<KernelShape> NodeReader::dense_kernel(const abi::FullyConnectedPar
 }
 
 std::optional<Pads> NodeReader::pads() const {
-  const abi::Tensor& amounts = input(1);
-  if (input(0).dims->size != 4 || amounts.dims == nullptr || elements(amounts) != 8 ||
-      (amounts.type != abi::kInt32 && amounts.type != abi::kInt64))
+  const std::optional<std::vector<int64_t>> amounts = integers(1, 8);
+  if (input(0).dims->size != 4 || !amounts) return {};
+  const std::vector<int64_t>& pads = *amounts;
+  if (pads[0] || pads[1] || pads[6] || *std::min_element(pads.begin(), pads.end()) < 0) return {};
+  if (pads[7] > 0 && std::any_of(pads.begin(), pads.begin() + 6, [](int64_t p) { return p > 0; }))
     return {};
-  int64_t pads[8];
-  for (int i = 0; i < 8; ++i)
-    pads[i] = amounts.type == abi::kInt32 ? static_cast<const int32_t*>(amounts.data)[i]
-                                          : static_cast<const int64_t*>(amounts.data)[i];
-  if (pads[0] || pads[1] || pads[6] || *std::min_element(pads, pads + 8) < 0) return {};
-  if (pads[7] > 0 && std::any_of(pads, pads + 6, [](int64_t p) { return p > 0; })) return {};
   return Pads{pads[2], pads[3], pads[4], pads[5], pads[7]};
 }
 

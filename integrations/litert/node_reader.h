@@ -91,6 +91,10 @@ class NodeReader {
   // Whether a constant has a number for each position, (1, H, W, 1), of the output.
   bool is_plane(const abi::Tensor& constant) const;
 
+  // Adds an operator of `kind` for a node that only moves whole pixels of an image, or of a row
+  // of them, (N, P, C).
+  bool move(int code, const char* kind);
+
   void add(const char* kind, std::vector<int> ids);
   void add(const char* kind) { add(kind, {node_.inputs->data[0]}); }
   OpSpec& spec() { return graph_->nodes.back().spec; }
@@ -118,6 +122,20 @@ class NodeReader {
   Graph* graph_;
 
  private:
+  // The position of the input that each one of the output holds; nothing where it computes, or
+  // moves channels or images.
+  std::optional<std::vector<int32_t>> sources(int code) const;
+  std::optional<std::vector<int32_t>> resized(const abi::ResizeParams& p) const;
+  std::optional<std::vector<int32_t>> gathered(const abi::GatherParams& p) const;
+  std::optional<std::vector<int32_t>> sliced(const abi::StridedSliceParams& p) const;
+  std::optional<std::vector<int32_t>> sliced() const;
+  std::optional<std::vector<int32_t>> mirrored(const abi::MirrorPadParams& p) const;
+  // From those along rows and columns.
+  std::optional<std::vector<int32_t>> crossed(const std::vector<int32_t>& rows,
+                                              const std::vector<int32_t>& columns) const;
+  // Of a constant of int32 or int64; nothing where it is none of `count` numbers.
+  std::optional<std::vector<int64_t>> integers(int i, int64_t count) const;
+
   bool (*takes_)(const abi::Tensor&);
 };
 

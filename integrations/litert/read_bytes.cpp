@@ -58,8 +58,15 @@ class ByteReader : NodeReader {
       case abi::kConcatenation:
         return concat(*params<abi::ConcatenationParams>());
       case abi::kReshape:
-        // Only between (N, 1, 1, C) and (N, C), where nothing moves.
-        return has_inputs(1) && rescale(abi::kNoActivation);
+        // Between (N, 1, 1, C) and (N, C) nothing moves.
+        if (has_inputs(1) && same_shape()) return rescale(abi::kNoActivation);
+        return move_bytes(code);
+      case abi::kGather:
+      case abi::kStridedSlice:
+      case abi::kSlice:
+      case abi::kResizeNearest:
+      case abi::kMirrorPad:
+        return move_bytes(code);
       case abi::kQuantize:
         return has_inputs(1) && rescale(abi::kNoActivation);
       case abi::kReluCode:
@@ -249,6 +256,8 @@ class ByteReader : NodeReader {
     spec().arrays["table"] = graph_->keep(table_of(x(), y_, function), {256});
     return true;
   }
+
+  bool move_bytes(int code) { return has_inputs(1) && x() == y_ && move(code, "gather_u8"); }
 
   // By zeros, or by a given byte.
   bool pad(bool has_value) {

@@ -39,14 +39,21 @@ class FloatReader : NodeReader {
       case abi::kAveragePool2d:
         return has_inputs(1) && pool(code == abi::kAveragePool2d, *params<abi::PoolParams>());
       case abi::kResizeBilinear:
-        return has_inputs(1) && given(1) && resize(*params<abi::ResizeBilinearParams>());
+        return has_inputs(1) && given(1) && resize(*params<abi::ResizeParams>());
       case abi::kMean:
         return has_inputs(1) && given(1) && mean();
       case abi::kConcatenation:
         return concat(*params<abi::ConcatenationParams>());
       case abi::kReshape:
-        // Only between (N, 1, 1, C) and (N, C), where nothing moves.
-        return has_inputs(1) && shape_of(input(0)) == shape_of(output()) && activate("none");
+        // Between (N, 1, 1, C) and (N, C) nothing moves.
+        if (has_inputs(1) && shape_of(input(0)) == shape_of(output())) return activate("none");
+        return move(code, "gather_positions");
+      case abi::kGather:
+      case abi::kStridedSlice:
+      case abi::kSlice:
+      case abi::kResizeNearest:
+      case abi::kMirrorPad:
+        return move(code, "gather_positions");
       case abi::kReluCode:
         return has_inputs(1) && activate("relu");
       case abi::kRelu6Code:
@@ -203,7 +210,7 @@ class FloatReader : NodeReader {
 
   // Along an axis: the two inputs of each output, and what they count. Beyond the border is the
   // pixel at it.
-  void set_axis(const char* name, int size, int outputs, const abi::ResizeBilinearParams& p) {
+  void set_axis(const char* name, int size, int outputs, const abi::ResizeParams& p) {
     const bool corners = p.align_corners && outputs > 1;
     const float scale =
         corners ? float(size - 1) / float(outputs - 1) : float(size) / float(outputs);
@@ -221,7 +228,7 @@ class FloatReader : NodeReader {
     spec().arrays[std::string(name) + "_weights"] = graph_->keep(std::move(shares), {2, outputs});
   }
 
-  bool resize(const abi::ResizeBilinearParams& p) {
+  bool resize(const abi::ResizeParams& p) {
     const Shape x = shape_of(input(0)), y = shape_of(output());
     if (node_.inputs->size != 2 || input(0).dims->size != 4 || x.n != y.n || x.c != y.c)
       return false;

@@ -22,7 +22,7 @@ void leave_unwritten(Graph& graph) {
   for (Node& node : graph.nodes) {
     const ArrayView* mask = node.spec.array("mask");
     if (!node.is("conv_u8") || node.inputs.size() != 1 || mask == nullptr ||
-        graph.is_output(node.output))
+        node.spec.array("source") || graph.is_output(node.output))
       continue;
     std::vector<Node*> readers;
     bool known = true;

@@ -1,5 +1,6 @@
 // Where activations are zero in all channels for any input: what masks leave to later layers.
 #include "integrations/litert/fuse_bytes.h"
+#include "integrations/litert/moves.h"
 
 namespace activsparse::litert {
 namespace {
@@ -29,13 +30,16 @@ class Planes {
     Plane live;
     if (node.is("conv") || node.is("mask_multiply")) {
       const ArrayView* mask = node.spec.array("mask");
-      if (mask == nullptr || !is_zero(node.spec.array("skipped_value"))) return;
+      if (mask == nullptr || node.spec.array("source")) return;
+      if (!is_zero(node.spec.array("skipped_value"))) return;
       const auto* kept = static_cast<const uint8_t*>(mask->data);
       live.assign(kept, kept + size);
       if (node.is("mask_multiply"))
         live = combined(live, of(node.inputs[0]), true);
       else if (node.inputs.size() == 2)
         live = combined(live, of(node.inputs[1]), false);
+    } else if (moves_positions(node) && !node.spec.array("mask")) {
+      live = moved(of(node.inputs[0]), *node.spec.array("source"));
     } else if (node.is("conv_u8") || node.is("gather_u8")) {
       live = of_bytes(node, size);
     } else if (node.is("activate") || node.is("prelu") || keeps_zero_point(node)) {
@@ -58,6 +62,7 @@ class Planes {
     if (mask == nullptr) return {};
     const auto* kept = static_cast<const uint8_t*>(mask->data);
     Plane live(kept, kept + size);
+    if (node.is("conv_u8") && node.spec.array("source")) return {};  // filled with others' values
     if (node.is("gather_u8")) return combined(live, of(node.inputs[0]), true);
     if (node.inputs.size() == 2) return combined(live, of(node.inputs[1]), false);
     return skipped_byte(node) == graph_.bytes.at(node.output).zero ? live : Plane();
@@ -66,6 +71,14 @@ class Planes {
     if (!node.is("lookup_u8")) return false;
     const auto* table = static_cast<const uint8_t*>(node.spec.array("table")->data);
     return table[graph_.bytes.at(node.inputs[0]).zero] == graph_.bytes.at(node.output).zero;
+  }
+
+  static Plane moved(const Plane& live, const ArrayView& source) {
+    if (live.empty()) return {};
+    Plane result(source.size());
+    const auto* from = static_cast<const int32_t*>(source.data);
+    for (size_t i = 0; i < result.size(); ++i) result[i] = from[i] < 0 ? 0 : live[from[i]];
+    return result;
   }
 
   // Zero where either is, or only where both are.

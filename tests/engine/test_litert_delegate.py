@@ -57,7 +57,10 @@ def claims(interpreter: Any) -> list[Any]:
         ("resnet18", "norm", "zero"),
         ("resnet18", "conv", "zero"),
         ("mobilenet_v2", "", ""),
+        ("resnet18", "norm", "nearest"),
+        ("resnet18", "conv", "nearest"),
         ("mobilenet_v2", "norm", "zero"),
+        ("mobilenet_v2", "norm", "nearest"),
     ],
 )
 def test_networks(exported, tmp_path: Path, name: str, site: str, fill: str) -> None:

@@ -14,6 +14,7 @@ pytest.importorskip("ai_edge_litert")
 
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType, load_delegate
+from litert_moves import MOVES
 
 from activsparse import ActivsparseError, litert
 from activsparse.litert.writer import Writer
@@ -176,6 +177,24 @@ def test_bilinear_sizes(tmp_path, size, corners, centers):
         "RESIZE_BILINEAR", [f.conv(x, 6), f.constant(np.array(size, np.int32))], shape, options
     )
     assert agree(f.save(tmp_path / "m.tflite", x, f.conv(y, 3)))[1] == ["DELEGATE"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", MOVES)
+def test_moves_of_pixels(tmp_path, name, seed):
+    """Between convolutions, with an activation, a mask or a residual behind."""
+    f = File(seed)
+    x = f.value(1, *(int(i) for i in f.rng.integers(3, 12, 2)), 5)
+    y = MOVES[name](f, f.conv(x, 7))
+    if seed == 0:
+        y = f.add("RELU", [y], f.shapes[y])
+    elif seed == 1:
+        mask = (f.rng.random((1, *f.shapes[y][1:3], 1)) < 0.5).astype(np.float32)
+        y = f.add("MUL", [y, f.constant(mask)], f.shapes[y], schema.MulOptionsT())
+    else:
+        y = f.add("ADD", [y, y], f.shapes[y], schema.AddOptionsT())
+    path = f.save(tmp_path / "m.tflite", x, f.conv(y, 4), f.conv(y, 3, kernel=1))
+    assert agree(path)[1] == ["DELEGATE"]
 
 
 @pytest.mark.parametrize("op", ["ADD", "MUL", "PRELU", "PAD", "CONV_2D", "RESIZE_BILINEAR"])

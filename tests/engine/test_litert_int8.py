@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import quantised
+from litert_moves import MOVES
 from numpy.typing import NDArray
 
 pytest.importorskip("ai_edge_litert")
@@ -339,6 +340,22 @@ def leaky(f: File, x: int) -> int:
     return f.like("LEAKY_RELU", x, options)
 
 
+def behind(move: Callable[[File, int], int]) -> Callable[[File, int], int]:
+    """A move whose result is masked, changed in scale, or added to itself."""
+
+    def make(f: File, x: int) -> int:
+        y = move(f, f.conv(x, 6, depthwise=f.shapes[x][3] == 3, fused=int(f.one_of(0, 1))))
+        masked, rescaled = f.rng.random(2) < 0.5
+        if masked:
+            y = f.mask(y, f.holes(y))
+        if rescaled:  # to wider steps, lest one step off becomes several
+            wider = Scales((1.5 * f.scales[y].scale[0],), f.any_scales().zero)
+            return f.like("QUANTIZE", y, schema.QuantizeOptionsT(), wider)
+        return f.sum_of(y, y) if f.rng.random() < 0.3 else y
+
+    return make
+
+
 OTHERS: dict[str, Callable[[File, int], int]] = {
     "mean": mean,
     "pad": pad,
@@ -358,6 +375,8 @@ OTHERS: dict[str, Callable[[File, int], int]] = {
     "hardswish": lambda f, x: f.like("HARD_SWISH", x, schema.HardSwishOptionsT(), version=1),
     "mask": lambda f, x: f.mask(x, f.holes(x)),
     "mask of 255 steps": lambda f, x: f.mask(x, f.holes(x), Scales((1 / 255,), (-128,))),
+    **MOVES,
+    **{f"{name} behind a convolution": behind(move) for name, move in MOVES.items()},
 }
 
 
@@ -523,6 +542,14 @@ def test_converted_networks_are_near_exact_arithmetic(
     rows = [OutputError.of(model.graph.output[0].name, y, truth, [])]
     (row,) = ExactReference(path).decide(feed, rows, [y], [truth], [], 0.5)
     assert row.holds, f"{row.max_abs_err:.3g} of {row.bound:.3g}, {row.problem}"
+
+
+def test_nearest_fills_of_converted_networks_are_claimed(tmp_path: Path) -> None:
+    path = quantised.case(tmp_path / "q.onnx", "filled", "u8s8 per channel", seed=2)
+    litert.convert(path, tmp_path / "q.tflite", verify=False)
+    left = [d["op_name"] for d in ours(tmp_path / "q.tflite")._get_ops_details()]
+    whole = Interpreter(str(tmp_path / "q.tflite"), **REFERENCE)
+    assert left[len(whole._get_ops_details()) :] == ["DELEGATE"]
 
 
 def damage_scale(value: float) -> Callable[[Any], None]:

@@ -463,6 +463,8 @@ def _reshaped(e: _Emitter, x: Value, shape: Shape, name: str) -> Value:
 
 def _reshape(e: _Emitter, node: onnx.NodeProto) -> None:
     """In ONNX's order of values."""
+    if _fill(e, node):
+        return
     output = node.output[0]
     before, after = e.graph.shape(node.input[0]), e.graph.shape(output)
     x = e.value(node.input[0])
@@ -473,6 +475,41 @@ def _reshape(e: _Emitter, node: onnx.NodeProto) -> None:
         e.values[output] = _transposed(e, planes, (0, 2, 3, 1), output)
     else:
         e.values[output] = _reshaped(e, x, _nhwc(after), output)
+
+
+def _fill(e: _Emitter, first: onnx.NodeProto) -> bool:
+    """A choice of positions, which ONNX makes in planes (fill `nearest`), of pixels as they lie."""
+    x = e.value(first.input[0])
+    between, gather = e.graph.reader(first.output[0], "Gather", x.scales)
+    if gather is None:
+        return False
+    more, last = e.graph.reader(gather.output[0], "Reshape", x.scales)
+    if last is None:
+        return False
+    index = e.graph.constants.get(gather.input[1])
+    before, after = e.graph.shape(first.input[0]), e.graph.shape(last.output[0])
+    if len(before) != 4 or len(after) != 4 or index is None or index.ndim != 1:
+        return False
+    n, c, h, w = before
+    if (
+        e.graph.shape(first.output[0]) != (n, c, h * w)
+        or _axis(attributes_of(gather).get("axis", 0), 3) != 2
+        or after[:2] != (n, c)
+        or (index < -h * w).any()
+        or (index >= h * w).any()
+    ):
+        return False
+    rows = _reshaped(e, x, (n, h * w, c), first.output[0])
+    options = schema.GatherOptionsT()
+    options.axis = 1
+    name = gather.output[0]
+    source = e.int32(f"{name}.source", np.where(index < 0, index + h * w, index))
+    inputs, shape = [rows.tensor, source], (n, index.size, c)
+    chosen = e.add("GATHER", inputs, name, shape, x.scales, options)
+    e.values |= dict.fromkeys([first.output[0], *between], rows)
+    e.values |= dict.fromkeys([name, *more], chosen)
+    e.values[last.output[0]] = _reshaped(e, chosen, _nhwc(after), last.output[0])
+    return True
 
 
 def _transpose(e: _Emitter, node: onnx.NodeProto) -> None:

@@ -95,6 +95,28 @@ class QdqGraph:
         """The nodes that read a tensor; a result of the graph has one more, which is none."""
         return self._readers.get(tensor, [])
 
+    def reader(
+        self, tensor: str, op: str, scales: Scales | None
+    ) -> tuple[list[str], onnx.NodeProto | None]:
+        """The node of this type that alone reads a tensor, if it is so.
+
+        Before it may stand pairs that round values of these scales to just these; the names of
+        what they give come first.
+        """
+        between: list[str] = []
+        while True:
+            readers = self.readers(tensor)
+            if len(readers) != 1 or self.is_result(tensor):
+                return between, None
+            (node,) = readers
+            if node.op_type == op:
+                return between, node
+            pair = node.op_type in ("QuantizeLinear", "DequantizeLinear")
+            if not pair or scales is None or self.scales_of(node) != scales:
+                return between, None
+            tensor = node.output[0]
+            between.append(tensor)
+
     def is_result(self, tensor: str) -> bool:
         """Whether the graph gives a tensor away."""
         return tensor in self.outputs
