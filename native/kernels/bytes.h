@@ -38,16 +38,8 @@ struct StepCounts {
   int32_t twos, ones, apart[kMaxTileVectors];
 };
 
-// Register tiles of a product whose left rows are addressed through pointers:
-//   sums[r][o] = start[o] + sum over t < taps, k < 4 * steps of rows[t][r][k] * weights[t][k][o]
-struct ProductU8Args {
-  const uint8_t* const* rows;  // row r of tap t: rows[t * row_step + r]
-  int row_step;
-  const int8_t* const* weights;    // (taps): each (steps, vectors * width, 4)
-  const int32_t* const* offsets;   // (taps): where each step's quad starts in a row; see StepCounts
-  const StepCounts* const* steps;  // (taps), where there are offsets
-  int taps;
-  int quads;                       // steps of every tap, where there are no offsets
+// Where the sums of a tile start from, and what becomes of them.
+struct SumsU8Args {
   const int32_t* start;            // (vectors * width)
   const float *scale, *shift;      // (vectors * width)
   uint8_t* const* out;             // (tile rows): of uint8 or float32
@@ -57,12 +49,46 @@ struct ProductU8Args {
   int lanes;  // of the last vector that are read of a residual, and written
 };
 
+// Register tiles of a product whose left rows are addressed through pointers:
+//   sums[r][o] = start[o] + sum over t < taps, k < 4 * steps of rows[t][r][k] * weights[t][k][o]
+struct ProductU8Args : SumsU8Args {
+  const uint8_t* const* rows;  // row r of tap t: rows[t * row_step + r]
+  int row_step;
+  const int8_t* const* weights;    // (taps): each (steps, vectors * width, 4)
+  const int32_t* const* offsets;   // (taps): where each step's quad starts in a row; see StepCounts
+  const StepCounts* const* steps;  // (taps), where there are offsets
+  int taps;
+  int quads;  // steps of every tap, where there are no offsets
+};
+
 struct ProductU8Kernels {
   TileSizes sizes;
   // By how much activations are lowered before they are multiplied in even and in odd steps of a
   // tap: `start` has to hold as many times the sums of the weights of these steps more.
   int32_t lowered[2];
   void (*tile[kMaxTileVectors][kMaxTileRows])(const ProductU8Args& args);
+};
+
+// Register tiles of a product of 16-bit numbers, which is exact whatever the weights (words_u8.h):
+//   sums[r][o] = start[o] + sum over k < 4 * quads of rows[r][k] * weights[k][o]
+// for r < (1 + more) * tile rows. Of every quad the even elements come first, then the odd ones.
+struct WordsU8Args : SumsU8Args {
+  const uint16_t* rows;  // each `row_words` from the one before
+  int64_t row_words;
+  const int16_t* weights;  // (quads, 2, vectors * width, 2)
+  int quads;
+  int more;  // tiles of as many rows, that follow in `rows`, `out` and `residual`
+};
+
+struct WordsU8Kernels {
+  TileSizes sizes;
+  void (*tile[kMaxTileVectors][kMaxTileRows])(const WordsU8Args& args);
+  // Rows of WordsU8Args, `words` apart: of each of them those of all taps, so many quads of each
+  // of rows[t * row_step + r], one after the other.
+  void (*widen_rows)(const uint8_t* const* rows, int row_step, int count, int taps, int quads,
+                     uint16_t* out, int64_t words);
+  // A tap's weights (quads, vectors * width, 4) as those of WordsU8Args.
+  void (*widen_weights)(const int8_t* in, int quads, int vectors, int16_t* out);
 };
 
 // Depthwise products of one position, taps ("slots", a multiple of four) that may repeat. Channels
@@ -131,6 +157,7 @@ using LookupU8 = void (*)(const LookupU8Args& args);
 // What types of bytes_*.h say that multiply activations as they are, one quad after the other.
 struct QuadByQuad {
   static constexpr bool kOwnSteps = false;
+  static constexpr bool kWords = false;  // whether there are products of words_u8.h
   static constexpr int kLowered = 0, kLoweredOdd = 0;
   static constexpr bool kLooksUp = false;  // faster than one byte after the other
   static constexpr int rows_at_once(int) { return kMaxTileRows; }

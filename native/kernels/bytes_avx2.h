@@ -179,6 +179,44 @@ struct BytesAvx2 : BytesAvx2Base {
     const __m256i even = _mm256_madd_epi16(quads.even, weights.even);
     return add(sum, add(even, _mm256_madd_epi16(quads.odd, weights.odd)));
   }
+
+  // What words_u8.h is made of.
+  static constexpr bool kWords = true;
+  static __m256i load_pairs(const int16_t* p) { return load256(p); }
+  static __m256i broadcast_pair(const uint16_t* p) {
+    int32_t pair;
+    __builtin_memcpy(&pair, p, sizeof(pair));
+    return _mm256_set1_epi32(pair);
+  }
+  static Sum add_pairs(Sum sum, __m256i x, __m256i w) { return add(sum, _mm256_madd_epi16(x, w)); }
+  // Quads of bytes: of each first the even, then the odd ones.
+  static void widen_quads(const uint8_t* p, int quads, uint16_t* out) {
+    const __m128i order = _mm_setr_epi8(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15);
+    int q = 0;
+    if (quads == 3) {  // images
+      const __m128i two = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(out),
+                       _mm_cvtepu8_epi16(_mm_shuffle_epi8(two, order)));
+      q = 2, p += 8, out += 8;
+    }
+    for (; q + 4 <= quads; q += 4, p += 16, out += 16) {
+      const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out),
+                          _mm256_cvtepu8_epi16(_mm_shuffle_epi8(bytes, order)));
+    }
+    for (; q < quads; ++q, p += 4, out += 4) {
+      int32_t quad;
+      __builtin_memcpy(&quad, p, sizeof(quad));
+      const __m128i bytes = _mm_shuffle_epi8(_mm_cvtsi32_si128(quad), order);
+      _mm_storel_epi64(reinterpret_cast<__m128i*>(out), _mm_cvtepu8_epi16(bytes));
+    }
+  }
+  static void widen_signed(const int8_t* p, int16_t* even, int16_t* odd) {
+    const __m256i quads = load256(p);
+    const __m256i low = _mm256_srai_epi16(_mm256_slli_epi16(quads, 8), 8);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(even), low);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(odd), _mm256_srai_epi16(quads, 8));
+  }
 };
 #endif
 

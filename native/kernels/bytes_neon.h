@@ -20,6 +20,7 @@ struct BytesNeonBase {
   static constexpr bool kOffsets = false;
   static constexpr int kOutputsAtOnce = 4;  // of depthwise products: sums of four vectors each
   static constexpr bool kOwnSteps = true;
+  static constexpr bool kWords = false;
   static constexpr int kLowered = 128;
 
   static Quads lowered(Quads x) { return veorq_u8(x, vdupq_n_u8(0x80)); }

@@ -45,6 +45,7 @@ const Kernels& plain_kernels(Isa isa) {
 
 Kernels with(Kernels kernels, const BytesTable& bytes) {
   kernels.product_u8 = bytes.product_u8;
+  kernels.words_u8 = {};  // the former need none
   kernels.maps_u8 = bytes.maps_u8;
   return kernels;
 }

@@ -102,36 +102,36 @@ __attribute__((always_inline)) inline typename D::Float with_residual(typename D
 
 // Stores rows, of which numbers(row, y) gives N vectors: two at a time where that takes fewer
 // instructions.
-template <class D, int kRows, int N, class Row, class Numbers>
-__attribute__((always_inline)) inline void store_rows(const Row& row, uint8_t* const* out,
-                                                      int64_t column, const Numbers& numbers) {
+template <class D, int N, class Row, class Numbers>
+__attribute__((always_inline)) inline void store_rows(const Row& row, int count,
+                                                      uint8_t* const* out, int64_t column,
+                                                      const Numbers& numbers) {
   typename D::Float y[2][N];
   int r = 0;
   if constexpr (Row::kTwo) {
 #pragma GCC unroll 1
-    for (; r + 2 <= kRows; r += 2) {
+    for (; r + 2 <= count; r += 2) {
       numbers(r, y[0]), numbers(r + 1, y[1]);
       row.store_two(out[r] + column, y[0], out[r + 1] + column, y[1]);
     }
   }
 #pragma GCC unroll 1
-  for (; r < kRows; ++r) {
+  for (; r < count; ++r) {
     numbers(r, y[0]);
     row.store(out[r] + column, y[0]);
   }
 }
 
-// Rounds and stores `sums`, those of rows `first`, ... of a tile. Whatever a row needs is read
-// before the first one is stored: bytes that are written may be anything, for all that a compiler
-// knows.
-template <class D, int kRows, int N>
-__attribute__((always_inline)) inline void finish_rows(const ProductU8Args& args, int first,
-                                                       const typename D::Sum (&sums)[kRows][N]) {
+// Rounds and stores `sums` of `count` rows. Whatever a row needs is read before the first one is
+// stored: bytes that are written may be anything, for all that a compiler knows.
+template <class D, int N>
+__attribute__((always_inline)) inline void finish_sums(const SumsU8Args& args, int count,
+                                                       const typename D::Sum (*sums)[N]) {
   using V = typename D::Float;
   constexpr int W = D::kWidth;
   const FinishU8 f = *args.finish;
-  uint8_t* const* out = args.out + first;
-  const uint8_t* const* residual = args.residual == nullptr ? nullptr : args.residual + first;
+  uint8_t* const* out = args.out;
+  const uint8_t* const* residual = args.residual;
   const int64_t column = args.column;
   const int last_lanes = args.lanes;
   V scale[N], shift[N];
@@ -145,7 +145,7 @@ __attribute__((always_inline)) inline void finish_rows(const ProductU8Args& args
   };
   if (f.to_float) {
 #pragma GCC unroll 1
-    for (int r = 0; r < kRows; ++r)
+    for (int r = 0; r < count; ++r)
 #pragma GCC unroll 4
       for (int v = 0; v < N; ++v)
         max(min(scaled(r, v), V::set1(f.hi)), V::set1(f.lo))
@@ -156,7 +156,7 @@ __attribute__((always_inline)) inline void finish_rows(const ProductU8Args& args
   if (f.bounded && !f.rescaled && residual == nullptr) {
     const typename D::template Row<N> row(byte_of<D>(f.lo, f), byte_of<D>(f.hi, f), f.zero,
                                           last_lanes);
-    store_rows<D, kRows, N>(row, out, column, [&](int r, V* y) __attribute__((always_inline)) {
+    store_rows<D, N>(row, count, out, column, [&](int r, V* y) __attribute__((always_inline)) {
 #pragma GCC unroll 4
       for (int v = 0; v < N; ++v) y[v] = scaled(r, v);
     });
@@ -165,7 +165,7 @@ __attribute__((always_inline)) inline void finish_rows(const ProductU8Args& args
   const bool twice = residual != nullptr || f.rescaled;
   const float lo = twice ? f.residual_lo : f.lo, hi = twice ? f.residual_hi : f.hi;
   const typename D::template Row<N> row(byte_of<D>(lo, f), byte_of<D>(hi, f), f.zero, last_lanes);
-  store_rows<D, kRows, N>(row, out, column, [&](int r, V* y) __attribute__((always_inline)) {
+  store_rows<D, N>(row, count, out, column, [&](int r, V* y) __attribute__((always_inline)) {
 #pragma GCC unroll 4
     for (int v = 0; v < N; ++v) {
       y[v] = min(scaled(r, v), V::set1(f.hi));
@@ -205,7 +205,10 @@ __attribute__((always_inline)) inline void product_u8_rows(const ProductU8Args& 
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
     for (int v = 0; v < N; ++v) done[r][v] = sums[r][v];
-  finish_rows<D, kRows, N>(args, kFirst, done);
+  SumsU8Args finish = args;
+  finish.out += kFirst;
+  if (finish.residual != nullptr) finish.residual += kFirst;
+  finish_sums<D, N>(finish, kRows, done);
   if constexpr (kFirst + kRows < R) product_u8_rows<D, R, N, kFirst + kRows>(args);
 }
 

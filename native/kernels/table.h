@@ -80,6 +80,9 @@ static constexpr void set_sizes(GemmKernels& kernels, Family family, Isa isa) {
 static constexpr void set_sizes(ProductU8Kernels& kernels, Family family, Isa isa) {
   kernels.sizes = tile_sizes(family, isa);
 }
+static constexpr void set_sizes(WordsU8Kernels& kernels, Family family, Isa isa) {
+  kernels.sizes = tile_sizes(family, isa);
+}
 static constexpr void set_sizes(TapProductKernels& kernels, Family family, Isa isa) {
   kernels.sizes = tile_sizes(family, isa);
 }

@@ -18,6 +18,7 @@
 #include "kernels/transpose.h"
 #include "kernels/widen.h"
 #include "kernels/winograd_kernels.h"
+#include "kernels/words_u8.h"
 
 namespace activsparse {
 

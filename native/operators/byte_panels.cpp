@@ -11,7 +11,23 @@ namespace {
 
 int quads_of(const ConvParams& p) { return (p.in_per_group + 3) / 4; }
 
+// Instructions for a row, of which a core does the same number per cycle: of a quad of weights
+// three by itself, five with another one that it is safe with, four of 16-bit numbers. A step's
+// weights and activations are loaded besides, which counts where it is for a single vector.
+constexpr double kOne = 3, kTwo = 5, kApart = 6, kWords = 4;
+constexpr double kMakeWords = 1;  // of a quad of activations, for all panels
+// Products of longer rows would not lie in the first-level cache, and need fewer steps apart.
+constexpr int kMostWords = 320;
+
+double safe_cost(const StepCounts& counts, int vectors) {
+  double cost = vectors * (kTwo * counts.twos + kOne * counts.ones);
+  for (int v = 0; v < vectors; ++v) cost += kApart * counts.apart[v];
+  return cost;
+}
+
 }  // namespace
+
+int64_t words_of(const ConvParams& p) { return int64_t{4} * quads_of(p) * p.taps(); }
 
 std::vector<BytePanel> BytePanels::cut(const ConvParams& p, Isa isa) {
   const Kernels& kernels = kernels_for(isa);
@@ -41,7 +57,8 @@ BytePanelsHeader BytePanels::pack(BlobWriter& writer, const ConvParams& p, const
   const bool safe = needs_safe_pairs(isa);
   std::vector<StepCounts> steps;
   std::vector<int32_t> offsets;
-  Blob bytes;
+  Blob bytes, plain;
+  double safe_time = 0, words_time = kMakeWords * quads * taps;
   for (const BytePanel& panel : panels) {
     const std::size_t step_bytes = std::size_t{4} * panel.vectors * width;
     const int before = channels_before(p, panel.group);
@@ -54,15 +71,23 @@ BytePanelsHeader BytePanels::pack(BlobWriter& writer, const ConvParams& p, const
               static_cast<std::uint8_t>(
                   weight[(int64_t{panel.first + o} * p.in_per_group + i) * taps + tap]);
       if (!safe) continue;
+      plain.insert(plain.end(), bytes.begin() + static_cast<std::ptrdiff_t>(first), bytes.end());
       const SafeSteps made =
           safe_steps(reinterpret_cast<int8_t*>(bytes.data() + first), quads, panel.vectors, width);
       bytes.resize(first);
       bytes.insert(bytes.end(), made.weights.begin(), made.weights.end());
       offsets.insert(offsets.end(), made.offsets.begin(), made.offsets.end());
       steps.push_back(made.counts);
+      safe_time += safe_cost(made.counts, panel.vectors);
+      words_time += kWords * quads * panel.vectors;
     }
   }
   BytePanelsHeader h{};
+  h.words = safe && p.group == 1 && words_of(p) <= kMostWords && words_time < safe_time;
+  if (h.words) {
+    bytes = std::move(plain);
+    steps.clear(), offsets.clear();
+  }
   h.weights = writer.append(bytes.data(), bytes.size());
   h.steps = writer.append(steps.data(), steps.size());
   h.offsets = writer.append(offsets.data(), offsets.size());
@@ -75,7 +100,12 @@ BytePanels::BytePanels(const BlobView& blob, const BytePanelsHeader& h, const Co
                        Isa isa)
     : panels_(cut(p, isa)), tap_count_(p.taps()) {
   const int width = kernels_for(isa).product_u8.sizes.width, quads = quads_of(p);
-  const bool safe = needs_safe_pairs(isa);
+  const bool safe = needs_safe_pairs(isa) && h.words == 0;
+  words_ = h.words != 0;
+  require_packed(!words_ || (h.words == 1 && needs_safe_pairs(isa) && p.group == 1 &&
+                             words_of(p) <= kMostWords));
+  for (int q = 0; words_ && q < quads; ++q) quads_in_order_.push_back(4 * q);
+  all_quads_.ones = quads;
   lanes_ = lanes_of(panels_, width);
   require_packed(h.weight_bytes >= 0 && h.offset_count >= 0);
   const auto* weights = blob.array<int8_t>(h.weights, h.weight_bytes);
@@ -88,7 +118,8 @@ BytePanels::BytePanels(const BlobView& blob, const BytePanelsHeader& h, const Co
     for (std::size_t tap = 0; tap < tap_count_; ++tap) {
       const int64_t step_bytes = int64_t{4} * width;
       int64_t bytes = step_bytes * quads * panel.vectors;
-      taps_.push_back({weights + byte, nullptr, nullptr});
+      taps_.push_back({weights + byte, words_ ? quads_in_order_.data() : nullptr,
+                       words_ ? &all_quads_ : nullptr});
       if (safe) {
         bool right = steps->twos >= 0 && steps->ones >= 0;
         for (int v = 0; v < panel.vectors; ++v) right &= steps->apart[v] >= 0;

@@ -3,7 +3,7 @@
 // Output channels of each group are cut into panels of up to TileSizes::usual_vectors vectors, as
 // even as possible, as in panels.h. A panel's weights are, tap by tap, steps of (vectors * width,
 // 4): one for each quad of input channels, or, where a processor needs safe pairs, what
-// safe_steps.h makes of them.
+// safe_steps.h makes of them, unless products of 16-bit numbers are estimated to take less time.
 //
 // Kernels may lower activations before they multiply them, in odd steps by less (`lowered` in
 // kernels/bytes.h): of sums of weights, those of odd steps are kept as well then.
@@ -27,6 +27,9 @@ inline int channels_before(const ConvParams& p, int group) {
   return static_cast<int>(std::max<int64_t>(0, end - pixel));
 }
 
+// Elements of a row, of all taps, channels rounded up to whole quads.
+int64_t words_of(const ConvParams& p);
+
 struct BytePanel {
   int32_t first, columns;  // output channels, counted over all groups
   int32_t vectors, group;
@@ -36,6 +39,7 @@ struct BytePanel {
 struct BytePanelsHeader {
   uint64_t weights, steps, offsets;
   int64_t weight_bytes, offset_count;
+  int32_t words;  // 1: as they are, though a processor that needs safe pairs is meant (words_u8.h)
 };
 
 class BytePanels {
@@ -45,6 +49,7 @@ class BytePanels {
                                Isa isa);
   BytePanels(const BlobView& blob, const BytePanelsHeader& header, const ConvParams& params,
              Isa isa);
+  BytePanels(const BytePanels&) = delete;  // taps point to members
 
   const std::vector<BytePanel>& all() const { return panels_; }
   int64_t lanes() const { return lanes_; }  // of all panels, as per-channel arrays are laid out
@@ -52,6 +57,9 @@ class BytePanels {
   const int8_t* weights(std::size_t panel, int tap) const { return at(panel, tap).weights; }
   const int32_t* offsets(std::size_t panel, int tap) const { return at(panel, tap).offsets; }
   const StepCounts* steps(std::size_t panel, int tap) const { return at(panel, tap).steps; }
+
+  // Whether they are as WordsU8Kernels::widen_weights takes them. Offsets and steps are there too.
+  bool words() const { return words_; }
 
   // Where a panel's weights end, those of all panels lying one after the other.
   const int8_t* weights_end(std::size_t panel) const { return ends_[(panel + 1) * tap_count_ - 1]; }
@@ -71,6 +79,9 @@ class BytePanels {
 
   std::vector<BytePanel> panels_;
   std::size_t tap_count_;
+  bool words_;
+  StepCounts all_quads_{};  // of a tap of words
+  std::vector<int32_t> quads_in_order_;
   int64_t lanes_ = 0;
   std::vector<Tap> taps_;            // (panels, taps)
   std::vector<const int8_t*> ends_;  // of their weights

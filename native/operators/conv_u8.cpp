@@ -25,6 +25,8 @@ namespace {
 constexpr int kMinTasks = 240;                    // even shares for up to 24 threads
 constexpr int64_t kMostDepth = int64_t{1} << 16;  // sums of so many products stay in 32 bits
 constexpr int64_t kWeightShare = 128;             // of the second-level cache
+constexpr int64_t kWordsShare = 512;              // where activations are widened for all panels
+constexpr int64_t kWordRows = 24 * 1024;          // bytes of widened rows of a chunk
 constexpr double kRowCost = 32;                   // of what is not a product, in multiply-adds
 
 struct Header {
@@ -99,6 +101,7 @@ class ConvU8 : public ConvOperator {
         panels_(blob, h_.panels, seen_, isa),
         rows_(blob, h_.rows, seen_),
         fill_(blob, h_.fill, h_.params.output),
+        words_(panels_.words() && kernels_.words_u8.widen_rows != nullptr),
         item_(size_of(h_.params.output.dtype)) {
     const ConvParams& p = h_.params;
     scale_ = blob.array<float>(h_.scale, panels_.lanes());
@@ -134,7 +137,9 @@ class ConvU8 : public ConvOperator {
   }
   std::size_t scratch_bytes() const override {
     const std::size_t taps = rows_.max_taps();
-    return ((taps + 2) * most_rows_ + 3 * taps) * sizeof(void*);
+    const std::size_t lists = ((taps + 2) * most_rows_ + 3 * taps) * sizeof(void*);
+    if (!words_) return lists;
+    return round_up(lists) + sizeof(uint16_t) * (row_words() * most_rows_ + panel_words());
   }
   std::size_t index_bytes() const override { return rows_.bytes() + fill_.bytes(); }
   double macs() const override {
@@ -146,7 +151,8 @@ class ConvU8 : public ConvOperator {
     const int vectors = panels_.all()[0].vectors;
     return std::string(kernels_.isa) + (*feature_ ? "-" : "") + feature_ + " int8 " +
            std::to_string(kernels_.product_u8.sizes.max_rows[vectors - 1]) + "x" +
-           std::to_string(vectors * width()) + (h_.has_table ? ", table" : "");
+           std::to_string(vectors * width()) + (words_ ? ", 16 bits" : "") +
+           (h_.has_table ? ", table" : "");
   }
 
   Constants constants() const override {
@@ -174,6 +180,7 @@ class ConvU8 : public ConvOperator {
           continue;
         }
         point(work, image, chunk, panels_.all()[panel].group);
+        if (words_) widen_rows(work, chunk);
         if (!by_chunk_) {
           run_panel(work, image, chunk, panel, fetch);
           continue;
@@ -184,6 +191,12 @@ class ConvU8 : public ConvOperator {
   }
 
  private:
+  static std::size_t round_up(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
+  int quads() const { return (seen_.in_per_group + 3) / 4; }
+  // Of products of 16-bit numbers: of a row, and of the weights of a panel.
+  std::size_t row_words() const { return std::size_t{4} * quads() * rows_.max_taps(); }
+  std::size_t panel_words() const { return row_words() * panels_.all()[0].vectors * width(); }
+
   int width() const { return kernels_.product_u8.sizes.width; }
   int panel_count() const { return static_cast<int>(panels_.all().size()); }
   int64_t chunk_count() const { return static_cast<int64_t>(chunks_.size()); }
@@ -196,6 +209,10 @@ class ConvU8 : public ConvOperator {
     const int8_t** weights;
     const int32_t** offsets;
     const StepCounts** steps;
+    uint16_t* words;  // (most_rows_, row_words()) of a chunk
+    int16_t* wide;    // weights of a panel and a class
+    const RowClass* wide_of = nullptr;
+    int wide_panel = -1;
     Work(const ConvU8& op, const RunArgs& args) : run(args) {
       const int taps = op.rows_.max_taps();
       rows = reinterpret_cast<const uint8_t**>(args.scratch);
@@ -204,6 +221,9 @@ class ConvU8 : public ConvOperator {
       weights = reinterpret_cast<const int8_t**>(residual + std::size_t{2} * op.most_rows_);
       offsets = reinterpret_cast<const int32_t**>(weights + taps);
       steps = reinterpret_cast<const StepCounts**>(offsets + taps);
+      auto* end = reinterpret_cast<uint8_t*>(steps + taps);
+      words = reinterpret_cast<uint16_t*>(args.scratch + round_up(end - args.scratch));
+      wide = reinterpret_cast<int16_t*>(words + op.row_words() * op.most_rows_);
     }
   };
 
@@ -294,8 +314,10 @@ class ConvU8 : public ConvOperator {
     constexpr int kSharesPerThread = 10;
     const int64_t positions = int64_t{h_.params.output.n} * rows_.position_count();
     int rows = rows_.max_taps() <= kMostTaps ? kRows : kMaxTileRows;
+    if (words_) rows = rows_in_words();
     by_chunk_ =
-        h_.params.group == 1 && panels_.all_weights_bytes() <= kernels_.caches.of_l2(kWeightShare);
+        h_.params.group == 1 &&
+        panels_.all_weights_bytes() <= kernels_.caches.of_l2(words_ ? kWordsShare : kWeightShare);
     if (h_.threads > 1) {
       const int64_t share = positions / (kSharesPerThread * h_.threads);
       by_chunk_ &= share >= kMaxTileRows;
@@ -323,6 +345,13 @@ class ConvU8 : public ConvOperator {
     shares_ = static_cast<int>(std::clamp<int64_t>(
         h_.params.output.n * chunk_count(), 1,
         by_chunk_ ? kMinTasks : std::max(1, (kMinTasks + panel_count() - 1) / panel_count())));
+  }
+
+  // Whole tiles of every height, which fit the first-level cache beside a panel's weights.
+  int rows_in_words() const {
+    constexpr int64_t kWhole = 12, kMostTiles = 4;
+    const auto bytes = static_cast<int64_t>(sizeof(uint16_t) * row_words() * kWhole);
+    return static_cast<int>(kWhole * std::clamp<int64_t>(kWordRows / bytes, 1, kMostTiles));
   }
 
   // (classes, lanes): of skipped positions the input's zero point, which is nothing.
@@ -381,50 +410,101 @@ class ConvU8 : public ConvOperator {
              pixels, chunk.count, p.residual.stride);
   }
 
-  void run_panel(const Work& work, int64_t image, const Chunk& chunk, int number,
+  void run_panel(Work& work, int64_t image, const Chunk& chunk, int number,
                  ByteFetch& fetch) const {
     const ConvParams& p = h_.params;
     const RowClass& c = *chunk.rows_of;
     const BytePanel& panel = panels_.all()[number];
+    SumsU8Args sums{};
+    sums.start = starts_.data() + (&c - rows_.classes().data()) * panels_.lanes() + panel.lanes;
+    sums.scale = scale_ + panel.lanes;
+    sums.shift = shift_ + panel.lanes;
+    sums.column = panel.first;
+    sums.finish = &h_.finish;
+    const int before = (panel.vectors - 1) * width();
+    sums.lanes = panel.columns - before;
+    // The lanes that follow the last channel may be written: no partial vector is left then.
+    const bool last = panel.first + panel.columns == p.output.c;
+    if (last && p.output.padded && (!p.has_residual || p.residual.padded))
+      sums.lanes = std::min(width(), (p.output.c + 15) / 16 * 16 - panel.first - before);
+    if (words_)
+      run_words(work, chunk, number, sums, fetch);
+    else
+      run_bytes(work, chunk, number, sums, fetch);
+    if (table_ != nullptr) look_up(work, chunk, panel);
+    if (!fill_.empty()) fill(work.run, panel, chunk, image);
+  }
+
+  TileCut cut_tiles(const Chunk& chunk, const TileSizes& sizes, int vectors) const {
+    const int most = sizes.max_rows[vectors - 1];
+    return TileCut::of(chunk.count, most, most);
+  }
+
+  void run_bytes(const Work& work, const Chunk& chunk, int number, const SumsU8Args& sums,
+                 ByteFetch& fetch) const {
+    const RowClass& c = *chunk.rows_of;
+    const int vectors = panels_.all()[number].vectors;
     ProductU8Args args{};
+    static_cast<SumsU8Args&>(args) = sums;
     args.row_step = chunk.count;
     args.weights = work.weights;
     args.offsets = work.offsets;
     args.steps = work.steps;
     args.taps = c.taps;
-    args.quads = (seen_.in_per_group + 3) / 4;
+    args.quads = quads();
     for (int t = 0; t < c.taps; ++t) {
       const int tap = rows_.taps_of(c)[t];
       work.weights[t] = panels_.weights(number, tap);
       work.offsets[t] = panels_.offsets(number, tap);
       work.steps[t] = panels_.steps(number, tap);
     }
-    args.start = starts_.data() + (&c - rows_.classes().data()) * panels_.lanes() + panel.lanes;
-    args.scale = scale_ + panel.lanes;
-    args.shift = shift_ + panel.lanes;
-    args.column = panel.first;
-    args.finish = &h_.finish;
-    const int before = (panel.vectors - 1) * width();
-    args.lanes = panel.columns - before;
-    // The lanes that follow the last channel may be written: no partial vector is left then.
-    const bool last = panel.first + panel.columns == p.output.c;
-    if (last && p.output.padded && (!p.has_residual || p.residual.padded))
-      args.lanes = std::min(width(), (p.output.c + 15) / 16 * 16 - panel.first - before);
-
-    const auto* tile = kernels_.product_u8.tile[panel.vectors - 1];
-    const int most = kernels_.product_u8.sizes.max_rows[panel.vectors - 1];
-    const TileCut cut = TileCut::of(chunk.count, most, most);
+    const auto* tile = kernels_.product_u8.tile[vectors - 1];
+    const TileCut cut = cut_tiles(chunk, kernels_.product_u8.sizes, vectors);
     for (int i = 0, begin = 0; i < cut.tiles(); ++i) {
       const int height = i < cut.count ? cut.height : cut.last_height;
       args.rows = work.rows + begin;
       args.out = work.out + begin;
-      args.residual = p.has_residual ? work.residual + begin : nullptr;
+      args.residual = h_.params.has_residual ? work.residual + begin : nullptr;
       fetch.tile(i, cut.tiles());
       tile[height - 1](args);
       begin += height;
     }
-    if (table_ != nullptr) look_up(work, chunk, panel);
-    if (!fill_.empty()) fill(work.run, panel, chunk, image);
+  }
+
+  void widen_rows(const Work& work, const Chunk& chunk) const {
+    const int taps = chunk.rows_of->taps;
+    kernels_.words_u8.widen_rows(work.rows, chunk.count, chunk.count, taps, quads(), work.words,
+                                 int64_t{4} * quads() * taps);
+  }
+
+  void run_words(Work& work, const Chunk& chunk, int number, const SumsU8Args& sums,
+                 ByteFetch& fetch) const {
+    const RowClass& c = *chunk.rows_of;
+    const int vectors = panels_.all()[number].vectors;
+    if (work.wide_panel != number || work.wide_of != &c) {
+      work.wide_panel = number, work.wide_of = &c;
+      const int64_t tap_words = int64_t{4} * quads() * vectors * width();
+      for (int t = 0; t < c.taps; ++t)
+        kernels_.words_u8.widen_weights(panels_.weights(number, rows_.taps_of(c)[t]), quads(),
+                                        vectors, work.wide + tap_words * t);
+    }
+    WordsU8Args args{};
+    static_cast<SumsU8Args&>(args) = sums;
+    args.weights = work.wide;
+    args.quads = quads() * c.taps;
+    args.row_words = int64_t{4} * args.quads;
+    const TileCut cut = cut_tiles(chunk, kernels_.words_u8.sizes, vectors);
+    for (int i = 0; i < cut.tiles(); ++i) fetch.tile(i, cut.tiles());
+    const auto run = [&](int height, int count, int begin) {
+      if (count == 0) return;
+      args.rows = work.words + args.row_words * begin;
+      args.out = work.out + begin;
+      args.residual = h_.params.has_residual ? work.residual + begin : nullptr;
+      args.more = count - 1;
+      kernels_.words_u8.tile[vectors - 1][height - 1](args);
+    };
+    run(cut.height, cut.count, 0);
+    run(cut.last_height, cut.last_count, cut.height * cut.count);
   }
 
   // While the outputs are in the first-level cache.
@@ -473,6 +553,7 @@ class ConvU8 : public ConvOperator {
   BytePanels panels_;
   RowPlan rows_;
   SourceFill fill_;
+  const bool words_;  // products are those of 16-bit numbers
   const int64_t item_;
   const uint8_t* table_ = nullptr;
   int skipped_;                            // what skipped positions hold

@@ -85,6 +85,53 @@ inline int8_t* weights_for(Case& c, Isa isa, int64_t quads, bool extreme) {
   return weights;
 }
 
+// What tiles make of their sums: any of the ways, into rows that end where they have to.
+struct TileOutputs {
+  bool to_float, adds;
+  ExactFinish finish;
+  FinishU8 f;
+  int columns;
+  const float *scale, *shift;
+  std::vector<uint8_t*> out;
+  std::vector<const uint8_t*> residual;
+
+  TileOutputs(Case& c, int rows, int packed, int column_count, int depth)
+      : to_float(c.number(0, 2) == 0),
+        adds(c.chance() && !to_float),
+        finish(c, to_float, !adds),
+        f(finish.f),
+        columns(column_count),
+        scale(byte_scales(c, packed, depth)),
+        shift(byte_shifts(c, packed)),
+        out(rows),
+        residual(rows) {
+    f.bounded = !to_float && c.chance();
+    for (int r = 0; r < rows; ++r) {
+      out[r] = to_float ? reinterpret_cast<uint8_t*>(c.array(columns))
+                        : c.whole<uint8_t>(columns, 0, 255);
+      residual[r] = c.whole<uint8_t>(columns, 0, 255);
+    }
+  }
+  void set(SumsU8Args& args, const int32_t* start, int lanes) const {
+    args.start = start, args.scale = scale, args.shift = shift;
+    args.out = out.data(), args.residual = adds ? residual.data() : nullptr;
+    args.finish = &f, args.lanes = lanes;
+  }
+  template <class Sum>
+  bool are(const Sum& sum_of) const {
+    for (std::size_t r = 0; r < out.size(); ++r)
+      for (int o = 0; o < columns; ++o) {
+        const int64_t sum = sum_of(static_cast<int>(r), o);
+        const bool right = to_float ? reinterpret_cast<const float*>(out[r])[o] ==
+                                          static_cast<float>(finish.scaled(sum, scale[o], shift[o]))
+                                    : out[r][o] == finish.byte(sum, scale[o], shift[o],
+                                                               adds ? residual[r] + o : nullptr);
+        if (!right) return false;
+      }
+    return true;
+  }
+};
+
 inline bool product_u8_tile(Case& c, const ProductU8Kernels& kernels, Isa isa, int vectors,
                             int rows) {
   const int width = kernels.sizes.width, packed = vectors * width;
@@ -122,39 +169,53 @@ inline bool product_u8_tile(Case& c, const ProductU8Kernels& kernels, Isa isa, i
         for (int i = 0; i < 4; ++i)
           start[o] += kernels.lowered[s % 2] * whole[t][(s * packed + o) * 4 + i];
   }
-  const bool to_float = c.number(0, 2) == 0, adds = c.chance() && !to_float;
-  const ExactFinish finish(c, to_float, !adds);
-  const float *scale = byte_scales(c, packed, 4 * quads * taps), *shift = byte_shifts(c, packed);
-  std::vector<uint8_t*> out(rows);
-  std::vector<const uint8_t*> residual(rows);
-  for (int r = 0; r < rows; ++r) {
-    out[r] =
-        to_float ? reinterpret_cast<uint8_t*>(c.array(columns)) : c.whole<uint8_t>(columns, 0, 255);
-    residual[r] = c.whole<uint8_t>(columns, 0, 255);
-  }
+  const TileOutputs results(c, rows, packed, columns, 4 * quads * taps);
   ProductU8Args args{};
   args.rows = in.data(), args.row_step = rows, args.weights = weights.data();
   args.offsets = places.data(), args.steps = counts.data();
   args.taps = taps, args.quads = quads;
-  args.start = start, args.scale = scale, args.shift = shift;
-  args.out = out.data(), args.residual = adds ? residual.data() : nullptr;
-  FinishU8 f = finish.f;
-  f.bounded = !to_float && c.chance();
-  args.finish = &f, args.lanes = lanes;
+  results.set(args, start, lanes);
   kernels.tile[vectors - 1][rows - 1](args);
-  for (int r = 0; r < rows; ++r)
-    for (int o = 0; o < columns; ++o) {
-      int64_t sum = bias[o];
-      for (int t = 0; t < taps; ++t)
-        for (int i = 0; i < 4 * quads; ++i)
-          sum += in[t * rows + r][i] * whole[t][(i / 4 * packed + o) * 4 + i % 4];
-      const bool right = to_float ? reinterpret_cast<const float*>(out[r])[o] ==
-                                        static_cast<float>(finish.scaled(sum, scale[o], shift[o]))
-                                  : out[r][o] == finish.byte(sum, scale[o], shift[o],
-                                                             adds ? residual[r] + o : nullptr);
-      if (!right) return false;
-    }
-  return true;
+  return results.are([&](int r, int o) {
+    int64_t sum = bias[o];
+    for (int t = 0; t < taps; ++t)
+      for (int i = 0; i < 4 * quads; ++i)
+        sum += in[t * rows + r][i] * whole[t][(i / 4 * packed + o) * 4 + i % 4];
+    return sum;
+  });
+}
+
+// Tiles of 16-bit numbers, with what makes these of bytes.
+inline bool words_u8_tile(Case& c, const WordsU8Kernels& kernels, int vectors, int tile_rows) {
+  const int width = kernels.sizes.width, packed = vectors * width;
+  const int taps = c.number(1, 3), quads = c.number(1, 20);
+  const int lanes = c.chance() ? width : c.number(1, width), columns = packed - width + lanes;
+  const int more = c.number(0, 3), rows = (1 + more) * tile_rows;
+  const bool extreme = c.chance();
+  std::vector<const uint8_t*> in(taps * rows);
+  for (const uint8_t*& row : in) row = bytes_of<uint8_t>(c, 4 * quads, extreme);
+  const int64_t words = int64_t{4} * quads * taps + 2 * c.number(0, 3);
+  uint16_t* wide = c.whole<uint16_t>(words * rows, 0, 0);
+  kernels.widen_rows(in.data(), rows, rows, taps, quads, wide, words);
+  const int64_t tap = int64_t{4} * quads * packed;
+  const int8_t* weights = bytes_of<int8_t>(c, tap * taps, extreme);  // (taps, quads, packed, 4)
+  int16_t* wide_weights = c.whole<int16_t>(tap * taps, 0, 0);
+  for (int t = 0; t < taps; ++t)
+    kernels.widen_weights(weights + t * tap, quads, vectors, wide_weights + t * tap);
+  const int32_t* start = c.whole<int32_t>(packed, -5000, 5000);
+  const TileOutputs results(c, rows, packed, columns, 4 * quads * taps);
+  WordsU8Args args{};
+  args.rows = wide, args.row_words = words, args.weights = wide_weights;
+  args.quads = taps * quads, args.more = more;
+  results.set(args, start, lanes);
+  kernels.tile[vectors - 1][tile_rows - 1](args);
+  return results.are([&](int r, int o) {
+    int64_t sum = start[o];
+    for (int t = 0; t < taps; ++t)
+      for (int i = 0; i < 4 * quads; ++i)
+        sum += in[t * rows + r][i] * weights[t * tap + (i / 4 * packed + o) * 4 + i % 4];
+    return sum;
+  });
 }
 
 // What lies where in a block of four vectors: see DepthwiseU8Args.

@@ -429,6 +429,12 @@ void check_bytes(Checks& checks, Isa isa) {
     checks(name + " product_u8 " + tile,
            [&](Case& c) { return product_u8_tile(c, k.product_u8, isa, vectors, rows); });
   });
+  if (k.words_u8.widen_rows != nullptr)
+    for_tiles(k.words_u8.sizes, [&](int vectors, int rows) {
+      const std::string tile = std::to_string(rows) + "x" + std::to_string(vectors);
+      checks(name + " words_u8 " + tile,
+             [&](Case& c) { return words_u8_tile(c, k.words_u8, vectors, rows); });
+    });
   const int width = k.product_u8.sizes.width;
   checks(name + " depthwise_u8", [&](Case& c) { return depthwise_u8(c, k.maps_u8, isa, width); });
   for (const auto& [lines, quads] : {std::pair{3, 1}, {5, 2}, {2, 1}, {7, 2}, {1, 3}})
