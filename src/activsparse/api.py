@@ -38,7 +38,7 @@ FilePath = str | os.PathLike[str]
 
 def sparsify(
     model: nn.Module,
-    example_input: Tensor,
+    example_input: Tensor | tuple[Any, ...],
     sparsity: float | None = None,
     *,
     target_speedup: float | None = None,
@@ -52,7 +52,8 @@ def sparsify(
 
     Args:
         model: any module with Conv2d layers, in place; for `target_speedup` a trained one.
-        example_input: (N, C, H, W) float32. Masks belong to its size.
+        example_input: (N, C, H, W) float32, or without `target_speedup` a tuple of the model's
+            arguments with such a one among them. Masks belong to its size.
         sparsity: share of output positions not computed in every masked layer.
         target_speedup: in its place: how many times as fast the whole network is to be in this
             engine on this machine. Losses are measured on `batches`, times in the engine.
@@ -70,10 +71,10 @@ def sparsify(
         ActivsparseError: see `Sparsifier`; a target that no masks reach; no batches for one.
     """
     _require_network(model)
-    _require_tensor(example_input)
     from activsparse.train import Sparsifier
 
     if target_speedup is None:
+        _require_tensors(example_input)
         for name, value in (("batches", batches), ("loss", loss)):
             if value is not None:
                 raise ActivsparseError(
@@ -87,6 +88,7 @@ def sparsify(
         )
     from activsparse.engine.options import MOST_THREADS
 
+    example_input = _required_tensor(example_input)
     check_number("target_speedup", target_speedup, 1.5)
     check_count("threads", threads, MOST_THREADS)
     given = _checked_batches(batches, example_input)
@@ -307,13 +309,28 @@ def _require_network(model: object) -> None:
         )
 
 
-def _require_tensor(example_input: object) -> None:
+def _required_tensor(example_input: object) -> Tensor:
     from torch import Tensor
 
     if not isinstance(example_input, Tensor):
         kind = type(example_input).__name__
         raise ActivsparseError(
-            f"example_input: is a {kind}, not a tensor; give one of torch, (N, C, H, W) float32"
+            f"example_input: is a {kind}, not a tensor; give one of torch, (N, C, H, W) float32 (a "
+            "network of several arguments takes a tuple of them, without a speed-up to reach)"
+        )
+    return example_input
+
+
+def _require_tensors(example_input: object) -> None:
+    """Several arguments go as a tuple, as to torch's exporter."""
+    from torch import Tensor
+
+    if not isinstance(example_input, tuple):
+        _required_tensor(example_input)
+    elif not any(isinstance(x, Tensor) for x in example_input):
+        raise ActivsparseError(
+            "example_input: is a tuple without a tensor; give the network's arguments, those of "
+            "torch (N, C, H, W) float32 among them"
         )
 
 

@@ -231,3 +231,21 @@ def test_a_result_of_constant_integers(tmp_path):
     opset = [helper.make_opsetid("", 18)]
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / "m.onnx")
     oracle.check(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int32", "uint32", "int64", "uint64"])
+def test_whole_numbers_at_both_ends(tmp_path, dtype):
+    path = cast_to(tmp_path / "m.onnx", helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+    model = onnx.load(path)
+    model.graph.node[-1].input[0] = "positive"
+    last = model.graph.node[-2].output[0]
+    model.graph.node.insert(
+        -1 + len(model.graph.node), helper.make_node("Relu", [last], ["positive"])
+    )
+    onnx.save(model, path)
+    x = np.random.default_rng(5).integers(0, 9, (1, 3, 12, 12)).astype(dtype)
+    oracle.check(path, {"x": x}, dtype)
+    x[0, 0, 0, 0] = 65535 if dtype == "uint16" else 2**24 + 1
+    if dtype != "uint16":
+        with pytest.raises(ActivsparseError, match="'x'"):
+            Session(path).run(x)

@@ -6,6 +6,7 @@ import graphs
 import numpy as np
 import onnx
 import onnxruntime
+import oracle
 import pytest
 import torch
 import torchvision
@@ -291,3 +292,14 @@ def test_what_samples_at_nan_places_of_a_picture_may_forget_them(tmp_path):
     session = Session(path, fallback="onnxruntime", tune=False)
     for row in compare_with_onnxruntime(path, session, trials=TRIALS):
         assert row.holds, row
+
+
+@pytest.mark.parametrize("opset", [7, 8, 9, 13, 18])
+def test_double_precision_has_norms_of_every_operator_set(tmp_path, opset):
+    b = graphs.Builder(opset, opset)
+    x = b.input(2, 3, 6, 6)
+    path = b.save(tmp_path / "m.onnx", b.norm(b.norm(b.conv(x, 8))))
+    feed = oracle.random_input(path)
+    (exact,) = in_double(path, [onnx.load(path).graph.output[0].name], feed)
+    (want,) = oracle.expected(path, feed)
+    np.testing.assert_allclose(exact, want, rtol=1e-5, atol=1e-5)

@@ -12,7 +12,6 @@ import onnx
 from google.protobuf.message import EncodeError
 from onnx import TensorProto, helper, numpy_helper
 
-from activsparse.onnx_file.bodies import bodies
 from activsparse.onnx_file.retype import retype
 
 __all__ = ["in_double", "with_masks_as_choices"]
@@ -97,27 +96,28 @@ def in_double(
         def _run(self, x: npt.NDArray[Any]) -> tuple[npt.NDArray[Any]]:
             return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
 
+    class BatchNormalization(OpRun):
+        """onnx's own mixes in the batch's moments before opset 14, and before 9 gives a tuple."""
+
+        def _run(
+            self, x: npt.NDArray[Any], *tables: npt.NDArray[Any], **attributes: Any
+        ) -> tuple[npt.NDArray[Any]]:
+            spread = (-1,) + (1,) * (x.ndim - 2) if attributes.get("spatial", 1) else x.shape[1:]
+            scale, bias, mean, variance = (table.reshape(spread) for table in tables)
+            epsilon = attributes.get("epsilon")
+            deviation = np.sqrt(variance + (1e-5 if epsilon is None else epsilon))
+            return ((x - mean) / deviation * scale + bias,)
+
     if not isinstance(model, onnx.ModelProto):
         model = onnx.load(model)
     retype(model.graph, TensorProto.FLOAT, TensorProto.DOUBLE)
-    _freeze_moments(model.graph)
     try:
         wide = {k: x.astype(np.float64) if x.dtype.kind == "f" else x for k, x in feed.items()}
         with np.errstate(over="ignore", invalid="ignore"):  # of branches it does not take
-            found: Any = ReferenceEvaluator(model, new_ops=[GlobalMaxPool]).run(list(names), wide)
+            ours = [BatchNormalization, GlobalMaxPool]
+            found: Any = ReferenceEvaluator(model, new_ops=ours).run(list(names), wide)
     except Exception:  # each reference operator raises what it likes
         return None
     return (
         list(found) if all(y.dtype == np.float64 or y.dtype.kind in "iub" for y in found) else None
     )
-
-
-def _freeze_moments(graph: onnx.GraphProto) -> None:
-    """Onnx mixes the batch's own moments into a norm of before opset 14, momentum being 0.9."""
-    for node in graph.node:
-        if node.op_type == "BatchNormalization":
-            for attribute in [a for a in node.attribute if a.name == "momentum"]:
-                node.attribute.remove(attribute)
-            node.attribute.append(helper.make_attribute("momentum", 1.0))
-        for body in bodies(node):
-            _freeze_moments(body)

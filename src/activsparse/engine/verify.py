@@ -280,8 +280,14 @@ def _compare_on(
     if drawn and (_some_fail(rows) or not same_shapes):
         found = _moved_weights(reference, sum_noise(sums), x, expected, rng)
         rows, reshaped = _raised(rows, found, _AMPLIFIES), found.reshaped
-    exact = reference.in_double(x) if same_shapes and _some_fail(rows) else None
+    # ONNX Runtime's norm over neighbours, a running sum, is NaN where large numbers leave it.
+    made_up = trial in (NORMAL, "huge") and any(row.problem for row in rows)
+    exact = reference.in_double(x) if same_shapes and (made_up or _some_fail(rows)) else None
     if exact is not None and all(a.shape == b.shape for a, b in zip(actual, exact, strict=True)):
+        if made_up:
+            # Nor do its draws tell then how far roundings move what large numbers come to.
+            least = math.inf if trial == "huge" else 0.0
+            rows = _without_made_up(rows, actual, exact, sums, least)
         rows = _decide(rows, actual, expected, exact, sums)
         # Without sums there are no weights to move in place of their roundings.
         if _some_fail(rows) and sums and not reference.foreign and trial != "huge":
@@ -328,6 +334,29 @@ def _decide(
             row = replace(judged if judged.holds else row, note=note)
         decided.append(row)
     return decided
+
+
+def _without_made_up(
+    rows: Sequence[OutputError],
+    actual: Sequence[FloatArray],
+    exact: Sequence[FloatArray],
+    sums: Sequence[float],
+    least: float,
+) -> list[OutputError]:
+    """Compare outputs with double precision where ONNX Runtime has NaN that it has not.
+
+    Bounds are `least` at least.
+    """
+    judged = []
+    for row, ours, truth in zip(rows, actual, exact, strict=True):
+        if row.problem:
+            other = OutputError.of(row.name, ours, truth, sums)
+            bound = max(row.bound, other.bound, least)
+            note = f"against float64; of ONNX Runtime's, {row.problem}"
+            other = replace(other, trial=row.trial, bound=bound, note=note)
+            row = other if other.holds else row
+        judged.append(row)
+    return judged
 
 
 def _allow_for_roundings(
@@ -387,16 +416,15 @@ def _judge_odd(
         # Where the largest of some values was, of which more are NaN here; or where NaN stand among
         # numbers in order, on which engines agree as little as on the whole number that is none.
         return replace(row, bound=math.inf)
-    forgets = reference.winograd and reference.foreign
-    if forgets:
-        # ONNX Runtime's maximum forgets NaN that stand for the reference's infinities, and what
-        # samples at NaN of a picture finds nothing there.
+    if reference.forgets:
+        # ONNX Runtime's maximum forgets NaN that stand for the reference's infinities, what samples
+        # at NaN of a picture finds nothing there, and no NaN is above a threshold.
         row = replace(row, bound=math.inf)
     finite = np.isfinite(actual) & np.isfinite(expected)
     wrong = ~finite & (actual != expected) & ~(np.isnan(actual) & np.isnan(expected))
     if reference.spreads:
         # NaN may be where the reference has none, and in place of infinities.
-        judged = trial == "NaN" and not forgets
+        judged = trial == "NaN" and not reference.forgets
         wrong &= np.isnan(expected) if judged else np.zeros_like(finite)
     if reference.masked and not np.isfinite(actual).all():
         # Later layers may have left out positions that a NaN reached.

@@ -113,7 +113,7 @@ def _session(exported: onnx.ModelProto) -> Any:
             raise ActivsparseError(
                 f"ONNX Runtime refuses the exported model ({cause}); make network and ",
                 Option("example_input"),
-                " float32 with .float()",
+                " float32 with .float(), and use no autocast",
             ) from error
         raise ActivsparseError(
             f"ONNX Runtime refuses the exported model ({cause}); try another ", Option("opset")

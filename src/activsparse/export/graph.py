@@ -104,11 +104,16 @@ def tensor_types(model: onnx.ModelProto, name: str = "model") -> dict[str, Tenso
     outline = _outline(model)
     outline.graph.value_info.extend(foreign_types(outline))
     types = _inferred(outline, name)
-    # What a file notes of values inside may be of another input size: it counts where nothing else
-    # tells.
-    noted = [v for v in model.graph.value_info if None in types.get(v.name, (0, (None,)))[1]]
-    if noted:
+    # What a file notes of values, results among them, may be of another input size: it counts where
+    # nothing else tells.
+    ends = {value.name: value for value in model.graph.output}
+    told = {k for k, (_, sizes) in types.items() if None not in sizes}
+    noted = [value for value in model.graph.value_info if value.name not in told]
+    results = [value for value in outline.graph.output if value.name not in told]
+    if noted or results:
         outline.graph.value_info.extend(noted)
+        for value in results:
+            value.CopyFrom(ends[value.name])
         types = _inferred(outline, name)
     return types
 
@@ -201,6 +206,9 @@ def _outline(model: onnx.ModelProto) -> onnx.ModelProto:
     # A constant or an input that is an output, too, would lose the shape it has.
     written = {name for node in graph.node for name in node.output}
     graph.output.extend(value for value in model.graph.output if value.name in written)
+    for value in graph.output:
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.ClearField("shape")
     for tensor in model.graph.initializer:
         if math.prod(tensor.dims) <= _MOST_VALUES:
             graph.initializer.append(tensor)

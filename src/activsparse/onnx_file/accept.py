@@ -29,7 +29,8 @@ _QUANTISED = (
 # What is brought into float32 where a model begins.
 _INPUTS = (
     *("float32", "float16", "float64"),
-    *("uint8", "int8", "uint16", "int16", "int32", "int64", "bool"),
+    *("uint8", "int8", "uint16", "int16", "int32", "uint32", "int64", "uint64"),
+    "bool",
 )
 
 # Up to opset 13 a BatchNormalization that has more outputs than the first one is in training mode.
@@ -69,6 +70,7 @@ def check_accepted(model: onnx.ModelProto, name: str, allow_quantised: bool = Fa
     for value in model.graph.input:
         if value.name not in constants:
             _check_input(value, name)
+    _check_weights(model.graph, constants, name)
     for node in model.graph.node:
         if node.domain in STANDARD and quantised(node.op_type) and not allow_quantised:
             raise ActivsparseError(
@@ -80,6 +82,21 @@ def check_accepted(model: onnx.ModelProto, name: str, allow_quantised: bool = Fa
                 f"{name}: {title(node)} is in training mode; call model.eval() before exporting"
             )
     return opset
+
+
+def _check_weights(
+    graph: onnx.GraphProto, constants: dict[str, onnx.TensorProto], name: str
+) -> None:
+    """Weights may be stored in bfloat16, but nobody computes in it."""
+    from onnx import TensorProto
+
+    short = {key for key, value in constants.items() if value.data_type == TensorProto.BFLOAT16}
+    for node in graph.node if short else ():
+        if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul") and short & {*node.input}:
+            raise ActivsparseError(
+                f"{name}: {title(node)} computes in bfloat16, which neither this engine nor ONNX "
+                "Runtime does on a CPU; export the model in float32, as by model.float()"
+            )
 
 
 def quantised(op_type: str) -> bool:

@@ -96,6 +96,7 @@ def _in_order(model: onnx.ModelProto, name: str, foreign: bool) -> onnx.ModelPro
     if not model.opset_import:
         raise ActivsparseError(f"{name}: does not say its operator set; export it again")
     model = inline_functions(model, name)
+    _date(model)
     _make_dense(model.graph, name)
     model.graph.name = model.graph.name or "graph"
     _open_negative_sizes(model.graph)
@@ -187,6 +188,16 @@ def _what_else(file: Path) -> str:
         if mark in begin:
             return f"but one as text; read it with onnx.load(..., format='{form}') and save it"
     return "or a damaged one; export or copy it again"
+
+
+def _date(model: onnx.ModelProto) -> None:
+    """Constants that are no inputs came with version 4 of the format: a file that has some is one.
+
+    Exporters of that time wrote them so, and every engine takes them.
+    """
+    inputs = {value.name for value in model.graph.input}
+    if model.ir_version < 4 and any(t.name not in inputs for t in model.graph.initializer):
+        model.ir_version = 4
 
 
 def _make_dense(graph: onnx.GraphProto, name: str) -> None:

@@ -17,7 +17,7 @@ from activsparse.train.sparsify.hooks import without_masks
 from activsparse.train.sparsify.modes import evaluating
 from activsparse.train.sparsify.recorder import Recorder, pair
 
-__all__ = ["ConvLayer", "find_layers"]
+__all__ = ["ConvLayer", "find_layers", "image_size"]
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,7 @@ def find_layers(model: nn.Module, example_input: Tensor | tuple[Any, ...]) -> li
 
     Args:
         model: any module; it is run once in evaluation mode and left as it was.
-        example_input: what the model takes, (N, C, H, W) or a tuple of arguments that starts with
-            it.
+        example_input: what the model takes, (N, C, H, W) or a tuple of arguments.
 
     Raises:
         ActivsparseError: the example holds no values, the model does not run on it, or has no
@@ -108,6 +107,7 @@ def find_layers(model: nn.Module, example_input: Tensor | tuple[Any, ...]) -> li
                 Option("example_input"), f": {kind} holds no values; give one image at least, "
                 "on the device of the network's weights"
             )  # fmt: skip
+    _require_weights(model)
     recorder = Recorder(model, inputs)
     try:
         with torch.no_grad(), evaluating(model), without_masks(model), recorder.recording():
@@ -138,6 +138,7 @@ def find_layers(model: nn.Module, example_input: Tensor | tuple[Any, ...]) -> li
     if not calls:
         raise ActivsparseError(
             f"{type(model).__name__} runs no Conv2d layer; there is nothing to mask"
+            f"{' (of one or three axes none is)' if _has_other_axes(model) else ''}"
         )
     modules = dict(model.named_modules())
     layers = [_layer(name, found, network, modules, recorder) for name, found in calls.items()]
@@ -147,6 +148,46 @@ def find_layers(model: nn.Module, example_input: Tensor | tuple[Any, ...]) -> li
         else layer
         for layer in layers
     ]
+
+
+def image_size(example_input: Tensor | tuple[Any, ...]) -> tuple[int, int]:
+    """Height and width of the first image (N, C, H, W) among a network's arguments.
+
+    Of the first tensor where none has four axes.
+    """
+    inputs = example_input if isinstance(example_input, tuple) else (example_input,)
+    tensors = [x for x in inputs if isinstance(x, Tensor)]
+    images = [x for x in tensors if x.dim() == 4] or [x for x in tensors if x.dim() > 1]
+    if not images:
+        raise ActivsparseError(
+            Option("example_input"), ": holds no image; give one (N, C, H, W) among the arguments"
+        )
+    return int(images[0].shape[-2]), int(images[0].shape[-1])
+
+
+def _require_weights(model: nn.Module) -> None:
+    """What no forward pass tells of by itself: a network that is frozen, or not yet there."""
+    name = type(model).__name__
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise ActivsparseError(
+            f"{name}: is compiled by torch.jit, and takes no hooks; give the nn.Module it was made "
+            "of, and script or trace what comes of it"
+        )
+    for key, value in (*model.named_parameters(), *model.named_buffers()):
+        if isinstance(value, (nn.UninitializedParameter, nn.UninitializedBuffer)):
+            raise ActivsparseError(
+                f"{name}: '{key}' has no size yet; run the network once, model(example_input), "
+                "so that lazy layers know theirs"
+            )
+        if value.is_meta:
+            raise ActivsparseError(
+                f"{name}: '{key}' is on the meta device and holds no values; load weights into it, "
+                "for example with model.to_empty(device='cpu') and model.load_state_dict(...)"
+            )
+
+
+def _has_other_axes(model: nn.Module) -> bool:
+    return any(isinstance(module, (nn.Conv1d, nn.Conv3d)) for module in model.modules())
 
 
 def _layer(

@@ -27,7 +27,7 @@ from activsparse.train.sparsify.hooks import (
     remove_masks,
     unwrapped,
 )
-from activsparse.train.sparsify.layers import find_layers
+from activsparse.train.sparsify.layers import find_layers, image_size
 from activsparse.train.sparsify.planned import PlannedMasks, as_plan, planned_layers
 from activsparse.train.sparsify.schedule import make_schedule
 from activsparse.train.sparsify.state import SparsifierState
@@ -75,7 +75,7 @@ class Sparsifier:
 
     Args:
         model: any module with Conv2d layers; changed in place (buffers and hooks, no weights).
-        example_input: (N, C, H, W), or a tuple of the model's arguments that starts with it. Masks
+        example_input: (N, C, H, W), or a tuple of the model's arguments with one among them. Masks
             belong to its size, which need not be square nor divisible by the strides.
         sparsity: share of output positions not computed in every masked layer, in [0, 1); by
             default that of `options`.
@@ -140,8 +140,7 @@ class Sparsifier:
         self.model = model
 
         found = find_layers(model, example_input)
-        first = example_input[0] if isinstance(example_input, tuple) else example_input
-        self.image_size = (int(first.shape[-2]), int(first.shape[-1]))
+        self.image_size = image_size(example_input)
         own: frozenset[str] = frozenset()
         if plan is not None:
             self.requested, self.skipped = planned_layers(found, plan, self.image_size)

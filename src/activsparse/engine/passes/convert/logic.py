@@ -13,7 +13,7 @@ from activsparse.engine.passes.convert.source import Source
 __all__ = ["both", "cast", "comparison", "either", "one_of_two", "opposite"]
 
 
-_INTEGERS = ("uint8", "int8", "uint16", "int16", "int32", "int64")
+_INTEGERS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
 
 
 def comparison(function: str, swapped: bool = False) -> Callable[[Source], list[Node]]:
