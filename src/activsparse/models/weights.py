@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
+import codecs
 import logging
+import re
 import warnings
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +26,6 @@ from activsparse.models.yolov5 import STRIDES, YoloV5
 __all__ = ["fill_in", "load_weights", "read_tensors", "trained_weights"]
 
 _log = logging.getLogger(__name__)
-_PREFIXES = ("model.", "module.", "_orig_mod.")
 _AVERAGE = "average.module."
 _SMALL = 0.01
 """Deviation of a new head's weights."""
@@ -30,8 +34,9 @@ _SMALL = 0.01
 def load_weights(model: nn.Module, path: str | Path) -> bool:
     """Load a file of weights into `model`.
 
-    Takes a plain state dict, or one under `state_dict`, `model` or `model_state` (checkpoints of
-    Lightning, timm and torchvision's references), with the prefixes of wrappers, and drops masks.
+    Takes a plain state dict, or one anywhere in a checkpoint, that under `state_dict`, `model` or
+    `model_state` before others (Lightning, timm, torchvision's references, one's own loop), with
+    whatever prefix all its names have, and drops masks.
     Of a run's checkpoint the averaged weights are taken, where it has any.
     A head for another number of classes starts anew, with small weights; a stem of a larger kernel
     or of other channels is fitted (see `stem.fit_stem_weight`).
@@ -44,21 +49,71 @@ def load_weights(model: nn.Module, path: str | Path) -> bool:
     """
     file = require_file(path)
     try:
-        content = read_tensors(file)
+        with torch.serialization.safe_globals(_data_types()):
+            content = read_tensors(file)
     except Exception as error:  # whatever a strange file makes the unpickler raise
-        raise ActivsparseError(
-            f"{file}: is not a file of weights ({type(error).__name__}); "
-            "pass a state dict saved by torch.save"
-        ) from error
+        raise ActivsparseError(f"{file}: {_why_unread(error)}") from error
     own = isinstance(content, Mapping) and "activsparse" in content
     for key in ("state_dict", "model_state", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if own and isinstance(content, Mapping):
         content = trained_weights(content)
-    if not isinstance(content, Mapping) or not any(isinstance(v, Tensor) for v in content.values()):
+    found = max(_state_dicts(content), key=lambda state: _named_alike(state, model), default=None)
+    if found is None:
         raise ActivsparseError(f"{file}: holds no weights; pass a state dict saved by torch.save")
-    return fill_in(model, content, str(file))
+    return fill_in(model, found, str(file))
+
+
+def _data_types() -> list[Any]:
+    """What checkpoints hold beside weights that is data as well: settings, numbers of numpy."""
+    scalar = np.float64(0).__reduce__()[0]
+    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+    kinds = {type(np.dtype(kind)) for kind in ("float32", "float64", "int32", "int64", "bool")}
+    encode = codecs.encode  # how old pickles hold bytes
+    return [argparse.Namespace, np.dtype, *kinds, *((scalar, n) for n in names), encode]
+
+
+def _why_unread(error: Exception) -> str:
+    """What a file is that holds other things than data, and the remedy."""
+    other = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+    if other is not None:
+        return (
+            f"holds objects ({other[1]}), which to load is to run their code; save "
+            "model.state_dict() with torch.save where you trust it"
+        )
+    if "TorchScript" in str(error):
+        return "is a network compiled by torch.jit; save its state_dict() with torch.save"
+    kind = type(error).__name__
+    return f"is not a file of weights ({kind}); pass a state dict saved by torch.save"
+
+
+def _state_dicts(content: Any, depth: int = 3) -> Iterator[Mapping[str, Any]]:
+    """Mappings of names to tensors in a checkpoint, outer ones first."""
+    if not isinstance(content, Mapping):
+        return
+    if any(isinstance(value, Tensor) and isinstance(key, str) for key, value in content.items()):
+        yield content
+    for value in content.values() if depth else ():
+        yield from _state_dicts(value, depth - 1)
+
+
+def _named_alike(state: Mapping[str, Any], model: nn.Module) -> int:
+    """How many of a network's weights are in a state dict, whatever its prefix."""
+    own = {key for key, _ in model.named_parameters()}
+    prefix = _prefix(state, own)
+    return sum(prefix + key in state for key in own)
+
+
+def _prefix(state: Mapping[str, Any], own: Collection[str]) -> str:
+    """What stands before most of the network's names in a state dict, such as 'net.module.'."""
+    found = Counter(
+        key[: dot.end()]
+        for key in state
+        for dot in re.finditer(r"^|\.", key)
+        if key[dot.end() :] in own
+    )
+    return max(found, key=lambda prefix: (found[prefix], -len(prefix)), default="")
 
 
 def read_tensors(file: Path) -> Any:
@@ -86,10 +141,12 @@ def fill_in(model: nn.Module, state: Mapping[str, Any], where: str) -> bool:
     """
     own = {key: value for key, value in model.state_dict().items() if not _is_mask(key)}
     weights = {key: value for key, value in state.items() if not _is_mask(key)}
-    for _ in _PREFIXES:
-        for prefix in _PREFIXES:
-            if not set(weights) & set(own):
-                weights = {key.removeprefix(prefix): value for key, value in weights.items()}
+    if not set(weights) & set(own) and (prefix := _prefix(weights, own)):
+        weights = {
+            key.removeprefix(prefix): value
+            for key, value in weights.items()
+            if key.startswith(prefix)
+        }
     stem = f"{stem_name(model)}.weight"
     if stem in weights and _fits_stem(weights[stem], own[stem]):
         weights[stem] = fit_stem_weight(weights[stem], own[stem])
@@ -97,6 +154,8 @@ def fill_in(model: nn.Module, state: Mapping[str, Any], where: str) -> bool:
     replaced = set()
     for key, value in own.items():
         if key in weights and weights[key].shape == value.shape:
+            continue
+        if key.endswith("num_batches_tracked"):  # which old files have not, and nothing needs
             continue
         if key.rpartition(".")[0] not in heads:
             found = f"has shape {tuple(weights[key].shape)}" if key in weights else "is missing"
