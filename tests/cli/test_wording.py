@@ -10,7 +10,9 @@ import pytest
 from onnx import parser
 
 from activsparse import ActivsparseError, Session, cli
+from activsparse.cli.wording import spell
 from activsparse.engine.compile import compile_file
+from activsparse.errors import Option
 from activsparse.export.mask import mask_model
 
 # A recipe's key, or a value that follows an option, is no argument of Python.
@@ -85,3 +87,7 @@ def test_bench_and_compile_take_the_fallback(foreign, dense, tmp_path, capsys):
     words = ["compile", dense, "--out", tmp_path / "p.plan", "--fallback", "onnxruntime"]
     assert cli.main([str(word) for word in words]) == 0, capsys.readouterr().err
     assert Session(tmp_path / "p.plan").inputs == [("x", (1, 3, 8, 8))]
+
+
+def test_what_a_command_makes_itself_is_no_option():
+    assert spell(Option("example_input")) == "the example input"

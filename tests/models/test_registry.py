@@ -105,10 +105,17 @@ def test_an_import_path(monkeypatch, tmp_path):
         "    return nn.Conv2d(in_channels, num_classes * width, 3)\n"
         "def wrong(num_classes):\n"
         "    return num_classes\n"
+        "class Picture(nn.Conv2d):\n"
+        "    def __init__(self, in_channels=3):\n"
+        "        super().__init__(in_channels, 3, 3)\n"
+        "made = Picture()\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     model = build_model("my_networks:net", 5, in_channels=1, width=3)
     assert model.weight.shape == (15, 1, 3, 3)
+    assert build_model("my_networks:Picture", 5, in_channels=1).weight.shape == (3, 1, 3, 3)
+    with pytest.raises(ActivsparseError, match="is a network, not a function or class"):
+        build_model("my_networks:made", 5)
     with pytest.raises(ActivsparseError, match="gives a int"):
         build_model("my_networks:wrong", 5)
     with pytest.raises(ActivsparseError, match="cannot be imported"):

@@ -21,6 +21,9 @@ _OPPOSITE = {
 # Arguments whose options are not called after them.
 _OPTIONS = {"overrides": "--set", "input_shapes": "--input-shape"}
 
+# Arguments that no command has: it makes them itself.
+_MADE = {"example_input": "the example input"}
+
 _COMMANDS = {
     "activsparse.train.trainer.resume": "activsparse train --resume",
     "activsparse.engine.calibrate.calibrate": "activsparse calibrate",
@@ -88,6 +91,8 @@ def spell(named: Named) -> str:
         return str(named) if named.value is ... else f"--set {shlex.quote(str(named))}"
     if named.name in _OPPOSITE:
         return _OPPOSITE[named.name]
+    if named.name in _MADE:
+        return _MADE[named.name]
     option = _OPTIONS.get(named.name, "--" + named.name.replace("_", "-"))
     if isinstance(named.value, bool):
         return option if named.value else option.replace("--", "--no-", 1)

@@ -42,7 +42,8 @@ def build_model(
 
     Args:
         name: `small_resnet`, `yolov5n`, `yolov5s`, a torchvision model, `timm:` and a timm model,
-            or an import path `package.module:factory` of a callable that takes `num_classes`.
+            or an import path `package.module:factory` of a callable that takes `num_classes`, where
+            its network has any.
         num_classes: size of the new head.
         weights: a file (see `load_weights`), or `default` for the published weights, which are
             downloaded. The head is replaced where its number of classes differs.
@@ -148,14 +149,21 @@ def _imported(name: str, num_classes: int, in_channels: int, options: dict[str, 
         raise ActivsparseError(
             f"model {name}: cannot be imported ({_cause(error)}); mend {module_name}"
         ) from error
-    if not callable(factory):
+    if not callable(factory) or isinstance(factory, nn.Module):
+        kind = "network" if isinstance(factory, nn.Module) else type(factory).__name__
         raise ActivsparseError(
-            f"model {name}: is a {type(factory).__name__}, not a function or class; "
+            f"model {name}: is a {kind}, not a function or class that gives one; "
             "write package.module:factory"
         )
-    if "in_channels" in inspect.signature(factory).parameters:
-        options = {"in_channels": in_channels, **options}
-    return _call(factory, name, num_classes=num_classes, **options)
+    try:
+        taken = inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # of compiled code, which does not tell
+        return _call(factory, name, num_classes=num_classes, **options)
+    given = {"in_channels": in_channels, **options} if "in_channels" in taken else options
+    # A network that gives pictures has no classes.
+    if "num_classes" in taken or any(p.kind is p.VAR_KEYWORD for p in taken.values()):
+        given = {"num_classes": num_classes, **given}
+    return _call(factory, name, **given)
 
 
 def _published(name: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -182,7 +182,7 @@ def _require_weights(model: nn.Module) -> None:
         if value.is_meta:
             raise ActivsparseError(
                 f"{name}: '{key}' is on the meta device and holds no values; load weights into it, "
-                "for example with model.to_empty(device='cpu') and model.load_state_dict(...)"
+                "by model.to_empty and model.load_state_dict"
             )
 
 
