@@ -69,6 +69,25 @@ def test_help_is_of_one_kind(command: str, option: argparse.Action):
         assert "default:" in option.help, f"does not say its default, {option.default}"
 
 
+READERS = [name for name, parser in PARSERS.items() if "--input-shape" in parser.format_help()]
+"""Those that read a model of the user's: they take the sizes that it leaves open."""
+
+
+def test_what_reads_a_model_takes_its_sizes():
+    said = {name: " ".join(parser.format_help().split()) for name, parser in PARSERS.items()}
+    named = {name for name, text in said.items() if " ONNX file" in text or "ONNX model" in text}
+    named -= {"export", "sensitivity", "train", "plan", "prune", "report"}  # networks of torch
+    assert named <= set(READERS)
+    assert len(READERS) > 10
+
+
+@pytest.mark.parametrize("command", READERS)
+def test_what_reads_a_model_takes_the_fallback(command: str):
+    (option,) = (a for a in PARSERS[command]._actions if "--fallback" in a.option_strings)
+    assert option.choices == ("onnxruntime",)
+    assert option.default is None
+
+
 @pytest.mark.parametrize("text", ODD, ids=lambda text: repr(text[:9]))
 @pytest.mark.parametrize("name", numbers.__all__)
 def test_odd_texts_are_refused_or_taken(name: str, text: str):

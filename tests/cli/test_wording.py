@@ -9,11 +9,12 @@ import onnx
 import pytest
 from onnx import parser
 
-from activsparse import ActivsparseError, Session, cli
+from activsparse import ActivsparseError, Session, cli, quantize
 from activsparse.cli.wording import spell
 from activsparse.engine.compile import compile_file
 from activsparse.errors import Option
 from activsparse.export.mask import mask_model
+from activsparse.litert import convert
 
 # A recipe's key, or a value that follows an option, is no argument of Python.
 KEYWORD = re.compile(r"(?<![\w.])(?<!--set )(?<!--input-shape )[a-z_]{2,}=(?!=)")
@@ -37,6 +38,12 @@ FAILURES = [
     (["bench", "--dense", "{foreign}"], "with --fallback onnxruntime"),
     (["compile", "{foreign}", "--out", "p.plan"], "with activsparse run --fallback onnxruntime"),
     (["compile", "{foreign}", "--out", "p.plan", "--fallback", "onnxruntime"], "a plan holds"),
+    (["convert", "{foreign}", "--tflite", "t"], "with activsparse run --fallback onnxruntime"),
+    (
+        ["convert", "{foreign}", "--tflite", "t.tflite", "--fallback", "onnxruntime"],
+        "a .tflite file holds LiteRT's operators only; replace it in the model, or run the model "
+        "itself with activsparse run --fallback onnxruntime",
+    ),
     (["explain", "{dynamic}"], "for example --input-shape x=1x3x224x8"),
     (["compile", "{dynamic}", "--out", "p.plan"], "for example --input-shape x=1x3x224x8"),
     (["bench", "--dense", "{dynamic}"], "for example --input-shape x=1x3x224x224"),
@@ -74,6 +81,8 @@ def test_python_is_told_arguments(foreign, dynamic, dense, sparse, tmp_path):
         (lambda: mask_model(onnx.load(dense), 0.3, skip=["q"]), "skip 'q' matches"),
         (lambda: compile_file(foreign, tmp_path / "p", fallback="onnxruntime"), "a plan holds"),
         (lambda: compile_file(foreign, tmp_path / "p", fallback="tvm"), "fallback='tvm'"),
+        (lambda: quantize(foreign, {}, fallback="tvm"), "fallback='tvm'"),
+        (lambda: convert(foreign, tmp_path / "t", fallback="onnxruntime"), "holds LiteRT's"),
     ):
         with pytest.raises(ActivsparseError) as caught:
             call()
@@ -91,3 +100,26 @@ def test_bench_and_compile_take_the_fallback(foreign, dense, tmp_path, capsys):
 
 def test_what_a_command_makes_itself_is_no_option():
     assert spell(Option("example_input")) == "the example input"
+
+
+def test_commands_that_need_no_engine_take_the_fallback(foreign, dense, tmp_path, capsys):
+    out, samples = tmp_path / "out.onnx", tmp_path / "samples.npz"
+    np.savez(samples, x=np.random.default_rng(0).normal(size=(8, 3, 8, 8)).astype(np.float32))
+    for words, said in (
+        (["info", foreign], "runs it with --fallback onnxruntime"),
+        (["mask", foreign, "--sparsity", 0.3, "--include-stem", "--out", out], "1 masked layers"),
+        (["quantize", foreign, "--data", samples, "--out", out], "int8 by activsparse"),
+        (["quantize", dense, "--data", samples, "--out", out], "int8 by activsparse"),
+        (["convert", dense, "--tflite", tmp_path / "dense.tflite"], "agrees"),
+    ):
+        words = [str(word) for word in (*words, "--fallback", "onnxruntime")]
+        assert cli.main(words) == 0, capsys.readouterr().err
+        assert said in " ".join(capsys.readouterr().out.split())
+
+
+def test_without_it_onnxruntime_runs_all_of_a_quantised_network(foreign, tmp_path, capsys):
+    samples = tmp_path / "samples.npz"
+    np.savez(samples, x=np.random.default_rng(0).normal(size=(8, 3, 8, 8)).astype(np.float32))
+    words = ["quantize", foreign, "--data", samples, "--out", tmp_path / "out.onnx"]
+    assert cli.main([str(word) for word in words]) == 0, capsys.readouterr().err
+    assert "int8 by onnxruntime" in capsys.readouterr().out

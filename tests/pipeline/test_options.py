@@ -54,6 +54,7 @@ def test_small_images_get_a_small_stem_but_not_in_networks_of_ones_own(place):
 def test_the_command_line_and_the_options_say_the_same(place):
     words = ["m", *ASKED[:4], "--weights", "w.pt", "--input-size", "8x16", "--batch-size", "4"]
     words += ["--dense-epochs", "0", "--epochs", "2", "--threads", "2", "--engines", "openvino"]
+    words += ["--fallback", "onnxruntime"]
     words += [
         "--quick",
         "--int8",

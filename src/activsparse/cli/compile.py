@@ -41,7 +41,7 @@ def add_parser(subparsers: Any) -> None:
     add_input_options(parser)
     engine = parser.add_argument_group("engine")
     add_threads_option(engine, 1, "of a session of the plan unless told otherwise; default: 1")
-    add_fallback_option(engine)
+    add_fallback_option(engine, "refused where one is needed: a plan holds none")
     add_choice_options(engine)
 
 

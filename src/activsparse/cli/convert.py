@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from activsparse.cli.console import plain_console
-from activsparse.cli.engine_options import add_input_options, input_shapes
+from activsparse.cli.engine_options import add_fallback_option, add_input_options, input_shapes
 
 __all__ = ["add_parser", "run"]
 
@@ -28,6 +28,7 @@ def add_parser(subparsers: Any) -> None:
         "--no-verify", action="store_true", help="do not compare the two files' outputs"
     )
     add_input_options(parser)
+    add_fallback_option(parser, "refused where one is needed: a .tflite file holds none")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -37,7 +38,13 @@ def run(args: argparse.Namespace) -> int:
 
     refuse_overwrite([args.model], [args.tflite])
     shapes = input_shapes(args, args.model)
-    result = convert(args.model, args.tflite, input_shapes=shapes, verify=not args.no_verify)
+    result = convert(
+        args.model,
+        args.tflite,
+        input_shapes=shapes,
+        verify=not args.no_verify,
+        fallback=args.fallback,
+    )
     console = plain_console()
     for error in result.errors:
         console.print(

@@ -122,12 +122,14 @@ def engine_names(text: str) -> tuple[str, ...]:
     return names
 
 
-def add_fallback_option(parser: argparse._ActionsContainer) -> None:
-    """Add --fallback."""
+def add_fallback_option(
+    parser: argparse._ActionsContainer, explained: str = "default: an error"
+) -> None:
+    """Add --fallback, which every command that reads a model takes."""
     parser.add_argument(
         "--fallback",
         choices=("onnxruntime",),
-        help="let ONNX Runtime compute operators this engine does not know (default: an error)",
+        help=f"let ONNX Runtime compute operators this engine does not know ({explained})",
     )
 
 

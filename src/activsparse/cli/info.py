@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from activsparse.cli.console import plain_console
-from activsparse.cli.engine_options import add_input_options, input_shapes, input_sizes
+from activsparse.cli.engine_options import (
+    add_fallback_option,
+    add_input_options,
+    input_shapes,
+    input_sizes,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +44,7 @@ def add_parser(subparsers: Any) -> None:
         "model", type=Path, metavar="MODEL", help="an ONNX model, a compiled plan or a .tflite file"
     )
     add_input_options(parser)
+    add_fallback_option(parser, "said of what needs it in any case")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from activsparse.cli.console import plain_console
-from activsparse.cli.engine_options import add_input_options, input_sizes
+from activsparse.cli.engine_options import add_fallback_option, add_input_options, input_sizes
 from activsparse.cli.mask_options import add_mask_options, add_sparsity_option, mask_options
 from activsparse.cli.numbers import natural
 
@@ -44,6 +44,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     add_mask_options(parser, UNTRAINED)
     add_input_options(parser)
+    add_fallback_option(parser, "masks need none: other operators stay as they are")
     parser.add_argument(
         "--seed",
         type=natural,

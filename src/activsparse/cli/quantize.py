@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from activsparse.cli.console import plain_console
-from activsparse.cli.engine_options import add_input_options, add_threads_option, input_sizes
+from activsparse.cli.engine_options import (
+    add_fallback_option,
+    add_input_options,
+    add_threads_option,
+    input_sizes,
+)
 from activsparse.cli.numbers import number, positive, word
 from activsparse.cli.run_folder import add_checkpoint, add_trust
 
@@ -139,6 +144,7 @@ def add_parser(subparsers: Any) -> None:
     add_checkpoint(parser)
     add_trust(parser)
     add_threads_option(parser, 1, "of the engine that measures; default: 1")
+    add_fallback_option(parser, "default: all of such a network")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -169,6 +175,7 @@ def run(args: argparse.Namespace) -> int:
         accuracy_drop=args.accuracy_drop,
         per_layer=not args.no_per_layer,
         threads=args.threads,
+        fallback=args.fallback,
     )
     given = {"mean": args.mean, "std": args.std}
     preprocessing = Preprocessing(

@@ -177,10 +177,10 @@ def run(args: argparse.Namespace) -> int:
             "torchvision name, timm:NAME, package.module:factory) and --weights FILE, or leave out "
             "--data to see what masks would gain"
         )
-    if args.input_shape or args.batch is not None or args.fallback is not None:
+    if args.input_shape or args.batch is not None:
         raise ActivsparseError(
-            "--input-shape, --batch and --fallback are for ONNX files without --data; for networks "
-            "that are trained give --input-size"
+            "--input-shape and --batch are for ONNX files without --data; for networks that are "
+            "trained give --input-size"
         )
     return _carry_out(args)
 
@@ -209,6 +209,7 @@ def _carry_out(args: argparse.Namespace) -> int:
         alternatives=tuple(args.alternatives),
         threads=args.threads,
         engines=args.engines,
+        fallback=args.fallback,
         settings=tuple(args.set),
     )
     folder = Path(args.out)
@@ -239,6 +240,7 @@ def words_of(options: SparsifyOptions) -> list[str]:
         "--epochs": options.epochs,
         "--threads": None if options.threads == 1 else options.threads,
         "--engines": None if engines is None else ",".join(engines) or "activsparse",
+        "--fallback": options.fallback,
         "--alternatives": ",".join(map(_as_typed, options.alternatives)) or None,
     }
     for option, value in valued.items():
@@ -296,6 +298,7 @@ def _preview(args: argparse.Namespace) -> int:
             args.input_size or (224, 224),
             engines=engines,
             threads=args.threads,
+            fallback=args.fallback,
             console=_bars(),
         )
     _show_gains(wide_console(), args.model, gains)

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from activsparse.engine.graph import Graph
+from activsparse.engine.graph import Graph, NodeError
 from activsparse.engine.load import load
+from activsparse.engine.options import check_options
 from activsparse.engine.passes import optimise
 from activsparse.engine.verify import OutputError
 from activsparse.engine.verify_quantised import ExactReference, is_quantised
@@ -48,6 +49,7 @@ def convert(
     *,
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     verify: bool = True,
+    fallback: str | None = None,
 ) -> Converted:
     """Write an ONNX model as a .tflite file with images in (N, H, W, C).
 
@@ -61,12 +63,33 @@ def convert(
         out: the file to write.
         input_shapes: full shapes (N, C, H, W) of inputs the file leaves open; an open batch is 1.
         verify: run both files on a random input, with LiteRT and ONNX Runtime, before writing.
+        fallback: as for `Session`; the file holds no part that another engine runs, so that a
+            model that needs one is refused.
 
     Raises:
         ActivsparseError: the model cannot be read; a node has no counterpart in LiteRT; the outputs
             differ by more than rounding explains; `out` cannot be written.
         ModuleNotFoundError: ai-edge-litert is not installed, or to verify, onnxruntime.
     """
+    check_options(fallback=fallback)
+    try:
+        return _converted(path, out, input_shapes, verify)
+    except NodeError as error:
+        if fallback is None:
+            raise
+        raise ActivsparseError(
+            f"{os.fspath(path)}: {error.node.title} would run in ONNX Runtime, and a .tflite file "
+            "holds LiteRT's operators only; replace it in the model, or run the model itself with ",
+            Option("fallback", fallback),
+        ) from error
+
+
+def _converted(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    input_shapes: Mapping[str, tuple[int, ...]] | None,
+    verify: bool,
+) -> Converted:
     from activsparse.litert.emit import emit
 
     if is_quantised(path):

@@ -181,7 +181,7 @@ def _speed_of_size(work: Work, network: nn.Module, place: Path) -> Callable[[Siz
             small,
             threads=work.options.threads,
             repeat=work.options.effort.repeat,
-            session={"isa": target_isa(NATIVE)},
+            session={"isa": target_isa(NATIVE), "fallback": work.options.fallback},
         )
 
     return measure

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from activsparse.engine.session import Session
 from activsparse.engine.verify import require_agreement
 from activsparse.pipeline.work import Work
 
@@ -20,6 +19,6 @@ def make_checks(work: Work) -> None:
     """
     found = {}
     for path in work.networks.values():
-        rows = require_agreement(path, Session(path, threads=work.options.threads))
+        rows = require_agreement(path, work.session(path))
         found[path.name] = [asdict(row) for row in rows]
     work.write("verify.json", json.dumps(found, indent=1) + "\n")

@@ -26,6 +26,7 @@ def make_int8(work: Work) -> None:
         held_out=_COMPARED,
         per_layer=False,
         threads=work.options.threads,
+        fallback=work.options.fallback,
     )
     for name in ("dense", "masked"):
         with Measuring(f"quantising the {name} network", work.console) as progress:

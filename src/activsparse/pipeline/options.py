@@ -83,6 +83,7 @@ class SparsifyOptions:
         alternatives: of `ALTERNATIVES`, each once, trained and timed beside.
         threads: of the engines.
         engines: other engines to time; None for those that are installed.
+        fallback: as of `Session`, wherever this engine runs one of the networks.
         settings: `key=value` of the recipe, over all of the above.
     """
 
@@ -99,6 +100,7 @@ class SparsifyOptions:
     alternatives: tuple[str, ...] = ()
     threads: int = 1
     engines: tuple[str, ...] | None = None
+    fallback: str | None = None
     settings: tuple[str, ...] = ()
 
     @property

@@ -59,6 +59,7 @@ def make_plan(work: Work) -> None:
             effort=effort,
             options=work.config.sparsity,
             threads=work.options.threads,
+            fallback=work.options.fallback,
             losses=work.path("plan.losses.csv"),
             advance=progress.advance,
         )
@@ -95,7 +96,7 @@ def refuse_unreachable(work: Work) -> None:
             dense,
             threads=threads,
             repeat=work.options.effort.repeat,
-            session={"isa": isa},
+            session={"isa": isa, "fallback": work.options.fallback},
         )
         planner.refuse_unreachable(target, measure)
 
@@ -111,6 +112,7 @@ def find_masks(
     effort: Effort,
     options: MaskOptions | None = None,
     threads: int = 1,
+    fallback: str | None = None,
     losses: Path | None = None,
     advance: Callable[[int, int, str], None] = lambda done, total, what: None,
 ) -> tuple[Found, dict[str, float]]:
@@ -126,6 +128,7 @@ def find_masks(
         effort: how much is measured.
         options: which layers stay dense, see `MaskOptions`.
         threads: of the engine.
+        fallback: as of `Session`.
         losses: file that keeps what was measured.
         advance: told (measurements done, of how many, what).
 
@@ -155,7 +158,11 @@ def find_masks(
                 "told from others; check the network's weights and the images"
             )
         measure = partial(
-            plan_speedup, dense, threads=threads, repeat=effort.repeat, session={"isa": isa}
+            plan_speedup,
+            dense,
+            threads=threads,
+            repeat=effort.repeat,
+            session={"isa": isa, "fallback": fallback},
         )
         found = planner.find(target, measure, rounds=effort.rounds)
         layers = [layer for unit in planner.planner.units for layer in unit.layers]

@@ -116,9 +116,7 @@ def interval_of_counts(
 
 def make_score(work: Work) -> None:
     """Write `predictions.npz`."""
-    sessions = {
-        name: Session(path, threads=work.options.threads) for name, path in work.networks.items()
-    }
+    sessions = {name: work.session(path) for name, path in work.networks.items()}
     arrays: dict[str, Any] = {}
     for data in dict.fromkeys(work.data_of(name) for name in sessions):
         alike = {name: x for name, x in sessions.items() if work.data_of(name) is data}

@@ -8,7 +8,6 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from activsparse.bench.machine import summary_line
 from activsparse.detect.data import DetectionData
-from activsparse.engine.session import Session
 from activsparse.export.read import read_masks
 from activsparse.masks.mask_plan_file import read_mask_plan
 from activsparse.masks.mean import Savings
@@ -65,9 +64,7 @@ def write_report(work: Work, outcome: Outcome) -> None:
 
 
 def _write_detections(work: Work, summary: str) -> None:
-    dense, masked = (
-        Session(work.networks[name], threads=work.options.threads) for name in ("dense", "masked")
-    )
+    dense, masked = (work.session(work.networks[name]) for name in ("dense", "masked"))
     data = work.data
     assert isinstance(data, DetectionData)
     pairs = pairs_of(dense, masked, data)
@@ -76,7 +73,7 @@ def _write_detections(work: Work, summary: str) -> None:
 
 def _variant(work: Work, outcome: Outcome, score: Score, name: str) -> Variant:
     path, masked = work.networks[name], name.startswith("masked")
-    nodes = Session(path, threads=work.options.threads).profile()
+    nodes = work.session(path).profile()
     return Variant(
         name,
         outcome.model_of(name),

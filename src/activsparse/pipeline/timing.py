@@ -44,6 +44,7 @@ def make_timing(work: Work) -> None:
         threads=work.options.threads,
         repeat=work.options.effort.repeat,
         console=work.console,
+        fallback=work.options.fallback,
     )
     work.write("bench.json", json.dumps(asdict(comparison), indent=1) + "\n")
 

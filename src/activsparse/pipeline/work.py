@@ -16,6 +16,7 @@ from rich.console import Console
 
 from activsparse.data import BatchData, build_data
 from activsparse.data.folders import pictures_below
+from activsparse.engine.session import Session
 from activsparse.errors import ActivsparseError, Option
 from activsparse.files import atomic_path
 from activsparse.overwrite import refuse_within_images
@@ -102,6 +103,10 @@ class Work:
         names = ["dense", "masked", *self.options.alternatives]
         names += ["dense int8", "masked int8"] if self.options.int8 else []
         return {name: self.path(file_of(name)) for name in names}
+
+    def session(self, path: Path) -> Session:
+        """One of the ONNX files in this engine."""
+        return Session(path, threads=self.options.threads, fallback=self.options.fallback)
 
     def run(self, name: str) -> Run:
         """A trained network of the results: `dense`, `masked` or an alternative."""

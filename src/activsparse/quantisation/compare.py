@@ -75,12 +75,15 @@ class OwnRunner:
         model: the model.
         feed: a sample, whose sizes it is compiled for.
         threads: of the engine.
+        fallback: as of `Session`.
 
     Raises:
         ActivsparseError: it does not run this model.
     """
 
-    def __init__(self, model: onnx.ModelProto, feed: Feed, threads: int) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, feed: Feed, threads: int, fallback: str | None = None
+    ) -> None:
         from activsparse.engine.session import Session
 
         with tempfile.TemporaryDirectory() as folder:
@@ -88,7 +91,9 @@ class OwnRunner:
             onnx.save(model, path)
             shapes = {name: tuple(x.shape) for name, x in feed.items()}
             # Estimates do: what is chosen changes no result of whole numbers.
-            self._session = Session(path, threads=threads, input_shapes=shapes, tune=False)
+            self._session = Session(
+                path, threads=threads, input_shapes=shapes, tune=False, fallback=fallback
+            )
         self._outputs = [name for name, _ in self._session.outputs]
 
     def run(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from activsparse.engine.options import MOST_THREADS
+from activsparse.engine.options import MOST_THREADS, check_options
 from activsparse.errors import ActivsparseError, Option
 from activsparse.masks.options import check_literal
 from activsparse.values import check_count, check_number, refuse
@@ -34,6 +34,8 @@ class QuantizeOptions:
             as many of the worst layers as that takes stay in float.
         per_layer: whether to measure what each layer costs.
         threads: of the engine that measures.
+        fallback: as of `Session`, for what this engine does not know of the quantised network;
+            without it ONNX Runtime runs all of such a one.
     """
 
     images: int = 300
@@ -46,11 +48,13 @@ class QuantizeOptions:
     accuracy_drop: float | None = None
     per_layer: bool = True
     threads: int = 1
+    fallback: str | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("images", self.images), ("held_out", self.held_out)):
             check_count(name, value, _MOST_IMAGES)
         check_count("threads", self.threads, MOST_THREADS)
+        check_options(fallback=self.fallback)
         check_literal("quantiser", self.quantiser, QUANTISERS)
         check_literal("method", self.method, METHODS)
         globs = self.keep_float

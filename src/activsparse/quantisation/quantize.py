@@ -189,7 +189,7 @@ def _by_this_engine(
     """The quantised network's outputs, and the engine that gave them."""
     total = len(samples.held_out)
     try:
-        runner = OwnRunner(model, samples.held_out[0], options.threads)
+        runner = OwnRunner(model, samples.held_out[0], options.threads, options.fallback)
     except ActivsparseError:
         return _outputs(model, samples, options, name, "int8", advance), "onnxruntime"
     what = "comparing, int8, this engine"
