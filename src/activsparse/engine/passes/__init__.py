@@ -24,6 +24,7 @@ from activsparse.engine.passes.join_stem_pool import join_stem_pool
 from activsparse.engine.passes.match_activation import match_activation
 from activsparse.engine.passes.match_fill import match_fill
 from activsparse.engine.passes.match_norm import match_norm
+from activsparse.engine.passes.match_response import match_response
 from activsparse.engine.passes.merge_parallel import merge_parallel
 from activsparse.engine.passes.quantised import (
     drop_pairs,
@@ -49,6 +50,7 @@ def optimise(graph: Graph) -> Graph:
         settle_quantised,
         drop_pairs,
         match_norm,
+        match_response,
         clean,
         fuse_quantised,
         convert,

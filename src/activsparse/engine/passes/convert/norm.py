@@ -16,6 +16,7 @@ __all__ = [
     "layer_normalization",
     "local_response",
     "lp_normalization",
+    "mean_of_channels",
     "normalize",
 ]
 
@@ -97,19 +98,26 @@ def lp_normalization(source: Source) -> list[Node]:
 
 
 def local_response(source: Source) -> list[Node]:
-    """LRN: x / (bias + alpha / size * sum of x^2 over `size` channels)^beta.
-
-    The sum is an average pooling along the channels, as rows of an image whose channels are the
-    positions.
-    """
-    n, c, h, w = source.image_shape()
+    """LRN: x / (bias + alpha / size * sum of x^2 over `size` channels)^beta."""
+    source.image_shape()
     size = int(source.attribute("size", 0))
     if size < 1:
         source.wrong(f"its size is {size}", "export the model again")
     chain, x = Chain(source), source.activation()
-    square = chain.reshape(chain.combine("multiply", x, x), (n, c, h * w))
-    columns = chain.reshape(chain.transpose(square, (0, 2, 1)), (n, h * w, c, 1))
-    before = (size - 1) // 2
+    mean = mean_of_channels(chain, chain.combine("multiply", x, x), size, (size - 1) // 2)
+    line = chain.line(mean, source.attribute("alpha", 1e-4), source.attribute("bias", 1.0))
+    factor = chain.power(line, -float(source.attribute("beta", 0.75)))
+    return chain.done(chain.combine("multiply", x, factor))
+
+
+def mean_of_channels(chain: Chain, x: str, size: int, before: int) -> str:
+    """Mean of `size` channels of (N, C, H, W), zeros beyond the ends, from `before` ahead of each.
+
+    An average pooling along the channels, as rows of an image whose channels are the positions.
+    """
+    n, c, h, w = chain.shape(x)
+    rows = chain.transpose(chain.reshape(x, (n, c, h * w)), (0, 2, 1))
+    columns = chain.reshape(rows, (n, h * w, c, 1))
     mean = chain.add(
         "average_pool",
         columns,
@@ -120,10 +128,4 @@ def local_response(source: Source) -> list[Node]:
         count_include_pad=1,
     )
     back = chain.transpose(chain.reshape(mean, (n, h * w, c)), (0, 2, 1))
-    line = chain.line(
-        chain.reshape(back, (n, c, h, w)),
-        source.attribute("alpha", 1e-4),
-        source.attribute("bias", 1.0),
-    )
-    factor = chain.power(line, -float(source.attribute("beta", 0.75)))
-    return chain.done(chain.combine("multiply", x, factor))
+    return chain.reshape(back, (n, c, h, w))
