@@ -173,6 +173,6 @@ def test_pattern_band_masks_residual_branches_alone(sparsity):
 
 
 def test_pattern_band_says_what_it_needs():
-    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3))
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU())
     with pytest.raises(ActivsparseError, match="in no residual branch"):
         Sparsifier(net, torch.zeros(1, 3, 16, 16), 0.5, pattern="band")

@@ -30,9 +30,10 @@ _KINDS = {
     Kind.ADD: ("Sum",),
     Kind.COMBINE: ("Max", "Mean", "Min", "Sub"),
     Kind.POOL: (
-        "AveragePool", "Einsum", "Gemm", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool",
-        "LpPool", "MatMul", "MaxPool", "ReduceL1", "ReduceL2", "ReduceLogSumExp", "ReduceMax",
-        "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare",
+        "Attention", "AveragePool", "Einsum", "GRU", "Gemm", "GlobalAveragePool", "GlobalLpPool",
+        "GlobalMaxPool", "LSTM", "LpPool", "MatMul", "MaxPool", "RNN", "ReduceL1", "ReduceL2",
+        "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
+        "ReduceSum", "ReduceSumSquare",
     ),
     Kind.RESIZE: ("Resize", "Upsample"),
     Kind.SLICE: ("Expand", "Gather", "Slice", "Split", "Tile"),
@@ -119,9 +120,20 @@ def _power(node: onnx.NodeProto, computed: list[str], index: GraphIndex) -> Kind
     return Kind.ZERO if exponent is not None and exponent > 0 else Kind.COMBINE
 
 
+def _transposed(node: onnx.NodeProto, computed: list[str], index: GraphIndex) -> Kind:
+    """One whose windows overlap mixes positions; else each position becomes several."""
+    weight = index.constant(node.input[1]) if len(node.input) > 1 else None
+    sizes = [] if weight is None else list(weight.dims[2:])
+    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    strides = attributes.get("strides", [1] * len(sizes))
+    overlap = any(size > stride for size, stride in zip(sizes, strides, strict=False))
+    return Kind.POOL if overlap else Kind.OTHER
+
+
 _SPECIAL: Mapping[str, Callable[[onnx.NodeProto, list[str], GraphIndex], Kind]] = {
     "Add": _same_with(0.0, Kind.ADD),
     "Clip": _clip,
+    "ConvTranspose": _transposed,
     "Div": _divide,
     "Mul": _same_with(1.0, Kind.MULTIPLY),
     "Pad": _pad,

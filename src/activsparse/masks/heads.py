@@ -2,9 +2,11 @@
 
 Every position a detector's or segmenter's head computes is a prediction, every one a network for
 super-resolution computes at its end a pixel; none can be left out. A classifier has no such layer,
-since its last maps are averaged, or multiplied by a matrix. Where a network returns features,
-1x1 convolutions count as heads, larger ones only if what they become is a picture, of at most four
-channels: a backbone's last blocks are layers as all others.
+since its last maps are averaged, or multiplied by a matrix. Where a network returns features, a
+backbone's last blocks are layers as all others, so that not every convolution at the end is a head:
+those of 1x1 are; of larger ones those that become a picture, of at most four channels, or a list
+of predictions, or that nothing but what makes an answer of them follows, a sigmoid, softmax,
+interpolation, choice: features have a norm, an activation or a sum there.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ __all__ = ["Heads"]
 
 _PICTURE = 4
 """Channels of an image at most: red, green, blue, and how opaque it is."""
+
+_JOINS = (Kind.ADD, Kind.MULTIPLY, Kind.COMBINE)
 
 # A value, and the size its map had before it was reshaped or transposed, if it is.
 _State = tuple[Value, Sizes | None]
@@ -38,8 +42,42 @@ class Heads:
         """Whether a convolution's positions reach the results unmixed, as `heads` says."""
         shape = convolution.shape
         return self._is_unmixed(convolution) and (
-            (shape is not None and shape.kernel == (1, 1)) or self._gives_pictures(convolution)
+            (shape is not None and shape.kernel == (1, 1))
+            or self._gives_pictures(convolution)
+            or self._gives_answers(convolution)
         )
+
+    def _gives_answers(self, convolution: Operation) -> bool:
+        """Whether no result that it reaches is a map of features.
+
+        What becomes a list, (N, predictions, numbers), or a map with its channels apart, may have
+        an activation before that, as distances have that must not be negative. So may what goes
+        through a sigmoid, or another function that no activation of features ends with.
+        """
+        plain, bent, answered = range(3)
+        waiting, seen = [(convolution.output, plain)], set()
+        while waiting:
+            value, state = waiting.pop()
+            if (value, state) in seen:
+                continue
+            seen.add((value, state))
+            readers = self._graph.readers.get(value, [])
+            if state == bent and not readers:
+                return False
+            for reader in readers:
+                several = len(reader.inputs) > 1
+                if reader.kind is Kind.NORM or (reader.kind in _JOINS and several):
+                    return False
+                size = self._graph.sizes.get(reader.output)
+                if reader.kind in (Kind.RESHAPE, Kind.PERMUTE) and size and len(size) in (3, 5):
+                    continue
+                after = state
+                if reader.kind is Kind.POINT:
+                    after = answered
+                elif reader.kind is Kind.ZERO and state == plain:
+                    after = bent
+                waiting.append((reader.output, after))
+        return True
 
     def _gives_pictures(self, convolution: Operation) -> bool:
         """Whether every result that it reaches has the channels of an image."""

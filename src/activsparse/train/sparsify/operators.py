@@ -30,7 +30,8 @@ _KINDS = {
     Kind.COMBINE: ("fmax", "fmin", "maximum", "minimum", "sub"),
     Kind.POOL: (
         "adaptive_avg_pool2d", "adaptive_max_pool2d", "addmm", "amax", "amin", "avg_pool2d",
-        "baddbmm", "bmm", "einsum", "linalg_vector_norm", "linear", "logsumexp", "matmul", "max",
+        "baddbmm", "bmm", "einsum", "gru", "linalg_vector_norm", "linear", "logsumexp",
+        "lstm", "matmul", "max",
         "max_pool2d_with_indices", "mean", "min", "mkldnn_linear", "mm", "mv", "norm", "prod",
         "scaled_dot_product_attention", "scaled_dot_product_flash_attention_for_cpu", "std", "sum",
         "var", "var_mean",
@@ -82,8 +83,12 @@ def _multiply(args: Sequence[Any], is_computed: _IsComputed) -> Kind:
 
 
 def _convolution(args: Sequence[Any], is_computed: _IsComputed) -> Kind:
-    transposed = args[6]
-    return Kind.CONVOLUTION if args[0].ndim == 4 and not transposed else Kind.OTHER
+    weight, strides, transposed = args[1], args[3], args[6]
+    if transposed:  # its windows overlap, or each position becomes several
+        sizes = weight.shape[2:]
+        overlap = any(size > stride for size, stride in zip(sizes, strides, strict=False))
+        return Kind.POOL if overlap else Kind.OTHER
+    return Kind.CONVOLUTION if args[0].ndim == 4 else Kind.OTHER
 
 
 def _clamp(args: Sequence[Any], is_computed: _IsComputed) -> Kind:
