@@ -72,6 +72,26 @@ def test_masks_are_skipped_work(tmp_path, network):
         assert r.macs < r.dense_macs
 
 
+@pytest.mark.parametrize("clip", [(0.0, 3.0), (0.25, 2.0), (-2.0, -0.25)])
+def test_a_clip_between_pairs_may_make_something_else_of_zero(tmp_path, monkeypatch, clip):
+    """Behind a mask, with the scale of the convolution's result behind both."""
+    b = graphs.Builder(0, 18)
+    step, zero = b.constant(np.float32(0.03)), b.constant(np.uint8(101))
+
+    def paired(x):
+        q = b.node("QuantizeLinear", x, step, zero, shape=b.shapes[x])
+        return b.node("DequantizeLinear", q, step, zero, shape=b.shapes[x])
+
+    y = paired(b.conv(b.input(1, 3, 11, 12), 16))
+    y = paired(quantised.lattice(b, y))
+    y = b.node("Clip", y, *[b.constant(np.float32(end)) for end in clip])
+    b.save(tmp_path / "f.onnx", b.conv(y, 8))
+    monkeypatch.setattr(quantised, "_READ_QUANTISED", ("Conv",))
+    model = quantised.typed(tmp_path / "f.onnx")
+    path = quantised.by_hand(model, tmp_path / "q.onnx", quantised.STYLES["nncf"])
+    assert outside(path, Session(path), 7) == ""
+
+
 def test_what_stays_in_float32_is_explained(tmp_path):
     path = quantised.case(tmp_path / "q.onnx", "joined", "nncf")
     reasons = [r.reason for r in Session(path).explain() if r.kind == "quantise"]

@@ -84,6 +84,8 @@ def _rescaled(conv: Node, lookup: Node) -> Node | None:
     a, b = conv.attributes, lookup.attributes
     if "kept" not in b or "kept" in a or "table" in conv.arrays:
         return None
+    if "mask" in conv.arrays and not b["lo"] <= 0 <= b["hi"]:
+        return None  # skipped positions hold zero, which such a clip makes something else of
     merged = replace(conv, outputs=lookup.outputs)
     if b["kept"] == 1.0 and b["zero"] == a["zero"]:  # a second clip
         lo, hi = (float(np.clip(a[end], b["lo"], b["hi"])) for end in ("lo", "hi"))
