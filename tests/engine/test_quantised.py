@@ -72,6 +72,45 @@ def test_masks_are_skipped_work(tmp_path, network):
         assert r.macs < r.dense_macs
 
 
+@pytest.mark.parametrize("style", ["nncf", "nncf s8", "pt2e", "pt2e u8", "opset 10 by hand"])
+@pytest.mark.parametrize(("network", "masks"), [("masked", 4), ("masked_silu", 3), ("filled", 2)])
+def test_masks_in_front_of_activations_are_skipped_work(tmp_path, network, masks, style):
+    """Where the quantiser left no pair between a mask or a fill and what follows."""
+    path = quantised.case(tmp_path / "q.onnx", network, style)
+    reports = Session(path).explain()
+    assert {r.kind for r in reports}.isdisjoint({"mask_multiply", "gather_positions", "conv"})
+    assert sum(r.kind == "conv_u8" and bool(r.requested) for r in reports) == masks
+
+
+@pytest.mark.parametrize("clip", [(0.0, 3.0), (-1.0, 0.5), (0.25, 2.0), (-2.0, -0.25)])
+@pytest.mark.parametrize("pair", [True, False])
+@pytest.mark.parametrize("order", ["mask first", "clip first", "mask on both sides"])
+@pytest.mark.parametrize("fill", [False, True])
+def test_masks_beside_clips_are_exact(tmp_path, clip, pair, order, fill):
+    """Of clips that make something else of zero, too, with one rounding between or none."""
+    b = graphs.Builder(0, 18)
+    y = b.conv(b.input(1, 3, 11, 12), 16)
+    ranges = [b.constant(np.float32(end)) for end in clip]
+    overwritten = (lambda x: b.fill(x, 0.4)) if fill else (lambda x: quantised.lattice(b, x))
+    clipped = lambda x: b.node("Clip", x, *ranges)  # noqa: E731
+    steps = {
+        "mask first": [overwritten, clipped],
+        "clip first": [clipped, overwritten],
+        "mask on both sides": [overwritten, clipped, lambda x: quantised.lattice(b, x, 1)],
+    }[order]
+    if pair:
+        step, zero = b.constant(np.float32(0.03)), b.constant(np.uint8(101))
+        q = b.node("QuantizeLinear", y, step, zero, shape=b.shapes[y])
+        y = b.node("DequantizeLinear", q, step, zero, shape=b.shapes[y])
+    for step_of in steps:
+        y = step_of(y)
+    b.save(tmp_path / "f.onnx", b.conv(y, 8))
+    model = quantised.typed(tmp_path / "f.onnx")
+    path = quantised.by_hand(model, tmp_path / "q.onnx", quantised.STYLES["nncf"])
+    session = Session(path)
+    assert outside(path, session, 7) == ""
+
+
 @pytest.mark.parametrize("clip", [(0.0, 3.0), (0.25, 2.0), (-2.0, -0.25)])
 def test_a_clip_between_pairs_may_make_something_else_of_zero(tmp_path, monkeypatch, clip):
     """Behind a mask, with the scale of the convolution's result behind both."""

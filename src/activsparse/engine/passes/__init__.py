@@ -45,8 +45,9 @@ def optimise(graph: Graph) -> Graph:
     for rewrite in (
         expand_qoperators,
         infer,
-        match_quantised,
         match_fill,
+        match_quantised,
+        match_fill,  # of what are bytes now
         settle_quantised,
         drop_pairs,
         match_norm,

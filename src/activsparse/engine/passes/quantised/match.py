@@ -12,6 +12,7 @@ from activsparse.engine.passes.clean import clean
 from activsparse.engine.passes.convert import convert_node
 from activsparse.engine.passes.evaluate import evaluate
 from activsparse.engine.passes.infer import constants_of
+from activsparse.engine.passes.quantised.chain import Chain, chain_before, limits_of, mask_of
 from activsparse.engine.passes.quantised.functions import function_of_one, table_of
 from activsparse.engine.passes.quantised.pairs import (
     DEQUANTISE,
@@ -26,9 +27,6 @@ __all__ = ["match_quantised"]
 
 # Operators that move elements and change none.
 _MOVES = ("Flatten", "Gather", "Reshape", "Squeeze", "Unsqueeze")
-
-# A mask among the constants of a quantised file is off by the rounding of its scale.
-_MASK_TOLERANCE = 1e-4
 
 # The scale of a bias is the product of two others, rounded by whoever wrote it.
 _SAME_SCALE = 1e-6
@@ -122,9 +120,13 @@ class _Matcher:
         """Reshapes and the like of a value whose scale they keep move its bytes.
 
         What follows on bytes that were moved does so whether or not its result is quantised again:
-        a fill `nearest` is three of them, and an activation may stand behind it.
+        a fill `nearest` is three of them, and an activation may stand behind it. So do masks and
+        fills, whoever reads them.
         """
         for move in list(self.graph.nodes):
+            if move.op in ("Mul", "gather_positions"):
+                self._overwrite(move)
+                continue
             source = self.source(move.inputs[0]) if move.op in _MOVES else None
             if source is None:
                 continue
@@ -133,15 +135,41 @@ class _Matcher:
                 self._move(move, source, q.outputs[0])
                 self.graph.nodes.replace(q)
             elif source[0] in self.moved:
-                y, dequantise = f"{move.outputs[0]}.bytes", self.graph.producer(move.inputs[0])
-                self.graph.shapes[y] = self.graph.shape(move.outputs[0])
-                if source[0] in self.graph.dtypes:
-                    self.graph.dtypes[y] = self.graph.dtypes[source[0]]
+                y = f"{move.outputs[0]}.bytes"
                 moved = self._move(move, source, y)
-                if dequantise is not None:
-                    inputs = (y, *dequantise.inputs[1:])
-                    behind = replace(dequantise, inputs=inputs, outputs=move.outputs)
-                    self.graph.nodes.replace(moved, moved, behind)
+                self.graph.nodes.replace(moved, moved, self._behind(move.inputs[0], y, move))
+
+    def _overwrite(self, move: Node) -> None:
+        """Mask or fill bytes rather than what they stand for, where the factors are ones."""
+        graph = self.graph
+        positions = move.arrays.get("source")
+        if positions is None:
+            positions = mask_of(graph, move, tolerance=0.0)
+        value = next((name for name in move.inputs if name not in graph.constants), "")
+        source = self.source(value)
+        if source is None or positions is None:
+            return
+        q = graph.only_consumer(move.outputs[0])
+        same = q is not None and q.op == QUANTISE and scale_of(graph, q) == source[1]
+        y = q.outputs[0] if same and q is not None else f"{move.outputs[0]}.bytes"
+        self._know(*source)
+        self._know(y, source[1])
+        graph.shapes[y] = graph.shape(move.outputs[0])
+        gather = _gathered(move.name, source[0], y, source[1], positions)
+        if same and q is not None:
+            graph.nodes.replace(q)
+            graph.nodes.replace(move, gather)
+        else:
+            graph.nodes.replace(move, gather, self._behind(value, y, move))
+
+    def _behind(self, value: str, y: str, move: Node) -> Node:
+        """What dequantises bytes that were moved before they were dequantised as `value`."""
+        graph = self.graph
+        (before,) = (node for node in graph.nodes if value in node.outputs)
+        graph.shapes[y] = graph.shape(move.outputs[0])
+        if before.inputs[0] in graph.dtypes:
+            graph.dtypes[y] = graph.dtypes[before.inputs[0]]
+        return replace(before, inputs=(y, *before.inputs[1:]), outputs=move.outputs)
 
     def _move(self, move: Node, source: tuple[str, Scale], y: str) -> Node:
         moved = replace(move, inputs=(source[0], *move.inputs[1:]), outputs=(y,))
@@ -168,40 +196,61 @@ class _Matcher:
 
     # Matching -------------------------------------------------------------------------------------
 
-    def quantise(self, q: Node) -> None:
+    def quantise(self, quantise: Node) -> None:
         """Replace a `QuantizeLinear` by an operator on bytes, with all it is the only reader of."""
-        graph, scale = self.graph, scale_of(self.graph, q)
+        graph, scale, q = self.graph, scale_of(self.graph, quantise), quantise
         if scale is None:
             return
-        clips: list[Node] = []
-        node = graph.producer(q.inputs[0])
-        while node is not None and node.op in ("Clip", "Relu") and self._only(node):
-            clips.insert(0, node)
-            node = graph.producer(node.inputs[0])
-        if node is None:
+        chain = chain_before(graph, q.inputs[0])
+        if chain.node is None:
             return
+        result, moved = q.outputs[0], f"{q.outputs[0]}.unmoved"
+        if chain.moves:
+            q = replace(q, outputs=(moved,))
+            graph.shapes[moved] = graph.shape(result)
+        new: list[Node] = []
+        gone: list[Node] = []
+        source = self.source(chain.value)
+        if chain.moves and not chain.clips and source is not None and source[1] == scale:
+            moved = source[0]
+        else:
+            new, gone = self._computed(chain, q, scale)
+            if not new:
+                return
+        for i, (name, positions) in enumerate(chain.moves, 1):
+            self._know(moved, scale)
+            x, moved = moved, result if i == len(chain.moves) else f"{result}.moved{i}"
+            graph.shapes[moved] = graph.shape(result)
+            new.append(_gathered(name, x, moved, scale, positions))
+        self._know(result, scale)
+        graph.nodes.replace(quantise, *new)
+        for node in (*chain.nodes, *gone):
+            graph.nodes.replace(node)
+
+    def _computed(self, chain: Chain, q: Node, scale: Scale) -> tuple[list[Node], list[Node]]:
+        """What computes a chain's operator and clips on bytes, and what that replaces beside it.
+
+        Nothing where there is no such operator.
+        """
+        graph, node, clips = self.graph, chain.node, chain.clips
         new: list[Node] | None = None
+        if node is None:
+            return [], []
         if node.op == DEQUANTISE:
-            new, node = self._lookup(clips, q, scale, node.outputs[0]), None
-        elif node.op in self.rules and self._only(node):
+            return self._lookup(clips, q, scale, chain.value) or [], []
+        if node.op in self.rules and self._only(node):
             new = self.rules[node.op](node, q, clips, scale)
-        if new is None and node is not None and self._only(node) and len(node.outputs) == 1:
+        if new is None and self._only(node) and len(node.outputs) == 1:
             operands = self._operands(node)
             if operands and len(operands) == 1:
                 value = next(n for n in node.inputs if n not in graph.constants)
                 new = self._lookup([node, *clips], q, scale, value)
-                node = None if new is None else node
-        if new is None:
-            value, functions = function_of_one(graph, q.inputs[0])
-            if functions:
-                new = self._lookup(functions, q, scale, value)
-                clips, node = functions, None
-        if new is None:
-            return
-        self._know(q.outputs[0], scale)
-        graph.nodes.replace(q, *new)
-        for gone in (*clips, *([node] if node is not None else [])):
-            graph.nodes.replace(gone)
+        if new is not None:
+            return new, [node]
+        value, functions = function_of_one(graph, chain.value)
+        if functions:
+            new = self._lookup([*functions, *clips], q, scale, value)
+        return new or [], functions
 
     def _only(self, node: Node) -> bool:
         return self.graph.uses(node.outputs[0]) == 1
@@ -216,12 +265,10 @@ class _Matcher:
         """What clips leave of a result, in steps from its zero point."""
         lo, hi = -np.inf, np.inf
         for clip in clips:
-            converted = convert_node(self.graph, clip)
-            if converted is None or len(converted) != 1:
+            limits = limits_of(self.graph, clip)
+            if limits is None:
                 return None
-            a = converted[0].attributes
-            low = 0.0 if a.get("activation") == "relu" else float(a.get("lo", -np.inf))
-            high = float(a.get("hi", np.inf))
+            low, high = limits
             lo, hi = (min(max(v, low), high) for v in (lo, hi))
         least, most = -scale.zero, 255 - scale.zero
         step = np.float32(scale.scale)
@@ -308,11 +355,9 @@ class _Matcher:
 
     def _mul(self, node: Node, q: Node, clips: list[Node], scale: Scale) -> list[Node] | None:
         operands = self._operands(node)
-        if operands is None:
+        if operands is None or len(operands) != 2:
             return None
         out = self.graph.shape(q.outputs[0])
-        if len(operands) == 1:
-            return self._mask(node, q, clips, scale)
         shapes = [self.graph.shape(name) for name in node.inputs]
         if shapes[0] != out:
             operands, shapes = operands[::-1], shapes[::-1]
@@ -337,41 +382,6 @@ class _Matcher:
         for operand in operands:
             self._know(*operand)
         return [Node("mul_u8", node.name, (a, b), q.outputs, attributes)]
-
-    def _mask(self, node: Node, q: Node, clips: list[Node], scale: Scale) -> list[Node] | None:
-        """A factor of zeros and ones, one for each position: what it drops is the zero point."""
-        index = next(i for i, name in enumerate(node.inputs) if name in self.graph.constants)
-        factor, source = (
-            self.graph.constants[node.inputs[index]],
-            self.source(node.inputs[1 - index]),
-        )
-        shape = self.graph.shape(q.outputs[0])
-        if (
-            source is None
-            or clips
-            or len(shape) != 4
-            or self.graph.shape(node.inputs[1 - index]) != shape
-        ):
-            return None
-        plane = np.broadcast_to(factor, shape)
-        if (plane != plane[:1, :1]).any():
-            return None
-        plane = plane[0, 0]
-        ones = plane != 0
-        if not ones.any() or np.abs(plane[ones] - 1).max() > _MASK_TOLERANCE or ones.all():
-            return None
-        x, at = source
-        self._know(*source)
-        positions = np.where(ones, np.arange(ones.size).reshape(ones.shape), -1)
-        arrays = {"source": np.ascontiguousarray(positions.reshape(-1), np.int32)}
-        name = node.name
-        if at == scale:
-            return [Node("gather_u8", name, (x,), q.outputs, {"zero": at.zero}, arrays)]
-        masked = f"{q.outputs[0]}.masked"
-        self.graph.shapes[masked] = shape
-        self._know(masked, at)
-        mask = Node("gather_u8", name, (x,), (masked,), {"zero": at.zero}, arrays)
-        return [mask, _requantised(q.name, masked, q.outputs[0], at, scale)]
 
     def _pool(self, node: Node, q: Node, clips: list[Node], scale: Scale) -> list[Node] | None:
         source, converted = self.source(node.inputs[0]), convert_node(self.graph, node)
@@ -416,7 +426,7 @@ class _Matcher:
         x, at = source
         self._know(*source)
         y = q.outputs[0] if at == scale else f"{q.outputs[0]}.resized"
-        moved = Node("gather_u8", node.name, (x,), (y,), {"zero": at.zero}, {"source": positions})
+        moved = _gathered(node.name, x, y, at, positions)
         return [moved, *self._rescaled(moved, q, at, scale)]
 
     def _concat(self, node: Node, q: Node, clips: list[Node], scale: Scale) -> list[Node] | None:
@@ -468,6 +478,12 @@ def _in_32_bits(weight: Array, bias: Array | None) -> bool:
     if bias is not None:
         most = most + np.abs(bias.astype(np.int64))
     return bool(most.max(initial=0) < 2**31)
+
+
+def _gathered(name: str, x: str, y: str, scale: Scale, positions: Array) -> Node:
+    """Pixels from elsewhere; -1 stands for zero."""
+    arrays = {"source": np.ascontiguousarray(positions, np.int32)}
+    return Node("gather_u8", name, (x,), (y,), {"zero": scale.zero}, arrays)
 
 
 def _ratio(at: Scale, scale: Scale) -> float:
