@@ -6,7 +6,8 @@ since its last maps are averaged, or multiplied by a matrix. Where a network ret
 backbone's last blocks are layers as all others, so that not every convolution at the end is a head:
 those of 1x1 are; of larger ones those that become a picture, of at most four channels, or a list
 of predictions, or that nothing but what makes an answer of them follows, a sigmoid, softmax,
-interpolation, choice: features have a norm, an activation or a sum there.
+interpolation, choice: features have a norm, an activation or a sum there. Larger ones are layers,
+too, where a network has no others.
 """
 
 from __future__ import annotations
@@ -39,12 +40,16 @@ class Heads:
         self._unmixed: set[_State] = set()
 
     def is_head(self, convolution: Operation) -> bool:
-        """Whether a convolution's positions reach the results unmixed, as `heads` says."""
+        """Whether its positions are the answer, whatever else the network has: 1x1, a picture."""
         shape = convolution.shape
         return self._is_unmixed(convolution) and (
-            (shape is not None and shape.kernel == (1, 1))
-            or self._gives_pictures(convolution)
-            or self._gives_answers(convolution)
+            (shape is not None and shape.kernel == (1, 1)) or self._gives_pictures(convolution)
+        )
+
+    def may_be_head(self, convolution: Operation) -> bool:
+        """Whether it is one, or a larger one that no features' norm, activation or sum follows."""
+        return self.is_head(convolution) or (
+            self._is_unmixed(convolution) and self._gives_answers(convolution)
         )
 
     def _gives_answers(self, convolution: Operation) -> bool:

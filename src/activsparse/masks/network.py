@@ -102,7 +102,7 @@ def find_convolutions(
     is_stem = [stems.is_stem(operation) for operation in found]
     heads = Heads(graph)
     shortcuts = _Shortcuts(graph)
-    convolutions = []
+    roles, plain = [], False
     for i, operation in enumerate(found):
         output = (norms[i] or operation).output
         shape = operation.shape
@@ -113,8 +113,16 @@ def find_convolutions(
             pass  # a single position is a vector, no map
         elif shape.kernel == (1, 1) and shortcuts.is_shortcut(operation, output):
             role = "shortcut"
-        elif heads.is_head(operation):
+        elif heads.may_be_head(operation):
             role = "head"
+        else:
+            plain = True
+        roles.append(role)
+    convolutions = []
+    for i, operation in enumerate(found):
+        output, role = (norms[i] or operation).output, roles[i]
+        if role == "head" and not plain and not heads.is_head(operation):
+            role = "layer"
         added = _ends_branch(graph, output)
         reader = _reader(graph, operation)
         convolutions.append(
