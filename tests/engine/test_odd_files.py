@@ -206,7 +206,8 @@ def test_shapes_that_a_file_notes_count_where_nothing_else_tells(tmp_path):
     b, x = network()
     b.nodes.append(helper.make_node("Magic", [x], ["z"], domain="some.where"))
     b.shapes["z"] = (1, 16, 14, 12)
-    path = save(tmp_path / "m.onnx", b, {b.conv("z", 8): TensorProto.FLOAT}, ["some.where"])
+    y = b.node("Relu", b.conv("z", 8))
+    path = save(tmp_path / "m.onnx", b, {y: TensorProto.FLOAT}, ["some.where"])
     model = onnx.load(path)
     _, report = mask_model(model, 0.3)
     assert len(report.layers) == 1
@@ -227,7 +228,8 @@ def test_sizes_sliced_from_constants_size_masks(tmp_path, opset):
     shape = b.node("Slice", shape, *bounds, axes, shape=(4,))
     x = b.node("Reshape", x, shape, shape=(1, 16, 6, 28))
     x = b.node("Relu", b.conv(x, 8))
-    path = save(tmp_path / "m.onnx", b, {b.conv(x, 8): TensorProto.FLOAT})
+    y = b.node("Relu", b.conv(x, 8))
+    path = save(tmp_path / "m.onnx", b, {y: TensorProto.FLOAT})
     masked, report = mask_model(onnx.load(path), 0.3, pattern="lattice")
     assert [layer.shape.output for layer in report.layers] == [(14, 12), (6, 28), (6, 28)]
     onnx.save(masked, tmp_path / "masked.onnx")
