@@ -69,6 +69,7 @@ class Network:
         epochs: of each row.
         images: that losses under masks are measured on.
         planned: further options of `activsparse plan`.
+        smaller_too: targets of plans with smaller inputs.
         folds: whether each seed has test images, and so a base, of its own; `common` and `base`
             then say {data} for the folder of photographs and weights, {seed} for the seed.
     """
@@ -81,6 +82,7 @@ class Network:
     epochs: int = 1
     images: int = 512
     planned: tuple[str, ...] = ()
+    smaller_too: tuple[float, ...] = (1.35, 1.6, 2.0)
     folds: bool = False
 
     def base_seed(self, seed: int) -> int:
@@ -149,6 +151,7 @@ NETWORKS = {
         epochs=2,
         images=128,
         planned=("--patterns", "band", "lattice", "--masks", "2"),
+        smaller_too=(1.75, 2.0, 2.5, 3.0),
         folds=True,
     ),
 }
@@ -192,7 +195,7 @@ def rows_of(network: Network) -> dict[str, Row]:
     found = {"dense": Row("dense")}
     for target in (1.35, 1.75, 1.2, 2.0, 1.5):
         found[f"plan {target:g}"] = Row("ours", (), plan=target)
-    for target in (1.75, 2.0, 2.5, 3.0):
+    for target in network.smaller_too:
         found[f"plan {target:g} smaller"] = Row("ours", (), plan=target, allow="input-size")
     for target in (1.5, 2.0):
         found[f"plan {target:g} fewer"] = Row(

@@ -231,9 +231,7 @@ def _others(args: argparse.Namespace, subject: Subject) -> list[Variant]:
     """Smaller inputs, fewer channels, and both, as far as they are allowed."""
     (height, width), sizes = subject.size, [subject.size]
     if "input-size" in args.allow:
-        smaller = dict.fromkeys(
-            (max(8, round(height * s / 8) * 8), max(8, round(width * s / 8) * 8)) for s in SIZES
-        )
+        smaller = dict.fromkeys((_side(height, s), _side(width, s)) for s in SIZES)
         sizes += [size for size in smaller if size < subject.size]
     subjects = [(subject, 0.0)]
     if "channels" in args.allow:
@@ -242,6 +240,12 @@ def _others(args: argparse.Namespace, subject: Subject) -> list[Variant]:
             pruned = prune_channels(subject.model, example, ratio).eval()
             subjects.append((replace(subject, model=pruned), ratio))
     return [Variant(of_it, size, ratio) for of_it, ratio in subjects for size in sizes][1:]
+
+
+def _side(side: int, share: float) -> int:
+    """A share of a side, in steps of 8 where these are no larger than those of SIZES, else finer."""
+    step = next((step for step in (8, 4, 2) if step <= 0.07 * side), 1)
+    return max(8, round(side * share / step) * step)
 
 
 @contextmanager
