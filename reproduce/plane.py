@@ -2,6 +2,7 @@
 
     python reproduce/plane.py R --out plane             # or M, S, E: hours; stop and repeat it
     taskset -c 1 python reproduce/plane.py R --out plane --time
+    taskset -c 1 python reproduce/plane.py R --out plane --time --rows "plan 1.5"
     python reproduce/plane.py R --out plane --pair "channels 0.45" "channels 0.3 plan 1.2"
     python reproduce/plane.py --plot
 
@@ -25,7 +26,7 @@ import logging
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -167,6 +168,7 @@ class Row:
         pruned: share of channels taken out before.
         plan: speed-up of the plan whose masks it gets.
         allow: what else the plan may change, as of `activsparse plan`.
+        times: as many epochs as the other rows.
     """
 
     kind: str
@@ -174,6 +176,7 @@ class Row:
     pruned: float | None = None
     plan: float | None = None
     allow: str | None = None
+    times: int = 1
 
 
 _PUBLISHED = (
@@ -188,6 +191,9 @@ _PUBLISHED = (
     "sparsity.end=0.5",
     "search.recalibrate=false",
 )
+
+
+_BOTH = "channels 0.3 plan 1.35"
 
 
 def rows_of(network: Network) -> dict[str, Row]:
@@ -210,6 +216,8 @@ def rows_of(network: Network) -> dict[str, Row]:
         found[f"channels {ratio:g} plan {target:g}"] = Row(
             "channels_and_masks", (), pruned=ratio, plan=target
         )
+    for name in ("dense", "plan 1.5", "plan 1.75", "channels 0.3", "channels 0.45", _BOTH):
+        found[f"{name} longer"] = replace(found[name], kind="ablation", times=4)
     found["lattice 0.3"] = Row("ablation", ("sparsity.pattern=lattice",))
     found["tiles 0.3"] = Row("ablation", ("sparsity.pattern=tiles",))
     found["paper 0.3"] = Row("paper", _PUBLISHED)
@@ -228,7 +236,7 @@ def main() -> int:
         elif args.pair:
             _pair(NETWORKS[args.network], args.out / args.network, args.seeds, *args.pair)
         elif args.time:
-            _time(args.network, args.out / args.network, args.seeds, args.results)
+            _time(args.network, args.out / args.network, args.rows, args.seeds, args.results)
         else:
             _train(NETWORKS[args.network], args.out / args.network, args.rows, args.seeds)
     except ActivsparseError as error:
@@ -283,7 +291,7 @@ def _train(network: Network, out: Path, names: list[str], seeds: list[int]) -> N
                         *common,
                         f"init_from={first}",
                         "dense=null",
-                        f"training.epochs={network.epochs}",
+                        f"training.epochs={network.epochs * row.times}",
                         f"seed={seed}",
                         "distillation.teacher=dense",
                         "distillation.weight=1",
@@ -342,9 +350,13 @@ def _plan(base: Path, network: Network, row: Row, subject: Path) -> list[str]:
     return settings
 
 
-def _time(name: str, out: Path, seeds: list[int], results: Path) -> None:
-    """Time every finished run, its own weights and masks, and write the lines of this network."""
+def _time(name: str, out: Path, names: list[str], seeds: list[int], results: Path) -> None:
+    """Time finished runs, their own weights and masks, and write their lines.
+
+    All of the network's, or those named and the dense one beside them, whose own line then stays.
+    """
     import torch
+    from plane_plot import baseline
 
     from activsparse.bench.compare import FLOAT32, HALF, OWN_ENGINE, compare
     from activsparse.bench.machine import summary_line
@@ -353,9 +365,14 @@ def _time(name: str, out: Path, seeds: list[int], results: Path) -> None:
 
     torch.set_num_threads(1)
     network, lines = NETWORKS[name], []
+    wanted = {*names, *map(baseline, names)}
     for seed in seeds:
         runs = {row: run_folder(out, row, seed) for row in rows_of(network)}
-        runs = {row: run for row, run in runs.items() if (run / "summary.json").is_file()}
+        runs = {
+            row: run
+            for row, run in runs.items()
+            if (run / "summary.json").is_file() and (not names or row in {"dense", *wanted})
+        }
         if "dense" not in runs:
             continue
         with tempfile.TemporaryDirectory() as place:
@@ -380,9 +397,9 @@ def _time(name: str, out: Path, seeds: list[int], results: Path) -> None:
             {row: times.get((str(path), *how), float("nan")) for row, path in files.items()}
             for how in ((OWN_ENGINE, FLOAT32), ("onnxruntime", FLOAT32), (OWN_ENGINE, HALF))
         )
-        for row in files:
+        for row in [row for row in files if not names or row in names]:
             summary = json.loads((runs[row] / "summary.json").read_text())
-            dense, own, kept = right["dense"], right[row], half[row]
+            dense, own, kept = right[baseline(row)], right[row], half[row]
             values = (
                 name,
                 row,

@@ -243,7 +243,7 @@ def _others(args: argparse.Namespace, subject: Subject) -> list[Variant]:
 
 
 def _side(side: int, share: float) -> int:
-    """A share of a side, in steps of 8 where these are no larger than those of SIZES, else finer."""
+    """A share of a side, in steps of 8, or finer where 8 is more than a step of SIZES."""
     step = next((step for step in (8, 4, 2) if step <= 0.07 * side), 1)
     return max(8, round(side * share / step) * step)
 
