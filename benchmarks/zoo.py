@@ -220,7 +220,34 @@ def publish() -> None:
             for rows in times.values():
                 cells += _timed(rows.get(name))
             lines.append(f"| {' | '.join(cells)} |")
+    for isa, name in (("AVX-512", "files-avx512.csv"), ("AVX2", "files-avx2.csv")):
+        lines += _of_files(isa, read(FOLDER / name))
     PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _of_files(isa: str, rows: dict[str, Row]) -> list[str]:
+    """The table of benchmarks/package_files.py."""
+    if not rows:
+        return []
+    first = next(iter(rows.values()))
+    lines = [
+        f"\n## ONNX files in Python packages, {isa}",
+        "",
+        "`python benchmarks/package_files.py time`: `activsparse check FILE --time`, at the sizes",
+        "given for what a file leaves open; one thread, medians, interleaved, on",
+        f"{first['machine']}, {first['date']}. Where the fallback is needed, ONNX",
+        "Runtime runs what the engine does not know.",
+        "",
+        "| file | sizes | fallback | dense | masked | layers | error "
+        "| ms | masked ms | fastest other | dense | masked |",
+        "| --- | --- | --- | --- | --- | ---: | ---: | ---: | ---: | --- | ---: | ---: |",
+    ]
+    for name, row in rows.items():
+        error = f"{float(row['relative_error']):.2g}"
+        ms = {key: row[key] and f"{float(row[key]):.3f}" for key in row if key.endswith("_ms")}
+        cells = [name, row["sizes"], row["fallback"], row["dense"], row["masked"], row["layers"]]
+        lines.append(f"| {' | '.join([*cells, error, *_timed({**row, **ms})])} |")
+    return lines
 
 
 def _found(row: Row) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from activsparse.errors import ActivsparseError, Option
 
@@ -18,6 +18,7 @@ AnyRank = Dims | None
 
 # Numbers of channels by which the layout of an image is told where nothing else tells it.
 _CHANNELS = (1, 3, 4)
+_IMAGE = (1, 3, 224, 224)
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class InputSizes:
             if name not in found:
                 raise ActivsparseError(
                     f"{file}: input '{name}' has no shape in the file; give it, for example ",
-                    Option("input_shapes", {name: (1, 3, 224, 224)}),
+                    Option("input_shapes", {name: _IMAGE}),
                 )
         rest = [name for name in found if name not in self.input_shapes]
         if self.input_size is not None:
@@ -76,6 +77,25 @@ class InputSizes:
         if self.batch is not None:
             self._put_batch({name: found[name] for name in rest}, found, file)
         return found
+
+    def filled(self, inputs: Mapping[str, AnyRank], file: object) -> InputSizes:
+        """Return these sizes, and those of a common image for whatever inputs stay open.
+
+        Args:
+            inputs: name to sizes, of every input of the model.
+            file: the model, for messages.
+
+        Raises:
+            ActivsparseError: see `resolve`.
+        """
+        shapes = {name: _IMAGE for name, dims in inputs.items() if dims is None}
+        known = replace(self, input_shapes={**shapes, **self.input_shapes})
+        opened = {
+            name: example_shape(dims)
+            for name, dims in known.resolve(inputs, file).items()
+            if None in dims[1:]
+        }
+        return replace(known, input_shapes={**known.input_shapes, **opened})
 
     def _put_batch(self, rest: dict[str, Dims], found: dict[str, Dims], file: object) -> None:
         opened = [name for name, dims in rest.items() if dims and dims[0] is None]
@@ -144,8 +164,10 @@ def image_axes(dims: Sequence[int | None]) -> tuple[int, int] | None:
 
 
 def example_shape(dims: Sequence[int | None]) -> Shape:
-    """Return sizes a message may give where a model leaves them open: those of a common image."""
-    usual = (1, 3, 224, 224) if len(dims) == 4 else (1, *[224] * (len(dims) - 1))
+    """Return sizes to suggest where a model leaves them open: those of a common image."""
+    usual = (1, *[224] * (len(dims) - 1))
+    if len(dims) == 4:
+        usual = (1, 224, 224, 3) if image_axes(dims) == (1, 2) else _IMAGE
     return tuple(dim or size for dim, size in zip(dims, usual, strict=False))
 
 

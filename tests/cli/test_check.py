@@ -70,6 +70,18 @@ def test_what_the_engine_leaves_to_another_holds(unknown, capsys):
     assert line == f"{unknown}: dense holds; nothing to mask"
 
 
+def test_what_a_file_leaves_open_becomes_a_common_image(open_size, tmp_path, capsys):
+    pool = helper.make_node("ReduceMean", ["x"], ["y"], axes=[1, 2])
+    last = write(tmp_path / "last.onnx", [pool], ("n", "h", "w", 3))
+    first, second = lines(capsys, open_size, last, status=0)
+    assert first.startswith(f"{open_size} at x=1x3x224x224: dense holds; masked holds (1 layers")
+    assert second == f"{last} at x=1x224x224x3: dense holds; nothing to mask"
+    (given,) = lines(capsys, open_size, "--input-shape", "x=1x3x16x16", status=0)
+    assert given.startswith(f"{open_size}: dense holds")
+    (without,) = lines(capsys, write(tmp_path / "none.onnx", [pool], None), status=0)
+    assert " at x=1x3x224x224: dense holds" in without
+
+
 def test_times_stand_beside_the_fastest_other(open_size, monkeypatch, capsys):
     monkeypatch.setattr("activsparse.bench.machine.busy_cores", lambda: 0.0)
     words = (open_size, "--input-size", "64x64", "--time", "--repeat", "3", "--sparsity", "0.5")

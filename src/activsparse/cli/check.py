@@ -77,6 +77,8 @@ def run(args: argparse.Namespace) -> int:
 
     from activsparse.bench.machine import busy_warning
     from activsparse.bench.trial import Trial
+    from activsparse.engine.input_size import inputs_of
+    from activsparse.engine.plan_file import is_plan
     from activsparse.masks.options import UNTRAINED
     from activsparse.overwrite import refuse_overwrite
 
@@ -89,18 +91,28 @@ def run(args: argparse.Namespace) -> int:
     console = plain_console()
     found = []
     for model in args.models:
+        sizes = input_sizes(args)
         try:
-            trial = _try(model, args, options)
+            if Path(model).is_file() and not is_plan(model):
+                sizes = sizes.filled(inputs_of(model), model)
+            trial = _try(model, args, options, sizes)
         except ActivsparseError as error:  # it cannot even be had
             trial = Trial(model, f"stops: {error.worded(speller('check'))}")
-        console.print(_line(trial, options.sparsity))
+        console.print(_line(trial, options.sparsity, _not_asked_for(args, sizes)))
         found.append(trial)
         if args.csv:
             _write(args.csv, found)
     return 0 if all(trial.holds for trial in found) else 1
 
 
-def _try(model: str, args: argparse.Namespace, options: MaskOptions) -> Trial:
+def _not_asked_for(args: argparse.Namespace, sizes: InputSizes) -> str:
+    """The sizes that a model leaves open and the command line does not give."""
+    given = input_sizes(args).input_shapes
+    shapes = {name: shape for name, shape in sizes.input_shapes.items() if name not in given}
+    return " ".join(f"{name}={'x'.join(map(str, shape))}" for name, shape in shapes.items())
+
+
+def _try(model: str, args: argparse.Namespace, options: MaskOptions, sizes: InputSizes) -> Trial:
     from activsparse.bench.trial import try_model
     from activsparse.engine.plan_file import is_plan
     from activsparse.input_sizes import InputSizes
@@ -109,7 +121,6 @@ def _try(model: str, args: argparse.Namespace, options: MaskOptions) -> Trial:
     def told(error: ActivsparseError) -> str:
         return error.worded(speller("check")).replace(str(path), model)
 
-    sizes = input_sizes(args)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(model)
         if path.is_file() and is_plan(path):
@@ -174,8 +185,8 @@ def mask_file(model: Path, out: Path, options: MaskOptions, sizes: InputSizes) -
     return len(report.layers)
 
 
-def _line(trial: Trial, sparsity: float) -> str:
-    parts = [f"{trial.model}: dense {trial.dense}"]
+def _line(trial: Trial, sparsity: float, at: str) -> str:
+    parts = [f"{trial.model}{at and f' at {at}'}: dense {trial.dense}"]
     if trial.masked:
         layers = f" ({trial.layers} layers at {sparsity:g})" if trial.layers else ""
         parts.append(f"masked {trial.masked}{layers}" if layers else trial.masked)
