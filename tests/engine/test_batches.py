@@ -58,8 +58,20 @@ def single(path, x):
     return {onnx.load(path).graph.input[0].name: (1, *x.shape[1:])}
 
 
-# Batches and threads: parts of equal number, one or several left over, fewer images than threads.
-DIVIDED = [(2, 1, 1), (12, 1, 3), (8, 2, 2), (5, 2, 5), (7, 4, 7), (9, 4, 9), (3, 4, 1)]
+# Batches and threads: parts of equal number, one or several left over, fewer images than threads,
+# more images than a part of large ones has; and how many parts, of a network whose values outweigh
+# its weights and of one where it is the other way round.
+DIVIDED = [
+    (2, 1, {1}),
+    (12, 1, {1, 3}),
+    (7, 1, {1}),
+    (8, 2, {2}),
+    (20, 2, {2, 4, 10}),
+    (5, 2, {5}),
+    (7, 4, {7}),
+    (9, 4, {9}),
+    (3, 4, {1}),
+]
 
 
 @pytest.mark.parametrize(("batch", "threads", "parts"), DIVIDED)
@@ -72,7 +84,7 @@ def test_a_divided_batch_is_bitwise_its_images(paths, tmp_path, batch, threads, 
         session = Session(path, threads=threads, input_shapes={name: x.shape}, tune=False)
         session.save(tmp_path / "plan")
         loaded = [Session(tmp_path / "plan", threads=n) for n in (None, 1, 3)]
-        assert read_plan(tmp_path / "plan").parts == parts
+        assert read_plan(tmp_path / "plan").parts in parts
         for each in (session, *loaded):
             actual = each.run(None, {name: x})
             if batch < threads:  # threads may run other operators than one has
@@ -127,6 +139,20 @@ def test_large_matrices_are_read_once_for_several_images(tmp_path):
     assert read_plan(tmp_path / "plan").parts == 2
     (expected,) = each_image(path, images, tune=False)
     np.testing.assert_array_equal(session.run(images), expected)
+
+
+@pytest.mark.parametrize("batch", [7, 48])
+def test_rows_of_a_matrix_are_one_product(tmp_path, batch):
+    """Weights outweigh a row's values by far, so they are read once for all rows."""
+    b = graphs.Builder(0)
+    weight = b.constant(b.normal(130, 70).astype(np.float32))
+    path = b.save(tmp_path / "model.onnx", b.node("MatMul", b.input(batch, 130), weight))
+    x = np.random.default_rng(batch).standard_normal((batch, 130), np.float32)
+    session = Session(path, threads=1, tune=False)
+    session.save(tmp_path / "plan")
+    assert read_plan(tmp_path / "plan").parts == 1
+    (expected,) = onnxruntime.InferenceSession(path).run(None, {"x": x})
+    np.testing.assert_allclose(session.run(x), expected, atol=1e-4)
 
 
 def across(b, x, kind):

@@ -15,10 +15,9 @@ from activsparse.engine.graph import Graph, Node, Shape
 
 __all__ = ["divide_batch"]
 
-# Images of a part at most. On an Intel Xeon (Sapphire Rapids class, AVX-512, one thread, shared
-# cores) ResNet18 takes 19.6, 14.3, 13.4 and 13.7 ms an image by 1, 2, 4 and 8, ResNet50 55.7, 46.3,
-# 43.3 and 45.7, MobileNetV2 5.4, 4.9, 5.0 and 4.8. With up to four all operators add up in the
-# order in which they do for one, so that results are the same to the bit.
+# Images of a part at most, where values outweigh weights. On an Intel Xeon (Sapphire Rapids class,
+# AVX-512, one thread, shared cores) ResNet18 takes 19.6, 14.3, 13.4 and 13.7 ms an image by 1, 2, 4
+# and 8, ResNet50 55.7, 46.3, 43.3 and 45.7, MobileNetV2 5.4, 4.9, 5.0 and 4.8.
 _MOST_IMAGES = 4
 
 # What values of all threads' parts may take: a last-level cache as most machines have, or larger,
@@ -73,25 +72,36 @@ def _images_of_part(graph: Graph, batch: int, threads: int) -> int:
         for node in graph.nodes
         if node.op in ("conv_u8", "gemm") and graph.shape(node.output)[:-1] == (batch,)
     ]
-    room = _CACHE_BYTES // threads // max(1, _bytes_of_image(graph, batch))
+    largest, all_values = _bytes_of_image(graph, batch)
+    room = _CACHE_BYTES // threads // max(1, largest)
     most = _MOST_IMAGES if sum(matrices) > _MANY_WEIGHTS else min(room, _MOST_IMAGES)
-    able = [n for n in range(2, most + 1) if batch % n == 0 and batch // n >= threads]
-    return max([1, *able], key=lambda n: (_evenly(batch // n, threads), n))
+    # Small images and matrices: as many as take values as long a way as weights.
+    weights = sum(node.arrays["weight"].nbytes for node in graph.nodes if "weight" in node.arrays)
+    most = max(most, min(room, math.ceil(weights / max(1, all_values))))
+    able = [n for n in range(2, batch + 1) if batch % n == 0 and batch // n >= threads]
+    few = [n for n in able if n <= most]
+    # Of a number without such divisors, rather too many than one by one.
+    several = few or [n for n in able if n <= min(room, 4 * _MOST_IMAGES)][:1]
+    return max([1, *several], key=lambda n: (_evenly(batch // n, threads), n))
 
 
 def _evenly(parts: int, threads: int) -> bool:
     return parts % threads == 0 or parts >= 4 * threads
 
 
-def _bytes_of_image(graph: Graph, batch: int) -> int:
-    """What the operator with most values reads and writes of one image; results lie elsewhere."""
+def _bytes_of_image(graph: Graph, batch: int) -> tuple[int, int]:
+    """What the operator with most values reads and writes of one image, and what all do.
+
+    Results lie elsewhere.
+    """
 
     def size(value: str) -> int:
         if value in graph.outputs:
             return 0
         return math.prod(graph.shape(value)) * (1 if value in graph.scales else 4)
 
-    return max((sum(map(size, (*n.inputs, *n.outputs))) for n in graph.nodes), default=0) // batch
+    each = [sum(map(size, (*n.inputs, *n.outputs))) for n in graph.nodes]
+    return max(each, default=0) // batch, sum(each) // batch
 
 
 def _values_by_image(graph: Graph, batch: int) -> set[str] | None:
