@@ -10,6 +10,7 @@ not lie as images, are views (lower_views.py).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -69,6 +70,8 @@ class _Lowering(ViewLowering):
                 node.output in graph.scales or self._has_parts(node)
             ):
                 self._concat_in_place(node)
+            elif node.op == "gather_u8" and "first" in node.attributes:
+                self._pick_channels(node)
             elif node.op in STRIDED or (node.op in _EITHER and not self._on_images(node)):
                 self.strided(node)
             else:
@@ -174,6 +177,21 @@ class _Lowering(ViewLowering):
                 kind = "gather_u8" if name in self.graph.scales else "copy"
                 copy = Node(kind, f"{node.name}[{first}:{first + c}]", (name,), (node.output,))
                 self._step(copy, (self.image(name),), part)
+
+    def _pick_channels(self, node: Node) -> None:
+        """A gather of some channels: a view, where whole cache lines hold them."""
+        first = int(node.attributes["first"])
+        c = self.graph.shape(node.output)[1]
+        image = self.image(node.inputs[0])
+        part = self._channels(image, first, c)
+        owns = c % ALIGNMENT == 0 or first + c == self.program.tensors[image].desc.c
+        moves = bool(node.arrays) or node.output in self.parts or node.output in self.flattened
+        if first % ALIGNMENT == 0 and owns and not moves:
+            self.placed[node.output] = self.add_tensor(part)
+            return
+        kept = {key: value for key, value in node.attributes.items() if key != "first"}
+        copy = replace(node, attributes=kept)
+        self._step(copy, (self.add_tensor(part),), self._output_tensor(node.output))
 
     def _channels(self, whole: int, first: int, c: int) -> Tensor:
         """A view of some channels. Vector stores may fill its last cache line if it owns that."""

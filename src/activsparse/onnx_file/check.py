@@ -28,6 +28,7 @@ STANDARD = ("", "ai.onnx")
 QUANTISED_BY_ONNXRUNTIME = (
     *("QGemm", "QLinearAdd", "QLinearAveragePool", "QLinearConcat", "QLinearGlobalAveragePool"),
     *("QLinearLeakyRelu", "QLinearMul", "QLinearReduceMean", "QLinearSigmoid"),
+    *("QLinearSoftmax", "QLinearWhere"),
 )
 """Operators that its quantiser adds to the standard ones."""
 

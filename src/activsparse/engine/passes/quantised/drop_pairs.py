@@ -11,7 +11,7 @@ __all__ = ["drop_pairs"]
 # Their result's elements are elements of the first input.
 _MOVES = (
     *("reshape", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze"),
-    *("Transpose", "Unsqueeze"),
+    *("Transpose", "Unsqueeze", "slice"),
 )
 
 

@@ -47,7 +47,7 @@ def _fuse(graph: Graph, first: Node, second: Node) -> Node | None:
 def _masked(graph: Graph, conv: Node, gather: Node) -> Node | None:
     size = graph.shape(gather.output)[2:]
     source = gather.arrays.get("source")
-    if source is None or graph.shape(conv.output)[2:] != size:
+    if source is None or graph.shape(conv.output) != graph.shape(gather.output):
         return None
     mask = (source == np.arange(source.size)).reshape(size).astype(np.uint8)
     dropped, merged = source < 0, replace(conv, outputs=gather.outputs)
@@ -207,6 +207,8 @@ def _live(graph: Graph, node: Node, live: dict[str, Live], size: tuple[int, ...]
         planes = [plane_of(residual) for residual in node.inputs[1:]]
         plane = np.logical_or.reduce([node.arrays["mask"].astype(bool), *planes])
     elif node.op == "gather_u8":
+        if node.attributes["zero"] != graph.scales[node.output].zero:
+            return None  # a frame of something else
         before = live.get(node.inputs[0], np.ones(graph.shape(node.inputs[0])[2:], bool))
         source = node.arrays.get("source", np.arange(before.size))
         plane = ((source >= 0) & before.reshape(-1)[source]).reshape(size)

@@ -14,6 +14,7 @@ from activsparse.engine.passes.evaluate import evaluate
 from activsparse.engine.passes.infer import constants_of
 from activsparse.engine.passes.quantised.chain import Chain, chain_before, limits_of, mask_of
 from activsparse.engine.passes.quantised.functions import function_of_one, table_of
+from activsparse.engine.passes.quantised.moves import MOVING, Move, move_of, slices_of
 from activsparse.engine.passes.quantised.pairs import (
     DEQUANTISE,
     QUANTISE,
@@ -44,6 +45,7 @@ def match_quantised(graph: Graph) -> Graph:
     match = _Matcher(graph)
     match.dequantise_inputs()
     match.dequantise_constants()
+    match.cut_splits()
     match.move_on_bytes()
     match.graph = graph = clean(graph)
     for node in list(graph.nodes):
@@ -116,6 +118,12 @@ class _Matcher:
                 graph.shapes |= {name: value.shape for name, value in values.items()}
                 graph.nodes.replace(node)
 
+    def cut_splits(self) -> None:
+        """Let each result of a split have operators of its own."""
+        for node in list(self.graph.nodes):
+            if node.op == "Split" and self.source(node.inputs[0]) is not None:
+                self.graph.nodes.replace(node, *slices_of(self.graph, node))
+
     def move_on_bytes(self) -> None:
         """Reshapes and the like of a value whose scale they keep move its bytes.
 
@@ -126,6 +134,8 @@ class _Matcher:
         for move in list(self.graph.nodes):
             if move.op in ("Mul", "gather_positions"):
                 self._overwrite(move)
+                continue
+            if move.op in MOVING and self._pick(move):
                 continue
             source = self.source(move.inputs[0]) if move.op in _MOVES else None
             if source is None:
@@ -141,21 +151,41 @@ class _Matcher:
 
     def _overwrite(self, move: Node) -> None:
         """Mask or fill bytes rather than what they stand for, where the factors are ones."""
-        graph = self.graph
         positions = move.arrays.get("source")
         if positions is None:
-            positions = mask_of(graph, move, tolerance=0.0)
-        value = next((name for name in move.inputs if name not in graph.constants), "")
+            positions = mask_of(self.graph, move, tolerance=0.0)
+        value = next((name for name in move.inputs if name not in self.graph.constants), "")
         source = self.source(value)
-        if source is None or positions is None:
-            return
+        if source is not None and positions is not None:
+            self._gather(move, value, source, Move(0, positions, 0.0))
+
+    def _pick(self, move: Node) -> bool:
+        """Move bytes of an image, or a part of it, where the result is quantised again."""
+        graph, source = self.graph, self.source(move.inputs[0])
+        reader: Node | None = move
+        while reader is not None and reader.op in (*MOVING, "Clip", "Relu"):
+            reader = graph.only_consumer(reader.outputs[0])
+        if source is None or reader is None or reader.op != QUANTISE:
+            return False
+        found = move_of(graph, move)
+        if found is not None:
+            self._gather(move, move.inputs[0], source, found)
+        return found is not None
+
+    def _gather(self, move: Node, value: str, source: tuple[str, Scale], what: Move) -> None:
+        """Put what moves bytes in the place of what moves the `value` they stand for."""
+        graph, (x, scale) = self.graph, source
         q = graph.only_consumer(move.outputs[0])
-        same = q is not None and q.op == QUANTISE and scale_of(graph, q) == source[1]
+        same = q is not None and q.op == QUANTISE and scale_of(graph, q) == scale
         y = q.outputs[0] if same and q is not None else f"{move.outputs[0]}.bytes"
-        self._know(*source)
-        self._know(y, source[1])
+        self._know(x, scale)
+        self._know(y, scale)
         graph.shapes[y] = graph.shape(move.outputs[0])
-        gather = _gathered(move.name, source[0], y, source[1], positions)
+        attributes = {"zero": int(scale.bytes_of(np.float32(what.fill)))}
+        if what.first or graph.shape(x)[1] != graph.shape(y)[1]:
+            attributes["first"] = what.first
+        arrays = {} if what.source is None else {"source": np.ascontiguousarray(what.source)}
+        gather = Node("gather_u8", move.name, (x,), (y,), attributes, arrays)
         if same and q is not None:
             graph.nodes.replace(q)
             graph.nodes.replace(move, gather)

@@ -1,8 +1,12 @@
-"""QOperator files spelled out: each quantised operator as the float one between its pairs."""
+"""QOperator files spelled out: each quantised operator as the float one between its pairs.
+
+Plain operators that stand on bytes, as such files have them, get the pair that their bytes have.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,8 +22,26 @@ _UNARY = {
     "QLinearLeakyRelu": "LeakyRelu",
     "QLinearSigmoid": "Sigmoid",
     "QLinearReduceMean": "ReduceMean",
+    "QLinearSoftmax": "Softmax",
 }
 _BINARY = {"QLinearAdd": "Add", "QLinearMul": "Mul"}
+
+# Plain operators whose results are elements of their inputs, or lie between them: of which inputs.
+_FIRST, _ALL = slice(0, 1), slice(None)
+_ON_BYTES = {
+    **dict.fromkeys(
+        (
+            *("DepthToSpace", "Expand", "Flatten", "Gather", "GatherND", "Identity", "MaxPool"),
+            *("ReduceMax", "ReduceMin", "Reshape", "Resize", "Slice", "SpaceToDepth", "Split"),
+            *("Squeeze", "Tile", "Transpose", "Unsqueeze", "Upsample"),
+        ),
+        _FIRST,
+    ),
+    **dict.fromkeys(("Concat", "Max", "Min"), _ALL),
+    **{"Pad": slice(0, 3, 2), "Where": slice(1, 3)},
+}
+# And those whose result is an index.
+_INDICES = ("ArgMax", "ArgMin")
 
 
 def expand_qoperators(graph: Graph) -> Graph:
@@ -40,7 +62,51 @@ def expand_qoperators(graph: Graph) -> Graph:
                 f"{graph.name}: {node.title} lacks inputs, or they do not fit each other; "
                 "quantise the model again",
             ) from error
+    return _surround(graph)
+
+
+def _surround(graph: Graph) -> Graph:
+    """Put pairs around plain operators on bytes."""
+    pairs: dict[str, tuple[str, ...]] = {}
+    for node in list(graph.nodes):
+        if node.op == QUANTISE:
+            pair = tuple(filter(None, node.inputs[1:]))
+            scale = graph.constants.get(pair[0]) if pair else None
+            if scale is not None and scale.size == 1 and not node.attributes.get("output_dtype"):
+                pairs[node.outputs[0]] = pair
+        elif node.op in _ON_BYTES or node.op in _INDICES:
+            graph.nodes.replace(node, *_between_pairs(graph, node, pairs))
     return graph
+
+
+def _between_pairs(graph: Graph, node: Node, pairs: dict[str, tuple[str, ...]]) -> list[Node]:
+    """A plain operator with the pairs of its bytes around it, or as it is where it has none."""
+    at = range(len(node.inputs))[_ON_BYTES.get(node.op, _FIRST)]
+    read = [node.inputs[i] for i in at if node.inputs[i]]
+    pair = next((pairs[x] for x in read if x in pairs), None)
+    # Constants beside bytes are bytes of the same kind.
+    if pair is None or any(pairs.get(x, pair) != pair for x in read):
+        return [node]
+    if any(x not in pairs and x not in graph.constants for x in read):
+        return [node]
+    if node.op == "Pad" and len(read) == 1:  # what it adds is the byte 0
+        zero = graph.constants[pair[1]] if pair[1:] else np.zeros((), np.uint8)
+        fill = f"{node.outputs[0]}.fill"
+        graph.constants[fill], graph.shapes[fill] = np.zeros((), zero.dtype), ()
+        node = replace(node, inputs=(*node.inputs[:2], fill, *node.inputs[3:]))
+        at, read = range(0, 3, 2), [*read, fill]
+    real = {x: f"{node.outputs[0]}.of.{x}" for x in read}
+    # Indices, beside a maximum or alone, are no bytes.
+    count = 0 if node.op in _INDICES else len(node.outputs) if node.op == "Split" else 1
+    written = {y: f"{y}.float" for y in node.outputs[:count] if y}
+    pairs.update(dict.fromkeys(written, pair))
+    inputs = tuple(real.get(x, x) if i in at else x for i, x in enumerate(node.inputs))
+    outputs = tuple(written.get(y, y) for y in node.outputs)
+    return [
+        *(Node(DEQUANTISE, name, (x, *pair), (name,)) for x, name in real.items()),
+        replace(node, inputs=inputs, outputs=outputs),
+        *(Node(QUANTISE, f"{name}.q", (name, *pair), (y,)) for y, name in written.items()),
+    ]
 
 
 def _name(node: Node) -> str:
@@ -110,12 +176,18 @@ def _gemm(e: _Expansion) -> list[Node]:
 
 def _unary(e: _Expansion) -> list[Node]:
     attributes = dict(e.node.attributes)
-    attributes.pop("channels_last", None)
+    for theirs in ("channels_last", "opset"):
+        attributes.pop(theirs, None)
     return e.result(_UNARY[_name(e.node)], (e.dequantised(0),), 3, attributes)
 
 
 def _binary(e: _Expansion) -> list[Node]:
     return e.result(_BINARY[_name(e.node)], (e.dequantised(0), e.dequantised(3)), 6, {})
+
+
+def _where(e: _Expansion) -> list[Node]:
+    inputs = (e.node.inputs[0], e.dequantised(1), e.dequantised(4))
+    return e.result("Where", inputs, 7, {})
 
 
 def _concat(e: _Expansion) -> list[Node]:
@@ -129,6 +201,7 @@ _RULES: dict[str, Callable[[_Expansion], list[Node]]] = {
     "QLinearConcat": _concat,
     "QLinearConv": _conv,
     "QLinearMatMul": _matmul,
+    "QLinearWhere": _where,
     **dict.fromkeys(_UNARY, _unary),
     **dict.fromkeys(_BINARY, _binary),
 }
