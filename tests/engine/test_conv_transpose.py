@@ -109,3 +109,39 @@ def test_a_weight_of_other_channels_is_refused(tmp_path):
         Session(path)
     assert "\n" not in str(error.value)
     assert onnx.load(path).graph.node[0].name in str(error.value)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_what_follows_by_channel_becomes_part_of_the_convolutions(tmp_path, seed):
+    """A bias, a norm and an activation of the interleaved image, in any order; not past a mask."""
+    rng = np.random.default_rng(seed)
+    b = graphs.Builder(seed)
+    x = b.input(int(rng.integers(1, 3)), 6, *map(int, rng.integers(4, 9, 2)))
+    stride = int(rng.integers(2, 4))
+    kernel = int(rng.integers(stride, stride + 3))
+    out, group = int(rng.choice([1, 2, 5, 20])), 1
+    if out % 2 == 0 and rng.random() < 0.3:
+        group = 2
+    n, _, *size = b.shapes[x]
+    shape = (n, out, *((side - 1) * stride + kernel for side in size))
+    y = transposed(b, x, out, (kernel, kernel), strides=[stride] * 2, group=group, shape=shape)
+    row = [str(kind) for kind in rng.permutation(["bias", "norm", "mask"])]
+    if rng.random() < 0.5:
+        row.remove("mask")
+    for kind in row:
+        if kind == "bias":
+            y = b.node("Add", y, b.constant(b.normal(1, out, 1, 1).astype(np.float32)))
+        elif kind == "norm":
+            y = b.norm(y)
+        else:
+            y = b.mask(y, 0.4)
+    last = str(rng.choice(["Relu", "Sigmoid", "Tanh", "PRelu", "none"]))
+    if last == "PRelu":
+        y = b.node("PRelu", y, b.constant(b.normal(out, 1, 1).astype(np.float32)))
+    elif last != "none":
+        y = b.node(last, y)
+    path = b.save(tmp_path / "m.onnx", y)
+    oracle.check(path, context=(seed, b.shapes[x], stride, kernel, out, group, row, last))
+    kinds = [node.kind for node in Session(path, tune=False).explain()]
+    if "mask" not in row:
+        assert not {"scale_shift", "activate"}.intersection(kinds), kinds

@@ -10,6 +10,7 @@ from activsparse.engine.passes.convert import convert
 from activsparse.engine.passes.crop_kernels import crop_kernels
 from activsparse.engine.passes.drop_fills import drop_fills
 from activsparse.engine.passes.fold_affine import fold_affine
+from activsparse.engine.passes.fold_forward import fold_forward
 from activsparse.engine.passes.fold_pad import fold_pad
 from activsparse.engine.passes.fold_scale import fold_scale
 from activsparse.engine.passes.frame_pads import frame_pads
@@ -21,6 +22,7 @@ from activsparse.engine.passes.infer import infer
 from activsparse.engine.passes.join_branches import join_branches
 from activsparse.engine.passes.join_slices import join_slices
 from activsparse.engine.passes.join_stem_pool import join_stem_pool
+from activsparse.engine.passes.lift_phases import lift_phases
 from activsparse.engine.passes.match_activation import match_activation
 from activsparse.engine.passes.match_fill import match_fill
 from activsparse.engine.passes.match_norm import match_norm
@@ -58,6 +60,7 @@ def optimise(graph: Graph) -> Graph:
         match_activation,
         resolve_reshapes,
         join_slices,
+        lift_phases,
     ):
         graph = rewrite(graph)
     # Norms reach a convolution only through its mask, and masks only after a norm: both until
@@ -67,6 +70,7 @@ def optimise(graph: Graph) -> Graph:
     graph = _until_stable(
         graph, (fuse_residual, fold_affine, fuse_activation, fold_scale, fold_pad, fuse_mask)
     )
+    graph = fold_forward(graph)
     return clean(crop_kernels(zero_positions(frame_pads(repeat_channels(graph)))))
 
 
