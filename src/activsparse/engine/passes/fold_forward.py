@@ -47,7 +47,7 @@ def _can_take(graph: Graph, node: Node, reader: Node) -> bool:
 def _taken(node: Node, reader: Node) -> Node:
     weight = reader.arrays["weight"].astype(np.float64)
     group = reader.attributes.get("group", 1)
-    outputs, inputs, *kernel = weight.shape
+    outputs, inputs = weight.shape[:2]
     by_group = weight.reshape(group, outputs // group, inputs, -1)
     scale, shift = (
         node.arrays[name].astype(np.float64).reshape(group, 1, inputs, 1)
