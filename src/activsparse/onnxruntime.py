@@ -31,6 +31,7 @@ from activsparse.engine.options import AUTO, default_threads
 from activsparse.engine.passes.clean import clean
 from activsparse.engine.passes.infer import infer
 from activsparse.engine.passes.proto import node_proto
+from activsparse.engine.passes.quantised import expand_qoperators
 from activsparse.engine.plan import Plan, compile_graph
 from activsparse.engine.plan_file import write_plan
 from activsparse.errors import ActivsparseError
@@ -170,11 +171,11 @@ def rewrite(
     from onnx import helper
 
     loaded = load(path, input_shapes)
-    graph = clean(infer(loaded, lenient=True))
+    graph = clean(infer(expand_qoperators(loaded), lenient=True))
     nodes: list[onnx.NodeProto] = []
     plans: list[Plan] = []
     constants: dict[str, Any] = {}
-    kept = 0
+    kept: dict[tuple[str, ...], Any] = {}  # by outputs: several parts may read one weight
     isa = target_isa(target)
     with choosing(None, tune, winograd, isa, threads) as choose:
         for plan, part in compile_parts(
@@ -187,9 +188,10 @@ def rewrite(
                 plans.append(plan)
                 nodes.append(_plan_node(plan, part, len(plans)))
             else:
-                nodes += [node_proto(node) for node in part.nodes]
+                new = {n.outputs: node_proto(n) for n in part.nodes if n.outputs not in kept}
+                nodes += new.values()
                 constants |= part.constants
-                kept += len(part.nodes)
+                kept |= new
     if not plans:
         raise ActivsparseError(f"{path}: has no convolution this engine runs; use it as it is")
     _name_outputs(graph, loaded.outputs, nodes, constants)
@@ -205,7 +207,7 @@ def rewrite(
     model = helper.make_model(proto, opset_imports=opsets, ir_version=9)
     with atomic_path(out) as temporary:
         onnx.save(model, temporary)
-    return Rewritten(model, plans, kept)
+    return Rewritten(model, plans, len(kept))
 
 
 def _computed(graph: Graph) -> Graph:

@@ -5,15 +5,20 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import graphs
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import quantised
 from onnx import TensorProto, helper
+from oracle import expected
 
-from activsparse import ActivsparseError
+from activsparse import ActivsparseError, Session
 from activsparse import onnxruntime as operators
 from activsparse.engine.compile import compile_file
+from activsparse.engine.exact import ExactModel
+from activsparse.engine.exact.span import Span
 from activsparse.engine.tolerance import network_bound, sums_of
 from activsparse.export.mask import mask_model
 
@@ -599,3 +604,82 @@ def test_what_goes_wrong_is_said(sparse, open_batch, tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "cut.onnx")
     with pytest.raises(Exception, match="cut or damaged"):
         session(tmp_path / "cut.onnx")
+
+
+def quantised_model(path: Path, network: str, style: str) -> tuple[Path, dict[str, np.ndarray]]:
+    quantised.case(path, network, style)
+    (feed,) = quantised.images(onnx.load(path), 11, 1)
+    return path, feed
+
+
+def largest_step(path: Path) -> float:
+    """Of what a run quantises in a file."""
+    model = onnx.load(path)
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    scales = [node.input[1] for node in model.graph.node if node.op_type == "QuantizeLinear"]
+    scales += [n.input[6] for n in model.graph.node if n.op_type in ("QLinearConv", "QLinearAdd")]
+    return max(float(constants[scale]) for scale in scales)
+
+
+STYLES = ("u8s8 per channel", "s8s8 per channel", "operators u8s8", "operators s8s8", "nncf")
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("network", ["masked", "filled", "residual", "classifier"])
+def test_quantised_files_are_rewritten(tmp_path: Path, network: str, style: str) -> None:
+    """All of them in one plan, on bytes; sums that the last layer rounds may differ by a step."""
+    model, feed = quantised_model(tmp_path / "q.onnx", network, style)
+    rewritten = operators.rewrite(model, tmp_path / "out.onnx", tune=False)
+    assert (len(rewritten.plans), rewritten.kept) == (1, 0)
+    assert any(r.kind == "conv_u8" for r in rewritten.plans[0].reports)
+    assert not any(r.kind == "conv" for r in rewritten.plans[0].reports)
+    actual = session(tmp_path / "out.onnx").run(None, feed)
+    for y, truth, span in zip(actual, expected(model, feed), exact(model, feed), strict=True):
+        within(y, truth, span, largest_step(model))
+
+
+@needs_providers
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("network", ["masked", "filled", "residual"])
+def test_the_provider_runs_quantised_files(tmp_path: Path, network: str, style: str) -> None:
+    model, feed = quantised_model(tmp_path / "q.onnx", network, style)
+    compile_file(model, tmp_path / "q.plan", tune=False)
+    assert takes_all(model, tmp_path / "q.plan")
+    actual = with_provider(model, tmp_path / "q.plan").run(None, feed)
+    for y, truth, span in zip(actual, expected(model, feed), exact(model, feed), strict=True):
+        within(y, truth, span, largest_step(model))
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_quantised_file_with_what_the_engine_does_not_know(tmp_path: Path, style: str) -> None:
+    """Convolutions on both sides of it stay on bytes, whatever of pairs the other engine reads."""
+    b = graphs.Builder(0, 13)
+    x = b.node("Relu", b.conv(b.input(1, 3, 12, 12), 16))
+    x = b.node("Relu", b.conv(x, 16))
+    x = b.node("Hardmax", x, axis=1)
+    x = b.node("Relu", b.conv(x, 16))
+    b.save(tmp_path / "f.onnx", b.conv(x, 8))
+    make = quantised.by_hand if style == "nncf" else quantised.by_onnxruntime
+    how = quantised.STYLES[style]
+    model = make(quantised.typed(tmp_path / "f.onnx"), tmp_path / "q.onnx", how)
+    (feed,) = quantised.images(onnx.load(model), 11, 1)
+    rewritten = operators.rewrite(model, tmp_path / "out.onnx", tune=False)
+    kinds = [[r.kind for r in plan.reports] for plan in rewritten.plans]
+    assert [k.count("conv_u8") for k in kinds] == [2, 2]
+    assert not any("conv" in k for k in kinds)
+    (truth,) = expected(model, feed)
+    (got,) = session(tmp_path / "out.onnx").run(None, feed)
+    ours = Session(model, fallback="onnxruntime").run(feed)
+    np.testing.assert_allclose(got, truth, rtol=0, atol=1.01 * largest_step(model))
+    np.testing.assert_allclose(ours, truth, rtol=0, atol=1.01 * largest_step(model))
+
+
+def exact(model: Path, feed: dict[str, np.ndarray]) -> list[Span]:
+    return list(ExactModel(model).run(feed, slack=2.0**-9).values())
+
+
+def within(y: np.ndarray, truth: np.ndarray, span: Span, step: float) -> None:
+    """Within a step of what ONNX Runtime makes of the file, or what its roundings may lead to."""
+    far = np.abs(y - truth) > 1.01 * step
+    room = 1e-5 * max(1.0, float(np.abs(span.high).max()))
+    assert not (far & ((y < span.low - room) | (y > span.high + room))).any()

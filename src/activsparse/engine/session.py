@@ -31,6 +31,7 @@ from activsparse.engine.parts import ForeignPart, NativePart, Part
 from activsparse.engine.passes.clean import clean
 from activsparse.engine.passes.convert import EXACT
 from activsparse.engine.passes.infer import infer
+from activsparse.engine.passes.quantised import expand_qoperators
 from activsparse.engine.plan import Plan, compile_graph
 from activsparse.engine.plan_file import is_plan, read_plan, write_plan
 from activsparse.engine.report import NodeReport
@@ -210,7 +211,7 @@ class Session:
     ) -> None:
         """Compile what this engine knows, hand the rest to ONNX Runtime."""
         loaded = load(path, input_shapes, foreign=True)
-        graph = clean(infer(loaded, lenient=True))
+        graph = clean(infer(expand_qoperators(loaded), lenient=True))
         fuse = options["algorithm"] is None
         with choosing(isa=isa, threads=threads, **options) as choose:
             mix = options["winograd"]
