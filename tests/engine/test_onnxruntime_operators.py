@@ -220,7 +220,7 @@ def test_several_runs_of_a_session_at_once(
     compiled = compile_file(
         open_batch, plan, tune=False, threads=threads, input_shapes={"x": shape}
     )
-    assert compiled.parts == batch
+    assert batch % compiled.parts == 0
     own = with_provider(open_batch, plan, threads)
     rng = np.random.default_rng(batch)
     feeds = [{"x": rng.standard_normal(shape, np.float32)} for _ in range(4)]
