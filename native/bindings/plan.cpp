@@ -12,14 +12,15 @@
 namespace activsparse {
 namespace {
 
-using Values = std::vector<std::tuple<std::string, std::vector<int64_t>, int>>;
+using Values = std::vector<std::tuple<std::string, std::vector<int64_t>, int, int>>;
 using Tensors = std::vector<std::pair<TensorDesc, int64_t>>;
 using Steps = std::vector<std::tuple<nb::object, std::vector<int>, std::vector<int>>>;
 using Plan = std::shared_ptr<const PlanFile>;
 
 std::vector<PlanValue> values_of(const Values& values) {
   std::vector<PlanValue> result;
-  for (const auto& [name, shape, tensor] : values) result.push_back({name, shape, tensor});
+  for (const auto& [name, shape, tensor, type] : values)
+    result.push_back({name, shape, tensor, type});
   return result;
 }
 
@@ -28,7 +29,7 @@ nb::list list_of(const std::vector<PlanValue>& values) {
   for (const PlanValue& value : values) {
     nb::list shape;
     for (int64_t size : value.shape) shape.append(size);
-    result.append(nb::make_tuple(value.name, nb::tuple(shape), value.tensor));
+    result.append(nb::make_tuple(value.name, nb::tuple(shape), value.tensor, value.type));
   }
   return result;
 }

@@ -28,16 +28,30 @@ as_status load(as_plan** plan, const Open& open) {
   });
 }
 
-as_status describe(const as_plan* plan, std::vector<PlanValue> PlanContent::* list,
-                   const char* what, std::size_t index, as_value* value) {
+using Values = std::vector<PlanValue> PlanContent::*;
+
+const PlanValue& value_of(const as_plan* plan, Values list, const char* what, std::size_t index) {
+  require_argument(plan != nullptr, "plan");
+  const std::vector<PlanValue>& values = plan->loaded->content().*list;
+  if (index >= values.size())
+    throw Error("the plan has " + std::to_string(values.size()) + " " + what + "s, there is no " +
+                what + " " + std::to_string(index));
+  return values[index];
+}
+
+as_status type_of(const as_plan* plan, Values list, const char* what, std::size_t index,
+                  as_dtype* dtype) {
   return guarded([&] {
-    require_argument(plan != nullptr, "plan");
+    require_argument(dtype != nullptr, "dtype");
+    *dtype = static_cast<as_dtype>(value_of(plan, list, what, index).type);
+  });
+}
+
+as_status describe(const as_plan* plan, Values list, const char* what, std::size_t index,
+                   as_value* value) {
+  return guarded([&] {
     require_argument(value != nullptr, "value");
-    const std::vector<PlanValue>& values = plan->loaded->content().*list;
-    if (index >= values.size())
-      throw Error("the plan has " + std::to_string(values.size()) + " " + what + "s, there is no " +
-                  what + " " + std::to_string(index));
-    const PlanValue& found = values[index];
+    const PlanValue& found = value_of(plan, list, what, index);
     *value = {found.name.c_str(), AS_FLOAT32, static_cast<int32_t>(found.shape.size()), {}, 1};
     for (std::size_t i = 0; i < found.shape.size(); ++i) {
       value->shape[i] = found.shape[i];
@@ -94,6 +108,14 @@ as_status as_plan_input(const as_plan* plan, size_t index, as_value* value) {
 
 as_status as_plan_output(const as_plan* plan, size_t index, as_value* value) {
   return describe(plan, &PlanContent::outputs, "output", index, value);
+}
+
+as_status as_plan_input_type(const as_plan* plan, size_t index, as_dtype* dtype) {
+  return type_of(plan, &PlanContent::inputs, "input", index, dtype);
+}
+
+as_status as_plan_output_type(const as_plan* plan, size_t index, as_dtype* dtype) {
+  return type_of(plan, &PlanContent::outputs, "output", index, dtype);
 }
 
 as_status as_pool_create(int threads, as_pool** pool) {

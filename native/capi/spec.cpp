@@ -20,21 +20,28 @@ as_status build(as_spec* spec, const char* name, const Body& body) {
   return status;
 }
 
-TensorDesc desc_of(const as_tensor* t) {
+TensorDesc desc_of(const as_tensor* t, as_dtype dtype) {
   require_argument(t != nullptr, "tensor");
-  const TensorDesc desc{
-      t->n,         t->h,           t->w,           t->c, t->nchw ? t->c : t->stride,
-      t->nchw != 0, t->padded != 0, DType::kFloat32};
-  if (const char* fault = fault_of(desc)) throw Error(fault);
+  if (dtype != AS_FLOAT32 && dtype != AS_UINT8) throw Error("a tensor is float32 or uint8");
+  const TensorDesc desc{t->n,
+                        t->h,
+                        t->w,
+                        t->c,
+                        t->nchw ? t->c : t->stride,
+                        t->nchw != 0,
+                        t->padded != 0,
+                        dtype == AS_UINT8 ? DType::kU8 : DType::kFloat32};
+  if (const char* fault = fault_of_any(desc)) throw Error(fault);
   return desc;
 }
 
 ArrayView view_of(as_dtype dtype, const void* data, int rank, const int64_t* shape) {
-  if (dtype != AS_FLOAT32 && dtype != AS_INT32 && dtype != AS_UINT8) throw Error("unknown dtype");
+  if (dtype < AS_FLOAT32 || dtype > AS_INT8)
+    throw Error("an array is of float32, int32, uint8 or int8");
   if (rank < 0 || rank > 8) throw Error("an array's rank must be 0 to 8");
   require_argument(shape != nullptr || rank == 0, "shape");
   ArrayView view;
-  view.dtype = dtype == AS_FLOAT32 ? 'f' : dtype == AS_INT32 ? 'i' : 'b';
+  view.dtype = "fibc"[dtype];
   view.data = data;
   for (int i = 0; i < rank; ++i) {
     if (shape[i] < 0) throw Error("an array's shape must not be negative");
@@ -80,9 +87,17 @@ as_status as_spec_array(as_spec* spec, const char* name, as_dtype dtype, const v
 }
 
 as_status as_spec_input(as_spec* spec, const as_tensor* tensor) {
-  return build(spec, "input", [&] { spec->spec.inputs.push_back(desc_of(tensor)); });
+  return as_spec_input_of(spec, AS_FLOAT32, tensor);
 }
 
 as_status as_spec_output(as_spec* spec, const as_tensor* tensor) {
-  return build(spec, "output", [&] { spec->spec.outputs.push_back(desc_of(tensor)); });
+  return as_spec_output_of(spec, AS_FLOAT32, tensor);
+}
+
+as_status as_spec_input_of(as_spec* spec, as_dtype dtype, const as_tensor* tensor) {
+  return build(spec, "input", [&] { spec->spec.inputs.push_back(desc_of(tensor, dtype)); });
+}
+
+as_status as_spec_output_of(as_spec* spec, as_dtype dtype, const as_tensor* tensor) {
+  return build(spec, "output", [&] { spec->spec.outputs.push_back(desc_of(tensor, dtype)); });
 }

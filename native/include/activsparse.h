@@ -71,9 +71,24 @@ typedef enum as_status {
   AS_INCOMPATIBLE = 6 /* a plan of another format, build, instruction set, or newer engine */
 } as_status;
 
-typedef enum as_dtype { AS_FLOAT32 = 0, AS_INT32 = 1, AS_UINT8 = 2 } as_dtype;
+/* The first four are those of a spec's arrays, AS_FLOAT32 and AS_UINT8 those of tensors; a model's
+ * inputs and outputs may be of all. */
+typedef enum as_dtype {
+  AS_FLOAT32 = 0,
+  AS_INT32 = 1,
+  AS_UINT8 = 2,
+  AS_INT8 = 3,
+  AS_INT64 = 4,
+  AS_FLOAT16 = 5,
+  AS_FLOAT64 = 6,
+  AS_BOOL = 7,
+  AS_INT16 = 8,
+  AS_UINT16 = 9,
+  AS_UINT32 = 10,
+  AS_UINT64 = 11
+} as_dtype;
 
-/* A float32 tensor. NHWC: pixel (n, y, x) starts at element ((n * h + y) * w + x) * stride, stride
+/* A tensor. NHWC: pixel (n, y, x) starts at element ((n * h + y) * w + x) * stride, stride
  * >= c. With `nchw` it is plain NCHW and stride is ignored. With `padded` the operator may
  * overwrite lanes c .. c rounded up to 16 of every pixel, which is faster for other channel counts;
  * stride must leave room for them. */
@@ -114,7 +129,7 @@ AS_API void as_plan_free(as_plan* plan);
 /* An input or output: its array holds `elements` values in C order, images as NCHW. */
 typedef struct as_value {
   const char* name; /* UTF-8; lives as long as the plan */
-  as_dtype dtype;   /* AS_FLOAT32 */
+  as_dtype dtype;   /* AS_FLOAT32, whatever type the model has: of the array that is run */
   int32_t rank;
   int64_t shape[8];
   size_t elements;
@@ -126,6 +141,12 @@ AS_API size_t as_plan_input_count(const as_plan* plan);
 AS_API size_t as_plan_output_count(const as_plan* plan);
 AS_API as_status as_plan_input(const as_plan* plan, size_t index, as_value* value);
 AS_API as_status as_plan_output(const as_plan* plan, size_t index, as_value* value);
+
+/* The type that an input or output has in the model the plan was compiled from. Its array holds
+ * float32 all the same: pixels of AS_UINT8 are the numbers 0 to 255, results of AS_INT64 or AS_BOOL
+ * are whole numbers. */
+AS_API as_status as_plan_input_type(const as_plan* plan, size_t index, as_dtype* dtype);
+AS_API as_status as_plan_output_type(const as_plan* plan, size_t index, as_dtype* dtype);
 
 /* Threads of which at most so many compute at once, the callers' own among them. */
 AS_API as_status as_pool_create(int threads, as_pool** pool);
@@ -160,6 +181,11 @@ AS_API as_status as_spec_array(as_spec* spec, const char* name, as_dtype dtype, 
                                int rank, const int64_t* shape);
 AS_API as_status as_spec_input(as_spec* spec, const as_tensor* tensor);
 AS_API as_status as_spec_output(as_spec* spec, const as_tensor* tensor);
+/* The same of AS_FLOAT32 or AS_UINT8, for operators on bytes ("Bytes" in docs/operators.md), whose
+ * weights are AS_INT8. Pixels of bytes are a multiple of 16 apart, or 4 where there are so
+ * few channels. */
+AS_API as_status as_spec_input_of(as_spec* spec, as_dtype dtype, const as_tensor* tensor);
+AS_API as_status as_spec_output_of(as_spec* spec, as_dtype dtype, const as_tensor* tensor);
 
 /* Packs the weights; the spec and its arrays are not needed afterwards. `algorithm` NULL times
  * every algorithm that can run the spec (a few runs each, one thread) and keeps the fastest. `isa`
@@ -171,8 +197,8 @@ AS_API const char* as_operator_algorithm(const as_operator* op);
 /* Bytes of packed weights, masks and tables. */
 AS_API size_t as_operator_bytes(const as_operator* op);
 
-/* One array per input and output of the spec. One run at a time per operator: a second caller
- * waits. Allocates only when `threads` changes. */
+/* One array per input and output of the spec, cast to float* where it holds bytes. One run at a
+ * time per operator: a second caller waits. Allocates only when `threads` changes. */
 AS_API as_status as_operator_run(as_operator* op, const float* const* inputs, float* const* outputs,
                                  int threads);
 

@@ -14,8 +14,9 @@ inline constexpr char kPlanMagic[8] = {'\x8f', 'A', 'S', 'P', 'L', 'A', 'N', '\n
 inline constexpr std::uint32_t kPlanByteOrder = 0x01020304;
 // Rises with every change of the structs below. Changes of operators' packed data are found by
 // `build`.
-inline constexpr std::uint32_t kPlanFormat = 6;
+inline constexpr std::uint32_t kPlanFormat = 7;
 inline constexpr int kPlanMaxRank = 8;
+inline constexpr int kPlanTypes = 12;                   // of inputs and outputs: as_dtype
 inline constexpr std::int64_t kPlanMaxParts = 1 << 20;  // of a batch
 
 struct PlanTable {
@@ -35,7 +36,8 @@ static_assert(sizeof(PlanHeader) == 256);
 
 struct PlanValueRow {
   std::uint32_t name, name_bytes;  // in the names, without the zero that ends it
-  std::int32_t tensor, rank;
+  std::int32_t tensor;
+  std::int16_t rank, type;
   std::int64_t shape[kPlanMaxRank];
 };
 static_assert(sizeof(PlanValueRow) == 80);

@@ -15,6 +15,7 @@ struct PlanValue {
   std::string name;  // UTF-8
   std::vector<int64_t> shape;
   int tensor = 0;
+  int type = 0;  // as_dtype, of the model it was compiled from
 };
 
 struct PlanFileStep {

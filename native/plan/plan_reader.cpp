@@ -109,7 +109,8 @@ PlanValue value_of(const PlanValueRow& row, const char* names, uint64_t name_byt
   require(row.tensor >= 0 && static_cast<std::size_t>(row.tensor) < tensors.size(),
           "an input or output names no tensor");
   require(row.rank >= 0 && row.rank <= kPlanMaxRank, "an input or output has too many dimensions");
-  PlanValue value{std::string(names + row.name, row.name_bytes), {}, row.tensor};
+  require(row.type >= 0 && row.type < kPlanTypes, "an input or output is of no known type");
+  PlanValue value{std::string(names + row.name, row.name_bytes), {}, row.tensor, row.type};
   int64_t elements = 1;
   for (int i = 0; i < row.rank; ++i) {
     require(row.shape[i] >= 0 && (row.shape[i] == 0 || elements <= kMostFloats / row.shape[i]),

@@ -35,14 +35,16 @@ struct Head {
   }
 
   void add(const PlanValue& value) {
-    if (value.shape.size() > kPlanMaxRank || value.name.find('\0') != std::string::npos)
+    const bool typed = value.type >= 0 && value.type < kPlanTypes;
+    if (!typed || value.shape.size() > kPlanMaxRank || value.name.find('\0') != std::string::npos)
       throw Error("'" + value.name + "' cannot be an input or output of a plan file");
     PlanValueRow row{};
     row.name = static_cast<uint32_t>(names.size());
     row.name_bytes = static_cast<uint32_t>(value.name.size());
     names.append(value.name.c_str(), value.name.size() + 1);
     row.tensor = value.tensor;
-    row.rank = static_cast<int32_t>(value.shape.size());
+    row.rank = static_cast<int16_t>(value.shape.size());
+    row.type = static_cast<int16_t>(value.type);
     std::copy(value.shape.begin(), value.shape.end(), row.shape);
     values.push_back(row);
   }

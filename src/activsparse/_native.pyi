@@ -167,7 +167,7 @@ class Executor:
     @property
     def scratch_bytes(self) -> int: ...
 
-_Value = tuple[str, tuple[int, ...], int]
+_Value = tuple[str, tuple[int, ...], int, int]
 
 class PlanFile:
     @property

@@ -10,9 +10,11 @@ import sys
 import zlib
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from onnx import parser
 
 from activsparse import ActivsparseError, Session, _native
 from activsparse.engine.plan_file import is_plan
@@ -231,3 +233,19 @@ def test_damaged_reports_are_refused(sparse, tmp_path, monkeypatch, fields):
 def test_saving_into_a_missing_folder(plan):
     with pytest.raises(ActivsparseError, match="cannot be written"):
         Session(plan).save(plan.parent / "none" / "x.plan")
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int8", "int64", "float16", "double", "float"])
+def test_a_plan_says_what_types_its_model_has(tmp_path, kind):
+    """Numbered as in `as_dtype` of the C interface."""
+    number = {"float": 0, "uint8": 2, "int8": 3, "int64": 4, "float16": 5, "double": 6}[kind]
+    model = parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]>
+        g ({kind}[1, 3, 4, 4] x) => ({kind}[1, 3, 4, 4] y, bool[1, 3, 4, 4] z)
+        <float half = {{0.5}}>
+        {{ f = Cast<to = 1>(x)  r = Relu(f)  y = CastLike(r, x)  z = Greater(f, half) }}"""
+    )
+    onnx.save(model, tmp_path / "model.onnx")
+    Session(tmp_path / "model.onnx", tune=False).save(tmp_path / "model.plan")
+    plan = _native.open_plan(str(tmp_path / "model.plan"))
+    assert [type_ for *_, type_ in (*plan.inputs, *plan.outputs)] == [number, number, 7]

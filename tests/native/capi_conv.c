@@ -80,6 +80,57 @@ static int check(const char* algorithm, const char* isa) {
   return 0;
 }
 
+/* A quantised convolution: uint8 by int8, sums exact, so results are those or their neighbours. */
+static int check_bytes(const char* isa) {
+  enum { C = 16 };
+  static uint8_t q[N * H * W * C], r[N * H * W * C];
+  static int8_t w8[C * C * 9];
+  static float scale[C];
+  const as_tensor tensor = {N, H, W, C, C, 0, 0};
+  const int64_t weight_shape[4] = {C, C, 3, 3}, scale_shape[1] = {C};
+  const char* const pads[4] = {"pad_top", "pad_left", "pad_bottom", "pad_right"};
+  const uint8_t* inputs[1] = {q};
+  uint8_t* outputs[1] = {r};
+  as_operator* op = NULL;
+  as_spec* spec = as_spec_new("conv_u8");
+  for (int i = 0; i < N * H * W * C; ++i) q[i] = (uint8_t)(128 + 127 * next());
+  for (int i = 0; i < C * C * 9; ++i) w8[i] = (int8_t)(127 * next());
+  for (int i = 0; i < C; ++i) scale[i] = 0.001f + 0.0001f * (float)i;
+  as_spec_input_of(spec, AS_UINT8, &tensor);
+  as_spec_output_of(spec, AS_UINT8, &tensor);
+  for (int i = 0; i < 4; ++i) as_spec_int(spec, pads[i], 1);
+  as_spec_int(spec, "input_zero", 120);
+  as_spec_int(spec, "zero", 100);
+  as_spec_float(spec, "lo", -100);
+  as_spec_float(spec, "hi", 155);
+  as_spec_array(spec, "weight", AS_INT8, w8, 4, weight_shape);
+  as_spec_array(spec, "scale", AS_FLOAT32, scale, 1, scale_shape);
+  if (as_operator_create(spec, NULL, isa, &op) != AS_OK) return fail("create on bytes");
+  if (as_operator_run(op, (const float* const*)inputs, (float* const*)outputs, 2) != AS_OK)
+    return fail("run on bytes");
+  for (int i = 0; i < N * H * W * C; ++i) {
+    const int n = i / (H * W * C), p = i / C % (H * W), o = i % C;
+    int sum = 0;
+    for (int t = 0; t < 9; ++t) {
+      const int iy = p / W + t / 3 - 1, ix = p % W + t % 3 - 1;
+      if (iy < 0 || ix < 0 || iy >= H || ix >= W) continue;
+      for (int c = 0; c < C; ++c)
+        sum += (q[((n * H + iy) * W + ix) * C + c] - 120) * w8[(o * C + c) * 9 + t];
+    }
+    const double real = fmin(fmax(sum * (double)scale[o], -100), 155) + 100;
+    if (!(fabs(r[i] - real) < 0.501)) {
+      printf("bytes on %s, element %d: %d instead of %g\n", isa, i, r[i], real);
+      return 1;
+    }
+  }
+  as_operator_free(op);
+  if (as_spec_input_of(spec, AS_INT8, &tensor) != AS_INVALID) return fail("an int8 tensor");
+  if (as_spec_array(spec, "a", AS_INT64, w8, 1, scale_shape) != AS_INVALID)
+    return fail("an int64 array");
+  as_spec_free(spec);
+  return 0;
+}
+
 static int check_errors(void) {
   as_operator* op = (as_operator*)&op;
   as_spec* spec = make_spec();
@@ -112,7 +163,9 @@ int main(void) {
     return 1;
   }
   for (int i = 0; i < as_isa_count(); ++i)
-    if (check(NULL, as_isa_name(i)) || check("reference", as_isa_name(i))) return 1;
+    if (check(NULL, as_isa_name(i)) || check("reference", as_isa_name(i)) ||
+        check_bytes(as_isa_name(i)))
+      return 1;
   if (check(NULL, NULL) || check_errors()) return 1;
   printf("ok %s\n", as_version());
   return 0;

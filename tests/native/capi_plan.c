@@ -47,6 +47,12 @@ static int check_description(const as_plan* plan, const char* isa) {
       value.shape[1] != 3 || value.shape[2] != 8 || value.shape[3] != 8 || value.elements != 192 ||
       value.dtype != AS_FLOAT32 || value.name[0] == '\0')
     return fail("input");
+  as_dtype type = AS_BOOL;
+  if (as_plan_input_type(plan, 0, &type) != AS_OK || type != AS_FLOAT32) return fail("type");
+  if (as_plan_output_type(plan, 0, &type) != AS_OK || type != AS_FLOAT32) return fail("type");
+  if (as_plan_input_type(plan, 1, &type) != AS_INVALID ||
+      as_plan_output_type(plan, 0, NULL) != AS_INVALID)
+    return fail("wrong arguments of types");
   if (as_plan_output(plan, 0, &value) != AS_OK || value.elements == 0) return fail("output");
   if (as_plan_output(plan, 1, &value) != AS_INVALID || as_plan_input(plan, 0, NULL) != AS_INVALID)
     return fail("wrong arguments");

@@ -16,12 +16,19 @@ from typing import Any
 import numpy as np
 
 from activsparse import _native
+from activsparse.engine.graph import Shape
 from activsparse.engine.plan import Plan
 from activsparse.engine.report import NodeReport
 from activsparse.errors import ActivsparseError
 from activsparse.files import atomic_path, require_file
 
 __all__ = ["is_plan", "read_plan", "write_plan"]
+
+# By their numbers in `as_dtype` of the C interface.
+_TYPES = (
+    *("float32", "int32", "uint8", "int8", "int64", "float16", "float64", "bool"),
+    *("int16", "uint16", "uint32", "uint64"),
+)
 
 _DAMAGED = (ValueError, KeyError, TypeError, AttributeError)
 
@@ -50,13 +57,22 @@ def write_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
             file.fileno(),
             plan.isa,
             plan.threads,
-            [(*value, i) for value, i in zip(plan.inputs, plan.input_ids, strict=True)],
-            [(*value, i) for value, i in zip(plan.outputs, plan.output_ids, strict=True)],
+            _values(plan, plan.inputs, plan.input_ids),
+            _values(plan, plan.outputs, plan.output_ids),
             plan.tensors,
             plan.steps,
             plan.arena_bytes,
             json.dumps(metadata).encode(),
         )
+
+
+def _values(
+    plan: Plan, values: list[tuple[str, Shape]], ids: list[int]
+) -> list[tuple[str, Shape, int, int]]:
+    """Name, shape, tensor and type of inputs or outputs."""
+    types = [plan.types.get(name, _TYPES[0]) for name, _ in values]
+    known = [_TYPES.index(type_) if type_ in _TYPES else 0 for type_ in types]
+    return [(*value, i, type_) for value, i, type_ in zip(values, ids, known, strict=True)]
 
 
 def read_plan(path: str | os.PathLike[str]) -> Plan:
@@ -84,12 +100,12 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
         name=str(file),
         isa=plan.isa,
         threads=plan.threads,
-        inputs=[(name, shape) for name, shape, _ in plan.inputs],
-        outputs=[(name, shape) for name, shape, _ in plan.outputs],
+        inputs=[(name, shape) for name, shape, *_ in plan.inputs],
+        outputs=[(name, shape) for name, shape, *_ in plan.outputs],
         tensors=plan.tensors,
         steps=steps,
-        input_ids=[tensor for _, _, tensor in plan.inputs],
-        output_ids=[tensor for _, _, tensor in plan.outputs],
+        input_ids=[tensor for _, _, tensor, _ in plan.inputs],
+        output_ids=[tensor for _, _, tensor, _ in plan.outputs],
         arena_bytes=plan.arena_bytes,
         reports=reports,
         weights=weights,
