@@ -133,3 +133,45 @@ def test_a_table_that_cannot_be_written_stops_at_once(dense, tmp_path, capsys):
     printed = capsys.readouterr()
     assert printed.out == ""
     assert "none" in printed.err
+
+
+def test_a_quantised_file_has_nothing_to_mask(tmp_path, capsys):
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        helper.make_node("Conv", ["d", "w"], ["y"]),
+    ]
+    weight = np.random.default_rng(0).standard_normal((8, 3, 3, 3), np.float32)
+    constants = [("s", np.float32(0.05)), ("z", np.uint8(128)), ("w", weight)]
+    path = write(tmp_path / "q.onnx", nodes, constants=constants)
+    (line,) = lines(capsys, path, status=0)
+    assert line == f"{path}: dense holds; nothing to mask"
+
+
+def test_an_unknown_operator_is_named_in_one_short_line(unknown, capsys):
+    (line,) = lines(capsys, unknown, status=1)
+    assert "node 'y' (Cosh) is not an operator this engine runs" in line
+    assert "--fallback onnxruntime" in line
+    assert "MaxPool" not in line
+
+
+def test_where_heads_are_all_there_is_the_option_that_masks_them_is_named(tmp_path, capsys):
+    from activsparse.cli import main as command
+
+    weights = [
+        (name, np.random.default_rng(0).standard_normal((8, i, 3, 3), np.float32))
+        for name, i in (("a", 3), ("b", 8))
+    ]
+    weights[1] = ("b", weights[1][1][:3, :, :1, :1].copy())
+    nodes = [
+        helper.make_node("Conv", ["x", "a"], ["h"], pads=[1] * 4),
+        helper.make_node("Conv", ["h", "b"], ["y"]),
+    ]
+    path = write(tmp_path / "heads.onnx", nodes, constants=weights)
+    out = str(tmp_path / "m.onnx")
+    assert command(["mask", path, "--sparsity", "0.3", "--include-stem", "--out", out]) in (0, 2)
+    assert command(["mask", path, "--sparsity", "0.3", "--out", out]) == 2
+    error = capsys.readouterr().err
+    assert "use --include-stem or --include-head" in error
+    words = ["mask", path, "--sparsity", "0.3", "--out", out, "--include-head"]
+    assert command(words) == 0

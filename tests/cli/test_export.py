@@ -111,3 +111,38 @@ def test_tflite_alone(folder, capsys, monkeypatch):
     assert [path.name for path in folder.iterdir()] == ["m.tflite"]
     assert main(["export", "trained", "--tflite", "m.tflite", "--header", "masks.h"]) == 2
     assert "--out is missing" in capsys.readouterr().err
+
+
+def test_the_header_of_any_file_with_masks(folder, capsys):
+    assert main(["export", "trained", "--out", "m.onnx", "--header", "of_run.h"]) == 0
+    assert main(["export", "m.onnx", "--header", "masks.h"]) == 0
+    of_run = (folder / "of_run.h").read_text().replace("OF_RUN_H", "MASKS_H")
+    assert (folder / "masks.h").read_text() == of_run
+    assert "1 masked layers\nWrote masks.h" in capsys.readouterr().out
+
+
+def test_the_header_of_masks_that_others_made(folder):
+    """Named after what their convolution gives, of fills too."""
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[1, 1, 4, 4] x) => (float[1, 1, 2, 2] y)
+        <float[1, 1, 3, 3] w = {1, 1, 1, 1, 1, 1, 1, 1, 1}, float[1, 1, 2, 2] k = {1, 0, 0, 1},
+         int64[3] flat = {1, 1, 4}, int64[4] whole = {1, 1, 2, 2}, int64[4] at = {0, 0, 3, 3}>
+        { c = Conv(x, w)  m = Mul(c, k)  p = Conv<pads = [1, 1, 1, 1]>(m, w)
+          f = Reshape(p, flat)  g = Gather<axis = 2>(f, at)  y = Reshape(g, whole) }"""
+    )
+    onnx.save(model, "m.onnx")
+    assert main(["export", "m.onnx", "--header", "masks.h"]) == 0
+    text = (folder / "masks.h").read_text()
+    assert "const uint8_t C[2][2] = {\n  {1, 0},\n  {0, 1}\n};" in text
+    assert "const uint8_t P[2][2] = {\n  {1, 0},\n  {0, 1}\n};" in text
+
+
+@pytest.mark.parametrize("words", [["--out", "o.onnx"], [], ["--header", "masks.h"]])
+def test_what_an_onnx_file_cannot_give_is_one_line(folder, capsys, words):
+    assert main(["export", "plain", "--out", "m.onnx", "--no-verify"]) == 0
+    capsys.readouterr()
+    assert main(["export", "m.onnx", *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "m.onnx: " in line
+    assert not (folder / "masks.h").exists()

@@ -106,7 +106,7 @@ def test_open_input_size():
         ({"sparsity": 1.0}, r"sparsity 1: outside \[0, 1\)"),
         ({"skip": ["secnd"]}, "m.onnx: skip 'secnd' matches no convolution; did you mean second"),
         ({"only": ["x*"]}, "m.onnx: only 'x.' matches no convolution; valid names: "),
-        ({"skip": ["second"]}, "m.onnx: no convolution is left to mask .*loosen skip"),
+        ({"skip": ["second"]}, "m.onnx: no convolution is left to mask .*; loosen skip$"),
         ({"kernel_sizes": [(5, 5)]}, "second: kernel size"),
         ({"site": "act"}, "site 'act': is unknown; valid names: norm, conv"),
         ({"fill": "mean"}, "fill 'mean': is unknown"),

@@ -170,16 +170,17 @@ def export_named(name: str, path: Path, size: tuple[int, int], seed: int) -> Non
 def mask_file(model: Path, out: Path, options: MaskOptions, sizes: InputSizes) -> int:
     """Write a masked copy of a model and return how many layers of it have masks.
 
-    Returns 0, and writes none, where there is nothing to mask.
+    Returns 0, and writes none, where there is nothing to mask; quantised models get theirs before.
     """
     from activsparse.export.mask import mask_model
     from activsparse.export.model_file import read_model, write_model
     from activsparse.masks.requests import NothingToMaskError
+    from activsparse.onnx_file import QuantisedError
 
     dense, name = read_model(model), str(model)
     try:
         masked, report = mask_model(dense, options=options, name=name, replace=True, **vars(sizes))
-    except NothingToMaskError:
+    except (NothingToMaskError, QuantisedError):
         return 0
     write_model(masked, out)
     return len(report.layers)

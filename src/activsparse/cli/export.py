@@ -29,7 +29,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "computes the same outputs, this one faster. The file is compared with torch before it is "
         "written. With --tflite, the same for LiteRT.",
     )
-    parser.add_argument("run_dir", metavar="RUN_DIR", help="folder written by activsparse train")
+    parser.add_argument(
+        "run_dir",
+        metavar="RUN_DIR",
+        help="folder written by activsparse train; for --header alone also an ONNX file with masks",
+    )
     parser.add_argument("--out", metavar="FILE", help="ONNX file to write")
     parser.add_argument(
         "--tflite",
@@ -39,7 +43,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--dense", metavar="FILE", help="also write the same weights without masks, as ONNX"
     )
-    parser.add_argument("--header", metavar="FILE", help="also write the masks as a C header")
+    parser.add_argument(
+        "--header",
+        metavar="FILE",
+        help="also write the masks as a C header; of an ONNX file, these alone",
+    )
     add_checkpoint(parser)
     parser.add_argument(
         "--opset",
@@ -67,6 +75,9 @@ def run(args: argparse.Namespace) -> int:
     from activsparse.export.onnx import convert, without_masks
     from activsparse.files import atomic_path, writing
     from activsparse.overwrite import refuse_overwrite
+
+    if Path(args.run_dir).is_file():
+        return _header_of_file(args)
     from activsparse.train.run.folder import load_run
 
     if not args.out and (args.dense or args.header or not args.tflite):
@@ -110,6 +121,34 @@ def run(args: argparse.Namespace) -> int:
     console.print("\n".join(lines))
     for path in targets:
         console.print(f"Wrote {path}")
+    return 0
+
+
+def _header_of_file(args: argparse.Namespace) -> int:
+    """Write the masks of an ONNX file, of whoever made it, as a C header."""
+    from activsparse.errors import ActivsparseError
+    from activsparse.export.header import header_text
+    from activsparse.export.read import read_masks
+    from activsparse.files import atomic_path
+    from activsparse.overwrite import refuse_overwrite
+
+    given = {"--out": args.out, "--tflite": args.tflite, "--dense": args.dense}
+    others = [option for option, value in given.items() if value]
+    if others or not args.header:
+        raise ActivsparseError(
+            f"{args.run_dir}: {others[0] if others else 'export'} needs a run folder; "
+            "of an ONNX file --header FILE writes the masks"
+        )
+    refuse_overwrite([args.run_dir], [Path(args.header)])
+    masks = read_masks(args.run_dir, every=True)
+    if not masks:
+        raise ActivsparseError(f"{args.run_dir}: has no masks to write; it is a dense model")
+    text = header_text(masks, Path(args.header).name)
+    with atomic_path(args.header) as temporary:
+        temporary.write_text(text, encoding="ascii")
+    console = plain_console()
+    console.print(f"{len(masks)} masked layers")
+    console.print(f"Wrote {args.header}")
     return 0
 
 

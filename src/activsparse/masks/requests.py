@@ -137,17 +137,30 @@ def _matching(glob: str, layers: Sequence[Layer], option: str) -> list[str]:
     return found
 
 
+# Options that mask what is left dense for one of these reasons.
+_REMEDIES = {"stem": "skip_stem", "shortcut projection": "skip_shortcuts", "head": "skip_head"}
+
+
 def _nothing_left(dense: dict[str, str]) -> NothingToMaskError:
     reasons = "; ".join(f"{name}: {reason}" for name, reason in list(dense.items())[:3])
-    error = NothingToMaskError(
-        f"no convolution is left to mask ({reasons or 'there is none'}); loosen ",
-        Option("skip"),
-        ", ",
-        Option("only"),
-        " or ",
-        Option("kernel_sizes"),
-        ", or use ",
-        Option("skip_stem", False),
-    )
+    kinds = set(dense.values())
+    remedies = [Option(name, False) for reason, name in _REMEDIES.items() if reason in kinds]
+    by_choice = [
+        Option(name)
+        for name, begins in (
+            ("skip", "skipped by name"),
+            ("only", "not among"),
+            ("skip_types", "skipped by type"),
+            ("kernel_sizes", "kernel size"),
+        )
+        if any(reason.startswith(begins) for reason in kinds)
+    ]
+    words: list[str | Option] = [
+        f"no convolution is left to mask ({reasons or 'there is none'})",
+    ]
+    for verb, options in (("use", remedies), ("loosen", by_choice)):
+        for i, option in enumerate(options):
+            words += [f"; {verb} " if i == 0 else " or ", option]
+    error = NothingToMaskError(*words)
     error.dense = dense
     return error

@@ -7,13 +7,14 @@ sparse constants; sub-graphs are those of `If`, with `foreign` any; an open size
 negative; external data is in memory.
 """
 
-from activsparse.onnx_file.accept import check_accepted, quantised
+from activsparse.onnx_file.accept import QuantisedError, check_accepted, quantised
 from activsparse.onnx_file.check import STANDARD
 from activsparse.onnx_file.read import check_constants, normal_form, read_model
 from activsparse.onnx_file.tensor import array_of
 
 __all__ = [
     "STANDARD",
+    "QuantisedError",
     "array_of",
     "check_accepted",
     "check_constants",

@@ -12,7 +12,7 @@ from activsparse.onnx_file.tensor import array_of, type_name
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["check_accepted", "quantised"]
+__all__ = ["QuantisedError", "check_accepted", "quantised"]
 
 # Opset 7 is the first whose arithmetic repeats operands by the rules of today.
 _OLDEST_OPSET = 7
@@ -35,6 +35,10 @@ _INPUTS = (
 
 # Up to opset 13 a BatchNormalization that has more outputs than the first one is in training mode.
 _NEW_NORM_OPSET = 14
+
+
+class QuantisedError(ActivsparseError):
+    """A quantised model where only float32 ones are taken."""
 
 
 def check_accepted(model: onnx.ModelProto, name: str, allow_quantised: bool = False) -> int:
@@ -73,9 +77,9 @@ def check_accepted(model: onnx.ModelProto, name: str, allow_quantised: bool = Fa
     _check_weights(model.graph, constants, name)
     for node in model.graph.node:
         if node.domain in STANDARD and quantised(node.op_type) and not allow_quantised:
-            raise ActivsparseError(
-                f"{name}: {title(node)}: the model is quantised, which is not supported yet; "
-                "export it in float32"
+            raise QuantisedError(
+                f"{name}: {title(node)}: the model is quantised; take the float32 model it was "
+                "made of, and quantise what comes out"
             )
         if _trains(node, opset, constants, name):
             raise ActivsparseError(

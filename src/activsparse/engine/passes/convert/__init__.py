@@ -261,7 +261,6 @@ def convert(graph: Graph) -> Graph:
                 f"{graph.name}: {node.title} is not an operator this engine runs; "
                 "replace it in the model",
                 *INSTEAD,
-                f" (known operators: {', '.join(SUPPORTED)})",
             )
         _check_form(graph, node)
         _check_types(graph, node)
