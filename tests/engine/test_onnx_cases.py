@@ -110,6 +110,7 @@ _ATTRIBUTES = {
     "InstanceNormalization": "epsilon",
     "LRN": "alpha beta bias size",
     "LayerNormalization": "axis epsilon stash_type",
+    "RMSNormalization": "axis epsilon stash_type",
     "LeakyRelu": "alpha",
     "LogSoftmax": "axis",
     "LpNormalization": "axis p",

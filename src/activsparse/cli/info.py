@@ -97,7 +97,6 @@ def _convolutions(model: onnx.ModelProto, args: argparse.Namespace) -> list[Fact
     from activsparse.export.convs import find_convs
     from activsparse.export.insert import find_masks
     from activsparse.export.mask import fix_sizes
-    from activsparse.masks.mean import SAVED_IS, SPARSITY_IS, Savings
     from activsparse.masks.pattern import sparsity_of
     from activsparse.onnx_file import array_of
 
@@ -126,16 +125,21 @@ def _convolutions(model: onnx.ModelProto, args: argparse.Namespace) -> list[Fact
         kept = values != 0 if mask.fill == "zero" else values == range(len(values))
         computed[mask.conv] = computed.get(mask.conv, True) & kept
     shares = {conv: sparsity_of(kept) for conv, kept in computed.items()}
-    savings = Savings.of(
-        ((share, macs.get(conv, 0)) for conv, share in shares.items()), sum(macs.values())
-    )
-    fills = _counted(mask.fill for mask in masks)
+    pairs = [(share, macs.get(conv, 0)) for conv, share in shares.items()]
+    return [*facts, *_masks([mask.fill for mask in masks], pairs, sum(macs.values()))]
+
+
+def _masks(fills: Sequence[str], layers: Sequence[tuple[float, int]], macs: int) -> list[Fact]:
+    """Facts of masks: their fills, and of each masked layer the sparsity and multiply-adds."""
+    from activsparse.masks.mean import SAVED_IS, SPARSITY_IS, Savings
+
+    savings = Savings.of(layers, macs)
+    shares = [share for share, _ in layers]
     return [
-        *facts,
         (
             "masks",
-            f"{len(masks)} (fill {fills}), layers skip {min(shares.values()):.3f} to "
-            f"{max(shares.values()):.3f} of their positions",
+            f"{len(fills)} (fill {_counted(fills)}), layers skip {min(shares):.3f} to "
+            f"{max(shares):.3f} of their positions",
         ),
         ("sparsity", f"{savings.sparsity:.3f}, {SPARSITY_IS}"),
         ("saved", f"{savings.saved:.3f}, {SAVED_IS}"),
@@ -234,8 +238,24 @@ def _tflite(path: Path) -> list[Fact]:
         *(("input", _detail(detail)) for detail in plain.get_input_details()),
         *(("output", _detail(detail)) for detail in plain.get_output_details()),
         ("operators", _counted(operators)),
+        *_tflite_layers(plain),
         ("delegate", claimed),
     ]
+
+
+def _tflite_layers(plain: Any) -> list[Fact]:
+    """Multiply-adds and masks of convolutions, as of an ONNX model."""
+    from activsparse.litert.layers import layers_of
+
+    layers = layers_of(plain)
+    if not layers:
+        return []
+    macs = sum(layer.macs for layer in layers)
+    facts = [("convolutions", f"{len(layers)}, {macs / 1e6:,.1f} M multiply-adds dense")]
+    masked = [(1.0 - float(x.kept.mean()), x.macs) for x in layers if x.kept is not None]
+    if not masked:
+        return [*facts, ("masks", "none: a dense model")]
+    return [*facts, *_masks([fill for layer in layers for fill in layer.fills], masked, macs)]
 
 
 def _without_delegates() -> Any:

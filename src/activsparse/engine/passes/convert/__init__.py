@@ -92,6 +92,7 @@ _CONVERTERS: dict[str, Converter] = {
     "PRelu": activation.prelu,
     "Pad": padding.pad,
     "Pow": activation.power,
+    "RMSNormalization": norm.root_mean_square,
     "Reciprocal": activation.function("reciprocal"),
     "ReduceL1": reduction.reduction("l1"),
     "ReduceL2": reduction.reduction("l2"),

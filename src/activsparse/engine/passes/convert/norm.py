@@ -18,6 +18,7 @@ __all__ = [
     "lp_normalization",
     "mean_of_channels",
     "normalize",
+    "root_mean_square",
 ]
 
 
@@ -80,6 +81,21 @@ def _of_groups(source: Source, groups: int) -> list[Node]:
     x = chain.reshape(source.activation(), (n, channels, math.prod(sizes[:-1]), sizes[-1]))
     y = normalize(chain, x, groups, float(source.attribute("epsilon", 1e-5)), *tables)
     return chain.done(chain.reshape(y, shape))
+
+
+def root_mean_square(source: Source) -> list[Node]:
+    """RMSNormalization: x over the root of the mean of its squares from an axis on, times scale."""
+    shape = source.shape()
+    axis = int(source.attribute("axis", -1)) % len(shape)
+    scale = np.broadcast_to(source.weights(1, "scale"), shape[axis:])
+    chain, x = Chain(source), source.activation()
+    one = [size if i < axis else 1 for i, size in enumerate(shape)]
+    mean = chain.add("reduce", chain.combine("multiply", x, x), shape=one, function="mean")
+    root = chain.power(chain.line(mean, 1.0, float(source.attribute("epsilon", 1e-5))), -0.5)
+    table = [1] * axis + list(shape[axis:])
+    scaled = chain.combine("multiply", x, root)
+    constant = chain.constant(np.reshape(scale, table), table)
+    return chain.done(chain.combine("multiply", scaled, constant))
 
 
 def lp_normalization(source: Source) -> list[Node]:
