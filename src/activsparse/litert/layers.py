@@ -65,14 +65,12 @@ def layers_of(interpreter: Any) -> list[Layer]:
 def _macs(node: Any, details: Any) -> int:
     """Filters are (O, KH, KW, I), of depthwise ones (1, KH, KW, C)."""
     transposed = node["op_name"] == "TRANSPOSE_CONV"  # reads the result's size, filters, values
-    filters = details[int(node["inputs"][1])]["shape"].tolist()
+    filters = [int(size) for size in details[int(node["inputs"][1])]["shape"]]
     value = node["inputs"][2] if transposed else node["outputs"][0]
-    elements = math.prod(details[int(value)]["shape"].tolist())
-    return (
-        elements
-        * math.prod(filters[:3] if transposed else filters[1:])
-        // (filters[3] if node["op_name"] == "DEPTHWISE_CONV_2D" else 1)
-    )
+    elements = math.prod(int(size) for size in details[int(value)]["shape"])
+    if node["op_name"] == "DEPTHWISE_CONV_2D":
+        return elements * math.prod(filters[1:3])
+    return elements * math.prod(filters[:3] if transposed else filters[1:])
 
 
 def _real(interpreter: Any, detail: Any) -> npt.NDArray[Any]:
