@@ -65,20 +65,44 @@ void output_loop(const float* m, int64_t stride, const WinogradTarget& t, VecNeo
   VecNeon, VecNeon, float* const*);
 OUTPUT(WinogradFull6) OUTPUT(WinogradFull4) OUTPUT(WinogradFull2)
 template <int K, int S>
-__attribute__((flatten)) void block_loop(const DepthwiseBlockArgs& args) {
+__attribute__((flatten)) void block_loop(const DepthwiseBlockArgs& args, int64_t first) {
   DepthwiseBlockArgs a = args;
   Epilogue none;
   a.keep = nullptr, a.places = nullptr, a.residual = nullptr, a.epilogue = &none;
-  for (int c = 0; c < a.channels; c += VecNeon::kWidth)
-    if constexpr (K == 3)
-      depthwise_columns<VecNeon, K, S, 4, false, true>(a, c, VecNeon::kWidth);
-    else
+  if constexpr (K == 3)  // the loop over columns
+    depthwise_columns<VecNeon, K, S, 4, false, true>(a, first, VecNeon::kWidth);
+  else
+    for (int64_t c = first; c < a.channels; c += VecNeon::kWidth)
       depthwise_window<VecNeon, K, S, 2, 4, false>(a, 0, c, VecNeon::kWidth);
 }
-template void block_loop<3, 1>(const DepthwiseBlockArgs&);
-template void block_loop<3, 2>(const DepthwiseBlockArgs&);
-template void block_loop<5, 1>(const DepthwiseBlockArgs&);
-template void block_loop<5, 2>(const DepthwiseBlockArgs&);
+template void block_loop<3, 1>(const DepthwiseBlockArgs&, int64_t);
+template void block_loop<3, 2>(const DepthwiseBlockArgs&, int64_t);
+template void block_loop<5, 1>(const DepthwiseBlockArgs&, int64_t);
+template void block_loop<5, 2>(const DepthwiseBlockArgs&, int64_t);
+// A column of N rows of kept outputs, two vectors of channels at once.
+template <int S, int N>
+__attribute__((flatten)) void kept_loop(const DepthwiseBlockArgs& args, int64_t c) {
+  using V = Pair<VecNeon>;
+  DepthwiseBlockArgs a = args;
+  Epilogue none;
+  a.residual = nullptr, a.epilogue = &none;
+  const DepthwiseFinish<V, false> finish(a, c, V::kWidth);
+  const float* const* lines[(N - 1) * S + 3];
+  for (int i = 0; i < (N - 1) * S + 3; ++i) lines[i] = a.lines[i];
+  V weights[3][3];
+#pragma GCC unroll 16
+  for (int i = 0; i < 9; ++i)
+    weights[i / 3][i % 3] = V::load(a.weights + i * a.weight_stride + c);
+  const V start = V::load(a.start + c);
+  for (int x = 0; x < a.columns; ++x) {
+    V sums[N];
+    depthwise_column_sums<V, 3, S, N, false>(lines, x * S, c, V::kWidth, start, weights, sums);
+    for (int y = 0; y < N; ++y) finish.store_kept(sums[y], y, x);
+  }
+}
+template void kept_loop<1, 1>(const DepthwiseBlockArgs&, int64_t);
+template void kept_loop<1, 2>(const DepthwiseBlockArgs&, int64_t);
+template void kept_loop<2, 2>(const DepthwiseBlockArgs&, int64_t);
 void tile_loop(const DepthwiseArgs& args) {
   depthwise_vectors<VecNeon, 8, 3, false>(args, 0, VecNeon::kWidth);
 }
@@ -121,6 +145,8 @@ TITLES = [
     (r"winograd_input_vectors<.*WinogradFull(\d), .*>", r"Winograd input, F(\1x\1)"),
     (r"output_loop<.*WinogradFull(\d)>", r"Winograd output, F(\1x\1)"),
     (r"block_loop<(\d), (\d)>", r"depthwise block \1x\1, stride \2"),
+    (r"kept_loop<(\d), 1>", r"depthwise 3x3, a kept output"),
+    (r"kept_loop<(\d), 2>", r"depthwise 3x3, two kept in a column, stride \1"),
     (r"tile_loop|depthwise_vectors<", "depthwise, single positions"),
     (r"any_loop", "depthwise block of any kernel"),
     (r"grouped_rows<.*, (\d+), (\d), false>", r"groups of \2, \1 rows"),

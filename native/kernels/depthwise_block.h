@@ -9,6 +9,7 @@
 #include "kernels/depthwise_kept.h"
 #include "kernels/depthwise_outputs.h"
 #include "kernels/kernels.h"
+#include "kernels/pair.h"
 #include "kernels/table.h"
 
 namespace activsparse {
@@ -67,7 +68,7 @@ inline void depthwise_vector(const DepthwiseBlockArgs& args, int64_t c, int lane
   } else if constexpr (kForm == DepthwiseForm::kOutputs) {
     depthwise_outputs<V, K, S, H, kPartial>(args, c, lanes);
   } else if constexpr (kForm != DepthwiseForm::kWindows) {
-    if constexpr (kForm == DepthwiseForm::kKept)
+    if constexpr (kForm == DepthwiseForm::kKept || kForm == DepthwiseForm::kKeptPairs)
       if (args.keep != nullptr) return depthwise_kept<V, K, S, H, kPartial>(args, c, lanes);
     if (is_plain(args))
       depthwise_columns<V, K, S, H, kPartial, true>(args, c, lanes);
@@ -89,8 +90,11 @@ void depthwise_block(const DepthwiseBlockArgs& args) {
   const int channels = args.channels;
   const int whole = args.whole_vectors ? (channels + V::kWidth - 1) / V::kWidth * V::kWidth
                                        : channels / V::kWidth * V::kWidth;
-  for (int c = 0; c < whole; c += V::kWidth)
-    depthwise_vector<V, K, S, H, false>(args, c, V::kWidth);
+  int c = 0;
+  if constexpr (block_sizes(V::kIsa, K, S).form == DepthwiseForm::kKeptPairs)
+    for (; args.keep != nullptr && c + 2 * V::kWidth <= whole; c += 2 * V::kWidth)
+      depthwise_kept<Pair<V>, K, S, H, false>(args, c, 2 * V::kWidth);
+  for (; c < whole; c += V::kWidth) depthwise_vector<V, K, S, H, false>(args, c, V::kWidth);
   if (whole < channels) depthwise_vector<V, K, S, H, true>(args, whole, channels - whole);
   if (args.epilogue->activation <= Activation::kClip) return;
   for (int y = 0; y < H; ++y)

@@ -56,11 +56,14 @@ class DepthwiseFinish {
   V add_residual(V sum, int y, int x) const {
     if (residual_ == nullptr) return sum;
     const float* from = residual_ + y * residual_row_ + x * residual_column_;
-    return sum + (kPartial ? V::load_partial(from, lanes_) : V::load(from));
+    if constexpr (kPartial)
+      return sum + V::load_partial(from, lanes_);
+    else
+      return sum + V::load(from);
   }
   void write(V sum, float* to) const {
     sum = clip(sum, lo_, hi_);
-    if (kPartial)
+    if constexpr (kPartial)
       sum.store_partial(to, lanes_);
     else
       sum.store(to);

@@ -16,7 +16,9 @@ constexpr std::size_t kMaxGroups = 24;  // more classes per strip are not worth 
 // layers, 112x112x32 to 7x7x960, at lattice sparsities 0 to 0.5. Blocks do what the caches let
 // pass, or less where they skip positions; tiles run at the pace of their loads, reload weights
 // (which tells in tiles that are not full), and gather pointers, whose cost all vectors share.
-// Blocks that skip nothing win up to a sparsity of about 0.3.
+// Blocks that skip nothing win up to a sparsity of about 0.3. On NEON llvm-mca (docs/neon.md) gives
+// blocks that skip 0.2 to 0.4 of a position's cost for a skipped one, and a kept one less than a
+// tile's row: the same choices.
 constexpr double kTileTap = 1.4, kTilePosition = 2.5, kTileWeights = 3, kTilePointer = 5;
 constexpr double kSkippedShare = 0.3;  // of a position's cost in blocks that skip
 double block_cost(const ConvParams& p) { return p.kernel_h == 5 ? 27 : p.stride_h == 2 ? 11 : 7; }

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from aarch64 import BUILD, EMULATOR, EMULATORS, built, needs_aarch64
+from aarch64 import BUILD, EMULATORS, built, needs_aarch64
 from test_symbols import needs_nm, shared_with_kernels
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), needs_aarch64]
@@ -21,8 +21,9 @@ def programs() -> None:
     built()
 
 
-def test_packing_and_running_there() -> None:
-    ran = subprocess.run([*EMULATOR, BUILD / "capi_conv"], capture_output=True, text=True)
+@pytest.mark.parametrize("kernels", EMULATORS)
+def test_packing_and_running_there(kernels: str) -> None:
+    ran = subprocess.run([*EMULATORS[kernels], BUILD / "capi_conv"], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert ran.stdout.startswith("ok "), ran.stdout
 
@@ -42,6 +43,7 @@ def test_kernels_of_one_processor_stay_its_own() -> None:
     assert shared_with_kernels([BUILD / "CMakeFiles" / "activsparse_objects.dir"]) == ""
 
 
+@pytest.mark.parametrize("kernels", EMULATORS)
 @pytest.mark.parametrize(
     ("file", "tests"),
     [
@@ -55,8 +57,8 @@ def test_kernels_of_one_processor_stay_its_own() -> None:
         ("test_operators.py", "not threads and not reference and not specs"),
     ],
 )
-def test_operators_packed_here(file: str, tests: str) -> None:
-    run_there(file, tests, EMULATOR)
+def test_operators_packed_here(file: str, tests: str, kernels: str) -> None:
+    run_there(file, tests, EMULATORS[kernels])
 
 
 @pytest.mark.parametrize("kernels", EMULATORS)

@@ -142,6 +142,24 @@ def test_depthwise_blocks_of_any_kernel(kernel: tuple[int, int], isa: str) -> No
         check(case, "depthwise_block", isa, seed)
 
 
+@pytest.mark.parametrize(
+    ("isa", "stride"), [("avx512", 1), ("avx2", 1), ("avx2", 2), ("neon", 1), ("neon", 2)]
+)
+def test_depthwise_blocks_of_3x3_skip(isa: str, stride: int) -> None:
+    rng = np.random.default_rng(stride)
+    case = ConvCase(
+        rng.standard_normal((1, 24, 20, 20)).astype(np.float32),
+        rng.standard_normal((24, 1, 3, 3)).astype(np.float32),
+        stride=(stride, stride),
+        pads=(1, 1, 1, 1),
+        group=24,
+    )
+    case.mask = make_mask("lattice", case.output_shape[2:], rng)
+    packed = _native.pack(case.spec()[0], "depthwise_block", isa)
+    assert 0 < np.count_nonzero(case.mask) < case.mask.size
+    assert packed.macs == np.count_nonzero(case.mask) * 9 * 24
+
+
 @pytest.mark.parametrize("kind", MASKS)
 @pytest.mark.parametrize("algorithm", ["direct", "pointwise", "depthwise", "grouped"])
 def test_masks(algorithm: str, kind: str) -> None:
