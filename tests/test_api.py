@@ -190,7 +190,7 @@ def test_what_is_no_network_no_file_or_no_number_is_told_in_a_line(network, exam
         (lambda: activsparse.export(network, example, model), "ModelProto is no path"),
         (lambda: activsparse.verify(model), "ModelProto is no path"),
         (lambda: activsparse.verify(None), "path: None is no path"),
-        (lambda: activsparse.Session(model), "ModelProto is no path"),
+        (lambda: activsparse.Session(model), "model: holds no ONNX graph"),
         (lambda: activsparse.quantize(model, example), "ModelProto is no path"),
         (lambda: activsparse.benchmark(model), "ModelProto is no path"),
         (lambda: activsparse.benchmark("d.onnx", model), "ModelProto is no path"),

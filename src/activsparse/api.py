@@ -250,9 +250,11 @@ def verify(path: FilePath, *, seed: int = 0, **options: Any) -> OutputErrors:
     """
     from activsparse.engine.session import Session
     from activsparse.engine.verify import require_agreement
+    from activsparse.files import file_path
 
     check_count("seed", seed, least=0)
-    return require_agreement(path, Session(path, **options), seed)
+    file = file_path(path)
+    return require_agreement(file, Session(file, **options), seed)
 
 
 def benchmark(

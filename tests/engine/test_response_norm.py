@@ -108,11 +108,15 @@ def test_what_looks_like_it(tmp_path, miss, view, back):
     path = tmp_path / "m.onnx"
     onnx.save(model, path)
     x = {"x": np.random.default_rng(5).standard_normal((1, 5, 4, 6), np.float32)}
+    if view == "1, 1, 5, 4, 6" and back == "1, 5, 4, 6" and miss in SAME:
+        oracle.check(path, x, (miss, view, back))
+        return
     try:
         oracle.check(path, x, (miss, view, back))
     except ActivsparseError as error:  # a 3-d pooling that is no response norm
-        assert "AveragePool" in str(error) or "MaxPool" in str(error)
-        assert view != "1, 1, 5, 4, 6" or back != "1, 5, 4, 6" or miss not in EXACT
+        refused = str(error)
+        if "AveragePool" not in refused and "MaxPool" not in refused:
+            raise
 
 
-EXACT = ("as it is", "all before", "all behind", "padded by itself, counted", "padded twice")
+SAME = ("as it is", "all before", "all behind", "padded by itself, counted", "padded twice")

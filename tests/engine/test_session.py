@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ import pytest
 from onnx import parser
 
 from activsparse import ActivsparseError, Session
+from activsparse.engine.compile import compile_file
 
 
 @pytest.fixture
@@ -114,3 +116,43 @@ def test_its_repr_names_inputs_types_and_kernels(sparse):
     assert "input x: tensor(float) [1, 3, 8, 8]" in text
     assert "output y: tensor(float) [1, 4, 8, 8]" in text
     assert "1 x conv by " in text
+
+
+@pytest.mark.parametrize("fallback", [None, "onnxruntime"])
+@pytest.mark.parametrize("form", ["bytes", "model", "plan"])
+def test_a_model_need_not_be_a_file(sparse, tmp_path, form, fallback):
+    """The same numbers as from the file; copies of the session work, the model stays as it is."""
+    x = np.random.default_rng(0).standard_normal((1, 3, 8, 8), np.float32)
+    want = Session(sparse, tune=False).run(x)
+    model = onnx.load(sparse)
+    before = model.SerializeToString()
+    source = {"bytes": before, "model": model}.get(form)
+    if form == "plan":
+        if fallback:
+            return
+        Session(sparse, tune=False).save(tmp_path / "m.plan")
+        source = (tmp_path / "m.plan").read_bytes()
+    options = {} if form == "plan" else {"tune": False, "fallback": fallback}
+    session = Session(source, **options)
+    np.testing.assert_array_equal(session.run(x), want)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(session)).run(x), want)
+    assert "Session('model'" in repr(session)
+    assert model.SerializeToString() == before
+
+
+@pytest.mark.parametrize("source", [b"", b"hello", b"m.onnx", onnx.TensorProto(name="x" * 1000)])
+def test_what_is_no_model_in_memory_is_one_short_line(source):
+    with pytest.raises(ActivsparseError) as refused:
+        Session(source)
+    line = str(refused.value)
+    assert line.startswith("model: ")
+    assert "\n" not in line
+    assert len(line) < 200
+
+
+def test_a_model_in_memory_is_compiled(sparse, tmp_path):
+    compile_file(onnx.load(sparse), tmp_path / "a.plan", tune=False)
+    compile_file(sparse, tmp_path / "b.plan", tune=False)
+    x = np.random.default_rng(0).standard_normal((1, 3, 8, 8), np.float32)
+    a, b = (Session(tmp_path / name).run(x) for name in ("a.plan", "b.plan"))
+    np.testing.assert_array_equal(a, b)

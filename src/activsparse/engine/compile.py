@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from activsparse import _native
 from activsparse.engine.graph import NodeError
@@ -12,6 +13,10 @@ from activsparse.engine.options import AUTO, WEIGHTS, check_options
 from activsparse.engine.plan import Plan, compile_plan
 from activsparse.engine.plan_file import is_plan, write_plan
 from activsparse.errors import ActivsparseError, memory_suffices
+from activsparse.onnx_file import name_of
+
+if TYPE_CHECKING:
+    import onnx
 
 __all__ = ["ISA_VARIABLE", "NATIVE", "TARGETS", "compile_file", "compile_model", "target_isa"]
 
@@ -43,7 +48,7 @@ def target_isa(target: str) -> str:
 
 
 def compile_model(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | bytes | onnx.ModelProto,
     *,
     isa: str,
     threads: int = 1,
@@ -63,11 +68,11 @@ def compile_model(
     """
     if is_plan(path):
         raise ActivsparseError(
-            f"{os.fsdecode(path)}: is a compiled plan already; name the ONNX model it was made from"
+            f"{name_of(path)}: is a compiled plan already; name the ONNX model it was made from"
         )
     check_options(weights=weights)
     with (
-        memory_suffices(os.fsdecode(path)),
+        memory_suffices(name_of(path)),
         choosing(algorithm, tune, winograd, isa, threads) as choose,
     ):
         return compile_plan(
@@ -76,7 +81,7 @@ def compile_model(
 
 
 def compile_file(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | bytes | onnx.ModelProto,
     out: str | os.PathLike[str],
     *,
     target: str = NATIVE,
@@ -91,7 +96,7 @@ def compile_file(
     """Compile an ONNX file into a plan file for any target.
 
     Args:
-        path: the model.
+        path: the model, as for `Session`.
         out: the plan to write.
         target: see `target_isa`.
         threads: how many a session uses unless told otherwise.
@@ -125,7 +130,7 @@ def compile_file(
         if fallback is None:
             raise
         raise ActivsparseError(
-            f"{os.fsdecode(path)}: {error.node.title} would run in ONNX Runtime, and a plan holds "
+            f"{name_of(path)}: {error.node.title} would run in ONNX Runtime, and a plan holds "
             "this engine's operators only; replace it in the model, or run the model itself"
         ) from error
     write_plan(plan, out)

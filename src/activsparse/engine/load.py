@@ -16,9 +16,8 @@ from activsparse.engine.options import checked_shapes
 from activsparse.engine.passes.proto import node_of
 from activsparse.engine.passes.single import widen
 from activsparse.errors import ActivsparseError, Option
-from activsparse.files import file_path
 from activsparse.input_sizes import example_shape
-from activsparse.onnx_file import STANDARD, array_of, check_accepted, read_model
+from activsparse.onnx_file import STANDARD, array_of, check_accepted, name_of, read_model
 
 if TYPE_CHECKING:
     import onnx
@@ -32,14 +31,15 @@ _log = logging.getLogger(__name__)
 
 
 def load(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | bytes | onnx.ModelProto,
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     foreign: bool = False,
 ) -> Graph:
     """Read an ONNX model.
 
     Args:
-        path: the file; external data is looked for beside it.
+        path: the file; external data is looked for beside it. Or a model: as the onnx package has
+            it, or the content of a file.
         input_shapes: full shapes of inputs, by name, for those the file leaves open. An open batch
             dimension (the first) that is not given becomes 1.
         foreign: let operators of other domains by, for a fallback.
@@ -51,7 +51,7 @@ def load(
     import onnx
 
     model = read_model(path, foreign=foreign)
-    file = str(file_path(path))
+    file = name_of(path)
     # What quantised operators there are is told by whoever is to run them.
     opset = check_accepted(model, file, allow_quantised=True)
     constants = {t.name: array_of(t, file) for t in model.graph.initializer}

@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from activsparse import _native
 from activsparse.engine.border import types_of
@@ -30,6 +31,9 @@ from activsparse.engine.passes import (
 )
 from activsparse.engine.report import NodeReport, report_of
 from activsparse.errors import ActivsparseError
+
+if TYPE_CHECKING:
+    import onnx
 
 __all__ = ["Plan", "compile_graph", "compile_plan"]
 
@@ -94,7 +98,7 @@ class Plan:
 
 
 def compile_plan(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | bytes | onnx.ModelProto,
     isa: str,
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     choose: Chooser = by_cost,
@@ -106,7 +110,7 @@ def compile_plan(
     """Compile an ONNX file.
 
     Args:
-        path: the file.
+        path: the file, or a model (`load`).
         isa: instruction set.
         input_shapes: full shapes of inputs whose sizes the file leaves open.
         choose: takes an algorithm for every operator.

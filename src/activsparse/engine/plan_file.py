@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from activsparse.engine.plan import Plan
 from activsparse.engine.report import NodeReport
 from activsparse.errors import ActivsparseError
 from activsparse.files import atomic_path, require_file
+
+if TYPE_CHECKING:
+    import onnx
 
 __all__ = ["is_plan", "read_plan", "write_plan"]
 
@@ -33,9 +37,13 @@ _TYPES = (
 _DAMAGED = (ValueError, KeyError, TypeError, AttributeError)
 
 
-def is_plan(path: str | os.PathLike[str]) -> bool:
-    """Whether a file starts as plans do."""
+def is_plan(path: str | os.PathLike[str] | bytes | onnx.ModelProto) -> bool:
+    """Whether a file, or its content, starts as plans do."""
     magic: bytes = _native.PLAN_MAGIC
+    if isinstance(path, bytes):
+        return path.startswith(magic)
+    if hasattr(path, "SerializeToString"):
+        return False
     with require_file(path).open("rb") as file:
         return file.read(len(magic)) == magic
 
@@ -75,13 +83,21 @@ def _values(
     return [(*value, i, type_) for value, i, type_ in zip(values, ids, known, strict=True)]
 
 
-def read_plan(path: str | os.PathLike[str]) -> Plan:
+def read_plan(path: str | os.PathLike[str] | bytes) -> Plan:
     """Map a plan into memory; it must not be changed in place while it is in use.
+
+    Args:
+        path: the file, or its content.
 
     Raises:
         ActivsparseError: the file is no plan, damaged, of another format or build, of a newer
             engine, or compiled for a machine unlike this one.
     """
+    if isinstance(path, bytes):
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / "plan"
+            copy.write_bytes(path)
+            return read_plan(copy)  # mapped, the file may go
     file = require_file(path)
     plan = _native.open_plan(str(file))
     steps = plan.steps()

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +39,11 @@ from activsparse.engine.value_info import ValueInfo
 from activsparse.errors import ActivsparseError, Option, Words, memory_suffices
 from activsparse.files import require_file
 from activsparse.names import suggest
+from activsparse.onnx_file import name_of
 from activsparse.values import check_count
+
+if TYPE_CHECKING:
+    import onnx
 
 __all__ = ["NodeReport", "Session"]
 
@@ -57,7 +61,7 @@ class Session:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | bytes | onnx.ModelProto,
         *,
         threads: int | None = None,
         isa: str | None = None,
@@ -72,7 +76,9 @@ class Session:
         """Compile an ONNX model, or map a compiled plan (see `save`) into memory.
 
         Args:
-            path: an ONNX file in float32, or a plan.
+            path: an ONNX file in float32, or a plan. Or what would be in the file: bytes, or a
+                model as the onnx package has it; external data that it names is looked for in the
+                working directory.
             threads: how many threads share the work of one run; the default is one for each
                 physical core that this process may use, those of `pool`, or what the plan was saved
                 with. A batch of at least as many images is divided among them.
@@ -116,12 +122,13 @@ class Session:
             threads = pool.threads
         self._pool = pool
         input_shapes = checked_shapes(input_shapes) or None
-        self._name = str(require_file(path))
+        in_memory = isinstance(path, bytes) or hasattr(path, "SerializeToString")
+        self._name = name_of(path) if in_memory else str(require_file(path))
         self._parts: list[Part]
         self._constants: dict[str, npt.NDArray[Any]]
         with memory_suffices(self._name):
             if is_plan(path):
-                plan = read_plan(path)
+                plan = replace(read_plan(path), name=self._name)
                 self._take(plan, threads)
                 settled = {
                     "isa": None if isa == plan.isa else isa,
@@ -160,6 +167,7 @@ class Session:
         self._remake: dict[str, Any] | None = None
         if fallback is not None:
             self._remake = {
+                "path": path if isinstance(path, bytes) or not in_memory else _bytes_of(path),
                 "threads": threads,
                 "isa": isa,
                 "input_shapes": input_shapes,
@@ -185,7 +193,7 @@ class Session:
         They give the same numbers: measured choices of algorithms are part of a plan.
         """
         if self._remake is not None:
-            return _remade, (self._name, self._remake)
+            return _remade, (self._remake,)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "plan"
             self.save(file)
@@ -202,7 +210,7 @@ class Session:
 
     def _take_parts(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | bytes | onnx.ModelProto,
         input_shapes: Mapping[str, tuple[int, ...]] | None,
         isa: str,
         threads: int,
@@ -462,8 +470,13 @@ def _from_plan(content: bytes, name: str, threads: int) -> Session:
     return session
 
 
-def _remade(name: str, options: dict[str, Any]) -> Session:
-    return Session(name, **options)
+def _remade(options: dict[str, Any]) -> Session:
+    return Session(**options)
+
+
+def _bytes_of(model: Any) -> bytes:
+    """A model of the onnx package as a file holds it."""
+    return bytes(model.SerializeToString())
 
 
 def _shape_remedy(name: str, given: tuple[int, ...], wanted: Shape) -> tuple[Words, ...]:

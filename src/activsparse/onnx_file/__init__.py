@@ -9,7 +9,7 @@ negative; external data is in memory.
 
 from activsparse.onnx_file.accept import QuantisedError, check_accepted, quantised
 from activsparse.onnx_file.check import STANDARD
-from activsparse.onnx_file.read import check_constants, normal_form, read_model
+from activsparse.onnx_file.read import check_constants, name_of, normal_form, read_model
 from activsparse.onnx_file.tensor import array_of
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "array_of",
     "check_accepted",
     "check_constants",
+    "name_of",
     "normal_form",
     "quantised",
     "read_model",

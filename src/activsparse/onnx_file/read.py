@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from activsparse.errors import ActivsparseError, memory_suffices
-from activsparse.files import require_file
+from activsparse.files import file_path, require_file
 from activsparse.onnx_file.bodies import bodies
 from activsparse.onnx_file.check import (
     STANDARD,
@@ -25,28 +25,43 @@ from activsparse.onnx_file.unfuse import unfuse
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["check_constants", "normal_form", "opset_of", "read_model"]
+__all__ = ["check_constants", "name_of", "normal_form", "opset_of", "read_model"]
 
 # What protobuf reads and writes in one piece.
 _MOST_BYTES = 2**31 - 1
 
 
+def name_of(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> str:
+    """What messages call a model: its file, or `model` where there is none.
+
+    Raises:
+        ActivsparseError: it is neither a model nor a path.
+    """
+    in_memory = isinstance(source, bytes) or hasattr(source, "SerializeToString")
+    return "model" if in_memory else str(file_path(source))
+
+
 def read_model(
-    path: str | os.PathLike[str], weights: bool = True, foreign: bool = False
+    path: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    weights: bool = True,
+    foreign: bool = False,
 ) -> onnx.ModelProto:
     """Read an ONNX file in the form this package's head describes.
 
     Args:
-        path: the file.
+        path: the file, its content, or a model as the onnx package has it, which stays as it is.
         weights: whether to read external data too.
         foreign: let operators of other domains by, which another engine may run.
 
     Raises:
         ActivsparseError: no such file; damaged, not ONNX, or not a valid model.
     """
-    file = require_file(path)
+    if isinstance(path, bytes) or hasattr(path, "SerializeToString"):
+        file = Path(name_of(path))  # external data is looked for in the working directory
+    else:
+        file = require_file(path)
     with memory_suffices(str(file)):
-        model = _parse(file)
+        model = _in_memory(path, file) or _parse(file)
         check_names(model, str(file))
         if weights:
             load_external_data(model, file)
@@ -135,6 +150,30 @@ def opset_of(model: onnx.ModelProto, name: str) -> int:
             f"with one opset up to {newest} (18 is a good choice)"
         )
     return int(versions[0])
+
+
+def _in_memory(source: Any, file: Path) -> onnx.ModelProto | None:
+    """A copy of a model that is no file."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    if isinstance(source, bytes):
+        model = onnx.ModelProto()
+        try:
+            model.ParseFromString(source)
+            return model
+        except (DecodeError, ValueError) as error:
+            raise ActivsparseError(
+                f"{file}: these bytes are no ONNX model; give the content of a file, or its name "
+                "as a str"
+            ) from error
+    if isinstance(source, onnx.ModelProto):
+        model = onnx.ModelProto()
+        model.CopyFrom(source)
+        return model
+    if hasattr(source, "SerializeToString"):
+        raise ActivsparseError(f"{file}: is a {type(source).__name__}, no ModelProto")
+    return None
 
 
 def _parse(file: Path) -> onnx.ModelProto:
