@@ -248,13 +248,17 @@ class _Lowering(ViewLowering):
         return -(-c // ALIGNMENT) * ALIGNMENT
 
     def _output_tensor(self, value: str) -> int:
-        """The tensor a step writes: results of 1x1 pixels go straight to the caller."""
+        """The tensor a step writes: results of 1x1 pixels or one channel go straight to the caller.
+
+        The latter only where nothing else reads them.
+        """
         n, h, w, c = self._pixels(value)
-        if value not in self.results or (h, w) != (1, 1):
+        ends = self.graph.uses(value) == self.graph.outputs.count(value)
+        if value not in self.results or not ((h, w) == (1, 1) or (c == 1 and ends)):
             return self.place(value)
         if value in self.parts or value in self.flattened:
             return self.place(value)
-        self.placed[value] = self.add_tensor(Tensor(_native.TensorDesc(n, 1, 1, c, c), None))
+        self.placed[value] = self.add_tensor(Tensor(_native.TensorDesc(n, h, w, c, c), None))
         return self.placed[value]
 
     def _step(self, node: Node, inputs: tuple[int, ...], output: int) -> None:
