@@ -25,6 +25,7 @@ from activsparse.engine.passes.convert import (
     strided,
     transposed,
 )
+from activsparse.engine.passes.convert.row import row_or_image
 from activsparse.engine.passes.convert.source import EXACT, Source
 from activsparse.errors import ActivsparseError
 from activsparse.onnx_file import quantised
@@ -39,15 +40,15 @@ _CONVERTERS: dict[str, Converter] = {
     "And": logic.both,
     "ArgMax": ranking.arg_extreme,
     "ArgMin": ranking.arg_extreme,
-    "AveragePool": pooling.average_pool,
+    "AveragePool": row_or_image(pooling.average_pool),
     "BatchNormalization": elementwise.batch_normalization,
     "Cast": logic.cast,
     "Ceil": activation.function("ceil"),
     "Celu": activation.celu,
     "Clip": activation.clip,
     "Concat": strided.concat,
-    "Conv": convolution.conv,
-    "ConvTranspose": transposed.conv_transpose,
+    "Conv": row_or_image(convolution.conv),
+    "ConvTranspose": row_or_image(transposed.conv_transpose),
     "Cos": activation.function("cos"),
     "DepthToSpace": strided.depth_to_space,
     "Div": elementwise.div,
@@ -71,7 +72,7 @@ _CONVERTERS: dict[str, Converter] = {
     "HardSigmoid": activation.hard_sigmoid,
     "HardSwish": activation.function("hardswish"),
     "InstanceNormalization": norm.instance_normalization,
-    "LRN": norm.local_response,
+    "LRN": row_or_image(norm.local_response),
     "LayerNormalization": norm.layer_normalization,
     "LeakyRelu": activation.leaky_relu,
     "Less": logic.comparison("greater", swapped=True),
@@ -81,7 +82,7 @@ _CONVERTERS: dict[str, Converter] = {
     "LpNormalization": norm.lp_normalization,
     "MatMul": dense.matmul,
     "Max": strided.combine,
-    "MaxPool": pooling.max_pool,
+    "MaxPool": row_or_image(pooling.max_pool),
     "Mean": elementwise.mean,
     "Min": strided.combine,
     "Mish": activation.function("mish"),
@@ -106,7 +107,7 @@ _CONVERTERS: dict[str, Converter] = {
     "ReduceSumSquare": reduction.sum_square,
     "Relu": activation.relu,
     "Reshape": layout.reshape,
-    "Resize": resize.resize,
+    "Resize": row_or_image(resize.resize),
     "Round": activation.function("round"),
     "Scatter": scatter.scatter_elements,
     "ScatterElements": scatter.scatter_elements,
@@ -132,7 +133,7 @@ _CONVERTERS: dict[str, Converter] = {
     "TopK": ranking.top_k,
     "Transpose": strided.transpose,
     "Unsqueeze": layout.reshape,
-    "Upsample": resize.resize,
+    "Upsample": row_or_image(resize.resize),
     "Where": selection.where,
     "Xor": logic.one_of_two,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from activsparse.engine.graph import Node
-from activsparse.engine.passes.convert.chain import Chain
+from activsparse.engine.passes.convert.row import OF_A_ROW
 from activsparse.engine.passes.convert.source import Source
 
 __all__ = ["UNIT_WINDOW", "conv", "layer_name", "window"]
@@ -28,9 +28,6 @@ def window(source: Source, kernel: tuple[int, int], ceil_mode: bool = False) -> 
     strides = tuple(source.attribute("strides", (1,) * len(sizes)))
     dilations = tuple(source.attribute("dilations", (1,) * len(sizes)))
     pads = list(source.attribute("pads", (0, 0) * len(sizes)))
-    if len(strides) == len(dilations) == len(sizes) == 1 and len(pads) == 2:  # one row
-        sizes, out, strides, dilations = (1, *sizes), (1, *out), (1, *strides), (1, *dilations)
-        pads = [0, pads[0], 0, pads[1]]
     if len(strides) != 2 or len(dilations) != 2 or len(pads) != 4 or len(sizes) != 2:
         source.fail("it does not have two spatial dimensions", "only 2-d images are supported")
     mode = source.attribute("auto_pad", "NOTSET")
@@ -68,7 +65,7 @@ def window(source: Source, kernel: tuple[int, int], ceil_mode: bool = False) -> 
 def conv(source: Source) -> list[Node]:
     """Conv with constant weight and bias."""
     weight = source.weights(1, "weight")
-    if weight.ndim not in (3, 4):
+    if weight.ndim != 4:
         source.fail(
             f"its weight has shape {weight.shape}", "only 1-d and 2-d convolutions are supported"
         )
@@ -86,20 +83,12 @@ def conv(source: Source) -> list[Node]:
                 f"its bias has shape {arrays['bias'].shape} for {len(weight)} outputs",
                 "use one bias per output",
             )
-    if weight.ndim == 3:
-        arrays["weight"] = weight[:, :, None]
-    attributes = window(source, (arrays["weight"].shape[2], weight.shape[-1]))
+    attributes = window(source, weight.shape[2:])
     attributes["group"] = int(source.attribute("group", 1))
-    if weight.ndim == 4:
-        return [source.engine_node("conv", attributes, arrays=arrays, name=layer_name(source))]
-    chain, x, out = Chain(source), source.activation(), source.output_shape
-    row = chain.reshape(x, (*source.shape()[:2], 1, source.shape()[2]))
-    shape = (*out[:2], 1, out[2])
-    y = chain.add("conv", row, shape=shape, arrays=arrays, name=layer_name(source), **attributes)
-    return chain.done(chain.reshape(y, out))
+    return [source.engine_node("conv", attributes, arrays=arrays, name=layer_name(source))]
 
 
 def layer_name(source: Source) -> str:
     """The module's name, which torch leaves in the weight's name; else the node's own."""
-    weight = source.node.inputs[1]
+    weight = source.node.inputs[1].removesuffix(OF_A_ROW)
     return weight.removesuffix(".weight") if weight.endswith(".weight") else source.node.name
