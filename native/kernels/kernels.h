@@ -166,8 +166,8 @@ inline constexpr int kMaxAnyKernel = 31;
 inline constexpr int kMaxAnyLines = 2 * (kMaxBlockRows - 1) + kMaxAnyKernel;
 
 // How a block is gone through (depthwise_block.h): kKept is by columns without a mask, and through
-// what is kept with one, kKeptPairs two vectors of channels at once. In these forms, and by outputs,
-// skipped ones are not computed.
+// what is kept with one, kKeptPairs two vectors of channels at once. In these forms, and by
+// outputs, skipped ones are not computed.
 enum class DepthwiseForm { kAny, kWindows, kColumns, kKept, kKeptPairs, kOutputs };
 
 struct DepthwiseBlocks {

@@ -1,4 +1,5 @@
-// Two neighbouring vectors as one, for kernels that take both through the same pointers and branches.
+// Two neighbouring vectors as one, for kernels that take both through the same pointers and
+// branches.
 #pragma once
 
 namespace activsparse {
