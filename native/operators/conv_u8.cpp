@@ -12,6 +12,7 @@
 #include "operators/byte_fetch.h"
 #include "operators/byte_panels.h"
 #include "operators/conv_params.h"
+#include "operators/even_parts.h"
 #include "operators/finish_u8.h"
 #include "operators/live_input.h"
 #include "operators/locate.h"
@@ -125,10 +126,10 @@ class ConvU8 : public ConvOperator {
   static int64_t zero_bytes(const ConvParams& p) { return int64_t{p.input.c} + 4; }
 
   const ConvParams& params() const override { return h_.params; }
-  int tasks(int) const override { return shares_ * (by_chunk_ ? 1 : panel_count()); }
+  int tasks(int) const override { return first_task_.back(); }
   double cost(int, int begin, int end) const override {
     double sum = 0;
-    each_run(begin, end, [&](int panel, int64_t first, int64_t last) {
+    each_run(begin, end, [&](int panel, Place first, Place last) {
       const double lanes = by_chunk_ ? static_cast<double>(panels_.lanes())
                                      : panels_.all()[panel].vectors * 1.0 * width();
       sum += lanes * (cost_until(last) - cost_until(first));
@@ -167,26 +168,23 @@ class ConvU8 : public ConvOperator {
     if (begin >= end) return;
     ByteFetch fetch = first_fetch(args, begin, end);
     int64_t tiles = 0;
-    each_run(begin, end, [&](int, int64_t from, int64_t to) { tiles += to - from; });
+    each_run(begin, end, [&](int, Place from, Place to) {
+      each_chunk(from, to, [&](int64_t, const Chunk&) { ++tiles; });
+    });
     fetch.spread(by_chunk_ ? tiles * panel_count() : tiles);
     Work work(*this, args);
-    each_run(begin, end, [&](int panel, int64_t from, int64_t to) {
-      for (; from < to; ++from) {
-        const int64_t image = from / chunk_count();
-        const Chunk& chunk = chunks_[from - image * chunk_count()];
+    each_run(begin, end, [&](int panel, Place from, Place to) {
+      each_chunk(from, to, [&](int64_t image, const Chunk& chunk) {
         if (chunk.rows_of->skipped && !h_.params.has_residual) {
           if (by_chunk_ || panel == 0) skip(args, image, chunk);
           for (int i = by_chunk_ ? panel_count() : 1; i > 0; --i) fetch.tile(0, 1);
-          continue;
+          return;
         }
         point(work, image, chunk, panels_.all()[panel].group);
         if (words_) widen_rows(work, chunk);
-        if (!by_chunk_) {
-          run_panel(work, image, chunk, panel, fetch);
-          continue;
-        }
+        if (!by_chunk_) return run_panel(work, image, chunk, panel, fetch);
         for (int i = 0; i < panel_count(); ++i) run_panel(work, image, chunk, i, fetch);
-      }
+      });
     });
   }
 
@@ -230,8 +228,8 @@ class ConvU8 : public ConvOperator {
   // What follows in the order of reading: weights that are not here yet, then others'.
   ByteFetch first_fetch(const RunArgs& args, int begin, int end) const {
     ByteFetch fetch;
-    const int first = by_chunk_ ? 0 : begin / shares_;
-    const int last = by_chunk_ ? panel_count() - 1 : (end - 1) / shares_;
+    const int first = by_chunk_ ? 0 : panel_of(begin);
+    const int last = by_chunk_ ? panel_count() - 1 : panel_of(end - 1);
     const int8_t* const start = panels_.weights(0, 0);
     const int64_t read = panels_.weights_end(first) - start;
     const int64_t fetched = args.fetched * static_cast<int64_t>(sizeof(float));
@@ -241,31 +239,64 @@ class ConvU8 : public ConvOperator {
     return fetch;
   }
 
-  // Calls body(panel, first chunk, last chunk) for the parts of tasks [begin, end); of all panels
-  // where they go by chunks.
+  // A row of the product: of a chunk, which are counted over all images.
+  struct Place {
+    int64_t chunk;
+    int32_t row;
+  };
+
+  int panel_of(int task) const {
+    const auto after = std::upper_bound(first_task_.begin(), first_task_.end(), task);
+    return static_cast<int>(after - first_task_.begin()) - 1;
+  }
+
+  // Calls body(panel, first, end) for the rows of tasks [begin, end); of all panels where they go
+  // by chunks.
   template <class Body>
   void each_run(int begin, int end, const Body& body) const {
     for (int stop; begin < end; begin = stop) {
-      const int panel = begin / shares_;
-      stop = std::min(end, (panel + 1) * shares_);
-      body(panel, first_of_share(begin - panel * shares_), first_of_share(stop - panel * shares_));
+      const int panel = panel_of(begin), first = first_task_[panel];
+      const int shares = first_task_[panel + 1] - first;
+      stop = std::min(end, first + shares);
+      body(panel, first_of_share(begin - first, shares), first_of_share(stop - first, shares));
+    }
+  }
+  // Calls body(image, chunk) for the chunks of these rows, or what of them is among these.
+  template <class Body>
+  void each_chunk(Place from, Place to, const Body& body) const {
+    for (; from.chunk < to.chunk + (to.row > 0); ++from.chunk, from.row = 0) {
+      const int64_t image = from.chunk / chunk_count();
+      Chunk chunk = chunks_[from.chunk - image * chunk_count()];
+      const int32_t end = from.chunk == to.chunk ? to.row : chunk.count;
+      chunk.begin += from.row, chunk.count = end - from.row;
+      if (chunk.count > 0) body(image, chunk);
     }
   }
 
-  // Chunks are counted over all images.
-  double cost_until(int64_t chunk) const {
-    if (chunk == 0) return 0;
-    const int64_t image = chunk / chunk_count();
-    return static_cast<double>(image) * costs_.back() + costs_[chunk - image * chunk_count()];
+  double row_cost(const Chunk& chunk) const {
+    return chunk.rows_of->taps * double{1} * seen_.in_per_group + kRowCost;
   }
-  int64_t first_of_share(int share) const {
+  double cost_until(Place at) const {
+    if (at.chunk == 0 && at.row == 0) return 0;
+    const int64_t image = at.chunk / chunk_count(), chunk = at.chunk - image * chunk_count();
+    const double rest = at.row == 0 ? 0 : at.row * row_cost(chunks_[chunk]);
+    return static_cast<double>(image) * costs_.back() + costs_[chunk] + rest;
+  }
+  // Where an equal share of the cost begins: nearly, with a chunk, where chunks are not cut.
+  Place first_of_share(int share, int shares) const {
     const int64_t images = h_.params.output.n, all = images * chunk_count();
-    if (share == shares_ || all == 0) return all;
-    const double target = costs_.back() * static_cast<double>(images) * share / shares_;
-    const auto image = static_cast<int64_t>(target / costs_.back());
+    if (share == shares || all == 0) return {all, 0};
+    const double target = costs_.back() * static_cast<double>(images) * share / shares;
+    const auto image = std::min(images - 1, static_cast<int64_t>(target / costs_.back()));
     const double rest = target - static_cast<double>(image) * costs_.back();
-    const auto at = std::lower_bound(costs_.begin(), costs_.end(), rest - costs_.back() * 1e-9);
-    return std::min(all, image * chunk_count() + (at - costs_.begin()));
+    const auto after = std::upper_bound(costs_.begin() + 1, costs_.end() - 1, rest);
+    const int64_t chunk = after - costs_.begin() - 1;
+    const Chunk& one = chunks_[chunk];
+    const double row = (rest - costs_[chunk]) / row_cost(one);
+    const int64_t at = image * chunk_count() + chunk;
+    if (!cuts_chunks_) return {at + (2 * row > one.count), 0};
+    const auto rows = std::clamp(static_cast<int32_t>(std::lround(row)), 0, one.count);
+    return rows == one.count ? Place{at + 1, 0} : Place{at, rows};
   }
 
   // Where each position's output lies, and where its first tap would.
@@ -320,7 +351,8 @@ class ConvU8 : public ConvOperator {
         panels_.all_weights_bytes() <= kernels_.caches.of_l2(words_ ? kWordsShare : kWeightShare);
     if (h_.threads > 1) {
       const int64_t share = positions / (kSharesPerThread * h_.threads);
-      by_chunk_ &= share >= kMaxTileRows;
+      cuts_chunks_ = share < kMaxTileRows;
+      by_chunk_ &= !cuts_chunks_;
       rows = static_cast<int>(std::clamp<int64_t>(share, kMaxTileRows, rows));
     }
     int64_t left = rows_.position_count();  // a position is of one class
@@ -339,12 +371,28 @@ class ConvU8 : public ConvOperator {
     costs_.push_back(0);
     for (const Chunk& chunk : chunks_) {
       most_rows_ = std::max(most_rows_, chunk.count);
-      const double row = chunk.rows_of->taps * double{1} * seen_.in_per_group + kRowCost;
-      costs_.push_back(costs_.back() + chunk.count * row);
+      costs_.push_back(costs_.back() + chunk.count * row_cost(chunk));
     }
-    shares_ = static_cast<int>(std::clamp<int64_t>(
-        h_.params.output.n * chunk_count(), 1,
-        by_chunk_ ? kMinTasks : std::max(1, (kMinTasks + panel_count() - 1) / panel_count())));
+    cut_tasks();
+  }
+
+  // Where whole chunks would be uneven shares, a panel of more vectors has more tasks, of rows
+  // within chunks, and no more of them than threads need: they make tiles smaller.
+  void cut_tasks() {
+    const int64_t positions = int64_t{h_.params.output.n} * rows_.position_count();
+    const int64_t chunks = h_.params.output.n * chunk_count();
+    const int panels = by_chunk_ ? 1 : panel_count();
+    const int64_t vectors = panels_.lanes() / width();
+    int shares =
+        static_cast<int>(std::clamp<int64_t>(chunks, 1, (kMinTasks + panels - 1) / panels));
+    if (cuts_chunks_)
+      shares = even_parts(vectors, static_cast<int>(std::min<int64_t>(kMinTasks, positions)),
+                          h_.threads);
+    first_task_.assign(1, 0);
+    for (int i = 0; i < panels; ++i) {
+      const int tasks = cuts_chunks_ ? shares * panels_.all()[i].vectors : shares;
+      first_task_.push_back(first_task_.back() + tasks);
+    }
   }
 
   // Whole tiles of every height, which fit the first-level cache beside a panel's weights.
@@ -564,7 +612,9 @@ class ConvU8 : public ConvOperator {
   std::vector<Chunk> chunks_;
   std::vector<double> costs_;  // of the chunks before each, and of all
   bool by_chunk_;
-  int most_rows_ = 0, shares_;
+  bool cuts_chunks_ = false;     // tasks may begin within a chunk
+  std::vector<int> first_task_;  // of every panel, or of all
+  int most_rows_ = 0;
   std::vector<int32_t> starts_;
   const float *scale_, *shift_;
   const uint8_t* zeros_;

@@ -5,11 +5,13 @@
 // where a kernel is wider than a quad, those that start in it. Each of these has weights of its
 // own, moved by its distance from the quad's first column. A row is cut into strips and channels
 // into groups, so that the lines that a kernel spans stay in the first-level cache. Of skipped
-// positions nothing is computed; pixels outside hold the zero point.
+// positions nothing is computed; pixels outside hold the zero point. Threads share rows, and parts
+// of the channels where rows are too few.
 #include <algorithm>
 #include <cstring>
 
 #include "operators/conv_params.h"
+#include "operators/even_parts.h"
 #include "operators/finish_u8.h"
 #include "operators/live_input.h"
 #include "operators/locate.h"
@@ -24,6 +26,8 @@ constexpr int kMostKernel = 15;
 constexpr int kMostOutputs = 64;            // columns of a strip
 constexpr int64_t kLineBytes = 24 * 1024;   // of all lines: half of a first-level cache
 constexpr int64_t kBlockBytes = 28 * 1024;  // of lines and weights
+// Of the longest share over the mean: rows of 7 and 14 are as even as that for 8 and 16 threads.
+constexpr double kEven = 1.15;
 
 // How columns are shared.
 struct Sharing {
@@ -42,6 +46,7 @@ struct Header {
   LiveInputHeader live;
   FinishU8 finish;
   int32_t input_zero, kept, skipped;
+  int32_t threads;  // that the work is cut for
   uint64_t weights, start, scale, shift, zeros, positions;
 };
 
@@ -65,6 +70,7 @@ void check(const Header& h) {
     require_packed(t->dtype == DType::kU8 && !t->nchw);
   require_packed(h.finish, p.output, false);
   require_packed(h.input_zero >= 0 && h.input_zero <= 255);
+  require_packed(h.threads >= 1 && h.threads <= kMostThreads);
 }
 
 const Header& checked(const BlobView& blob) {
@@ -106,12 +112,23 @@ class DepthwiseColumns : public ConvOperator {
       require_packed(positions_[i] >= 0 && positions_[i] < count &&
                      (i == 0 || i == h_.kept || positions_[i] > positions_[i - 1]));
     all_kept_ = h_.kept == count;
+    if (h_.threads > 1)
+      parts_ = 1 + first_even(static_cast<int>(blocks), h_.threads, kEven,
+                              [&](int i) { return int64_t{p.output.n} * p.output.h * (i + 1); });
     cut(static_cast<int>(blocks));
     for (int x = 0; x < p.output.w; x += strip_) list_outputs(x);
   }
 
   const ConvParams& params() const override { return h_.params; }
-  int tasks(int) const override { return h_.params.output.n * h_.params.output.h; }
+  int tasks(int) const override { return h_.params.output.n * parts_ * h_.params.output.h; }
+  double cost(int, int begin, int end) const override {
+    double blocks = 0;  // times rows
+    each_run(begin, end, [&](int64_t, int part, int first, int last) {
+      blocks += double(last - first) * (first_block(part + 1) - first_block(part));
+    });
+    return macs() * blocks /
+           (double(first_block(parts_)) * h_.params.output.h * h_.params.output.n);
+  }
   std::size_t scratch_bytes() const override {
     return h_.params.kernel_h * line_bytes() +
            (strip_ * h_.params.stride_w + 8 * kQuad + kMostKernel) * sizeof(void*) +
@@ -130,22 +147,37 @@ class DepthwiseColumns : public ConvOperator {
 
   void run(const RunArgs& run, int, int begin, int end) const override {
     const ConvParams& p = h_.params;
-    for (int stop; begin < end; begin = stop) {
-      const int64_t image = begin / p.output.h;
-      stop = std::min<int>(end, static_cast<int>(image + 1) * p.output.h);
-      const int first = begin % p.output.h, last = first + stop - begin;
+    each_run(begin, end, [&](int64_t image, int part, int first, int last) {
       const uint8_t* in = run.in<uint8_t>(0) + image * p.input.h * p.input.w * p.input.stride;
       uint8_t* out = run.out<uint8_t>(0) + image * p.output.h * p.output.w * p.output.stride;
+      const int end_block = first_block(part + 1);
       for (int x = 0; x < p.output.w; x += strip_)
-        for (int block = 0; block < blocks_of(p, kernels_); block += group_)
-          run_part(run.scratch, in, out, block, x, first, last);
+        for (int block = first_block(part); block < end_block; block += group_)
+          run_part(run.scratch, in, out, block, std::min(block + group_, end_block), x, first,
+                   last);
+      const int channel = first_block(part) * block_of(kernels_);
+      const int channels = std::min(p.output.c, end_block * block_of(kernels_)) - channel;
       if (!fill_.empty())
-        fill_.copy_from(out, int64_t{first} * p.output.w, int64_t{last} * p.output.w, 0,
-                        p.output.c);
-    }
+        fill_.copy_from(out, int64_t{first} * p.output.w, int64_t{last} * p.output.w, channel,
+                        channels);
+    });
   }
 
  private:
+  // Calls body(image, part, first row, last row) for what tasks [begin, end) are: rows of a part.
+  template <class Body>
+  void each_run(int begin, int end, const Body& body) const {
+    const int rows = h_.params.output.h;
+    for (int stop; begin < end; begin = stop) {
+      const int at = begin / rows, first = begin % rows;
+      stop = std::min(end, (at + 1) * rows);
+      body(at / parts_, at % parts_, first, first + stop - begin);
+    }
+  }
+  int first_block(int part) const {
+    return static_cast<int>(blocks_of(h_.params, kernels_) * part / parts_);
+  }
+
   // Weights as the kernels want them, which depends on what the processor has.
   void set_weights(const int8_t* packed, int64_t count) {
     const int width = kernels_.product_u8.sizes.width;
@@ -184,13 +216,13 @@ class DepthwiseColumns : public ConvOperator {
     return int64_t{1} * strip_quads() * group_ * kernels_.maps_u8.taps_bytes;
   }
 
-  // Rows [first, last) of a strip that begins in column x, of a group of blocks.
-  void run_part(uint8_t* scratch, const uint8_t* in, uint8_t* out, int block, int x, int first,
-                int last) const {
+  // Rows [first, last) of a strip that begins in column x, of the group of blocks [block, end).
+  void run_part(uint8_t* scratch, const uint8_t* in, uint8_t* out, int block, int end, int x,
+                int first, int last) const {
     const ConvParams& p = h_.params;
     const int width = std::min(strip_, p.output.w - x), channel = block * block_of(kernels_);
     const int channels =
-        std::min((p.output.c + 15) / 16 * 16 - channel, group_ * block_of(kernels_));
+        std::min((p.output.c + 15) / 16 * 16 - channel, (end - block) * block_of(kernels_));
     const int blocks = (channels + block_of(kernels_) - 1) / block_of(kernels_);
     const int shared = (width + sharing_.outputs - 1) / sharing_.outputs;
     InterleaveU8Args lines{};
@@ -287,6 +319,7 @@ class DepthwiseColumns : public ConvOperator {
   const char* feature_;
   const Sharing sharing_;
   SourceFill fill_;
+  int parts_ = 1;  // of the channels
   int steps_ = 0, strip_ = 0, group_ = 0;
   const uint8_t* weights_ = nullptr;
   std::vector<int16_t> words_;
@@ -312,6 +345,7 @@ Blob pack(const OpSpec& spec, Isa isa) {
   h.params = conv_params_of(spec, true);
   h.finish = finish_u8_of(spec);
   h.input_zero = zero_point_of(spec, "input_zero");
+  h.threads = std::clamp(spec.threads, 1, kMostThreads);
   const ConvParams& p = h.params;
   const float* scale = scale_of(spec, p.output.c);
   const int32_t* bias = bias_of(spec, p.output.c);

@@ -213,12 +213,14 @@ def images(model: onnx.ModelProto, seed: int = 0, count: int = IMAGES) -> list[d
     return [{value.name: rng.standard_normal(shape).astype(np.float32)} for _ in range(count)]
 
 
-def by_onnxruntime(model: onnx.ModelProto, path: Path, how: Style, seed: int = 0) -> Path:
+def by_onnxruntime(
+    model: onnx.ModelProto, path: Path, how: Style, seed: int = 0, count: int = IMAGES
+) -> Path:
     from onnxruntime import quantization as q
 
     class Reader(q.CalibrationDataReader):
         def __init__(self) -> None:
-            self.left = iter(images(model, seed))
+            self.left = iter(images(model, seed, count))
 
         def get_next(self):
             return next(self.left, None)

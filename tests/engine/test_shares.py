@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+import quantised
 
 from activsparse import Session
 from activsparse.engine.plan import compile_plan
@@ -40,6 +41,21 @@ def uneven(path, isa: str, threads: int) -> list[str]:
     ],
 )
 def test_every_thread_gets_its_share(tmp_path, name, size):
+    for path in exported_at(tmp_path, name, size):
+        every_share_is_even(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "efficientnet_b0"])
+def test_every_thread_gets_its_share_of_bytes(tmp_path, name):
+    for path in exported_at(tmp_path, name, 224):
+        int8 = path.with_suffix(".int8.onnx")
+        quantised.by_onnxruntime(quantised.typed(path), int8, quantised.Style(), count=1)
+        every_share_is_even(int8)
+
+
+def exported_at(folder, name: str, size: int):
+    """A network and what pattern `auto` makes of it, at that image size."""
     import torch
 
     from activsparse.export.mask import mask_model
@@ -47,14 +63,17 @@ def test_every_thread_gets_its_share(tmp_path, name, size):
     from activsparse.export.onnx import export_onnx
     from activsparse.models import build_model
 
-    dense, masked = tmp_path / "dense.onnx", tmp_path / "masked.onnx"
+    dense, masked = folder / "dense.onnx", folder / "masked.onnx"
     model = build_model(name, 80 if size == 640 else 10).eval()
     export_onnx(model, torch.zeros(1, 3, size, size), dense, verify=False)
     write_model(mask_model(read_model(dense), sparsity=0.3)[0], masked)
-    for path in (dense, masked):
-        for isa in ("avx512", "avx2", "neon"):
-            for threads in THREADS:
-                assert not uneven(path, isa, threads), (path.name, isa, threads)
+    return dense, masked
+
+
+def every_share_is_even(path) -> None:
+    for isa in ("avx512", "avx2", "neon"):
+        for threads in THREADS:
+            assert not uneven(path, isa, threads), (path.name, isa, threads)
 
 
 def test_shares_are_reported_for_the_threads_of_the_session(exported):

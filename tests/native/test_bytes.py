@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from helpers import THREADS
 
 from activsparse import _native
 
@@ -171,7 +172,8 @@ def test_convolution(isa: str, seed: int) -> None:
     if depthwise and k > 1 and attributes["dilation_h"] == attributes["dilation_w"] == 1:
         algorithms.append("depthwise_columns")
     for algorithm in algorithms:
-        got = run("conv_u8", algorithm, isa, inputs, out, attributes, arrays, 1 + seed % 3)
+        threads = THREADS[seed % len(THREADS)]
+        got = run("conv_u8", algorithm, isa, inputs, out, attributes, arrays, threads)
         got = np.where(unsure & (np.abs(got.astype(int) - expected) <= 1), expected, got)
         np.testing.assert_array_equal(got, expected, err_msg=f"{what} {algorithm}")
 
@@ -202,7 +204,8 @@ def test_table_behind_a_convolution(isa: str, seed: int) -> None:
     inputs, out = [(x, desc(shape))], desc(sums.shape, gap=16 * (seed % 2))
     plain = run("conv_u8", "direct", isa, inputs, out, attributes, arrays)
     arrays["table"] = table
-    got = run("conv_u8", "direct", isa, inputs, out, attributes, arrays, 1 + seed % 3)
+    threads = THREADS[seed % len(THREADS)]
+    got = run("conv_u8", "direct", isa, inputs, out, attributes, arrays, threads)
     np.testing.assert_array_equal(got, table[plain], err_msg=f"seed {seed}: {case}")
 
 
