@@ -2,6 +2,7 @@
 
 import graphs
 import numpy as np
+import onnxruntime
 import pytest
 
 from activsparse import ActivsparseError, Session
@@ -63,3 +64,15 @@ def test_padding_engines_disagree_on_is_refused_and_falls_back(tmp_path, mode):
         Session(path)
     for row in compare_with_onnxruntime(path, Session(path, fallback="onnxruntime")):
         assert row.holds, row
+
+
+@pytest.mark.parametrize("include", [0, 1])
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_the_mean_of_a_dilated_window_of_padding_alone_is_zero(tmp_path, size, include):
+    b = graphs.Builder(opset=19)
+    how = {"kernel_shape": (2, 2), "dilations": (2, 2), "pads": (1, 1, 1, 1)}
+    y = b.node("AveragePool", b.input(1, 3, size, size), **how, count_include_pad=include)
+    path = b.save(tmp_path / "m.onnx", y)
+    x = b.normal(1, 3, size, size)
+    (expected,) = onnxruntime.InferenceSession(path).run(None, {"x": x})
+    np.testing.assert_allclose(Session(path).run(x), expected, atol=1e-6)

@@ -62,7 +62,10 @@ def _dilated(source: Source, kernel: tuple[int, int], include: int) -> list[Node
     total = chain.add(
         "conv", source.activation(), shape=out, arrays={"weight": weight}, group=c, **attributes
     )
-    return chain.done(chain.line(total, (1.0 / np.outer(*counts))[None, None]))
+    of_all = np.outer(
+        *counts
+    )  # 0 for a window of padding alone, whose mean ONNX Runtime gives as 0
+    return chain.done(chain.line(total, ((of_all > 0) / np.maximum(of_all, 1))[None, None]))
 
 
 def global_average_pool(source: Source) -> list[Node]:
