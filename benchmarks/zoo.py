@@ -129,7 +129,7 @@ def _mask(model: Path, out: Path) -> int:
 def _note(trial: Trial, build: Path) -> None:
     row = {
         "network": trial.model,
-        "date": _today(),
+        "date": today(),
         "dense": trial.dense.replace(f"{build}{os.sep}", ""),
         "masked": trial.masked.replace(f"{build}{os.sep}", ""),
         "layers": str(trial.layers),
@@ -155,7 +155,7 @@ def measure(name: str, build: Path, repeat: int) -> None:
     masked.unlink(missing_ok=True)
     row = {
         "network": name,
-        "date": _today(),
+        "date": today(),
         "machine": summary_line(describe_machine()),
         "dense_ms": _ms(trial.dense_ms),
         "masked_ms": _ms(trial.masked_ms),
@@ -170,7 +170,8 @@ def _ms(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def _today() -> str:
+def today() -> str:
+    """The date, as the files note it."""
     return datetime.datetime.now(datetime.timezone.utc).date().isoformat()
 
 
