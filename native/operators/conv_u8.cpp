@@ -168,9 +168,8 @@ class ConvU8 : public ConvOperator {
     if (begin >= end) return;
     ByteFetch fetch = first_fetch(args, begin, end);
     int64_t tiles = 0;
-    each_run(begin, end, [&](int, Place from, Place to) {
-      each_chunk(from, to, [&](int64_t, const Chunk&) { ++tiles; });
-    });
+    each_run(begin, end,
+             [&](int, Place from, Place to) { tiles += to.chunk + (to.row > 0) - from.chunk; });
     fetch.spread(by_chunk_ ? tiles * panel_count() : tiles);
     Work work(*this, args);
     each_run(begin, end, [&](int panel, Place from, Place to) {
