@@ -21,8 +21,13 @@ SPARSITIES = (0.1, 0.2, 0.3, 0.5)
 
 @dataclass(frozen=True)
 class Network:
-    """A network of `build_model`, and the options of `mask_model` that say what is masked."""
+    """A network of `build_model`, and the options of `mask_model` that say what is masked.
 
+    Attributes:
+        model: name for `build_model`; empty where it is the key in `NETWORKS`.
+    """
+
+    model: str = ""
     features_only: bool = False
     classes: int = 1000
     size: int = 224
@@ -40,6 +45,9 @@ NETWORKS = {
     # Its fully connected layers, a hundred million weights, would only measure the memory.
     "vgg16_bn": Network(features_only=True, mask=ONLY_3X3),
     "squeezenet1_1": Network(),
+    "efficientnet_lite0": Network(model="timm:tf_efficientnet_lite0", mask=ALL_BUT_STEM),
+    "mobilenet_v3_large": Network(mask=ALL_BUT_STEM),
+    "mobilenetv4_conv_small": Network(model="timm:mobilenetv4_conv_small", mask=ALL_BUT_STEM),
     "yolov5n": Network(classes=80, size=640),
 }
 
@@ -90,7 +98,7 @@ def _build(name: str) -> Any:
     from activsparse.models import build_model
 
     torch.manual_seed(0)
-    model: Any = build_model(name, NETWORKS[name].classes)
+    model: Any = build_model(NETWORKS[name].model or name, NETWORKS[name].classes)
     if NETWORKS[name].features_only:
         model = model.features
     for module in model.modules():
