@@ -14,8 +14,9 @@ import numpy as np
 
 from activsparse.bench.engines import Engine, engine_class
 from activsparse.bench.engines.base import Array
-from activsparse.bench.machine import BUSY, busy_warning, describe_machine
+from activsparse.bench.machine import BUSY, LESS_CERTAIN, busy_warning, describe_machine
 from activsparse.bench.memory import peak_memory
+from activsparse.bench.pace import Pace
 from activsparse.bench.related import difference
 from activsparse.bench.timing import Ratio, Timing, time_interleaved
 from activsparse.engine.border import random_values
@@ -219,12 +220,16 @@ def compare(
         _log.warning("%s", text)
     if warn_if_busy and (busy := busy_warning()):
         warnings.append(busy)
+    pace = Pace()
     timings = time_interleaved(
         {contender.key: contender.call for contender in contenders},
         repeat,
         advance=advance,
         clock_ns=clock_ns,
+        pace=pace,
     )
+    if warn_if_busy and pace.disturbed:
+        warnings.append(f"{BUSY} (others' load slowed {pace.disturbed} visits); {LESS_CERTAIN}")
     rows = [_row(contender, timings[contender.key], threads) for contender in contenders]
     best_dense, ratios = summarize(rows)
     return Comparison(describe_machine(), rows, best_dense, ratios, warnings)

@@ -12,7 +12,7 @@ from typing import Any
 from activsparse import __version__
 from activsparse.engine.calibrate import MOST_BUSY, busy_cores
 
-__all__ = ["BUSY", "busy_warning", "describe_machine", "summary_line"]
+__all__ = ["BUSY", "LESS_CERTAIN", "busy_warning", "describe_machine", "summary_line"]
 
 CPU_FOLDER = Path("/sys/devices/system/cpu")
 BOARD = Path("/proc/device-tree/model")
@@ -71,6 +71,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 BUSY = "the machine is busy"
+LESS_CERTAIN = "times are less certain"
 
 
 def busy_warning() -> str | None:
@@ -78,7 +79,7 @@ def busy_warning() -> str | None:
     busy = busy_cores()
     if busy <= MOST_BUSY:
         return None
-    return f"{BUSY} ({busy:.1f} cores at work beside this); times are less certain"
+    return f"{BUSY} ({busy:.1f} cores at work beside this); {LESS_CERTAIN}"
 
 
 def summary_line(machine: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from activsparse.bench.compare import OWN_ENGINE, compare
+from activsparse.bench.pace import Pace
 from activsparse.bench.timing import Ratio, time_interleaved
 
 __all__ = ["measured_speedup", "size_speedup"]
@@ -70,7 +71,7 @@ def size_speedup(
         ((_, shape),) = engine.inputs
         x = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
         calls[str(path)] = partial(engine.run, x)
-    times = time_interleaved(calls, repeat, clock_ns=_clock(threads))
+    times = time_interleaved(calls, repeat, clock_ns=_clock(threads), pace=Pace())
     return Ratio.of_rounds(times[str(large)].visits_ms, times[str(small)].visits_ms).median
 
 

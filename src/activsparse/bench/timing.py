@@ -7,7 +7,8 @@ call, which brings the contender's weights back into the caches and lets another
 threads go to sleep: what is timed is steady repetition.
 
 The clock is the wall's. It is the only one that means anything with several threads, and with one
-thread it counts what a user waits for; medians bear what else the machine does now and then.
+thread it counts what a user waits for; medians bear what else the machine does now and then, and
+visits during which others' load slowed the processor down are taken again (pace.py).
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
+
+from activsparse.bench.pace import Pace
 
 __all__ = ["Ratio", "Timing", "time_interleaved", "visit_order"]
 
@@ -95,6 +99,7 @@ def time_interleaved(
     warmup: int = 3,
     advance: Callable[[int], None] = lambda samples: None,
     clock_ns: Callable[[], int] = time.perf_counter_ns,
+    pace: Pace | None = None,
 ) -> dict[str, Timing]:
     """Take `repeat` samples of every contender.
 
@@ -104,20 +109,44 @@ def time_interleaved(
         warmup: untimed calls per contender before the first round.
         advance: told after every visit how many samples it took (for a progress bar).
         clock_ns: the clock, nanoseconds.
+        pace: watches the processor's speed: disturbed visits are taken again as long as it has
+            patience, those at the start that only turn out to be so later at the end.
     """
     names = list(contenders)
-    samples: dict[str, list[int]] = {name: [] for name in names}
     for call in contenders.values():
         for _ in range(warmup):
             call()
-    for round_index, taken in enumerate(range(0, repeat, CALLS_PER_VISIT)):
-        timed_calls = min(CALLS_PER_VISIT, repeat - taken)
-        for index in visit_order(len(names), round_index):
-            call, times = contenders[names[index]], samples[names[index]]
+
+    def visit(name: str, count: int) -> list[int]:
+        call = contenders[name]
+        times: list[int] = []
+        call()
+        for _ in range(count):
+            start = clock_ns()
             call()
-            for _ in range(timed_calls):
-                start = clock_ns()
-                call()
-                times.append(clock_ns() - start)
-            advance(timed_calls)
-    return {name: Timing(np.array(times, np.float64) / 1e6) for name, times in samples.items()}
+            times.append(clock_ns() - start)
+        return times
+
+    taken: dict[str, list[tuple[list[int], float]]] = {name: [] for name in names}
+    for round_index, before in enumerate(range(0, repeat, CALLS_PER_VISIT)):
+        count = min(CALLS_PER_VISIT, repeat - before)
+        for index in visit_order(len(names), round_index):
+            once = partial(visit, names[index], count)
+            if pace is None:
+                taken[names[index]].append((once(), 0.0))
+            else:
+                found = pace.watch(once)
+                if not pace.is_full(found[1]):
+                    found = pace.repeat(once) or found
+                taken[names[index]].append(found)
+            advance(count)
+    if pace is not None:
+        for name, visits in taken.items():
+            for i, (times, speed) in enumerate(visits):
+                if not pace.is_full(speed):
+                    visits[i] = pace.repeat(partial(visit, name, len(times))) or visits[i]
+            pace.disturbed += sum(not pace.is_full(speed) for _, speed in visits)
+    return {
+        name: Timing(np.array([ns for times, _ in visits for ns in times], np.float64) / 1e6)
+        for name, visits in taken.items()
+    }
