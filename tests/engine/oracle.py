@@ -34,4 +34,11 @@ def check(path, x=None, context: object = "", want=None, **options) -> None:
         message = f"{context} output {i} of {path}"
         assert ours.dtype == theirs.dtype, message
         assert ours.shape == theirs.shape, message
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5, err_msg=message)
+        # Roundings are those of the largest sums, wherever a small one comes of them.
+        atol = 1e-5 if theirs.dtype.kind != "f" else 1e-5 * max(1.0, _largest(theirs) / 2)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=atol, err_msg=message)
+
+
+def _largest(values: np.ndarray) -> float:
+    finite = np.abs(values[np.isfinite(values)])
+    return float(finite.max()) if finite.size else 0.0

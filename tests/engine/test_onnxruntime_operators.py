@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import graphs
@@ -660,7 +661,9 @@ def test_a_quantised_file_with_what_the_engine_does_not_know(tmp_path: Path, sty
     x = b.node("Relu", b.conv(x, 16))
     b.save(tmp_path / "f.onnx", b.conv(x, 8))
     make = quantised.by_hand if style == "nncf" else quantised.by_onnxruntime
-    how = quantised.STYLES[style]
+    # Weights of 7 bits: with AVX2 alone ONNX Runtime's sums of 8 saturate, and another channel is
+    # the largest.
+    how = replace(quantised.STYLES[style], reduce_range=True)
     model = make(quantised.typed(tmp_path / "f.onnx"), tmp_path / "q.onnx", how)
     (feed,) = quantised.images(onnx.load(model), 11, 1)
     rewritten = operators.rewrite(model, tmp_path / "out.onnx", tune=False)
