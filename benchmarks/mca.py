@@ -25,10 +25,11 @@ FLAGS = ["-O3", "-std=c++17", "-DNDEBUG", "-fPIC", "-mtune=cortex-a72", "-fno-sc
 ROUNDS = 300
 # LLVM has no model of the A76 itself; the Neoverse N1 is the same core for servers.
 CORES = {"Cortex-A72": ("cortex-a72", 1), "Cortex-A76": ("neoverse-n1", 2)}
-# Kernels on bytes: the flags of each kind, and the cores that run it.
-BYTES = {
+# Kernels on bytes and on float16: the flags of each kind, and the cores that run it.
+KINDS = {
     "BytesNeon": ([], ["Cortex-A72"]),
     "BytesDotprod": (["-march=armv8.2-a+dotprod"], ["Cortex-A76"]),
+    "HalvesFp": (["-march=armv8.2-a+fp16"], ["Cortex-A76"]),
 }
 
 # Functions that hold one inner loop each. `flatten` inlines what they call.
@@ -136,6 +137,19 @@ template void columns_loop<TYPE, 3, 1>(const DepthwiseColumnsU8Args&);
 template void columns_loop<TYPE, 5, 2>(const DepthwiseColumnsU8Args&);
 }
 """
+HALVES_SOURCE = """
+#include "kernels/depthwise_f16.h"
+#include "kernels/halved.h"
+#include "kernels/halves_fp16.h"
+#include "kernels/product_f16.h"
+namespace activsparse {
+#define PRODUCT(R, N) template void product_f16_tile<HalvesFp16, R, N>(const ProductF16Args&);
+PRODUCT(6, 4) PRODUCT(8, 3) PRODUCT(12, 2) PRODUCT(16, 1)
+void halves_loop(const DepthwiseF16Args& args) {
+  depthwise_f16_vectors<HalvesFp16, 8, 3, false>(args, 0, 8);
+}
+}
+"""
 # What the reader knows a function as: pattern of its name, and who runs it.
 TITLES = [
     (r"gemm_tile<.*, (\d+), (\d+), false>", r"product, \1 rows x \2 vectors"),
@@ -152,6 +166,8 @@ TITLES = [
     (r"grouped_rows<.*, (\d+), (\d), false>", r"groups of \2, \1 rows"),
     (r"product_u8_tile<.*BytesNeon, (\d), (\d)>", r"int8 product, \1 x \2"),
     (r"product_u8_tile<.*BytesDotprod, (\d), (\d)>", r"int8 product by dot products, \1 x \2"),
+    (r"product_f16_tile<.*HalvesFp16, (\d+), (\d+)>", r"float16 product, \1 rows x \2 vectors"),
+    (r"halves_loop|depthwise_f16_vectors<.*HalvesFp16", "float16 depthwise, single positions"),
     (r"columns_loop<.*BytesNeon, (\d), \d>", r"int8 depthwise \1x\1"),
     (r"columns_loop<.*BytesDotprod, (\d), \d>", r"int8 depthwise by dot products \1x\1"),
 ]
@@ -265,8 +281,9 @@ def compiled(source: str, flags: list[str]) -> dict[str, list[str]]:
 def table(mca: str) -> str:
     """Return the table of all loops as Markdown."""
     found = compiled(SOURCE, [])
-    for kind, (flags, _) in BYTES.items():
-        found |= compiled(BYTES_SOURCE.replace("TYPE", kind), flags)
+    for kind, (flags, _) in KINDS.items():
+        source = HALVES_SOURCE if kind == "HalvesFp" else BYTES_SOURCE.replace("TYPE", kind)
+        found |= compiled(source, flags)
     names = subprocess.run(
         ["c++filt"], input="\n".join(found), check=True, capture_output=True, text=True
     ).stdout.splitlines()
@@ -275,8 +292,8 @@ def table(mca: str) -> str:
         for name, lines in sorted(zip(names, found.values(), strict=True)):
             match = re.search(pattern, name)
             if match and (loop := hottest_loop(lines)):
-                kind = re.search("Bytes[A-Z][a-z]+", name)
-                rows[match.expand(title)] = loop, BYTES[kind[0]][1] if kind else list(CORES)
+                kind = re.search("(Bytes|Halves)[A-Z][a-z]+", name.replace("F16Args", "HalvesFp"))
+                rows[match.expand(title)] = loop, KINDS[kind[0]][1] if kind else list(CORES)
     units = {"L": "loads", "dispatch": "dispatch", "S": "stores", "D": "address arithmetic"}
     text = [
         "| loop | instructions | arithmetic | A72 | at most | A76 | at most |",

@@ -50,6 +50,16 @@ std::string shape_text(const Array& array) {
   return "(" + text + ")";
 }
 
+inline const char* name_of(DType type) {
+  return type == DType::kU8 ? "uint8" : type == DType::kFloat16 ? "float16" : "float32";
+}
+
+inline DType dtype_of(const std::string& name) {
+  for (DType type : {DType::kFloat32, DType::kU8, DType::kFloat16})
+    if (name == name_of(type)) return type;
+  throw Error("tensors are float32, uint8 or float16, not " + name);
+}
+
 // Throws Error unless the array is contiguous and of the type.
 template <class Array>
 auto data_of(const Array& array, DType type, const std::string& name) {
@@ -59,9 +69,11 @@ auto data_of(const Array& array, DType type, const std::string& name) {
     contiguous = contiguous && (array.shape(i) == 1 || array.stride(i) == expected);
     expected *= static_cast<int64_t>(array.shape(i));
   }
-  const bool bytes = type == DType::kU8;
-  const std::string wanted = bytes ? "uint8" : "float32";
-  if (array.dtype() != (bytes ? nb::dtype<uint8_t>() : nb::dtype<float>()) ||
+  constexpr nb::dlpack::dtype kFloat16{static_cast<uint8_t>(nb::dlpack::dtype_code::Float), 16, 1};
+  const std::string wanted = name_of(type);
+  if (array.dtype() != (type == DType::kU8        ? nb::dtype<uint8_t>()
+                        : type == DType::kFloat16 ? kFloat16
+                                                  : nb::dtype<float>()) ||
       !(contiguous || expected == 0))
     throw Error(name + " of shape " + shape_text(array) + " must be C-contiguous " + wanted +
                 "; use numpy.ascontiguousarray(x, numpy." + wanted + ")");

@@ -144,15 +144,23 @@ std::vector<std::tuple<int, int, uint64_t, int, int>> tile_cover(
 }  // namespace
 
 void bind_operators(nb::module_& m) {
+  m.def(
+      "computes_halves",
+      [](const std::string& name) {
+        const Isa isa = any_isa_from_name(name);
+        const std::vector<Isa> here = available_isas();
+        const bool runs = std::find(here.begin(), here.end(), isa) != here.end();
+        return runs ? computes_halves(isa) : packs_halves(isa);
+      },
+      nb::arg("isa"),
+      "Whether operators on float16 can be packed for an instruction set, and if this machine has\n"
+      "it, run.");
   nb::class_<TensorDesc>(m, "TensorDesc", "Shape and layout of one activation tensor (NHWC).")
       .def(
           "__init__",
           [](TensorDesc* t, int n, int h, int w, int c, int stride, bool nchw, bool padded,
              const std::string& dtype) {
-            if (dtype != "float32" && dtype != "uint8")
-              throw Error("tensors are float32 or uint8, not " + dtype);
-            const DType type = dtype == "uint8" ? DType::kU8 : DType::kFloat32;
-            new (t) TensorDesc{n, h, w, c, stride, nchw, padded, type};
+            new (t) TensorDesc{n, h, w, c, stride, nchw, padded, dtype_of(dtype)};
           },
           nb::arg("n"), nb::arg("h"), nb::arg("w"), nb::arg("c"), nb::arg("stride"),
           nb::arg("nchw") = false, nb::arg("padded") = false, nb::arg("dtype") = "float32")
@@ -163,10 +171,7 @@ void bind_operators(nb::module_& m) {
       .def_ro("stride", &TensorDesc::stride)
       .def_prop_ro("nchw", [](const TensorDesc& t) { return t.nchw != 0; })
       .def_prop_ro("padded", [](const TensorDesc& t) { return t.padded != 0; })
-      .def_prop_ro("dtype",
-                   [](const TensorDesc& t) {
-                     return std::string(t.dtype == DType::kU8 ? "uint8" : "float32");
-                   })
+      .def_prop_ro("dtype", [](const TensorDesc& t) { return std::string(name_of(t.dtype)); })
       .def_prop_ro("itemsize", [](const TensorDesc& t) { return size_of(t.dtype); })
       .def_prop_ro("extent", &tensor_extent,
                    "Elements from the first one to the end of the last pixel.");

@@ -22,7 +22,8 @@ as_status build(as_spec* spec, const char* name, const Body& body) {
 
 TensorDesc desc_of(const as_tensor* t, as_dtype dtype) {
   require_argument(t != nullptr, "tensor");
-  if (dtype != AS_FLOAT32 && dtype != AS_UINT8) throw Error("a tensor is float32 or uint8");
+  if (dtype != AS_FLOAT32 && dtype != AS_UINT8 && dtype != AS_FLOAT16)
+    throw Error("a tensor is float32, uint8 or float16");
   const TensorDesc desc{t->n,
                         t->h,
                         t->w,
@@ -30,7 +31,9 @@ TensorDesc desc_of(const as_tensor* t, as_dtype dtype) {
                         t->nchw ? t->c : t->stride,
                         t->nchw != 0,
                         t->padded != 0,
-                        dtype == AS_UINT8 ? DType::kU8 : DType::kFloat32};
+                        dtype == AS_UINT8     ? DType::kU8
+                        : dtype == AS_FLOAT16 ? DType::kFloat16
+                                              : DType::kFloat32};
   if (const char* fault = fault_of_any(desc)) throw Error(fault);
   return desc;
 }

@@ -8,8 +8,8 @@ namespace activsparse {
 namespace {
 
 // Made for one kind of operator and never beaten there; best first.
-constexpr const char* kSpecial[] = {"pointwise", "grouped", "depthwise_block", "depthwise_columns",
-                                    "depthwise"};
+constexpr const char* kSpecial[] = {"pointwise",         "grouped",   "depthwise_block",
+                                    "depthwise_columns", "depthwise", "depthwise_f16"};
 
 // Blocks of 3x3 and 5x5 kernels leave skipped positions out, or lose little by them. Those of any
 // other compute whole windows: 7x7 on 768 channels of a 32x32 map takes 0.86 ms dense and 0.93 with

@@ -19,7 +19,7 @@ TensorDesc with_channels(TensorDesc tensor, int64_t channels) {
 }  // namespace
 
 SlimSpec slim(const OpSpec& spec, const std::vector<std::string>& keep) {
-  check_spec(spec, false);
+  check_spec(spec, kFloatsAndHalves);
   const ArrayView* weight = spec.array("weight");
   if (spec.kind != "conv" || weight == nullptr || weight->dtype != 'f' || weight->shape.size() != 4)
     throw Error(spec.kind + ": slim copies are of convolutions with a float32 weight (O, I, H, W)");

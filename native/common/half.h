@@ -7,6 +7,8 @@
 
 namespace activsparse {
 
+using Half = uint16_t;  // one of them, in memory
+
 inline constexpr int kHalfDigits = 11;   // with the one that is not stored
 inline constexpr int kHalfLargest = 15;  // exponent of the largest numbers, below 2^16
 inline constexpr int kHalfLeast = -14;   // of the least normal ones

@@ -92,6 +92,13 @@ void fill_random(float* values, std::size_t count) {
     values[i] = i < kDrawn ? uniform(random) : values[i - kDrawn];
 }
 
+void fill_random_halves(Half* values, std::size_t count) {
+  std::mt19937 random(1);
+  std::uniform_real_distribution<float> uniform(-1.0f, 1.0f);
+  for (std::size_t i = 0; i < count; ++i)
+    values[i] = i < kDrawn ? half_of(uniform(random)) : values[i - kDrawn];
+}
+
 // The tensors of one kind of operator, outside of any executor's arena.
 class Tensors {
  public:
@@ -108,7 +115,11 @@ class Tensors {
     for (const TensorDesc& desc : outputs) place(desc, step_.outputs, outputs_);
     input_region_ = {memory_.data(), input_bytes};
     output_region_ = {memory_.data() + input_bytes, memory_.size() - input_bytes};
-    fill_random(reinterpret_cast<float*>(memory_.data()), input_bytes / sizeof(float));
+    const auto is_half = [](const TensorDesc& desc) { return desc.dtype == DType::kFloat16; };
+    if (std::any_of(inputs.begin(), inputs.end(), is_half))
+      fill_random_halves(reinterpret_cast<Half*>(memory_.data()), input_bytes / sizeof(Half));
+    else
+      fill_random(reinterpret_cast<float*>(memory_.data()), input_bytes / sizeof(float));
   }
 
   std::unique_ptr<Executor> executor(const Operator& op,

@@ -71,8 +71,8 @@ typedef enum as_status {
   AS_INCOMPATIBLE = 6 /* a plan of another format, build, instruction set, or newer engine */
 } as_status;
 
-/* The first four are those of a spec's arrays, AS_FLOAT32 and AS_UINT8 those of tensors; a model's
- * inputs and outputs may be of all. */
+/* The first four are those of a spec's arrays, AS_FLOAT32, AS_UINT8 and AS_FLOAT16 those of
+ * tensors; a model's inputs and outputs may be of all. */
 typedef enum as_dtype {
   AS_FLOAT32 = 0,
   AS_INT32 = 1,
@@ -181,9 +181,9 @@ AS_API as_status as_spec_array(as_spec* spec, const char* name, as_dtype dtype, 
                                int rank, const int64_t* shape);
 AS_API as_status as_spec_input(as_spec* spec, const as_tensor* tensor);
 AS_API as_status as_spec_output(as_spec* spec, const as_tensor* tensor);
-/* The same of AS_FLOAT32 or AS_UINT8, for operators on bytes ("Bytes" in docs/operators.md), whose
- * weights are AS_INT8. Pixels of bytes are a multiple of 16 apart, or 4 where there are so
- * few channels. */
+/* The same of AS_FLOAT32, of AS_UINT8, for operators on bytes ("Bytes" in docs/operators.md), whose
+ * weights are AS_INT8, or of AS_FLOAT16 ("Float16" there), whose weights are AS_FLOAT32. Pixels of
+ * bytes are a multiple of 16 apart, or 4 where there are so few channels. */
 AS_API as_status as_spec_input_of(as_spec* spec, as_dtype dtype, const as_tensor* tensor);
 AS_API as_status as_spec_output_of(as_spec* spec, as_dtype dtype, const as_tensor* tensor);
 

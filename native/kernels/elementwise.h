@@ -1,5 +1,5 @@
-// out[r][i] = activation(combine(a[r][i], b[r][i or 0])) over rows of floats. Memory-bound: one
-// pass, no unrolling. Reads and writes exactly `count` floats of each row; `out` may equal `a` or
+// out[r][i] = activation(combine(a[r][i], b[r][i or 0])) over rows of numbers. Memory-bound: one
+// pass, no unrolling. Reads and writes exactly `count` numbers of each row; `out` may equal `a` or
 // `b`.
 #pragma once
 #include "kernels/finish.h"
@@ -23,12 +23,12 @@ struct Keep {
 };
 
 template <class V, class Combine>
-void elementwise_vector(const RowsArgs& args) {
+void elementwise_vector(const RowsArgsOf<typename V::Element>& args) {
   with_finish<V>(*args.epilogue, [&](auto finish) {
     for (int64_t r = 0; r < args.rows; ++r) {
-      const float* a = args.a + r * args.a_stride;
-      const float* b = args.b + r * args.b_stride;
-      float* out = args.out + r * args.out_stride;
+      const auto* a = args.a + r * args.a_stride;
+      const auto* b = args.b + r * args.b_stride;
+      auto* out = args.out + r * args.out_stride;
       int64_t i = 0;
       for (; i + V::kWidth <= args.count; i += V::kWidth)
         finish(Combine::combine(V::load(a + i), V::load(b + i))).store(out + i);
@@ -41,12 +41,12 @@ void elementwise_vector(const RowsArgs& args) {
 }
 
 template <class V, class Combine>
-void elementwise_scalar(const RowsArgs& args) {
+void elementwise_scalar(const RowsArgsOf<typename V::Element>& args) {
   with_finish<V>(*args.epilogue, [&](auto finish) {
     for (int64_t r = 0; r < args.rows; ++r) {
-      const float* a = args.a + r * args.a_stride;
+      const auto* a = args.a + r * args.a_stride;
       const V b = V::broadcast(args.b + r * args.b_stride);
-      float* out = args.out + r * args.out_stride;
+      auto* out = args.out + r * args.out_stride;
       int64_t i = 0;
       for (; i + V::kWidth <= args.count; i += V::kWidth)
         finish(Combine::combine(V::load(a + i), b)).store(out + i);
@@ -58,11 +58,11 @@ void elementwise_scalar(const RowsArgs& args) {
 }
 
 template <class V>
-void elementwise_scale_shift(const RowsArgs& args) {
+void elementwise_scale_shift(const RowsArgsOf<typename V::Element>& args) {
   with_finish<V>(*args.epilogue, [&](auto finish) {
     for (int64_t r = 0; r < args.rows; ++r) {
-      const float* a = args.a + r * args.a_stride;
-      float* out = args.out + r * args.out_stride;
+      const auto* a = args.a + r * args.a_stride;
+      auto* out = args.out + r * args.out_stride;
       int64_t i = 0;
       for (; i + V::kWidth <= args.count; i += V::kWidth)
         finish(fma(V::load(a + i), V::load(args.b + i), V::load(args.c + i))).store(out + i);
@@ -78,12 +78,12 @@ void elementwise_scale_shift(const RowsArgs& args) {
 // Without an activation behind, which no network has. max and min give NaN where their second
 // operand is one.
 template <class V>
-void elementwise_prelu(const RowsArgs& args) {
+void elementwise_prelu(const RowsArgsOf<typename V::Element>& args) {
   const V zero = V::set1(0);
   const auto bend = [&](V a, V slope) { return fma(min(zero, a), slope, max(zero, a)); };
   for (int64_t r = 0; r < args.rows; ++r) {
-    const float* a = args.a + r * args.a_stride;
-    float* out = args.out + r * args.out_stride;
+    const auto* a = args.a + r * args.a_stride;
+    auto* out = args.out + r * args.out_stride;
     int64_t i = 0;
     for (; i + V::kWidth <= args.count; i += V::kWidth)
       bend(V::load(a + i), V::load(args.b + i)).store(out + i);
@@ -95,11 +95,15 @@ void elementwise_prelu(const RowsArgs& args) {
 }
 
 template <class V>
-constexpr ElementwiseKernels elementwise_kernels() {
-  ElementwiseKernels kernels{elementwise_vector<V, Add<V>>,      nullptr,
-                             elementwise_vector<V, Multiply<V>>, nullptr,
-                             elementwise_scale_shift<V>,         elementwise_prelu<V>,
-                             elementwise_scalar<V, Keep<V>>};
+constexpr ElementwiseKernelsOf<typename V::Element> elementwise_kernels() {
+  ElementwiseKernelsOf<typename V::Element> kernels{};
+  kernels.add = elementwise_vector<V, Add<V>>;
+  kernels.multiply = elementwise_vector<V, Multiply<V>>;
+  if constexpr (sizeof(typename V::Element) == sizeof(float)) {  // the others have constants
+    kernels.scale_shift = elementwise_scale_shift<V>;
+    kernels.prelu = elementwise_prelu<V>;
+    kernels.keep_scalar = elementwise_scalar<V, Keep<V>>;
+  }
   // The small library is given no operand that repeats over channels.
   if constexpr (!kCompact) {
     kernels.add_scalar = elementwise_scalar<V, Add<V>>;

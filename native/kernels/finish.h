@@ -19,7 +19,7 @@ struct FinishClip {
 template <class V>
 struct FinishCurve {
   Epilogue epilogue;
-  V operator()(V x) const { return vec_activate(x, epilogue); }
+  V operator()(V x) const { return vec_activate<typename V::Arithmetic>(x, epilogue); }
 };
 
 // Calls body(finish) with the type that fits.

@@ -43,17 +43,40 @@ const Kernels& plain_kernels(Isa isa) {
   return kScalarKernels;
 }
 
-Kernels with(Kernels kernels, const BytesTable& bytes) {
+void use(Kernels& kernels, const BytesTable& bytes) {
   kernels.product_u8 = bytes.product_u8;
   kernels.words_u8 = {};  // the former need none
   kernels.maps_u8 = bytes.maps_u8;
-  return kernels;
+#if defined(ACTIVSPARSE_BYTES_VNNI)
+  if (&bytes == &kAvx512VnniKernels && __builtin_cpu_supports("avx512vbmi"))
+    kernels.maps_u8.lookup = kAvx512VbmiLookup;
+#endif
 }
 
-Kernels with_lookup(Kernels kernels) {
-#if defined(ACTIVSPARSE_BYTES_VNNI)
-  if (__builtin_cpu_supports("avx512vbmi")) kernels.maps_u8.lookup = kAvx512VbmiLookup;
+// The kernels on float16 that this processor can run, if any.
+const HalvesTable* halves([[maybe_unused]] Isa isa) {
+#if defined(ACTIVSPARSE_FP16) && defined(__linux__) && !defined(ACTIVSPARSE_COMPACT)
+  constexpr unsigned long kArithmetic = 3ul << 9;  // HWCAP_FPHP, HWCAP_ASIMDHP
+  if (isa == Isa::kNeon && (getauxval(AT_HWCAP) & kArithmetic) == kArithmetic) return &kFp16Kernels;
 #endif
+  return nullptr;
+}
+
+void use(Kernels& kernels, const HalvesTable& table) {
+  kernels.halves_f16 = table.halves_f16;
+  kernels.channels_f16 = table.channels_f16;
+  kernels.convert_f16 = table.convert_f16;
+  kernels.activate_f16 = table.activate_f16;
+  kernels.elementwise_f16 = table.elementwise_f16;
+  kernels.pool_f16 = table.pool_f16;
+}
+
+// An instruction set's kernels with all that this processor has beyond it, but for `bytes` false
+// those on bytes.
+Kernels all_kernels(Isa isa, bool bytes) {
+  Kernels kernels = plain_kernels(isa);
+  if (const BytesTable* table = present(isa); table != nullptr && bytes) use(kernels, *table);
+  if (const HalvesTable* table = halves(isa)) use(kernels, *table);
   return kernels;
 }
 
@@ -65,15 +88,16 @@ const char* feature_of(Isa isa) {
 }
 
 const Kernels& kernels_for(Isa isa) {
-  const BytesTable* bytes = present(isa);
-  if (bytes == nullptr || unused()) return plain_kernels(isa);
+  if (present(isa) == nullptr && halves(isa) == nullptr) return plain_kernels(isa);
+  const bool bytes = !unused();
   if (isa == Isa::kAvx512) {
-    static const Kernels avx512 = with_lookup(with(kAvx512Kernels, *bytes));
+    if (!bytes) return plain_kernels(isa);
+    static const Kernels avx512 = all_kernels(Isa::kAvx512, true);
     return avx512;
   }
   // Of the others a processor has one at most.
-  static const Kernels other = with(plain_kernels(isa), *bytes);
-  return other;
+  static const Kernels all = all_kernels(isa, true), without_bytes = all_kernels(isa, false);
+  return bytes ? all : without_bytes;
 }
 
 }  // namespace activsparse

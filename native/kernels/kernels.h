@@ -18,6 +18,7 @@
 #include "common/isa_enum.h"
 #include "kernels/bytes.h"
 #include "kernels/cache_sizes.h"
+#include "kernels/halves.h"
 #include "kernels/tile_sizes.h"
 #include "kernels/winograd.h"
 
@@ -184,17 +185,20 @@ struct DepthwiseBlockKernels {
   const DepthwiseBlocks& at(int kernel, int stride) const { return of[kernel == 5][stride - 1]; }
 };
 
-// In-place activation of a run of floats: `out` = activation(`in`); `in` may equal `out`. Touches
-// `count` floats only.
-struct ActivateKernels {
-  void (*run)(const float* in, float* out, int64_t count, const Epilogue& epilogue);
+// In-place activation of a run of numbers: `out` = activation(`in`); `in` may equal `out`. Touches
+// `count` of them only.
+template <class T>
+struct ActivateKernelsOf {
+  void (*run)(const T* in, T* out, int64_t count, const Epilogue& epilogue);
 };
+using ActivateKernels = ActivateKernelsOf<float>;
 
-// Rows of `count` floats; a row starts `stride` after the one before it, so stride 0 repeats one
-// row.
-struct RowsArgs {
-  const float *a, *b, *c;
-  float* out;
+// Rows of `count` numbers; a row starts `stride` after the one before it, so stride 0 repeats one
+// row. (Here and below T is float, or Half, of which arithmetic is in float32.)
+template <class T>
+struct RowsArgsOf {
+  const T *a, *b, *c;
+  T* out;
   int64_t rows, count;
   int64_t a_stride, b_stride, out_stride;
   const Epilogue* epilogue;
@@ -203,22 +207,22 @@ struct RowsArgs {
 // `out` = activation(`a` op `b`); the *_scalar ones take one float of `b` per row. scale_shift is a
 // * b + c with one row of `b` and `c` for all rows, prelu a where it is positive, else a * b, also
 // with one row of `b`, keep_scalar the bits of a that are set in b.
-struct ElementwiseKernels {
-  void (*add)(const RowsArgs& args);
-  void (*add_scalar)(const RowsArgs& args);
-  void (*multiply)(const RowsArgs& args);
-  void (*multiply_scalar)(const RowsArgs& args);
-  void (*scale_shift)(const RowsArgs& args);
-  void (*prelu)(const RowsArgs& args);
-  void (*keep_scalar)(const RowsArgs& args);
+template <class T>
+struct ElementwiseKernelsOf {
+  using Run = void (*)(const RowsArgsOf<T>& args);
+  Run add, add_scalar, multiply, multiply_scalar;
+  Run scale_shift, prelu, keep_scalar;  // of floats alone
 };
+using RowsArgs = RowsArgsOf<float>;
+using ElementwiseKernels = ElementwiseKernelsOf<float>;
 
-// `outputs` pixels, `out_step` floats apart; the first sees the window whose first pixel is `in`,
-// each next one the window `in_step` floats further. Strides in floats; `count` channels; `scale`
-// multiplies the sums of an average.
-struct PoolArgs {
-  const float* in;
-  float* out;
+// `outputs` pixels, `out_step` elements apart; the first sees the window whose first pixel is `in`,
+// each next one the window `in_step` elements further. Strides in elements; `count` channels;
+// `scale` multiplies the sums of an average.
+template <class T>
+struct PoolArgsOf {
+  const T* in;
+  T* out;
   int64_t outputs, in_step, out_step;
   int window_h, window_w;
   int64_t row_stride, col_stride, count;
@@ -226,10 +230,13 @@ struct PoolArgs {
   const Epilogue* epilogue;
 };
 
-struct PoolKernels {
-  void (*max)(const PoolArgs& args);
-  void (*average)(const PoolArgs& args);
+template <class T>
+struct PoolKernelsOf {
+  void (*max)(const PoolArgsOf<T>& args);
+  void (*average)(const PoolArgsOf<T>& args);
 };
+using PoolArgs = PoolArgsOf<float>;
+using PoolKernels = PoolKernelsOf<float>;
 
 struct SoftmaxKernels {
   void (*run)(const float* in, float* out, int64_t count);
@@ -303,6 +310,18 @@ struct BytesTable {
 };
 extern const BytesTable kAvxVnniKernels, kAvx512VnniKernels, kDotprodKernels;
 extern const LookupU8 kAvx512VbmiLookup;  // which some of the former have besides
+
+// Of processors that compute in float16 as well: kernels that the table of the instruction set
+// has only the sizes of.
+struct HalvesTable {
+  ProductF16Kernels halves_f16;
+  DepthwiseF16Kernels channels_f16;
+  ConvertF16Kernels convert_f16;
+  ActivateKernelsOf<Half> activate_f16;
+  ElementwiseKernelsOf<Half> elementwise_f16;
+  PoolKernelsOf<Half> pool_f16;
+};
+extern const HalvesTable kFp16Kernels;
 
 // What else this processor has for an instruction set, "vnni", "dotprod" or "". The environment
 // variable ACTIVSPARSE_FEATURES=none has it go unused.

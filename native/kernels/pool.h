@@ -33,8 +33,8 @@ struct PoolAverage {
 // `maximum` with the lanes made NaN whose window holds one. (Infinities of both signs have the same
 // sum.)
 template <class V>
-__attribute__((noinline)) V nan_where_seen(const PoolArgs& args, const float* in, V maximum,
-                                           int lanes) {
+__attribute__((noinline)) V nan_where_seen(const PoolArgsOf<typename V::Element>& args,
+                                           const typename V::Element* in, V maximum, int lanes) {
   float values[V::kWidth];
   maximum.store(values);
   for (int y = 0; y < args.window_h; ++y)
@@ -48,14 +48,14 @@ __attribute__((noinline)) V nan_where_seen(const PoolArgs& args, const float* in
 
 // Channels c..c + vectors * width of one output pixel; `lanes` < width only with one vector.
 template <class V, class Pool, int vectors, bool partial, class Finish>
-inline void pool_block(const PoolArgs& args, const float* in, float* out, int lanes,
-                       const Finish& finish) {
+inline void pool_block(const PoolArgsOf<typename V::Element>& args, const typename V::Element* in,
+                       typename V::Element* out, int lanes, const Finish& finish) {
   V sums[vectors], rows[vectors];  // rows: those above, if they are summed alone
   V seen = V::zero();
 #pragma GCC unroll 4
   for (int v = 0; v < vectors; ++v) sums[v] = rows[v] = Pool::start();
   for (int y = 0; y < args.window_h; ++y) {
-    const float* pixel = in + y * args.row_stride;
+    const auto* pixel = in + y * args.row_stride;
     for (int x = 0; x < args.window_w; ++x, pixel += args.col_stride) {
       V pixel_sum;
 #pragma GCC unroll 4
@@ -90,12 +90,12 @@ inline void pool_block(const PoolArgs& args, const float* in, float* out, int la
 }
 
 template <class V, class Pool>
-void pool_run(const PoolArgs& args) {
+void pool_run(const PoolArgsOf<typename V::Element>& args) {
   constexpr int kBlock = kPoolVectors * V::kWidth;
   with_finish<V>(*args.epilogue, [&](auto finish) {
     for (int64_t p = 0; p < args.outputs; ++p) {
-      const float* in = args.in + p * args.in_step;
-      float* out = args.out + p * args.out_step;
+      const auto* in = args.in + p * args.in_step;
+      auto* out = args.out + p * args.out_step;
       int64_t c = 0;
       for (; c + kBlock <= args.count; c += kBlock)
         pool_block<V, Pool, kPoolVectors, false>(args, in + c, out + c, V::kWidth, finish);
@@ -108,7 +108,7 @@ void pool_run(const PoolArgs& args) {
 }
 
 template <class V>
-constexpr PoolKernels pool_kernels() {
+constexpr PoolKernelsOf<typename V::Element> pool_kernels() {
   return {pool_run<V, PoolMax<V>>, pool_run<V, PoolAverage<V>>};
 }
 

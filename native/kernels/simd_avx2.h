@@ -8,6 +8,8 @@
 namespace activsparse {
 
 struct VecAvx2 {
+  using Element = float;
+  using Arithmetic = VecAvx2;
   static constexpr Isa kIsa = Isa::kAvx2;
   static constexpr int kWidth = kAvx2Width;
   static constexpr float kVanishingExponent = -88.0f;

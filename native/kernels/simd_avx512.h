@@ -8,6 +8,8 @@
 namespace activsparse {
 
 struct VecAvx512 {
+  using Element = float;
+  using Arithmetic = VecAvx512;
   static constexpr Isa kIsa = Isa::kAvx512;
   static constexpr int kWidth = kAvx512Width;
   static constexpr float kVanishingExponent = -104.0f;

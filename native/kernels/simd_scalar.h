@@ -2,12 +2,15 @@
 // interface:
 //
 //   V::kWidth                      lanes of float32
+//   V::Element, V::Arithmetic      what load() reads, float; the type arithmetic gives, V itself
+//   (halved.h has others)
 //   V::kIsa                        the instruction set it is for
 //   join_halves(a, b), swap_halves(a), store_half(p)  where there is half_gemm: lower half of a and
 //   upper half of b; the two exchanged; the lower one alone
 //   V::load / store                unaligned, kWidth floats
 //   a.exchanged<K>()               lane l holds lane l ^ K of a, for K = 1, 2, 4 within kWidth
 //   V::load_half                   kWidth numbers in float16, as float32
+//   a.narrow(p)                    stores them as float16, where there are tensors of it
 //   V::load_partial / store_partial  the first n lanes, 0 <= n <= kWidth; other lanes read as 0 /
 //   are not touched
 //   V::broadcast(p), V::set1(x), V::zero()
@@ -36,18 +39,21 @@
 namespace activsparse {
 
 struct VecScalar {
+  using Element = float;
+  using Arithmetic = VecScalar;
   static constexpr Isa kIsa = Isa::kScalar;
   static constexpr int kWidth = 1;
   static constexpr float kVanishingExponent = -88.0f;
   static constexpr bool kMaxKeepsNan = false;
   float v;
   static VecScalar load(const float* p) { return {*p}; }
-  static VecScalar load_half(const uint16_t* p) { return {float_of(*p)}; }
+  static VecScalar load_half(const Half* p) { return {float_of(*p)}; }
   static VecScalar load_partial(const float* p, int n) { return {n > 0 ? *p : 0.0f}; }
   static VecScalar broadcast(const float* p) { return {*p}; }
   static VecScalar set1(float x) { return {x}; }
   static VecScalar zero() { return {0.0f}; }
   void store(float* p) const { *p = v; }
+  void narrow(Half* p) const { *p = half_of(v); }
   void store_partial(float* p, int n) const {
     if (n > 0) *p = v;
   }

@@ -43,6 +43,7 @@ inline constexpr BlocksLine kBlocksLines[] = {
 // without vectors.
 static constexpr int lanes_of(Family family, Isa isa) {
   if (isa == Isa::kScalar) return family == Family::product_u8 ? 4 : 1;
+  if (family == Family::halves_f16 || family == Family::channels_f16) return kHalvesWidth;
   return isa == Isa::kAvx512 ? kAvx512Width : isa == Isa::kAvx2 ? kAvx2Width : kNeonWidth;
 }
 
@@ -78,6 +79,12 @@ static constexpr void set_sizes(GemmKernels& kernels, Family family, Isa isa) {
   kernels.sizes = tile_sizes(family, isa);
 }
 static constexpr void set_sizes(ProductU8Kernels& kernels, Family family, Isa isa) {
+  kernels.sizes = tile_sizes(family, isa);
+}
+static constexpr void set_sizes(ProductF16Kernels& kernels, Family family, Isa isa) {
+  kernels.sizes = tile_sizes(family, isa);
+}
+static constexpr void set_sizes(DepthwiseF16Kernels& kernels, Family family, Isa isa) {
   kernels.sizes = tile_sizes(family, isa);
 }
 static constexpr void set_sizes(WordsU8Kernels& kernels, Family family, Isa isa) {

@@ -8,6 +8,7 @@ namespace {
 
 struct Types {
   using f32 = VecAvx2;
+  using f16 = NoKernels;
   using u8 = BytesAvx2;
 };
 

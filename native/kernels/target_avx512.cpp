@@ -8,6 +8,7 @@ namespace {
 
 struct Types {
   using f32 = VecAvx512;
+  using f16 = NoKernels;
   using u8 = BytesAvx512;
 };
 

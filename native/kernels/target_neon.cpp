@@ -8,6 +8,7 @@ namespace {
 
 struct Types {
   using f32 = VecNeon;
+  using f16 = NoKernels;  // ARMv8.2's: target_fp16.cpp
   using u8 = BytesNeon;
 };
 

@@ -1,5 +1,7 @@
 // Every kernel template, compiled for one instruction set.
 #include "kernels/bytes_scalar.h"
+#include "kernels/halved.h"
+#include "kernels/halves_scalar.h"
 #include "kernels/simd_scalar.h"
 #include "kernels/targets.h"
 
@@ -8,6 +10,7 @@ namespace {
 
 struct Types {
   using f32 = VecScalar;
+  using f16 = Halved<VecScalar, HalvesScalar>;
   using u8 = BytesScalar;
 };
 

@@ -17,4 +17,7 @@ inline constexpr bool kCompact = false;
 // Lanes of float32.
 inline constexpr int kNeonWidth = 4, kAvx2Width = 8, kAvx512Width = 16;
 
+// Lanes of float16, of NEON alone.
+inline constexpr int kHalvesWidth = 8;
+
 }  // namespace activsparse

@@ -62,8 +62,8 @@ void check_array(const OpSpec& spec, const std::string& name, const ArrayView& a
 }  // namespace
 
 const char* fault_of_memory(const TensorDesc& d) {
-  if (d.dtype != DType::kFloat32 && (d.dtype != DType::kU8 || d.nchw))
-    return "a tensor is of an unknown type";
+  const bool known = d.dtype == DType::kU8 || d.dtype == DType::kFloat16;
+  if (d.dtype != DType::kFloat32 && (!known || d.nchw)) return "a tensor is of an unknown type";
   if (d.n < 0 || d.h < 1 || d.w < 1 || d.c < 1) return "a tensor's sizes must be positive";
   if ((d.nchw != 0 && d.nchw != 1) || (d.padded != 0 && d.padded != 1))
     return "a tensor's layout is impossible";
@@ -96,12 +96,15 @@ void require_tensors(const Operator& op, const std::vector<TensorDesc>& inputs,
     throw Error("its tensors are not those that it was packed for; compile the model again");
 }
 
-void check_spec(const OpSpec& spec, bool bytes) {
+void check_spec(const OpSpec& spec, DTypes types) {
+  const bool bytes = (types & bit(DType::kU8)) != 0;
   require(spec, spec.outputs.size() == 1 && (!spec.inputs.empty() || spec.kind == "constant"),
           "it needs inputs and exactly one output");
   for (const auto* tensors : {&spec.inputs, &spec.outputs})
     for (const TensorDesc& tensor : *tensors)
-      if (const char* fault = bytes ? fault_of_any(tensor) : fault_of(tensor))
+      if (const char* fault = fault_of_memory(tensor) != nullptr || (types & bit(tensor.dtype))
+                                  ? fault_of_any(tensor)
+                                  : fault_of(tensor))
         throw Error(spec.kind + ": " + fault);
   for (const auto& [name, value] : spec.ints) check_int(spec, name, value);
   for (const auto& [name, value] : spec.floats)

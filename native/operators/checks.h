@@ -32,9 +32,9 @@ const char* fault_of(const TensorDesc& desc);  // the same of a float32 tensor
 void require_tensors(const Operator& op, const std::vector<TensorDesc>& inputs,
                      const std::vector<TensorDesc>& outputs);
 
-// Throws Error naming the attribute, array or tensor that is impossible. `bytes`: tensors may be
-// uint8.
-void check_spec(const OpSpec& spec, bool bytes);
+// Throws Error naming the attribute, array or tensor that is impossible. `types`: that its
+// tensors may be of.
+void check_spec(const OpSpec& spec, DTypes types);
 
 inline void require(const OpSpec& spec, bool condition, const std::string& cause) {
   if (!condition) throw Error(spec.kind + ": " + cause);

@@ -21,9 +21,13 @@ int64_t window_outputs(int64_t size, int64_t pads, int64_t kernel, int64_t strid
   return reach > padded || stride < 1 ? 0 : (padded - reach) / stride + 1;
 }
 
-const char* fault_of(const ConvParams& p, bool bytes) {
+const char* fault_of(const ConvParams& p, DType type) {
   for (const TensorDesc* tensor : {&p.input, &p.output, p.has_residual ? &p.residual : &p.output})
-    if (const char* fault = bytes ? fault_of_any(*tensor) : fault_of(*tensor)) return fault;
+    if (const char* fault =
+            tensor->dtype == type || type == DType::kU8 ? fault_of_any(*tensor) : fault_of(*tensor))
+      return fault;
+    else if (type == DType::kFloat16 && tensor->dtype != type)
+      return "a tensor is not float16";
   if (p.output.nchw || (p.has_residual && p.residual.nchw)) return "output or residual is NCHW";
   if (p.group < 1 || p.in_per_group < 1 || p.out_per_group < 1)
     return "the group count must divide the channels";
@@ -54,15 +58,16 @@ const char* fault_of(const ConvParams& p, bool bytes) {
   return nullptr;
 }
 
-void require_packed(const BlobView& blob, const ConvParams& p, bool nchw) {
-  require_packed(fault_of(p) == nullptr && (nchw || !p.input.nchw));
+void require_packed(const BlobView& blob, const ConvParams& p, bool nchw, DType type) {
+  require_packed(fault_of(p, type) == nullptr && (nchw || !p.input.nchw));
   require_packed(p.has_residual == 0 || p.has_residual == 1);
   require_packed(p.epilogue);
   const int64_t weights = int64_t{p.in_per_group} * p.taps() * p.output.c;
   require_packed(static_cast<uint64_t>(weights) <= blob.size() / sizeof(uint16_t));
 }
 
-ConvParams conv_params_of(const OpSpec& spec, bool bytes) {
+ConvParams conv_params_of(const OpSpec& spec, DType type) {
+  const bool bytes = type == DType::kU8;
   const ArrayView* weight = spec.array("weight");
   require_conv(
       weight != nullptr && weight->shape.size() == 4 && weight->dtype == (bytes ? 'c' : 'f'),
@@ -90,7 +95,7 @@ ConvParams conv_params_of(const OpSpec& spec, bool bytes) {
   p.pad_bottom = value("pad_bottom", 0), p.pad_right = value("pad_right", 0);
   p.has_residual = spec.inputs.size() == 2;
   if (p.has_residual) p.residual = spec.inputs[1];
-  if (const char* fault = fault_of(p, bytes)) throw Error(std::string("convolution: ") + fault);
+  if (const char* fault = fault_of(p, type)) throw Error(std::string("convolution: ") + fault);
   const int64_t positions = int64_t{p.output.h} * p.output.w;
   if (const ArrayView* bias = spec.array("bias"))
     require_conv(bias->size() == p.output.c, "the bias must be (O)");
@@ -115,6 +120,32 @@ ConvParams conv_params_of(const OpSpec& spec, bool bytes) {
           "the fill source must name kept positions or -1, and a kept position itself");
   }
   p.epilogue = epilogue_of(spec);
+  return p;
+}
+
+ConvParams gemm_params_of(const OpSpec& spec, DType type) {
+  const ArrayView* weight = spec.array("weight");
+  auto require = [](bool condition, const char* cause) {
+    if (!condition) throw Error(std::string("gemm: ") + cause);
+  };
+  require(weight != nullptr && weight->dtype == 'f' && weight->shape.size() == 2,
+          "the weight must be a float32 array (O, F)");
+  require(spec.inputs.size() == 1 && spec.outputs.size() == 1, "one input and one output");
+  const TensorDesc &in = spec.inputs[0], &out = spec.outputs[0];
+  require(in.h == 1 && in.w == 1 && out.h == 1 && out.w == 1 && in.n == out.n,
+          "input and output must be (N, F) and (N, O)");
+  require(weight->shape[0] == out.c && weight->shape[1] == in.c,
+          "the weight's shape does not match input and output");
+  const ArrayView* bias = spec.array("bias");
+  require(bias == nullptr || bias->size() == out.c, "the bias must be (O)");
+  ConvParams p{};
+  p.input = in;
+  p.output = out;
+  p.group = p.kernel_h = p.kernel_w = p.stride_h = p.stride_w = p.dilation_h = p.dilation_w = 1;
+  p.in_per_group = in.c;
+  p.out_per_group = out.c;
+  p.epilogue = epilogue_of(spec);
+  if (const char* fault = fault_of(p, type)) throw Error(std::string("gemm: ") + fault);
   return p;
 }
 

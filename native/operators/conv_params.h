@@ -30,16 +30,20 @@ struct ConvParams {
 int64_t window_outputs(int64_t size, int64_t pads, int64_t kernel, int64_t stride,
                        int64_t dilation);
 
-// Why a convolution of a known type cannot have these numbers; nullptr when it can. `bytes`: of
-// uint8, whose output may be float32.
-const char* fault_of(const ConvParams& params, bool bytes = false);
+// Why a convolution of a known type cannot have these numbers; nullptr when it can. `type`: of its
+// tensors; the output of one of uint8 may be float32.
+const char* fault_of(const ConvParams& params, DType type = DType::kFloat32);
 
-// Throws Error when shapes, arrays and attributes do not fit together. `bytes`: the weight is int8.
-ConvParams conv_params_of(const OpSpec& spec, bool bytes = false);
+// Throws Error when shapes, arrays and attributes do not fit together. Of uint8 the weight is int8.
+ConvParams conv_params_of(const OpSpec& spec, DType type = DType::kFloat32);
+
+// Those of a fully connected layer, a convolution of a single pixel.
+ConvParams gemm_params_of(const OpSpec& spec, DType type = DType::kFloat32);
 
 // The same of packed data, which hold at least as many numbers of 16 bits as there are weights. All
 // tensors are NHWC but for the input where `nchw`.
-void require_packed(const BlobView& blob, const ConvParams& params, bool nchw = false);
+void require_packed(const BlobView& blob, const ConvParams& params, bool nchw = false,
+                    DType type = DType::kFloat32);
 
 // Whether input position (y, x) is what output position (y, x) reads, and nothing else.
 inline bool is_pixelwise(const ConvParams& p) {
@@ -53,9 +57,9 @@ inline bool is_depthwise(const ConvParams& p) {
 
 // The header of an operator that is a convolution, checked: `params` is its geometry.
 template <class Header>
-const Header& conv_header(const BlobView& blob, bool nchw = false) {
+const Header& conv_header(const BlobView& blob, bool nchw = false, DType type = DType::kFloat32) {
   const Header& header = blob.header<Header>();
-  require_packed(blob, header.params, nchw);
+  require_packed(blob, header.params, nchw, type);
   return header;
 }
 

@@ -68,7 +68,7 @@ int skipped_value(const FinishU8& f) {
 void check(const Header& h) {
   const ConvParams& p = h.params;
   require_packed(h.joined == (can_join(p) && !h.live.present));
-  require_packed(fault_of(p, true) == nullptr && !p.input.nchw);
+  require_packed(fault_of(p, DType::kU8) == nullptr && !p.input.nchw);
   require_packed(p.has_residual == 0 || p.has_residual == 1);
   require_packed(p.input.dtype == DType::kU8 && p.input.stride % 4 == 0);
   require_packed(!p.has_residual || p.residual.dtype == DType::kU8);
@@ -622,7 +622,7 @@ class ConvU8 : public ConvOperator {
 Blob pack(const OpSpec& spec, Isa isa) {
   require_uint8(spec);
   Header h{};
-  h.params = conv_params_of(spec, true);
+  h.params = conv_params_of(spec, DType::kU8);
   h.finish = finish_u8_of(spec);
   h.input_zero = zero_point_of(spec, "input_zero");
   const ConvParams& p = h.params;
@@ -704,7 +704,7 @@ std::vector<OperatorType> types() {
            [](const BlobView& blob, Isa isa) -> std::unique_ptr<Operator> {
              return std::make_unique<ConvU8>(blob, isa);
            },
-           true}};
+           kFloatsAndBytes}};
 }
 
 }  // namespace activsparse::conv_u8

@@ -65,7 +65,7 @@ const char* fault_of_columns(const ConvParams& p) {
 
 void check(const Header& h) {
   const ConvParams& p = h.params;
-  require_packed(fault_of(p, true) == nullptr && fault_of_columns(p) == nullptr);
+  require_packed(fault_of(p, DType::kU8) == nullptr && fault_of_columns(p) == nullptr);
   for (const TensorDesc* t : {&p.input, &p.output})
     require_packed(t->dtype == DType::kU8 && !t->nchw);
   require_packed(h.finish, p.output, false);
@@ -342,7 +342,7 @@ int channel_in_block(int element, int width) {
 Blob pack(const OpSpec& spec, Isa isa) {
   require_uint8(spec);
   Header h{};
-  h.params = conv_params_of(spec, true);
+  h.params = conv_params_of(spec, DType::kU8);
   h.finish = finish_u8_of(spec);
   h.input_zero = zero_point_of(spec, "input_zero");
   h.threads = std::clamp(spec.threads, 1, kMostThreads);
@@ -396,7 +396,7 @@ Blob pack(const OpSpec& spec, Isa isa) {
 
 std::string unsupported(const OpSpec& spec, Isa) {
   require_uint8(spec);
-  const ConvParams p = conv_params_of(spec, true);
+  const ConvParams p = conv_params_of(spec, DType::kU8);
   if (const char* fault = fault_of_columns(p)) return fault;
   scale_of(spec, p.output.c), bias_of(spec, p.output.c), shift_of(spec, p.output.c);
   if (!is_bounded(spec, p)) return "sums may leave 32 bits";
@@ -411,7 +411,7 @@ std::vector<OperatorType> types() {
            [](const BlobView& blob, Isa isa) -> std::unique_ptr<Operator> {
              return std::make_unique<DepthwiseColumns>(blob, isa);
            },
-           true}};
+           kFloatsAndBytes}};
 }
 
 }  // namespace activsparse::depthwise_columns_u8

@@ -71,7 +71,7 @@ int channel_in_block(int element, int width) {
 
 void check(const Header& h) {
   const ConvParams& p = h.params;
-  require_packed(fault_of(p, true) == nullptr && is_depthwise(p) && !p.has_residual);
+  require_packed(fault_of(p, DType::kU8) == nullptr && is_depthwise(p) && !p.has_residual);
   for (const TensorDesc* t : {&p.input, &p.output})
     require_packed(t->dtype == DType::kU8 && !t->nchw && t->stride % 16 == 0);
   require_packed(p.output.padded != 0 && p.taps() <= kMostSlots / 4);
@@ -194,7 +194,7 @@ class DepthwiseU8 : public ConvOperator {
 Blob pack(const OpSpec& spec, Isa isa) {
   require_uint8(spec);
   Header h{};
-  h.params = conv_params_of(spec, true);
+  h.params = conv_params_of(spec, DType::kU8);
   h.finish = finish_u8_of(spec);
   h.input_zero = zero_point_of(spec, "input_zero");
   const ConvParams& p = h.params;
@@ -244,7 +244,7 @@ Blob pack(const OpSpec& spec, Isa isa) {
 
 std::string unsupported(const OpSpec& spec, Isa) {
   require_uint8(spec);
-  const ConvParams p = conv_params_of(spec, true);
+  const ConvParams p = conv_params_of(spec, DType::kU8);
   if (!is_depthwise(p)) return "not a depthwise convolution";
   if (p.has_residual) return "a residual is added";
   if (p.output.dtype != DType::kU8) return "the output is float32";
@@ -262,7 +262,7 @@ std::vector<OperatorType> types() {
            [](const BlobView& blob, Isa isa) -> std::unique_ptr<Operator> {
              return std::make_unique<DepthwiseU8>(blob, isa);
            },
-           true}};
+           kFloatsAndBytes}};
 }
 
 }  // namespace activsparse::depthwise_u8

@@ -15,8 +15,8 @@ struct Operand {
   int32_t one_channel;
 };
 
-// What everything else follows from.
-struct Header {
+// What everything else follows from. Of float16 there are those without constants.
+struct ElementwiseHeader {
   Function function;
   Epilogue epilogue;
   TensorDesc output, input[2];
@@ -57,7 +57,7 @@ struct Walk {
   bool swapped = false;  // the functions commute, and the kernels take the wide operand first
   Operand a, b{0, 1, 1};
 
-  explicit Walk(const Header& h) : positions(int64_t{h.output.h} * h.output.w) {
+  explicit Walk(const ElementwiseHeader& h) : positions(int64_t{h.output.h} * h.output.w) {
     const TensorDesc &out = h.output, &first = h.input[0], &second = h.input[1];
     a = operand_of(first, out);
     if (inputs_of(h.function) == 1) {
@@ -75,7 +75,7 @@ struct Walk {
 };
 
 // Why a function cannot have these tensors; nullptr when it can.
-const char* fault_of(const Header& h) {
+const char* fault_of(const ElementwiseHeader& h) {
   if (inputs_of(h.function) == 1 && !same_shape(h.input[0], h.output))
     return "input and output differ in shape";
   bool wide = false;
@@ -83,22 +83,28 @@ const char* fault_of(const Header& h) {
     if (!broadcasts(h.input[i], h.output))
       return "an input is neither of the output's shape nor broadcast over height and width or "
              "over channels";
+    if (h.input[i].dtype != h.output.dtype) return "input and output differ in type";
     wide = wide || h.input[i].c == h.output.c;
   }
+  if (h.output.dtype == DType::kFloat16 && h.function > Function::kMultiply &&
+      h.function != Function::kActivate)
+    return "its constants are float32";
   if (!wide) return "no input has the output's channels";
   return nullptr;
 }
 
+template <class T>
 class Elementwise : public Operator {
  public:
+  using Header = ElementwiseHeader;
   Elementwise(const BlobView& blob, const Kernels& kernels)
       : h_(blob.header<Header>()), kernels_(kernels), walk_(h_) {
     require_packed(h_.function >= Function::kAdd && h_.function <= Function::kPrelu);
     require_packed(h_.epilogue);
-    require_packed(h_.output);
+    require_packed(h_.output, kTypeOf<T>);
     require_packed(!h_.output.nchw);
     for (const TensorDesc& input : this->inputs()) {
-      require_packed(input);
+      require_packed(input, kTypeOf<T>);
       require_packed(!input.nchw);
     }
     require_packed(fault_of(h_) == nullptr);
@@ -114,7 +120,9 @@ class Elementwise : public Operator {
   }
   std::vector<TensorDesc> outputs() const override { return {h_.output}; }
   int tasks(int) const override { return static_cast<int>(h_.output.n * tasks_per_image_); }
-  std::string kernel() const override { return kernels_.isa; }
+  std::string kernel() const override {
+    return std::string(kernels_.isa) + (kTypeOf<T> == DType::kFloat16 ? " float16" : "");
+  }
   std::size_t index_bytes() const override {
     return per_position() ? sizeof(float) * walk_.positions : 0;
   }
@@ -137,28 +145,41 @@ class Elementwise : public Operator {
   }
 
   void run_pixels(const RunArgs& args, int64_t image, int64_t first, int64_t pixels) const {
-    const auto at = [&](const float* base, const Operand& o) {
+    const auto at = [&](const T* base, const Operand& o) {
       return base + image * o.image + first * o.pixel;
     };
-    RowsArgs rows{};
-    rows.a = at(args.in(walk_.swapped ? 1 : 0), walk_.a);
-    rows.out = args.out(0) + (image * walk_.positions + first) * h_.output.stride;
+    RowsArgsOf<T> rows{};
+    rows.a = at(args.in<T>(walk_.swapped ? 1 : 0), walk_.a);
+    rows.out = args.out<T>(0) + (image * walk_.positions + first) * h_.output.stride;
     rows.rows = walk_.flat ? 1 : pixels;
     rows.count = walk_.flat ? pixels * h_.output.stride : walk_.lanes;
     rows.a_stride = walk_.a.pixel;
     rows.b_stride = walk_.b.pixel;
     rows.out_stride = h_.output.stride;
     rows.epilogue = &h_.epilogue;
-    const ElementwiseKernels& k = kernels_.elementwise_f32;
+    const auto& k = elementwise_of<T>(kernels_);
     switch (h_.function) {
       case Function::kAdd:
       case Function::kMultiply: {
-        rows.b = at(args.in(walk_.swapped ? 0 : 1), walk_.b);
+        rows.b = at(args.in<T>(walk_.swapped ? 0 : 1), walk_.b);
         const bool add = h_.function == Function::kAdd;
         (walk_.b.one_channel ? (add ? k.add_scalar : k.multiply_scalar)
                              : (add ? k.add : k.multiply))(rows);
         break;
       }
+      case Function::kActivate:
+        for (int64_t r = 0; r < rows.rows; ++r)
+          activate_of<T>(kernels_).run(rows.a + r * rows.a_stride, rows.out + r * rows.out_stride,
+                                       rows.count, h_.epilogue);
+        break;
+      default:
+        if constexpr (kTypeOf<T> == DType::kFloat32) run_with_constants(rows, first);
+    }
+  }
+
+  void run_with_constants(RowsArgs& rows, int64_t first) const {
+    const ElementwiseKernels& k = kernels_.elementwise_f32;
+    switch (h_.function) {
       case Function::kScaleShift:
         rows.b = table_;
         rows.c = table_ + walk_.lanes;
@@ -173,10 +194,7 @@ class Elementwise : public Operator {
         rows.b = table_ + first;
         (h_.function == Function::kMask ? k.keep_scalar : k.multiply_scalar)(rows);
         break;
-      case Function::kActivate:
-        for (int64_t r = 0; r < rows.rows; ++r)
-          kernels_.activate_f32.run(rows.a + r * rows.a_stride, rows.out + r * rows.out_stride,
-                                    rows.count, h_.epilogue);
+      default:
         break;
     }
   }
@@ -187,6 +205,8 @@ class Elementwise : public Operator {
   const float* table_ = nullptr;
   int64_t per_task_, tasks_per_image_;
 };
+
+using Header = ElementwiseHeader;
 
 Header header_of(const OpSpec& spec, Function function) {
   require_counts(spec, inputs_of(function));
@@ -257,12 +277,12 @@ Blob pack_mask(const OpSpec& spec, Isa) {
 
 std::vector<OperatorType> types() {
   std::vector<OperatorType> all;
-  for (const auto& types : {simple_types<Elementwise>("add", pack<Function::kAdd>),
-                            simple_types<Elementwise>("mul", pack<Function::kMultiply>),
-                            simple_types<Elementwise>("scale_shift", pack_scale_shift),
-                            simple_types<Elementwise>("prelu", pack_prelu),
-                            simple_types<Elementwise>("mask_multiply", pack_mask),
-                            simple_types<Elementwise>("activate", pack<Function::kActivate>)})
+  for (const auto& types : {typed_types<Elementwise>("add", pack<Function::kAdd>),
+                            typed_types<Elementwise>("mul", pack<Function::kMultiply>),
+                            typed_types<Elementwise>("scale_shift", pack_scale_shift),
+                            typed_types<Elementwise>("prelu", pack_prelu),
+                            typed_types<Elementwise>("mask_multiply", pack_mask),
+                            typed_types<Elementwise>("activate", pack<Function::kActivate>)})
     all.insert(all.end(), types.begin(), types.end());
   return all;
 }

@@ -287,7 +287,7 @@ std::vector<OperatorType> types() {
   std::vector<OperatorType> all;
   for (const auto& row : kKinds)
     for (OperatorType type : simple_types<MapU8>(row.kind, pack, any)) {
-      type.bytes = true;
+      type.types = kFloatsAndBytes;
       all.push_back(type);
     }
   return all;

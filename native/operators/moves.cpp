@@ -28,9 +28,14 @@ bool positions_lie_inside(const int32_t* index, int64_t count, const TensorDesc&
 class MovePixels : public Operator {
  public:
   MovePixels(const BlobView& blob, const Kernels& kernels)
-      : h_(unary_header<Header>(blob)), kernels_(kernels), per_task_(pixels_per_task(h_.output.c)) {
+      : h_(blob.header<Header>()), kernels_(kernels), per_task_(pixels_per_task(h_.output.c)) {
     const TensorDesc &in = h_.input, &out = h_.output;
+    require_packed(in, out.dtype);
+    require_packed(out, out.dtype);
+    require_packed(out.dtype != DType::kU8);
     require_packed(h_.epilogue);
+    // Nobody makes activations of float16 an epilogue of a move.
+    require_packed(h_.epilogue.activation == Activation::kNone || out.dtype == DType::kFloat32);
     require_packed(!in.nchw && !out.nchw && in.n == out.n && in.c == out.c);
     if (h_.move == Move::kGather) {
       const int64_t positions = int64_t{out.h} * out.w;
@@ -55,15 +60,16 @@ class MovePixels : public Operator {
   void run(const RunArgs& args, int, int begin, int end) const override {
     const int64_t last = std::min(end * per_task_, h_.output.pixels());
     const int64_t positions = int64_t{h_.output.h} * h_.output.w;
+    const int64_t item = size_of(h_.output.dtype);
     for (int64_t pixel = begin * per_task_; pixel < last; ++pixel) {
       const int64_t image = pixel / positions;
       const int64_t from = image * h_.input.h * h_.input.w + source_of(pixel - image * positions);
-      const float* in = args.in(0) + from * h_.input.stride;
-      float* out = args.out(0) + pixel * h_.output.stride;
       if (h_.epilogue.activation == Activation::kNone)
-        std::memmove(out, in, sizeof(float) * h_.output.c);
+        std::memmove(args.out<uint8_t>(0) + item * pixel * h_.output.stride,
+                     args.in<uint8_t>(0) + item * from * h_.input.stride, item * h_.output.c);
       else
-        kernels_.activate_f32.run(in, out, h_.output.c, h_.epilogue);
+        kernels_.activate_f32.run(args.in(0) + from * h_.input.stride,
+                                  args.out(0) + pixel * h_.output.stride, h_.output.c, h_.epilogue);
     }
   }
 
@@ -89,6 +95,9 @@ Header header_of(const OpSpec& spec, Move move) {
   h.input = spec.inputs[0];
   h.output = spec.outputs[0];
   h.scale_h = h.scale_w = 1;
+  require(spec, h.input.dtype == h.output.dtype, "input and output differ in type");
+  require(spec, h.epilogue.activation == Activation::kNone || h.output.dtype == DType::kFloat32,
+          "what moves float16 has no activation");
   return h;
 }
 
@@ -211,7 +220,9 @@ std::vector<OperatorType> types() {
                             simple_types<MovePixels>("resize_positions", pack_gather),
                             simple_types<Concat>("concat", pack_concat)})
     all.insert(all.end(), types.begin(), types.end());
-  for (OperatorType& type : all) type.bytes = std::string_view(type.kind) == "concat";
+  for (OperatorType& type : all)
+    type.types = std::string_view(type.kind) == "concat" ? kFloatsAndBytes | kFloatsAndHalves
+                                                         : kFloatsAndHalves;
   return all;
 }
 

@@ -2,9 +2,34 @@
 
 #include <algorithm>
 
+#include "kernels/kernels.h"
 #include "operators/checks.h"
 
 namespace activsparse {
+namespace {
+
+bool has_halves(const OpSpec& spec) {
+  const auto is_half = [](const TensorDesc& t) { return t.dtype == DType::kFloat16; };
+  return std::any_of(spec.inputs.begin(), spec.inputs.end(), is_half) ||
+         std::any_of(spec.outputs.begin(), spec.outputs.end(), is_half);
+}
+
+}  // namespace
+
+bool packs_halves(Isa isa) { return kernels_for(isa).halves_f16.sizes.max_vectors > 0; }
+
+bool computes_halves(Isa isa) { return kernels_for(isa).halves_f16.tile[0][0] != nullptr; }
+
+void require_halves(Isa isa) {
+  if (!packs_halves(isa)) throw Error("the instruction set has no arithmetic in float16");
+  if (computes_halves(isa)) return;
+  for (Isa here : available_isas())
+    if (isa == here)
+      throw Error(
+          "it computes in float16, for which this processor has no instructions (ARMv8.2 "
+          "processors "
+          "that have them say fphp and asimdhp in /proc/cpuinfo); compile the model in float32");
+}
 
 int64_t tensor_extent(const TensorDesc& desc) {
   if (desc.nchw) return desc.pixels() * desc.c;
@@ -30,12 +55,16 @@ double Operator::cost(int phase, int begin, int end) const {
 }
 
 std::string OperatorType::unsupported(const OpSpec& spec, Isa isa) const {
-  check_spec(spec, bytes);
+  const bool halves = has_halves(spec);
+  if (halves && (types & bit(DType::kFloat16)) == 0) return "its tensors are float16";
+  if (!halves && types == bit(DType::kFloat16)) return "its tensors are not float16";
+  check_spec(spec, types);
+  if (halves && !packs_halves(isa)) return "the instruction set has no arithmetic in float16";
   return reason(spec, isa);
 }
 
 Blob OperatorType::pack(const OpSpec& spec, Isa isa) const {
-  check_spec(spec, bytes);
+  check_spec(spec, types);
   return packer(spec, isa);
 }
 

@@ -19,13 +19,30 @@
 #include <vector>
 
 #include "common/blob.h"
+#include "common/half.h"
 #include "common/isa.h"
 
 namespace activsparse {
 
-enum class DType : int32_t { kFloat32 = 0, kU8 = 1 };
+enum class DType : int32_t { kFloat32 = 0, kU8 = 1, kFloat16 = 2 };
 
-constexpr int64_t size_of(DType type) { return type == DType::kU8 ? 1 : 4; }
+constexpr int64_t size_of(DType type) {
+  return type == DType::kU8 ? 1 : type == DType::kFloat16 ? 2 : 4;
+}
+
+// Several of them.
+using DTypes = unsigned;
+constexpr DTypes bit(DType type) { return 1u << static_cast<int>(type); }
+inline constexpr DTypes kFloatsAndBytes = bit(DType::kFloat32) | bit(DType::kU8);
+inline constexpr DTypes kFloatsAndHalves = bit(DType::kFloat32) | bit(DType::kFloat16);
+
+// Of an element in memory.
+template <class T>
+inline constexpr DType kTypeOf = DType::kFloat32;
+template <>
+inline constexpr DType kTypeOf<uint8_t> = DType::kU8;
+template <>
+inline constexpr DType kTypeOf<Half> = DType::kFloat16;
 
 // Activations are NHWC. `stride` is the distance in elements between neighbouring pixels (>= c):
 // tensors the planner allocates round it up to 16 so that every pixel starts on a cache line; a
@@ -167,7 +184,7 @@ struct OperatorType {
   Blob (*packer)(const OpSpec& spec, Isa isa);
   // Refuses data that would make run() leave its tensors: they may come from anybody's file.
   std::unique_ptr<Operator> (*creator)(const BlobView& blob, Isa isa);
-  bool bytes = false;  // whether its tensors may be uint8
+  DTypes types = bit(DType::kFloat32);  // that its tensors may be of
 
   bool is(std::string_view name) const { return name == algorithm; }
   bool is_winograd() const { return std::string_view(algorithm).substr(0, 8) == "winograd"; }
@@ -181,6 +198,13 @@ struct OperatorType {
     return creator(blob, isa);
   }
 };
+
+// Whether an instruction set has kernels on float16, which not every processor of it can run, and
+// whether this one can.
+bool packs_halves(Isa isa);
+bool computes_halves(Isa isa);
+// Throws Error where operators of the set run, but not those on float16.
+void require_halves(Isa isa);
 
 const std::vector<OperatorType>& operator_types();
 

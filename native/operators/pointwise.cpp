@@ -409,32 +409,6 @@ std::string conv_unsupported(const OpSpec& spec, Isa) {
   return PixelProduct::unsupported(spec);
 }
 
-ConvParams gemm_params_of(const OpSpec& spec) {
-  const ArrayView* weight = spec.array("weight");
-  auto require = [](bool condition, const char* cause) {
-    if (!condition) throw Error(std::string("gemm: ") + cause);
-  };
-  require(weight != nullptr && weight->dtype == 'f' && weight->shape.size() == 2,
-          "the weight must be a float32 array (O, F)");
-  require(spec.inputs.size() == 1 && spec.outputs.size() == 1, "one input and one output");
-  const TensorDesc &in = spec.inputs[0], &out = spec.outputs[0];
-  require(in.h == 1 && in.w == 1 && out.h == 1 && out.w == 1 && in.n == out.n,
-          "input and output must be (N, F) and (N, O)");
-  require(weight->shape[0] == out.c && weight->shape[1] == in.c,
-          "the weight's shape does not match input and output");
-  const ArrayView* bias = spec.array("bias");
-  require(bias == nullptr || bias->size() == out.c, "the bias must be (O)");
-  ConvParams p{};
-  p.input = in;
-  p.output = out;
-  p.group = p.kernel_h = p.kernel_w = p.stride_h = p.stride_w = p.dilation_h = p.dilation_w = 1;
-  p.in_per_group = in.c;
-  p.out_per_group = out.c;
-  p.epilogue = epilogue_of(spec);
-  if (const char* fault = fault_of(p)) throw Error(std::string("gemm: ") + fault);
-  return p;
-}
-
 std::unique_ptr<Operator> create(const BlobView& blob, Isa isa) {
   return std::make_unique<Pointwise>(blob, isa);
 }

@@ -7,7 +7,7 @@
 namespace activsparse::pool {
 namespace {
 
-struct Header {
+struct PoolHeader {
   Epilogue epilogue;
   TensorDesc input, output;
   int32_t average, include_pad;
@@ -32,6 +32,8 @@ Span span_of(int out, int kernel, int stride, int dilation, int pad, int pad_end
   };
   return {start + skipped * dilation, taps_before(size) - skipped, taps_before(size + pad_end)};
 }
+
+using Header = PoolHeader;
 
 // Why the windows cannot be pooled; nullptr when they can.
 const char* fault_of_windows(const Header& h) {
@@ -58,17 +60,23 @@ const char* fault_of_windows(const Header& h) {
 }
 
 // Checked but for the windows.
-const Header& checked_header(const BlobView& blob) {
-  const Header& h = unary_header<Header>(blob);
+const Header& checked_header(const BlobView& blob, DType type) {
+  const Header& h = blob.header<Header>();
+  require_packed(h.input, type);
+  require_packed(h.output, type);
   require_packed(h.epilogue);
   require_packed(!h.input.nchw && !h.output.nchw && h.input.n == h.output.n &&
                  h.input.c == h.output.c && h.lanes == lanes_of({&h.output, &h.input}));
   return h;
 }
 
+template <class T>
 class Pool : public PoolOperator {
  public:
-  Pool(const BlobView& blob, const Kernels& kernels) : h_(checked_header(blob)), kernels_(kernels) {
+  using Header = PoolHeader;
+
+  Pool(const BlobView& blob, const Kernels& kernels)
+      : h_(checked_header(blob, kTypeOf<T>)), kernels_(kernels) {
     require_packed(fault_of_windows(h_) == nullptr);
     // Outputs whose window lies inside the input form one run per row.
     const auto full = [&](int ox) { return column(ox).taps == h_.kernel_w; };
@@ -84,17 +92,19 @@ class Pool : public PoolOperator {
     return {rows.first, rows.first + (rows.taps - 1) * h_.dilation_h + 1};
   }
   int tasks(int) const override { return h_.output.n * h_.output.h; }
-  std::string kernel() const override { return kernels_.isa; }
+  std::string kernel() const override {
+    return std::string(kernels_.isa) + (kTypeOf<T> == DType::kFloat16 ? " float16" : "");
+  }
 
   void run(const RunArgs& args, int, int begin, int end) const override {
     for (int task = begin; task < end; ++task) {
       const int oy = task % h_.output.h;
       const Span rows = span_of(oy, h_.kernel_h, h_.stride_h, h_.dilation_h, h_.pad_top,
                                 h_.pad_bottom, h_.input.h);
-      const float* image =
-          args.in(0) + int64_t{task / h_.output.h} * h_.input.h * h_.input.w * h_.input.stride;
-      const float* in = image + int64_t{rows.first} * h_.input.w * h_.input.stride;
-      float* out = args.out(0) + int64_t{task} * h_.output.w * h_.output.stride;
+      const T* image =
+          args.in<T>(0) + int64_t{task / h_.output.h} * h_.input.h * h_.input.w * h_.input.stride;
+      const T* in = image + int64_t{rows.first} * h_.input.w * h_.input.stride;
+      T* out = args.out<T>(0) + int64_t{task} * h_.output.w * h_.output.stride;
       for (int ox = 0; ox < h_.output.w;) {
         const int count = ox == inner_begin_ ? std::max(1, inner_end_ - inner_begin_) : 1;
         run_pixels(in, out, rows, ox, count);
@@ -109,9 +119,9 @@ class Pool : public PoolOperator {
                    h_.input.w);
   }
 
-  void run_pixels(const float* in, float* out, const Span& rows, int ox, int count) const {
+  void run_pixels(const T* in, T* out, const Span& rows, int ox, int count) const {
     const Span columns = column(ox);
-    PoolArgs p{};
+    PoolArgsOf<T> p{};
     p.in = in + int64_t{columns.first} * h_.input.stride;
     p.out = out + int64_t{ox} * h_.output.stride;
     p.outputs = count;
@@ -125,7 +135,8 @@ class Pool : public PoolOperator {
     p.scale = 1.0f / static_cast<float>(h_.include_pad ? rows.padded * columns.padded
                                                        : rows.taps * columns.taps);
     p.epilogue = &h_.epilogue;
-    (h_.average ? kernels_.pool_f32.average : kernels_.pool_f32.max)(p);
+    const auto& kernels = pool_of<T>(kernels_);
+    (h_.average ? kernels.average : kernels.max)(p);
   }
 
   const Header& h_;
@@ -142,6 +153,7 @@ Header header_of(const OpSpec& spec) {
   h.lanes = lanes_of({&h.output, &h.input});
   require(spec, h.input.n == h.output.n && h.input.c == h.output.c,
           "input and output differ in images or channels");
+  require(spec, h.input.dtype == h.output.dtype, "input and output differ in type");
   return h;
 }
 
@@ -162,25 +174,29 @@ Blob pack(const OpSpec& spec, Isa) {
 }
 
 // Tasks are runs of channels, so that one image keeps several threads busy.
+template <class T>
 class GlobalPool : public Operator {
  public:
+  using Header = PoolHeader;
   static constexpr int kChannels = 64;
 
   GlobalPool(const BlobView& blob, const Kernels& kernels)
-      : h_(checked_header(blob)), kernels_(kernels) {
+      : h_(checked_header(blob, kTypeOf<T>)), kernels_(kernels) {
     require_packed(h_.output.h == 1 && h_.output.w == 1);
   }
   std::vector<TensorDesc> inputs() const override { return {h_.input}; }
   std::vector<TensorDesc> outputs() const override { return {h_.output}; }
   int tasks(int) const override { return h_.output.n * runs(); }
-  std::string kernel() const override { return kernels_.isa; }
+  std::string kernel() const override {
+    return std::string(kernels_.isa) + (kTypeOf<T> == DType::kFloat16 ? " float16" : "");
+  }
 
   void run(const RunArgs& args, int, int begin, int end) const override {
     for (int task = begin; task < end; ++task) {
       const int64_t image = task / runs(), channel = int64_t{task % runs()} * kChannels;
-      PoolArgs p{};
-      p.in = args.in(0) + image * h_.input.h * h_.input.w * h_.input.stride + channel;
-      p.out = args.out(0) + image * h_.output.stride + channel;
+      PoolArgsOf<T> p{};
+      p.in = args.in<T>(0) + image * h_.input.h * h_.input.w * h_.input.stride + channel;
+      p.out = args.out<T>(0) + image * h_.output.stride + channel;
       p.outputs = 1;
       p.window_h = h_.input.h;
       p.window_w = h_.input.w;
@@ -189,7 +205,7 @@ class GlobalPool : public Operator {
       p.count = std::min<int64_t>(kChannels, h_.lanes - channel);
       p.scale = 1.0f / static_cast<float>(int64_t{h_.input.h} * h_.input.w);
       p.epilogue = &h_.epilogue;
-      kernels_.pool_f32.average(p);
+      pool_of<T>(kernels_).average(p);
     }
   }
 
@@ -209,9 +225,9 @@ Blob pack_global(const OpSpec& spec, Isa) {
 }  // namespace
 
 std::vector<OperatorType> types() {
-  std::vector<OperatorType> all = simple_types<Pool>("max_pool", pack);
-  for (const auto& types : {simple_types<Pool>("average_pool", pack),
-                            simple_types<GlobalPool>("global_average_pool", pack_global)})
+  std::vector<OperatorType> all = typed_types<Pool>("max_pool", pack);
+  for (const auto& types : {typed_types<Pool>("average_pool", pack),
+                            typed_types<GlobalPool>("global_average_pool", pack_global)})
     all.insert(all.end(), types.begin(), types.end());
   return all;
 }

@@ -170,7 +170,7 @@ std::vector<OperatorType> types() {
   std::vector<OperatorType> all;
   for (const char* kind : {"max_pool_u8", "average_pool_u8"})
     for (OperatorType type : simple_types<PoolU8>(kind, pack, any)) {
-      type.bytes = true;
+      type.types = kFloatsAndBytes;
       all.push_back(type);
     }
   return all;

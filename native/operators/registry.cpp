@@ -23,6 +23,9 @@
   LINE(conv_winograd)        \
   LINE(conv_winograd_stem)   \
   LINE(conv_max_pool)        \
+  LINE(conv_f16)             \
+  LINE(depthwise_f16)        \
+  LINE(convert_f16)          \
   LINE(conv_u8)              \
   LINE(depthwise_u8)         \
   LINE(depthwise_columns_u8) \

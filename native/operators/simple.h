@@ -48,6 +48,29 @@ inline std::string nhwc_only(const OpSpec& spec, Isa) {
   return "";
 }
 
+// The kernels of a tensor's type.
+template <class T>
+const auto& activate_of(const Kernels& kernels) {
+  if constexpr (kTypeOf<T> == DType::kFloat16)
+    return kernels.activate_f16;
+  else
+    return kernels.activate_f32;
+}
+template <class T>
+const auto& elementwise_of(const Kernels& kernels) {
+  if constexpr (kTypeOf<T> == DType::kFloat16)
+    return kernels.elementwise_f16;
+  else
+    return kernels.elementwise_f32;
+}
+template <class T>
+const auto& pool_of(const Kernels& kernels) {
+  if constexpr (kTypeOf<T> == DType::kFloat16)
+    return kernels.pool_f16;
+  else
+    return kernels.pool_f32;
+}
+
 // The header of an operator with one input and one output, checked: `input`, `output`.
 template <class Header>
 const Header& unary_header(const BlobView& blob) {
@@ -69,6 +92,27 @@ std::vector<OperatorType> simple_types(const char* kind, Blob (*pack)(const OpSp
            [](const BlobView& blob, Isa) -> std::unique_ptr<Operator> {
              return std::make_unique<Op>(blob, kernels_for(Isa::kScalar));
            }}};
+}
+
+// The same of float32 or float16: Op<T>, whose Header has the type in `output`.
+template <template <class> class Op>
+std::unique_ptr<Operator> create_typed(const BlobView& blob, Isa isa) {
+  if (blob.header<typename Op<float>::Header>().output.dtype != DType::kFloat16)
+    return std::make_unique<Op<float>>(blob, kernels_for(isa));
+  if constexpr (kCompact) {
+    throw Error("this library has nothing of float16");
+  } else {
+    require_halves(isa);
+    return std::make_unique<Op<Half>>(blob, kernels_for(isa));
+  }
+}
+
+template <template <class> class Op>
+std::vector<OperatorType> typed_types(const char* kind, Blob (*pack)(const OpSpec&, Isa)) {
+  return {{kind, "vector", nhwc_only, pack, create_typed<Op>, kFloatsAndHalves},
+          {kind, "reference", nhwc_only, pack,
+           [](const BlobView& blob, Isa) { return create_typed<Op>(blob, Isa::kScalar); },
+           kFloatsAndHalves}};
 }
 
 template <class Header>

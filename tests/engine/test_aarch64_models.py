@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -60,9 +61,32 @@ def test_quantised_networks_give_what_exact_arithmetic_allows(tmp_path: Path) ->
     all_hold(cases, len(networks))
 
 
-def all_hold(cases: Cases, count: int) -> None:
-    """Every case gives what it should, on either processor."""
-    for kernels, emulator in EMULATORS.items():
+def test_networks_in_float16_run_where_it_is(exported, tmp_path: Path) -> None:
+    cases = Cases(tmp_path / "cases")
+    x = np.random.default_rng(0).standard_normal((1, 3, 64, 64), np.float32)
+    models = [
+        (exported("resnet18", "norm", "nearest"), False),
+        (exported("mobilenet_v2", "norm", "zero"), True),
+    ]
+    for model, winograd in models:
+        expected = Session(model, tune=False).run(x)
+        plan = compile_model(model, isa="neon", winograd=winograd, precision="float16")
+        types = [report.precision for report in plan.reports if report.kind == "conv"]
+        assert types.count("float16") > 0.9 * len(types)
+        bound = network_bound(sums_of(plan.reports), expected)
+        assert bound < 0.5 * np.abs(expected).max()
+        cases.add(model.stem, plan, [x], [expected], [bound])
+    all_hold(cases, len(models), ["neon-dotprod"])
+    words = [*EMULATORS["neon"], built() / "plan_cases", cases.folder]
+    ran = subprocess.run(words, capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert ran.stdout.count("it computes in float16, for which this processor has no") == 2
+
+
+def all_hold(cases: Cases, count: int, processors: Sequence[str] = tuple(EMULATORS)) -> None:
+    """Every case gives what it should, on these processors."""
+    for kernels in processors:
+        emulator = EMULATORS[kernels]
         words = [*emulator, built() / "plan_cases", cases.folder, "2"]
         ran = subprocess.run(words, capture_output=True, text=True)
         assert ran.stdout == f"{count} hold, 0 fail\n", kernels + ran.stdout + ran.stderr

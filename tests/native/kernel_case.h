@@ -29,8 +29,8 @@ class Case {
   }
   // Random elements of bytes or words, within [least, most].
   template <class T>
-  T* whole(int64_t count, int least, int most) {
-    memory_.emplace_back(static_cast<std::size_t>(count) * sizeof(T), sizeof(T));
+  T* whole(int64_t count, int least, int most, std::size_t alignment = sizeof(T)) {
+    memory_.emplace_back(static_cast<std::size_t>(count) * sizeof(T), alignment);
     T* data = reinterpret_cast<T*>(memory_.back().data());
     for (int64_t i = 0; i < count; ++i) data[i] = static_cast<T>(number(least, most));
     return data;

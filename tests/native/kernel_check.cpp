@@ -1,6 +1,6 @@
 // Every kernel of table.inc's tiles and blocks against sums in double precision, those on bytes
-// against exact ones, whether an operator picks it or not, on random sizes; all memory ends at
-// pages without access.
+// and on float16 against exact ones, whether an operator picks it or not, on random sizes; all
+// memory ends at pages without access.
 //
 //   kernel_check [SEED]
 //
@@ -18,6 +18,7 @@
 
 #include "byte_checks.h"
 #include "common/isa.h"
+#include "half_checks.h"
 #include "kernel_case.h"
 #include "kernels/table.h"
 
@@ -445,6 +446,22 @@ void check_bytes(Checks& checks, Isa isa) {
   checks(name + " maps_u8", [&](Case& c) { return maps_u8(c, k.maps_u8); });
 }
 
+// Where this processor computes in float16.
+void check_halves(Checks& checks, Isa isa) {
+  const Kernels& k = kernels_for(isa);
+  const std::string name = k.isa;
+  if (k.halves_f16.tile[0][0] == nullptr) return;
+  for_tiles(k.halves_f16.sizes, [&](int vectors, int rows) {
+    checks(name + " product_f16 " + std::to_string(rows) + "x" + std::to_string(vectors),
+           [&](Case& c) { return product_f16_tile(c, k.halves_f16, vectors, rows); });
+  });
+  for (int rows = 1; rows <= kDepthwiseF16Rows; ++rows)
+    checks(name + " depthwise_f16 " + std::to_string(rows),
+           [&](Case& c) { return depthwise_f16_tile(c, k.channels_f16, rows); });
+  checks(name + " convert_f16", [&](Case& c) { return converted_f16(c, k.convert_f16); });
+  checks(name + " maps_f16", [&](Case& c) { return maps_f16(c, k.elementwise_f16, k.pool_f16); });
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -454,6 +471,7 @@ int main(int argc, char** argv) {
   for (Isa isa : available_isas()) {
     check(checks, isa);
     check_bytes(checks, isa);
+    check_halves(checks, isa);
     if (*feature_of(isa) == 0) continue;
     setenv("ACTIVSPARSE_FEATURES", "none", 1);
     check_bytes(checks, isa);

@@ -36,6 +36,9 @@ def test_every_kernel(kernels: str) -> None:
     print(ran.stdout.splitlines()[-1])
     assert "neon gemm 16x1" in ran.stdout
     assert {f"{kernels} product_u8 6x4", "neon product_u8 6x4"} <= set(ran.stdout.splitlines())
+    # Float16 is of the newer one alone, as dot products are.
+    assert ("neon product_f16 8x3" in ran.stdout) == (kernels == "neon-dotprod")
+    assert ("neon depthwise_f16 8" in ran.stdout) == (kernels == "neon-dotprod")
 
 
 @needs_nm
@@ -64,6 +67,10 @@ def test_operators_packed_here(file: str, tests: str, kernels: str) -> None:
 @pytest.mark.parametrize("kernels", EMULATORS)
 def test_operators_on_bytes_packed_here(kernels: str) -> None:
     run_there("test_bytes.py", "neon-all", EMULATORS[kernels])
+
+
+def test_operators_on_float16_packed_here() -> None:
+    run_there("test_float16.py", "neon", EMULATORS["neon-dotprod"])
 
 
 def run_there(file: str, tests: str, words: list[str]) -> None:

@@ -49,7 +49,8 @@ INT8_AGREEMENT = 0.25
 """The same share of quantised models, whose roundings make steps, and what follows from them."""
 
 HALF_AGREEMENT = 0.1
-"""The same where our engine keeps weights in float16, which some networks amplify."""
+"""The same where our engine keeps weights in float16 or computes in it, which some networks
+amplify."""
 
 _LEAST = 2.0**-22
 """By so much they may differ in any case: ONNX Runtime's sigmoid (1.32.0, AVX-512) is off by 1.0e-7
@@ -57,6 +58,7 @@ at -13.6, where it is 1.2e-6."""
 
 FLOAT32, INT8 = "float32", "int8"
 HALF = "float16 weights"
+FLOAT16 = "float16"
 
 
 class DisagreementError(ActivsparseError):
@@ -87,7 +89,7 @@ class Row:
     isa: str | None = None
     precision: str = FLOAT32
     """`int8` of a quantised model, whatever of it is left in float; `float16 weights` where our
-    engine keeps weights so and computes in float32."""
+    engine keeps weights so and computes in float32, `float16` where it computes so."""
     max_rel_err: float | None = None
     """The largest difference of an output over the largest value of it."""
     top1: float | None = None
@@ -180,8 +182,8 @@ def compare(
         batch: of models that leave it open; else 1.
         peers_on_sparse: whether the other engines run the masked models too; it costs them more
             time than the dense one does.
-        session: further arguments of our engine's `Session`. With `weights` "float16" it runs
-            float32 models twice, once with weights in float32.
+        session: further arguments of our engine's `Session`. With `weights` or `precision`
+            "float16" it runs float32 models twice, once in float32 throughout.
         warn_if_busy: whether to look, for half a second, if other programs are at work.
         advance: told how many timed runs have just finished.
         left_out: told of another engine that cannot run a model, or gives other numbers, which is
@@ -281,9 +283,11 @@ def _load(
         options = dict(session) if name == OWN_ENGINE else {}
         if kept == FLOAT32:
             options.pop("weights", None)
+            options.pop("precision", None)
         if given and name == OWN_ENGINE:
             options["named_shapes"] = given
-        share = {INT8: INT8_AGREEMENT, HALF: HALF_AGREEMENT}.get(kept, AGREEMENT)
+        shares = {INT8: INT8_AGREEMENT, HALF: HALF_AGREEMENT, FLOAT16: HALF_AGREEMENT}
+        share = shares.get(kept, AGREEMENT)
         if any(y.dtype == np.float16 for y in expected):  # which others round to in every layer
             share = max(share, HALF_AGREEMENT)
         try:
@@ -304,16 +308,18 @@ def _load(
 def _kept_weights(
     engines: Sequence[str], precision: str, session: Mapping[str, Any]
 ) -> list[tuple[str, str]]:
-    """Engines, and the precision of each: our own twice where a float model's weights may be less.
+    """Engines, and the precision of each: our own twice where a float model may be in float16.
 
-    A quantised model is one row, in whatever its float layers' weights are kept.
+    A quantised model is one row, in whatever its float layers and their weights are.
     """
-    twice = precision == FLOAT32 and session.get("weights") == "float16"
+    half = {"precision": FLOAT16, "weights": HALF}
+    labels = [label for option, label in half.items() if session.get(option) == "float16"]
+    twice = precision == FLOAT32 and bool(labels)
     pairs = []
     for name in engines:
         pairs.append((name, precision))
         if twice and name == OWN_ENGINE:
-            pairs.append((name, HALF))
+            pairs.append((name, labels[0]))
     return pairs
 
 

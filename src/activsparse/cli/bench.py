@@ -145,7 +145,8 @@ def _measure(args: argparse.Namespace) -> Comparison:
     if args.peers_dense_only:
         on_sparse = int(OWN_ENGINE in args.engines)
     runs = args.repeat * (len(args.engines) + on_sparse * len(args.sparse))
-    if args.weights == "float16" and OWN_ENGINE in args.engines:  # and float32 beside it
+    half = "float16" in (args.weights, args.precision)
+    if half and OWN_ENGINE in args.engines:  # and float32 beside it
         runs += args.repeat * len(models)
     console = plain_console(stderr=True)
     session = {
@@ -154,15 +155,17 @@ def _measure(args: argparse.Namespace) -> Comparison:
         "tune": not args.no_tune,
         "fallback": args.fallback,
         "weights": args.weights,
+        "precision": args.precision,
     }
     # The output is opened first: better to fail now than after minutes of timing.
     with (
         atomic_path(args.json) if args.json else nullcontext() as json_path,
         Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
     ):
-        kept = dict.fromkeys(("float32", args.weights))
+        exact = {**session, "weights": "float32", "precision": "float32"}
         top1 = {
-            w: {} if data is None else _top1(args, data, {**session, "weights": w}) for w in kept
+            asked: {} if data is None else _top1(args, data, session if asked else exact)
+            for asked in dict.fromkeys((False, half))
         }
         task = progress.add_task("timing", total=runs)
         comparison = compare(
@@ -182,7 +185,7 @@ def _measure(args: argparse.Namespace) -> Comparison:
         rows = [
             replace(
                 row,
-                top1=top1["float32" if row.precision == FLOAT32 else args.weights].get(row.model),
+                top1=top1[half and row.precision != FLOAT32].get(row.model),
             )
             if row.engine == OWN_ENGINE
             else row

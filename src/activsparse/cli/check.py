@@ -146,6 +146,7 @@ def _try(model: str, args: argparse.Namespace, options: MaskOptions, sizes: Inpu
                 "winograd": not args.no_winograd,
                 "fallback": args.fallback,
                 "weights": args.weights,
+                "precision": args.precision,
                 **({"tune": False} if args.no_tune else {}),
             },
         )

@@ -134,7 +134,7 @@ def add_fallback_option(
 
 
 def add_choice_options(parser: argparse._ActionsContainer) -> None:
-    """Add --no-winograd, --no-tune and --weights."""
+    """Add --no-winograd, --no-tune, --weights and --precision."""
     parser.add_argument(
         "--no-winograd",
         action="store_true",
@@ -152,6 +152,13 @@ def add_choice_options(parser: argparse._ActionsContainer) -> None:
         default="float32",
         help="type that the weights of products are kept in: float16 takes half the memory and "
         "rounds each once, arithmetic stays float32 (default: float32)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "float16"),
+        default="float32",
+        help="type to compute in: float16 where that is faster by estimate, on ARM processors that "
+        "have instructions for it (default: float32)",
     )
 
 
@@ -178,4 +185,5 @@ def choice_options(args: argparse.Namespace) -> dict[str, Any]:
         "winograd": not args.no_winograd,
         "tune": False if args.no_tune else "auto",
         "weights": args.weights,
+        "precision": args.precision,
     }

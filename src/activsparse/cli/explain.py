@@ -136,7 +136,7 @@ def _table(session: Session, rows: list[NodeReport]) -> tuple[str, Table]:
         table.add_row(
             row.name,
             row.algorithm if row.kind == "conv" else f"{row.kind} {row.algorithm}",
-            kernel.removeprefix("int8 "),
+            kernel.removeprefix("int8 ").removeprefix("float16").strip(),
             "x".join(str(size) for size in row.shape),
             *(row.precision for _ in types),
             f"{row.macs / 1e6:.2f}" if row.macs else "",

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from activsparse import _native
 from activsparse.engine.graph import NodeError
+from activsparse.engine.halve import check_precision
 from activsparse.engine.measure import choosing
-from activsparse.engine.options import AUTO, WEIGHTS, check_options
+from activsparse.engine.options import AUTO, PRECISIONS, WEIGHTS, check_options
 from activsparse.engine.plan import Plan, compile_plan
 from activsparse.engine.plan_file import is_plan, write_plan
 from activsparse.errors import ActivsparseError, memory_suffices
@@ -57,6 +58,7 @@ def compile_model(
     tune: bool | str = AUTO,
     winograd: bool = True,
     weights: str = WEIGHTS[0],
+    precision: str = PRECISIONS[0],
 ) -> Plan:
     """Compile an ONNX file; the arguments are those of `Session`.
 
@@ -70,13 +72,22 @@ def compile_model(
         raise ActivsparseError(
             f"{name_of(path)}: is a compiled plan already; name the ONNX model it was made from"
         )
-    check_options(weights=weights)
+    check_options(weights=weights, precision=precision)
+    check_precision(isa, precision)
     with (
         memory_suffices(name_of(path)),
         choosing(algorithm, tune, winograd, isa, threads) as choose,
     ):
         return compile_plan(
-            path, isa, input_shapes, choose, algorithm is None, threads, weights, mix=winograd
+            path,
+            isa,
+            input_shapes,
+            choose,
+            algorithm is None,
+            threads,
+            weights,
+            mix=winograd,
+            precision=precision,
         )
 
 
@@ -92,6 +103,7 @@ def compile_file(
     winograd: bool = True,
     fallback: str | None = None,
     weights: str = WEIGHTS[0],
+    precision: str = PRECISIONS[0],
 ) -> Plan:
     """Compile an ONNX file into a plan file for any target.
 
@@ -107,6 +119,7 @@ def compile_file(
         fallback: as for `Session`; a plan holds no part that another engine runs, so that a model
             that needs one is refused.
         weights: type that the weights of products are kept in.
+        precision: type that float networks are computed in.
 
     Returns:
         What was written.
@@ -125,6 +138,7 @@ def compile_file(
             tune=tune,
             winograd=winograd,
             weights=weights,
+            precision=precision,
         )
     except NodeError as error:
         if fallback is None:

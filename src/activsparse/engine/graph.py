@@ -117,6 +117,7 @@ class Graph:
         dtypes: of values known only at run time that are not float32.
         border: types of inputs and outputs that the graph computes in float32 all the same.
         scales: values that are uint8 when the engine runs, and what they stand for.
+        halves: values that are float16 then.
     """
 
     name: str
@@ -131,6 +132,7 @@ class Graph:
     border: dict[str, np.dtype[Any]] = field(default_factory=dict)
     domains: dict[str, int] = field(default_factory=dict)
     scales: dict[str, Scale] = field(default_factory=dict)
+    halves: set[str] = field(default_factory=set)
 
     def copy(self) -> Graph:
         """Return a graph that can be changed without changing this one; arrays are shared."""
@@ -143,6 +145,7 @@ class Graph:
             constants=dict(self.constants),
             dtypes=dict(self.dtypes),
             scales=dict(self.scales),
+            halves=set(self.halves),
         )
 
     def shape(self, value: str) -> Shape:

@@ -15,7 +15,10 @@ PackedStep = tuple[_native.PackedOperator, list[int], list[int]]
 
 # Algorithms of convolutions that write every result once, and have read the residual there by then.
 # (`direct` and `active_taps` keep partial sums in the output.)
-_READ_BEFORE_WRITTEN = ("pointwise", "winograd2", "winograd4", "winograd6")
+_READ_BEFORE_WRITTEN = (
+    *("pointwise", "winograd2", "winograd4", "winograd6"),
+    *("direct_f16", "depthwise_f16"),
+)
 
 
 def lay_out(

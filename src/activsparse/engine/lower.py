@@ -123,12 +123,12 @@ class _Lowering(ViewLowering):
         d = source.desc
         if d.stride != d.c or d.nchw:  # a view of channels, or the caller's array
             name = f"{node.name} without gaps"
-            dense = _native.TensorDesc(d.n, d.h, d.w, d.c, d.c)
+            dense = _native.TensorDesc(d.n, d.h, d.w, d.c, d.c, dtype=d.dtype)
             self.program.block_bytes.append(d.itemsize * d.n * d.h * d.w * d.c)
             source = Tensor(dense, len(self.program.block_bytes) - 1)
             copy = Node("to_nhwc" if d.nchw else "copy", name, node.inputs, node.outputs)
             self._step(copy, (place,), self.add_tensor(source))
-        desc = _native.TensorDesc(n, 1, 1, c, c)
+        desc = _native.TensorDesc(n, 1, 1, c, c, dtype=d.dtype)
         self.placed[node.output] = self.add_tensor(Tensor(desc, source.block, source.offset))
 
     def _concat_parts(self) -> dict[str, tuple[str, int]]:
@@ -236,6 +236,8 @@ class _Lowering(ViewLowering):
         return self.placed[value]
 
     def _dtype(self, value: str) -> str:
+        if value in self.graph.halves:
+            return "float16"
         return "uint8" if value in self.graph.scales else "float32"
 
     def _stride(self, value: str, c: int) -> int:

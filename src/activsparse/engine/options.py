@@ -14,6 +14,7 @@ __all__ = [
     "AUTO",
     "FALLBACKS",
     "MOST_THREADS",
+    "PRECISIONS",
     "WEIGHTS",
     "check_options",
     "checked_shapes",
@@ -29,6 +30,9 @@ FALLBACKS = ("onnxruntime",)
 WEIGHTS = ("float32", "float16")
 """Types that weights are kept in; arithmetic is in float32."""
 
+PRECISIONS = ("float32", "float16")
+"""Types that float networks are computed in."""
+
 MOST_THREADS = 1024
 """As many as an executor starts."""
 
@@ -42,6 +46,7 @@ def check_options(
     winograd: object = True,
     fallback: object = None,
     weights: object = WEIGHTS[0],
+    precision: object = PRECISIONS[0],
 ) -> None:
     """Check what can be checked without a model; the options are those of `Session`.
 
@@ -60,6 +65,8 @@ def check_options(
         refuse("winograd", winograd, "choose True or False")
     if not (isinstance(weights, str) and weights in WEIGHTS):
         refuse("weights", weights, f"choose {' or '.join(map(repr, WEIGHTS))}")
+    if not (isinstance(precision, str) and precision in PRECISIONS):
+        refuse("precision", precision, f"choose {' or '.join(map(repr, PRECISIONS))}")
     if fallback is not None and not (isinstance(fallback, str) and fallback in FALLBACKS):
         refuse("fallback", fallback, f"only {', '.join(map(repr, FALLBACKS))} is known")
 

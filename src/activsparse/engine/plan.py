@@ -15,13 +15,14 @@ from activsparse.engine.choose import Chooser, Request, by_cost
 from activsparse.engine.divide_batch import divide_batch
 from activsparse.engine.fingerprint import fingerprint
 from activsparse.engine.graph import Graph, Node, NodeError, Nodes, Shape
+from activsparse.engine.halve import compute_in_half
 from activsparse.engine.lay_out import PackedStep, lay_out
 from activsparse.engine.limits import check_memory, check_tensors
 from activsparse.engine.load import load
 from activsparse.engine.lower import lower
 from activsparse.engine.memory import ALIGNMENT
 from activsparse.engine.mix import mix_in_float
-from activsparse.engine.options import WEIGHTS
+from activsparse.engine.options import PRECISIONS, WEIGHTS
 from activsparse.engine.passes import (
     drop_fills,
     fuse_inverted_residual,
@@ -106,6 +107,7 @@ def compile_plan(
     threads: int = 1,
     weights: str = WEIGHTS[0],
     mix: bool = True,
+    precision: str = PRECISIONS[0],
 ) -> Plan:
     """Compile an ONNX file.
 
@@ -120,12 +122,15 @@ def compile_plan(
             so many.
         weights: type that the weights of products are kept in, of `options.WEIGHTS`.
         mix: whether float32 may compute what it is faster at than bytes are (`mix`), unless each
-            convolution is to stay an operator of its own.
+            convolution is to stay an operator of its own; whether Winograd's algorithms may be
+            taken where that decides between float32 and float16.
+        precision: "float16" lets that compute what it is faster at (`halve`).
 
     Raises:
         ActivsparseError: the file cannot be read, or holds something the engine does not run.
     """
-    return compile_graph(load(path, input_shapes), isa, choose, fuse, threads, weights, mix)
+    graph = load(path, input_shapes)
+    return compile_graph(graph, isa, choose, fuse, threads, weights, mix, precision)
 
 
 def compile_graph(
@@ -136,6 +141,7 @@ def compile_graph(
     threads: int = 1,
     weights: str = WEIGHTS[0],
     mix: bool = True,
+    precision: str = PRECISIONS[0],
 ) -> Plan:
     """Compile a graph of ONNX nodes; see `compile_plan`."""
     model = fingerprint(graph.constants)  # before a pass changes them
@@ -175,7 +181,11 @@ def compile_graph(
         return taken(stem, [image], [rows]) == _IN_BANDS
 
     if fuse:
-        graph = join_branches(fuse_inverted_residual(drop_fills(graph), sharing))
+        graph = drop_fills(graph)
+    if precision != PRECISIONS[0]:
+        graph = compute_in_half(graph, isa, mix)
+    if fuse:
+        graph = join_branches(fuse_inverted_residual(graph, sharing))
     if weights != WEIGHTS[0]:
         graph.nodes = Nodes(
             node.with_attributes(weights=weights) if node.op in _KEEP_WEIGHTS else node

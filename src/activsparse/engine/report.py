@@ -74,7 +74,9 @@ class NodeReport:
 
     @property
     def precision(self) -> str:
-        """What it computes on: `int8` (bytes), `float32`, or that with `float16 weights`."""
+        """What it computes on: `int8`, `float16`, `float32`, or that with `float16 weights`."""
+        if " float16" in self.kernel:
+            return "float16"
         if self.weight_type == "float16":
             return "float16 weights"
         return "int8" if self.kind.endswith("_u8") or " int8 " in self.kernel else "float32"
@@ -223,10 +225,10 @@ def savings_of(rows: Sequence[NodeReport]) -> Savings:
 
 
 def _weight_type(node: Node, packed: _native.PackedOperator) -> str:
-    if packed.half_weights:
-        return "float16"
     stages = stages_of(node).values() if node.op == "inverted_residual" else (node,)
     types = [str(s.arrays["weight"].dtype) for s in stages if "weight" in s.arrays]
+    if types and (packed.half_weights or " float16" in packed.kernel):
+        return "float16"
     return types[0] if types else ""
 
 

@@ -18,10 +18,12 @@ from activsparse.engine.border import as_array, onnx_type, random_values, types_
 from activsparse.engine.compile import NATIVE, compile_model, target_isa
 from activsparse.engine.foreign import compile_parts
 from activsparse.engine.graph import Shape
+from activsparse.engine.halve import check_precision
 from activsparse.engine.load import load
 from activsparse.engine.measure import choosing
 from activsparse.engine.options import (
     AUTO,
+    PRECISIONS,
     WEIGHTS,
     check_options,
     checked_shapes,
@@ -71,6 +73,7 @@ class Session:
         winograd: bool = True,
         fallback: str | None = None,
         weights: str = WEIGHTS[0],
+        precision: str = PRECISIONS[0],
         pool: _native.ThreadPool | None = None,
     ) -> None:
         """Compile an ONNX model, or map a compiled plan (see `save`) into memory.
@@ -98,6 +101,10 @@ class Session:
             weights: "float16" keeps the weights of products in half the memory, rounded once;
                 arithmetic stays float32 (docs/numerics.md, "Weights in float16"). `explain` says
                 of which operators.
+            precision: "float16" computes in float16 what is faster so by estimate, where the
+                processor has instructions for it (64-bit ARM from ARMv8.2 on, such as a Raspberry
+                Pi 5's) (docs/numerics.md, "Arithmetic in float16"). `explain` names the type of
+                every operator.
             pool: an `activsparse.ThreadPool` to run on, in place of the process's own. What another
                 engine computes runs on that one's threads.
 
@@ -113,6 +120,7 @@ class Session:
             winograd=winograd,
             fallback=fallback,
             weights=weights,
+            precision=precision,
         )
         if pool is not None and not isinstance(pool, _native.ThreadPool):
             raise ActivsparseError(
@@ -138,6 +146,7 @@ class Session:
                     "winograd": None if winograd else False,
                     "fallback": fallback,
                     "weights": None if weights == WEIGHTS[0] else weights,
+                    "precision": None if precision == PRECISIONS[0] else precision,
                 }
                 for option, value in settled.items():
                     if value is not None:
@@ -154,6 +163,7 @@ class Session:
                     "tune": tune,
                     "winograd": winograd,
                     "weights": weights,
+                    "precision": precision,
                 }
                 threads = threads or default_threads()
                 if fallback is None:
@@ -176,6 +186,7 @@ class Session:
                 "winograd": winograd,
                 "fallback": fallback,
                 "weights": weights,
+                "precision": precision,
             }
 
     def __repr__(self) -> str:
@@ -215,6 +226,7 @@ class Session:
         isa: str,
         threads: int,
         weights: str,
+        precision: str,
         **options: Any,
     ) -> None:
         """Compile what this engine knows, hand the rest to ONNX Runtime."""
@@ -223,8 +235,12 @@ class Session:
         fuse = options["algorithm"] is None
         with choosing(isa=isa, threads=threads, **options) as choose:
             mix = options["winograd"]
+            check_precision(isa, precision)
             parts = compile_parts(
-                graph, lambda part: compile_graph(part, isa, choose, fuse, threads, weights, mix)
+                graph,
+                lambda part: compile_graph(
+                    part, isa, choose, fuse, threads, weights, mix, precision
+                ),
             )
         self._parts = []
         told: dict[str, np.dtype[Any]] = {}  # by ONNX Runtime, where nobody else knew

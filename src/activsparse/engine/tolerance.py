@@ -26,6 +26,9 @@ WEIGHT_ROUNDING = HALF_ROUNDOFF * math.sqrt(0.125 / math.log(2))
 """Root mean square of the relative error of a weight in float16, 2.1e-4: an error uniform in the
 last place of a mantissa m in [1, 2), whose logarithm is uniform as well: mean of m^-2 / 3."""
 
+MOST_HALF_TERMS = 64
+"""Products that are added in float16 (native/kernels/halves.h); beyond that sums are float32."""
+
 _PART_UNDERFLOW = 2.0**-39  # of a part's largest weight: native/operators/weights.h
 
 TRANSFORM_OPERATIONS = 20
@@ -181,13 +184,13 @@ def network_bound(
 def sums_of(reports: Iterable[NodeReport]) -> list[float]:
     """K of every operator that has one, as of a direct sum that errs as its algorithm does.
 
-    Weights in float16 count as the products whose roundings come to as much.
+    Weights in float16, and arithmetic in it, count as the products whose roundings come to as much.
     """
     return [
         amplification(r.algorithm) * r.dense_macs / math.prod(r.shape)
-        + _weight_variance(r) / (2 * UNIT_ROUNDOFF) ** 2
+        + _half_variance(r) / (2 * UNIT_ROUNDOFF) ** 2
         for r in reports
-        if r.dense_macs
+        if r.dense_macs or r.precision == "float16"
     ]
 
 
@@ -205,12 +208,22 @@ def sum_noise(sums: Sequence[float]) -> float:
 
 
 def weight_noise(reports: Iterable[NodeReport]) -> float:
-    """Root mean square of what weights in float16 change in a network, relative to its values."""
-    return math.sqrt(sum(map(_weight_variance, reports)))
+    """Root mean square of what float16 changes in a network, relative to its values."""
+    return math.sqrt(sum(map(_half_variance, reports)))
 
 
-def _weight_variance(report: NodeReport) -> float:
-    """Of what an operator's weights in float16 change in its outputs, relative to their own."""
+def _half_variance(report: NodeReport) -> float:
+    """Of what float16, of weights or of all, changes in an operator's outputs, relative to them.
+
+    In arithmetic the weights and the result are rounded. A sum of n products of variance 1, rounded
+    after each, is off by u sqrt(n / 6) sqrt(n) (`sum_noise`); K / n such sums of K products by that
+    times sqrt(K / n), which is u sqrt(n / 6) of the whole.
+    """
+    if report.precision == "float16":
+        if not report.dense_macs:
+            return WEIGHT_ROUNDING**2
+        terms = min(report.dense_macs / math.prod(report.shape), MOST_HALF_TERMS)
+        return 2 * WEIGHT_ROUNDING**2 + HALF_ROUNDOFF**2 * terms / 6
     if report.weight_type != "float16":
         return 0.0
     layers = 2 if report.kind == "inverted_residual" else 1

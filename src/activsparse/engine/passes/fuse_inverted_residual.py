@@ -159,7 +159,7 @@ def _is_pointwise(node: Node) -> bool:
 
 
 def _is_depthwise(graph: Graph, node: Node) -> bool:
-    if node.op != "conv" or len(node.inputs) != 1:
+    if node.op != "conv" or len(node.inputs) != 1 or node.output in graph.halves:
         return False
     attributes, shape = node.attributes, node.arrays["weight"].shape
     strides = attributes.get("stride_h", 1), attributes.get("stride_w", 1)

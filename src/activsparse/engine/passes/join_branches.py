@@ -46,7 +46,8 @@ def join_branches(graph: Graph) -> Graph:
 
 
 def _is_joinable(graph: Graph, side: Node) -> bool:
-    return side.op == "conv" and graph.uses(side.output) == 1
+    half = side.output in graph.halves  # there is no `copy` between types
+    return side.op == "conv" and graph.uses(side.output) == 1 and not half
 
 
 def _are_alike(main: Node, side: Node) -> bool:
