@@ -24,7 +24,7 @@ __all__ = ["check_precision", "compute_in_half"]
 _MOVES = ("gather_positions", "resize_nearest", "resize_positions")
 _MAPS = ("activate", "add", "mul")
 _POOLS = ("average_pool", "global_average_pool", "max_pool")
-_HALF = ("conv", "gemm", "concat", "flatten", *_MAPS, *_POOLS, *_MOVES)
+_HALF = ("conv", "gemm", "concat", *_MAPS, *_POOLS, *_MOVES)
 
 # Times in the unit of `_native.estimates`, a multiply-add of float32: of an element that is read or
 # written, by its type, and of one that is converted, which is both. Not fitted on any machine: what
@@ -79,7 +79,7 @@ def compute_in_half(graph: Graph, isa: str, winograd: bool = True) -> Graph:
     halves = network.fastest()
     graph = graph.copy()
     for node in list(graph.nodes):
-        if node.output in halves or node.op not in _HALF or node.op == "flatten":
+        if node.output in halves or node.op not in _HALF or _is_free(graph, node):
             continue
         why = network.obstacles.get(node.output, "faster by estimate, with its neighbours")
         graph.nodes.replace(node, node.with_attributes(in_float=f"in float32: {why}"))
@@ -174,17 +174,17 @@ class _Network:
     def _obstacle(self, node: Node) -> str:
         """Why an operator cannot compute in float16; '' where it can."""
         graph = self.graph
-        if node.op not in _HALF or "in_float" in node.attributes:
-            return "there is no such operator in float16"
         values = (*node.inputs, node.output)
         if any(name in graph.scales for name in values):
             return "it computes on bytes"
+        if _is_free(graph, node):
+            return ""
+        if node.op not in _HALF or "in_float" in node.attributes:
+            return "there is no such operator in float16"
         if any(len(graph.shape(name)) not in (2, 4) for name in values):
             return "its values are no images"
         if node.op == "conv" and node.inputs[0] in graph.inputs:
             return "it reads the input as it comes"
-        if node.op == "flatten":
-            return ""
         if "weight" in node.arrays and not _holds(node.arrays["weight"]):
             return "its weights leave float16's range"
         try:
@@ -194,7 +194,7 @@ class _Network:
         return ""
 
     def _cost(self, node: Node, half: bool) -> float:
-        if node.op == "flatten":
+        if _is_free(self.graph, node):
             return 0.0
         elements = sum(float(np.prod(self.graph.shape(v))) for v in (*node.inputs, node.output))
         moved = _TOUCHED[half] * elements
@@ -206,6 +206,20 @@ class _Network:
         spec = self._request(node, half).spec()
         taken = _native.choose(spec, self.isa, self.winograd)
         return max(_native.estimates(spec, self.isa, [taken])[0], moved)
+
+
+def _is_free(graph: Graph, node: Node) -> bool:
+    """Whether it is another description of the same memory, and so of either type."""
+    if node.op == "flatten":
+        return True
+    before, after = graph.shape(node.inputs[0]), graph.shape(node.output)
+    return (
+        node.op == "reshape"
+        and {len(before), len(after)} == {2, 4}
+        and before[:2] == after[:2]
+        and before[2:] in ((), (1, 1))
+        and after[2:] in ((), (1, 1))
+    )
 
 
 def _holds(weight: Array) -> bool:
